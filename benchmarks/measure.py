@@ -1,0 +1,114 @@
+"""Run a program as a whole process and measure it: wall time, CPU time and memory, children too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+EVERY = 0.1
+MEGA = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of a program.
+
+    Attributes:
+        wall: Seconds from start to exit.
+        cpu: User and system seconds of the process and of its children that ended before it.
+        peak: Largest resident size of any one of them, in MB (as the kernel counted it).
+        tree: Largest sum of the resident sizes of the process tree, in MB (sampled; pages that
+            processes share count more than once).
+        code: Exit code.
+        stdout: What it printed.
+        stderr: What it complained about.
+    """
+
+    wall: float
+    cpu: float
+    peak: float
+    tree: float
+    code: int
+    stdout: str
+    stderr: str
+
+
+def measure(command: Sequence[str], *, cwd: Path, stdin: Path | None = None) -> Sample:
+    """Run a program to its end.
+
+    Args:
+        command: The program and its arguments.
+        cwd: The folder it runs in.
+        stdin: A file to read as standard input; nothing if None.
+    """
+    with (
+        tempfile.TemporaryFile() as stdout,
+        tempfile.TemporaryFile() as stderr,
+        (stdin or Path(os.devnull)).open("rb") as source,
+    ):
+        started = time.perf_counter()
+        try:
+            process = subprocess.Popen(command, cwd=cwd, stdin=source, stdout=stdout, stderr=stderr)
+        except OSError as error:
+            return Sample(0.0, 0.0, 0.0, 0.0, code=127, stdout="", stderr=str(error))
+        tree = Tree(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return Sample(
+            wall=wall,
+            cpu=usage.ru_utime + usage.ru_stime,
+            peak=usage.ru_maxrss * 1024 / MEGA,
+            tree=tree.stop() / MEGA,
+            code=process.returncode,
+            stdout=text(stdout),
+            stderr=text(stderr),
+        )
+
+
+def text(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
+    """Return all that was written to a temporary file."""
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+class Tree:
+    """Watch the memory of a process and of all below it, in a thread."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.watch, args=(pid,), daemon=True)
+        self.thread.start()
+
+    def watch(self, pid: int) -> None:
+        """Look at the tree until told to stop."""
+        while not self.ended.wait(EVERY):
+            try:
+                root = psutil.Process(pid)
+                family = [root, *root.children(recursive=True)]
+            except psutil.Error:
+                continue
+            self.peak = max(self.peak, sum(resident(process) for process in family))
+
+    def stop(self) -> int:
+        """Stop and return the largest sum seen, in bytes."""
+        self.ended.set()
+        self.thread.join()
+        return self.peak
+
+
+def resident(process: psutil.Process) -> int:
+    """Return the resident size of a process in bytes, 0 if it is gone."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0

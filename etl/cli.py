@@ -1,0 +1,420 @@
+"""The command line: each command is a few lines over what notebooks use too.
+
+Errors are one line on stderr. Exit codes: 0 well, 1 a failed run, 2 a user's
+mistake. With `--json`, stdout holds one JSON object and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from etl.errors import EtlError, UsageError
+
+if TYPE_CHECKING:
+    from etl.queue import Queue
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Log lines through a durable queue, a pipeline and a dead-letter queue.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+dlq = typer.Typer(help="Dead letters: look at them, replay them, discard them.", no_args_is_help=True)
+app.add_typer(dlq, name="dlq")
+
+Sources = Annotated[list[str], typer.Argument(help="Files, globs, folders, or - for stdin.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ETL_STORE", help="The store's URL or path; else that of the newest run in data/runs."
+    ),
+]
+PipelineName = Annotated[
+    str, typer.Option("--pipeline", help="The pipeline: module:attr or path/to/file.py:attr.")
+]
+Format = Annotated[str | None, typer.Option(help="The lines' format, by name; else it is detected.")]
+Template = Annotated[
+    str | None, typer.Option(help='Their layout: "{date} {time} {level} {component}: {message}".')
+]
+Regex = Annotated[str | None, typer.Option(help="Their layout as a regex with named groups.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for output; else `out` beside the store.")]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Ids = Annotated[list[int] | None, typer.Argument(help="Dead letters by id.")]
+Fingerprint = Annotated[str | None, typer.Option(help="Only this kind of failure.")]
+Processor = Annotated[str | None, typer.Option(help="Only those that failed in this processor.")]
+Everything = Annotated[bool, typer.Option("--all", help="All open dead letters.")]
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+DEFAULT_PIPELINE = "etl.default:pipeline"
+
+
+@app.command()
+def run(
+    sources: Sources,
+    *,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    format: Format = None,
+    template: Template = None,
+    regex: Regex = None,
+    store: Annotated[
+        str | None, typer.Option(help="The store's URL or path; else a new one in data/runs.")
+    ] = None,
+    out: Out = None,
+    workers: Workers = CORES,
+    again: Annotated[bool, typer.Option(help="Read files anew that were read before.")] = False,
+    trace: Annotated[bool, typer.Option(help="Print the paths of the last lines.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take files through a pipeline and say what became of their lines."""
+    from etl import runs  # noqa: PLC0415 - so that --help does not load the engine
+    from etl.report import show_progress, show_summary, traces_table  # noqa: PLC0415
+
+    out_console, err_console = _consoles()
+    with show_progress(err_console) as watch:
+        result = runs.run(
+            sources,
+            pipeline=pipeline,
+            format=_format(format, template, regex),
+            store=store,
+            out=out,
+            workers=workers,
+            again=again,
+            watch=watch,
+            worker_stdout=sys.stderr if as_json else None,
+        )
+    queue = _open(result["store"])
+    if as_json:
+        _print_json(result | ({"traces": _traces(queue)} if trace else {}))
+        return
+    if trace:
+        out_console.print(traces_table(_traces(queue)))
+    show_summary(out_console, queue, result)
+
+
+@app.command()
+def put(
+    sources: Sources,
+    *,
+    store: Store = None,
+    format: Format = None,
+    template: Template = None,
+    regex: Regex = None,
+    again: Annotated[bool, typer.Option(help="Read files anew that were read before.")] = False,
+    follow: Annotated[bool, typer.Option(help="Go on as files grow, until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put lines into a store's queue; workers take them from there."""
+    import signal  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    from etl.sources import expand, feed  # noqa: PLC0415
+
+    stop = threading.Event()
+    if follow:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+    spec = _format(format, template, regex)
+    queue = _open(store, create=True)
+    lines = 0
+    found = expand(sources, format=spec, by_reference=False, follow=stop if follow else None)
+    for source in found:
+        for read in feed(queue, source, again=again):
+            lines += read.batch.lines
+    if as_json:
+        _print_json({"put": lines})
+    else:
+        print(f"{lines:,} lines put into {queue.url}")
+
+
+@app.command()
+def work(
+    *,
+    store: Store = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    out: Out = None,
+    workers: Workers = 1,
+    batch_lines: Annotated[int, typer.Option(min=1, help="Lines taken together.")] = 50_000,
+    interval: Annotated[float, typer.Option(min=0, help="Seconds between batches.")] = 0.0,
+    lease: Annotated[float, typer.Option(min=1, help="Seconds a batch is kept by a worker.")] = 30.0,
+    drain: Annotated[bool, typer.Option(help="End once nothing waits.")] = False,
+    run: Annotated[str, typer.Option(hidden=True)] = "",
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Process what waits in a store; SIGTERM or Ctrl-C ends after the current batch."""
+    import anyio  # noqa: PLC0415
+
+    from etl.pipeline import load_pipeline  # noqa: PLC0415
+    from etl.worker import Worker, WorkerProcesses, run_until_signal  # noqa: PLC0415
+
+    loaded = load_pipeline(pipeline)
+    queue = _open(store, create=True)
+    out = out or _beside(queue)
+    if workers == 1 or parent is not None:
+        if parent is None:
+            queue.reclaim()
+        worker = Worker(
+            queue,
+            loaded,
+            out=out,
+            batch_lines=batch_lines,
+            interval=interval,
+            lease_seconds=lease,
+            run=run,
+            drain=drain,
+        )
+        anyio.run(run_until_signal, [worker], parent)
+        return
+    queue.reclaim()
+    options = ["--pipeline", pipeline, "--batch-lines", str(batch_lines), "--run", run]
+    options += ["--interval", str(interval), "--lease", str(lease), *(["--drain"] * drain)]
+    WorkerProcesses(queue, workers, options, out=out).run_until_signal()
+
+
+@app.command()
+def status(*, store: Store = None, as_json: Json = False) -> None:
+    """Show a store's totals and processors."""
+    from etl.report import show_summary  # noqa: PLC0415
+    from etl.runs import summary  # noqa: PLC0415
+
+    queue = _open(store)
+    result = summary(queue)
+    if as_json:
+        _print_json(result)
+    else:
+        show_summary(_consoles()[0], queue, result)
+
+
+@app.command()
+def pause(*, store: Store = None) -> None:
+    """Let no worker take another batch, until resume."""
+    _open(store).pause("")
+    print("paused; etl resume goes on")
+
+
+@app.command()
+def resume(*, store: Store = None) -> None:
+    """Let workers take batches again."""
+    _open(store).resume()
+    print("resumed")
+
+
+@app.command()
+def trace(
+    *,
+    store: Store = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many lines, the last ones.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Show the paths of the last lines, with their times."""
+    from etl.report import traces_table  # noqa: PLC0415
+
+    rows = _traces(_open(store), limit)
+    if as_json:
+        _print_json({"traces": rows})
+    else:
+        _consoles()[0].print(traces_table(rows))
+
+
+@app.command()
+def graph(*, pipeline: PipelineName = DEFAULT_PIPELINE) -> None:
+    """Print a pipeline as a Mermaid flowchart."""
+    from etl.pipeline import load_pipeline  # noqa: PLC0415
+
+    print(load_pipeline(pipeline).to_mermaid())
+
+
+@app.command()
+def top(
+    *,
+    store: Store = None,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between updates.")] = 0.5,
+    once: Annotated[bool, typer.Option(help="Print one view and end.")] = False,
+) -> None:
+    """Watch a store live: rates, totals, processors. Ctrl-C ends."""
+    from rich.live import Live  # noqa: PLC0415
+
+    from etl.report import live_view  # noqa: PLC0415
+    from etl.runs import summary  # noqa: PLC0415
+
+    queue = _open(store)
+    console = _consoles()[0]
+    if once or not console.is_terminal:
+        console.print(live_view(queue, summary(queue)))
+        return
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            since = queue.changes()
+            live.update(live_view(queue, summary(queue)), refresh=True)
+            queue.wait(since, interval)
+
+
+@dlq.command("list")
+def dlq_list(
+    *,
+    store: Store = None,
+    lines: Annotated[bool, typer.Option(help="Each line, rather than kinds of failure.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many lines, the newest.")] = 50,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    status: Annotated[str, typer.Option(help="open, replaying, replayed or discarded.")] = "open",
+    as_json: Json = False,
+) -> None:
+    """List what failed, by kind of failure or line by line."""
+    from etl.queue import LetterFilter  # noqa: PLC0415
+    from etl.report import groups_table, letters_table  # noqa: PLC0415
+
+    queue = _open(store)
+    which: dict[str, Any] = {"fingerprint": fingerprint, "processor": processor, "status": status}
+    if lines:
+        rows = queue.letters(LetterFilter(**which, limit=limit)).drop("raw").to_dicts()
+    else:
+        rows = queue.letter_groups(LetterFilter(**which))
+    if as_json:
+        _print_json({"letters" if lines else "groups": rows})
+    elif not rows:
+        print(f"no dead letters are {status}")
+    else:
+        _consoles()[0].print((letters_table if lines else groups_table)(rows))
+
+
+@dlq.command("show")
+def dlq_show(letter: Annotated[int, typer.Argument(help="Its id.")], *, store: Store = None) -> None:
+    """Show all that is known of one dead letter."""
+    from etl.queue import LetterFilter  # noqa: PLC0415
+    from etl.report import letter_text  # noqa: PLC0415
+
+    found = _open(store).letters(LetterFilter(ids=[letter], status=None)).to_dicts()
+    if not found:
+        raise UsageError(f"there is no dead letter {letter}; etl dlq list --lines shows their ids")
+    _consoles()[0].print(letter_text(found[0]), soft_wrap=True)
+
+
+@dlq.command("replay")
+def dlq_replay(
+    ids: Ids = None,
+    *,
+    store: Store = None,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    everything: Everything = False,
+    force: Annotated[bool, typer.Option(help="Also those that died again three times.")] = False,
+    dry_run: Annotated[
+        str | None,
+        typer.Option(metavar="PIPELINE", help="Only say how many would pass this pipeline now."),
+    ] = None,
+) -> None:
+    """Put dead letters back into the queue."""
+    from etl.dlq import DeadLetters  # noqa: PLC0415
+    from etl.pipeline import load_pipeline  # noqa: PLC0415
+
+    which = _which(ids, fingerprint, processor, everything=everything)
+    letters = DeadLetters(_open(store))
+    if dry_run:
+        print(letters.dry_run(load_pipeline(dry_run), **which))
+        return
+    count = letters.replay(force=force, **which)
+    print(f"{count:,} lines wait again; etl work processes them")
+
+
+@dlq.command("discard")
+def dlq_discard(
+    ids: Ids = None,
+    *,
+    store: Store = None,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    everything: Everything = False,
+) -> None:
+    """Close dead letters for good."""
+    from etl.dlq import DeadLetters  # noqa: PLC0415
+
+    which = _which(ids, fingerprint, processor, everything=everything)
+    print(f"{DeadLetters(_open(store)).discard(**which):,} dead letters discarded")
+
+
+def main() -> None:
+    """Run the command line; an error is one line."""
+    try:
+        app(prog_name="etl")
+    except EtlError as error:
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(message: str, code: int) -> None:
+    from etl.sinks import printable  # noqa: PLC0415
+
+    print(f"etl: {printable(message)}", file=sys.stderr)
+    if "--parent" in sys.argv:
+        from etl.worker import GAVE_UP  # noqa: PLC0415
+
+        code = GAVE_UP
+    sys.exit(code)
+
+
+def _consoles() -> tuple[Any, Any]:
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(), Console(stderr=True)
+
+
+def _open(store: str | None, *, create: bool = False) -> Queue:
+    """Open the named store, or that of the newest run."""
+    from etl.queue import open_queue  # noqa: PLC0415
+    from etl.runs import latest_store  # noqa: PLC0415
+
+    url = store or latest_store()
+    if url is None:
+        raise UsageError("there is no run in data/runs yet; name a store with --store")
+    path = Path(str(url).removeprefix("sqlite:///"))
+    if not create and "://" not in str(path) and not path.exists():
+        raise UsageError(f"there is no store {str(path)!r}; etl run --store makes one")
+    return open_queue(str(url))
+
+
+def _beside(queue: Queue) -> Path:
+    return Path(queue.url.removeprefix("sqlite:///")).parent / "out"
+
+
+def _format(format: str | None, template: str | None, regex: str | None) -> str | None:
+    """Return the one format that was asked for, checked."""
+    given = [format, template and f"template:{template}", regex and f"regex:{regex}"]
+    specs = [spec for spec in given if spec]
+    if len(specs) > 1:
+        raise UsageError("--format, --template and --regex say the same thing; give one of them")
+    if not specs or specs[0] == "auto":
+        return None
+    from etl.formats import get_format  # noqa: PLC0415
+
+    return get_format(specs[0]).name
+
+
+def _which(
+    ids: list[int] | None, fingerprint: str | None, processor: str | None, *, everything: bool
+) -> dict[str, Any]:
+    which = {"ids": ids or None, "fingerprint": fingerprint, "processor": processor}
+    which = {key: value for key, value in which.items() if value is not None}
+    if not which and not everything:
+        raise UsageError("which dead letters? give ids, --fingerprint, --processor, or --all")
+    return which
+
+
+def _traces(queue: Queue, limit: int = 100) -> list[dict[str, Any]]:
+    from etl.traces import trace_rows  # noqa: PLC0415
+
+    return trace_rows(queue, limit)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=str))

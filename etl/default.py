@@ -1,0 +1,28 @@
+"""The pipeline that is used when none is named.
+
+It parses lines by their format, brings them to the normal columns, branches by
+level, counts, and writes Parquet. Blank lines are filtered; a line that fits
+no format is a dead letter.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from etl.pipeline import Pipeline
+from etl.processors import Count, Parse, drop, normalise
+from etl.sinks import Parquet
+
+__all__ = ["pipeline"]
+
+pipeline = (
+    Pipeline("default")
+    .add("blank", drop(pl.col("line").str.strip_chars() == ""))
+    .add("parse", Parse())
+    .add("normalise", normalise)
+    .add("error", None, after="normalise", when=pl.col("level").is_in(["ERROR", "CRITICAL"]))
+    .add("warning", None, after="normalise", when=pl.col("level") == "WARNING")
+    .add("info", None, after="normalise")
+    .add("count", Count("level"), after=("error", "warning", "info"))
+    .add("parquet", Parquet(leave_out=("line",)))
+)

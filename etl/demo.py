@@ -1,0 +1,52 @@
+"""The pipelines of the two demos that this project began with.
+
+`levels` reads lines such as `warn: disk space low`, shouts the warnings and
+prints every line in brackets. `dashboard` counts lines by level and takes
+CRITICAL for poison: such a line becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from etl.pipeline import Pipeline
+from etl.processors import Count, reject, upper
+from etl.sinks import Console
+
+__all__ = ["dashboard", "levels"]
+
+
+def start(frame: pl.DataFrame) -> pl.DataFrame:
+    """Find the level that a line begins with, in lower case; reject a line without one."""
+    level = pl.col("line").str.extract(r"^\s*(\w+):", 1).str.to_lowercase()
+    frame = frame.with_columns(level=level, text=pl.col("line").str.strip_chars())
+    return reject(frame, pl.col("level").is_null(), "no_level", "the line has no 'level:' in front")
+
+
+levels = (
+    Pipeline("levels")
+    .add("start", start)
+    .add("warn", upper("text"), after="start", when=pl.col("level").is_in(["warn", "warning"]))
+    .add("error", None, after="start", when=pl.col("level") == "error")
+    .add("end", Console(pl.format("[{}]", "text")), after=("start", "warn", "error"))
+)
+
+
+def find_level(frame: pl.DataFrame) -> pl.DataFrame:
+    """Find the level's name in a line; reject a line without one."""
+    names = r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b"
+    frame = frame.with_columns(level=pl.col("line").str.extract(names, 1))
+    return reject(frame, pl.col("level").is_null(), "no_level", "the line names no level")
+
+
+def refuse_poison(frame: pl.DataFrame) -> pl.DataFrame:
+    """Reject CRITICAL lines."""
+    return reject(frame, pl.col("level") == "CRITICAL", "poison", "a CRITICAL line is poison")
+
+
+dashboard = (
+    Pipeline("dashboard")
+    .add("level", find_level)
+    .add("check", refuse_poison)
+    .add("count", Count("level"))
+)

@@ -1,0 +1,228 @@
+"""Dead letters: lines that could not be processed, to look at, fix and replay.
+
+    letters = DeadLetters(queue)
+    letters.groups()                    what fails, most frequent first
+    letters.frame(processor="parse")    the lines, as a pandas frame
+    letters.dry_run(pipeline)           how many would pass now
+    letters.replay(fingerprint="…")     back into the queue
+
+A letter is open until it is replayed (then it waits again like any line, and
+comes back open if it dies again) or discarded. All of it works while workers run.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from etl.errors import UsageError
+from etl.lines import Batch
+from etl.queue import LetterFilter, Queue
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from etl.pipeline import Pipeline
+
+__all__ = ["DeadLetters", "DryRun"]
+
+MOST_REPLAYS = 3
+"""A letter that died again this often is only replayed when forced."""
+
+BATCH_LINES = 20_000
+
+COLUMNS = (
+    "id", "status", "source", "line_number", "lines", "line", "raw", "format", "payload",
+    "processor", "code", "error", "message", "traceback", "attempts", "replays",
+    "first_failed_at", "last_failed_at", "path", "version", "run", "fingerprint", "batch",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What would become of some dead letters: ids that would pass, ids that would die again."""
+
+    would_pass: Sequence[int]
+    would_die: Sequence[int]
+
+    def __str__(self) -> str:
+        total = len(self.would_pass) + len(self.would_die)
+        return f"{len(self.would_pass)} of {total} now pass"
+
+
+class DeadLetters:
+    """The dead letters of one store.
+
+    Every method that picks letters takes `ids`, or any of `status` (open by
+    default; None for all), `fingerprint`, `processor`, `code`, `source` and `limit`.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def frame(self, **which: Any) -> pd.DataFrame:
+        """Return dead letters as a pandas frame, oldest first.
+
+        Columns: `id` (int64), `status` (open, replaying, replayed, discarded),
+        `source`, `line_number`, `lines` (over 1 for a range that could not be
+        read), `line` (the original text), `raw` (its bytes if not UTF-8, else
+        null), `format`, `payload` (dict of the fields at failure, or null),
+        `processor`, `code`, `error`, `message`, `traceback`, `attempts`,
+        `replays`, `first_failed_at`, `last_failed_at` (datetime64, UTC),
+        `path` (tuple of processors), `version`, `run`, `fingerprint`, `batch`.
+        """
+        import pandas as pd  # noqa: PLC0415 - half a second that the command line does not need
+
+        letters = self._queue.letters(_filter(which)).drop("failure")
+        frame = pd.DataFrame({name: letters[name].to_list() for name in COLUMNS})
+        for name in ("first_failed_at", "last_failed_at"):
+            frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
+        paths = {path: tuple(json.loads(path)) for path in letters["path"].unique()}
+        frame["path"] = frame["path"].map(paths)
+        frame["payload"] = [_load(payload) for payload in letters["payload"]]
+        return frame
+
+    def groups(self, **which: Any) -> pd.DataFrame:
+        """Return one row per kind of failure, the most frequent first.
+
+        Columns: `fingerprint`, `processor`, `code`, `error`, `message` and
+        `sample` (of one of them), `lines` (int64), `replays` (int64, the most
+        of any), `first_failed_at`, `last_failed_at` (datetime64, UTC).
+        """
+        import pandas as pd  # noqa: PLC0415 - as above
+
+        rows = self.group_rows(**which)
+        columns = ["fingerprint", "processor", "code", "error", "message", "sample", "lines"]
+        columns += ["replays", "first_failed_at", "last_failed_at"]
+        frame = pd.DataFrame(rows, columns=columns).astype({"lines": "int64", "replays": "int64"})
+        for name in columns[-2:]:
+            frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
+        return frame
+
+    def group_rows(self, **which: Any) -> list[dict[str, Any]]:
+        """Return what `groups` does, as dicts; times are Unix seconds."""
+        return self._queue.letter_groups(_filter(which))
+
+    def dry_run(self, pipeline: Pipeline, **which: Any) -> DryRun:
+        """Run dead letters through a pipeline as it is now, with no lasting effect."""
+        letters = self._queue.letters(_filter(which)).filter(pl.col("lines") == 1)
+        passed: list[int] = []
+        for batch in _batches(letters):
+            passed += pipeline.run(batch).passed
+        gone = set(passed)
+        return DryRun(passed, [id for id in letters["id"] if id not in gone])
+
+    def replay(
+        self, *, edited: pd.DataFrame | None = None, force: bool = False, **which: Any
+    ) -> int:
+        """Put dead letters back into the queue, all or none, and return how many lines wait now.
+
+        Args:
+            edited: A frame from `frame()` whose `line` may have been changed;
+                just its letters are replayed, with the lines as they are in it.
+            force: Also replay letters that died again three times.
+            **which: Which letters, if there is no edited frame.
+
+        Raises:
+            UsageError: If a letter is not open, was replayed too often, or
+                stands for a range of a file that has changed.
+        """
+        if edited is not None:
+            which = {"ids": [int(id) for id in edited["id"]]}
+        letters = self._queue.letters(_filter(which))
+        if edited is not None:
+            letters = _apply_edits(letters, edited)
+        _check_replay(letters, force=force)
+        if letters.height:
+            self._queue.replay(letters["id"].to_list(), list(_batches(letters)))
+        return letters.height
+
+    def discard(self, **which: Any) -> int:
+        """Close dead letters for good and return how many; they still count as dead."""
+        ids = self._queue.letters(_filter(which))["id"].to_list()
+        if ids:
+            self._queue.discard(ids)
+        return len(ids)
+
+    def __len__(self) -> int:
+        return sum(group["lines"] for group in self.group_rows())
+
+    def _repr_html_(self) -> str:
+        rows = self.group_rows()
+        cells = "".join(
+            f"<tr><td>{row['lines']:,}</td><td>{html.escape(row['processor'])}</td>"
+            f"<td>{html.escape(row['error'] or row['code'])}</td>"
+            f"<td>{html.escape(row['message'][:200])}</td>"
+            f"<td><code>{html.escape(row['sample'][:120])}</code></td></tr>"
+            for row in rows
+        )
+        return (
+            f"<table><caption>{sum(row['lines'] for row in rows):,} dead lines</caption>"
+            "<thead><tr><th>lines</th><th>processor</th><th>error</th><th>message</th>"
+            f"<th>sample</th></tr></thead><tbody>{cells}</tbody></table>"
+        )
+
+
+def _filter(which: dict[str, Any]) -> LetterFilter:
+    try:
+        return LetterFilter(**which)
+    except TypeError:
+        known = ", ".join(LetterFilter.__slots__)
+        raise UsageError(f"dead letters cannot be picked by {', '.join(which)}; use {known}") from None
+
+
+def _batches(letters: pl.DataFrame) -> Iterator[Batch]:
+    """Yield batches of letters that share their source and format."""
+    groups = letters.partition_by(["source", "format"], maintain_order=True)
+    for group in groups:
+        rows = group.select("line", "line_number", "raw", letter="id")
+        for part in rows.iter_slices(BATCH_LINES):
+            yield Batch(
+                lines=part.height,
+                payload=part,
+                source=group["source"][0],
+                first_line=part["line_number"][0],
+                format=group["format"][0],
+            )
+
+
+def _apply_edits(letters: pl.DataFrame, edited: pd.DataFrame) -> pl.DataFrame:
+    """Take lines from an edited frame; a line that was edited loses its original bytes."""
+    wanted = dict(zip(edited["id"].tolist(), edited["line"].tolist(), strict=True))
+    new = pl.Series("line", [str(wanted[id]) for id in letters["id"]], dtype=pl.String)
+    broken = new.str.contains("\n", literal=True)
+    if broken.any():
+        id = letters["id"].filter(broken)[0]
+        raise UsageError(f"the edited line of dead letter {id} has a line break; replay one line")
+    if len(wanted) != letters.height:
+        raise UsageError(
+            f"{len(wanted) - letters.height} of {len(wanted)} dead letters are not open any more; "
+            "nothing was changed, look at them again"
+        )
+    same = letters["line"] == new
+    raw = pl.when(same).then(pl.col("raw"))
+    return letters.with_columns(raw=raw).with_columns(new)
+
+
+def _check_replay(letters: pl.DataFrame, *, force: bool) -> None:
+    ranges = letters.filter(pl.col("lines") > 1)
+    if ranges.height:
+        raise UsageError(
+            f"dead letter {ranges['id'][0]} stands for {ranges['lines'][0]} lines of "
+            f"{ranges['source'][0]!r}, which has changed; read it anew with etl run --again"
+        )
+    tired = letters.filter(pl.col("replays") >= MOST_REPLAYS).height
+    if tired and not force:
+        raise UsageError(
+            f"{tired} of {letters.height} dead letters died again after {MOST_REPLAYS} replays; "
+            "mend the processor or edit the lines, or replay them with force"
+        )
+
+
+def _load(payload: str | None) -> Any:
+    return None if payload is None else json.loads(payload)

@@ -1,0 +1,117 @@
+"""What can go wrong, as one tree.
+
+    EtlError
+    ├── UsageError            the caller asked for something that cannot be
+    │   ├── PipelineError     the DAG does not hold together
+    │   ├── FormatError       no such format, or a pattern that does not compile
+    │   └── SourceError       a source is missing, a directory is empty, ...
+    ├── StoreError            the store cannot be used
+    │   ├── StoreVersion      made by a newer etl
+    │   ├── StoreFull         no room on the disk
+    │   └── QueueClosed       used after close()
+    ├── QueueFull             the limit on waiting lines or bytes is reached
+    ├── LeaseLost             the lease ran out; another worker has the batch
+    ├── SourceChanged         a file's bytes are not those that were queued
+    ├── ProcessorTimeout      a processor took longer than it may
+    ├── ProcessorStop         a processor failed, and its policy says stop
+    └── WorkerFailed          worker processes died before doing anything
+
+A message names the thing, the value found, and the next step. The command
+line prints it on one line and exits with 2 for a `UsageError`, else with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "EtlError",
+    "FormatError",
+    "LeaseLost",
+    "PipelineError",
+    "ProcessorStop",
+    "ProcessorTimeout",
+    "QueueClosed",
+    "QueueFull",
+    "SourceChanged",
+    "SourceError",
+    "StoreError",
+    "StoreFull",
+    "StoreVersion",
+    "UsageError",
+    "WorkerFailed",
+    "did_you_mean",
+]
+
+
+class EtlError(Exception):
+    """Something went wrong in etl."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class UsageError(EtlError):
+    """The call asks for something that cannot be."""
+
+
+class PipelineError(UsageError):
+    """The pipeline does not hold together."""
+
+
+class FormatError(UsageError):
+    """No such log format."""
+
+
+class SourceError(UsageError):
+    """The source cannot be read."""
+
+
+class StoreError(EtlError):
+    """The store cannot be used."""
+
+
+class StoreVersion(StoreError):
+    """The store was made by a newer etl; upgrade this one."""
+
+
+class StoreFull(StoreError):
+    """There is no room left for the store on its disk."""
+
+
+class QueueClosed(StoreError):
+    """The queue was closed; open it again with open_queue()."""
+
+
+class QueueFull(EtlError):
+    """The queue is at its limit; wait for workers to catch up."""
+
+
+class LeaseLost(EtlError):
+    """The lease ran out and another worker may have the batch; nothing was changed."""
+
+
+class SourceChanged(EtlError):
+    """The source's bytes are not those that were queued."""
+
+
+class ProcessorTimeout(EtlError):
+    """A processor took longer than it may."""
+
+
+class ProcessorStop(EtlError):
+    """A processor failed and its retry policy says to stop."""
+
+
+class WorkerFailed(EtlError):
+    """Worker processes died before they did any work."""
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest known name, else the list of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(value, names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are: {', '.join(names)}" if names else ""

@@ -1,0 +1,352 @@
+"""Batches of log lines, and what became of them.
+
+A `Batch` is what a producer puts and a worker leases: some lines, where they
+came from, and the format their producer says they have. The lines are held in
+one of three ways: UTF-8 text, a `Reference` to a byte range of a file that is
+durable already, or a Polars frame (replayed lines, whose numbers have gaps).
+
+An `Outcome` is what a worker commits: how many lines are done, filtered and
+dead, the dead ones with what is needed to understand them, and everything
+that is counted in the same transaction. Nothing here knows a store or a
+pipeline; both know this.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import zstandard
+
+from etl.errors import SourceChanged, StoreError
+
+__all__ = [
+    "Batch",
+    "Failure",
+    "Lease",
+    "Outcome",
+    "Output",
+    "Reference",
+    "Tally",
+    "Trace",
+    "count_lines",
+    "new_id",
+]
+
+_COMPRESS_FROM = 512
+"""Payloads of at least this many bytes are compressed; a button click is not."""
+
+_LINE_SCHEMA: dict[str, Any] = {"line": pl.String, "line_number": pl.Int64, "raw": pl.Binary}
+
+
+def new_id() -> str:
+    """Return an id that no other call returns and that sorts by the time it was made."""
+    return f"{time.time_ns() // 1000:014x}{secrets.token_hex(5)}"
+
+
+def count_lines(data: bytes) -> int:
+    """Count the lines of a text block; the last one may lack its newline."""
+    return data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A byte range of a file that is durable already and is not expected to change.
+
+    `start` and `stop` are byte offsets; `checksum` is the CRC-32 of the bytes.
+    """
+
+    path: str
+    start: int
+    stop: int
+    checksum: int
+
+    def read(self) -> bytes:
+        """Read the bytes.
+
+        Raises:
+            SourceChanged: If the file is gone or its bytes are not those that were queued.
+        """
+        where = f"bytes {self.start} to {self.stop} of {self.path!r}"
+        try:
+            with Path(self.path).open("rb") as file:
+                file.seek(self.start)
+                data = file.read(self.stop - self.start)
+        except OSError as error:
+            raise SourceChanged(f"{where} cannot be read: {error.strerror or error}") from error
+        if zlib.crc32(data) != self.checksum:
+            raise SourceChanged(f"{where} are not the bytes that were queued")
+        return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Some lines of one source: the unit that is put, leased and committed.
+
+    `lines` counts them; `first_line` is the number of the first in its source,
+    from 1; `format` is a format's name, or None to have it detected; `skip` is
+    how many lines of the payload come before this batch, which is how a batch
+    that was split shares its payload with its siblings.
+    """
+
+    lines: int
+    payload: bytes | Reference | pl.DataFrame
+    source: str
+    first_line: int = 1
+    format: str | None = None
+    skip: int = 0
+    id: str = field(default_factory=new_id)
+
+    @classmethod
+    def from_lines(
+        cls, lines: Iterable[str | bytes], *, source: str = "memory", format: str | None = None
+    ) -> Batch:
+        """Make a batch of whole lines, each with or without its newline.
+
+        Raises:
+            ValueError: If a line has a line break inside; split it first.
+        """
+        encoded = [_bare(line) for line in lines]
+        for line in encoded:
+            if b"\n" in line:
+                raise ValueError(f"a line has a line break inside: {line[:80]!r}; split it first")
+        text = b"".join(line + b"\n" for line in encoded)
+        return cls(lines=len(encoded), payload=text, source=source, format=format)
+
+    @property
+    def size(self) -> int:
+        """Bytes of text, before compression."""
+        match self.payload:
+            case Reference(start=start, stop=stop):
+                return stop - start
+            case pl.DataFrame() as frame:
+                return int(frame["line"].str.len_bytes().sum())
+            case data:
+                return len(data)
+
+    def frame(self) -> pl.DataFrame:
+        """Return the lines as a frame of `line` String, `line_number` Int64, `source` String.
+
+        If any line is not UTF-8 there is also `raw` Binary, which holds the
+        bytes of just those lines; their `line` shows each odd byte as `\\xff`.
+        A batch of replayed lines has `letter` Int64, the dead letter's id.
+
+        Raises:
+            SourceChanged: If the payload is a reference whose file has changed.
+        """
+        payload = self.payload.read() if isinstance(self.payload, Reference) else self.payload
+        if isinstance(payload, pl.DataFrame):
+            frame = payload.slice(self.skip, self.lines)
+        else:
+            frame = _decode_text(payload).slice(self.skip, self.lines)
+            numbers = pl.int_range(self.first_line, self.first_line + frame.height, dtype=pl.Int64)
+            frame = frame.with_columns(line_number=numbers)
+        return frame.with_columns(source=pl.lit(self.source))
+
+    def parts(self, count: int) -> list[Batch]:
+        """Cut into at most `count` batches of about equal size that share this payload."""
+        step = -(-self.lines // count)
+        return [
+            replace(
+                self,
+                id=new_id(),
+                lines=min(step, self.lines - start),
+                skip=self.skip + start,
+                first_line=self.first_line + start,
+            )
+            for start in range(0, self.lines, step)
+        ]
+
+    def encode(self) -> tuple[str, bytes]:
+        """Return the payload as a store keeps it: the name of its encoding, and bytes."""
+        match self.payload:
+            case Reference() as ref:
+                return "reference", json.dumps([ref.path, ref.start, ref.stop, ref.checksum]).encode()
+            case pl.DataFrame() as frame:
+                buffer = io.BytesIO()
+                frame.write_ipc(buffer, compression="zstd")
+                return "arrow", buffer.getvalue()
+            case data if len(data) < _COMPRESS_FROM:
+                return "text", data
+            case data:
+                return "zstd", zstandard.ZstdCompressor(level=-1).compress(data)
+
+
+def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFrame:
+    """Undo `Batch.encode`.
+
+    Raises:
+        StoreError: If the encoding is not one of ours.
+    """
+    match encoding:
+        case "text":
+            return data
+        case "zstd":
+            return zstandard.ZstdDecompressor().decompress(data)
+        case "arrow":
+            return pl.read_ipc(data)
+        case "reference":
+            return Reference(*json.loads(data))
+    raise StoreError(f"a payload's encoding is {encoding!r}, which this etl does not know")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Batches of one source and format, lent to one worker until `until` (Unix seconds).
+
+    Several small batches may be lent at once: they run as one and are
+    committed together. `deliveries` is how often the first was lent, this
+    time included; over 1 means that an earlier worker never came back.
+    """
+
+    token: str
+    worker: str
+    batches: tuple[Batch, ...]
+    until: float
+    deliveries: int = 1
+
+    @property
+    def batch(self) -> Batch:
+        """The batch to run: the only one, or all of them joined under the first one's id."""
+        first = self.batches[0]
+        if len(self.batches) == 1:
+            return first
+        frames = [batch.frame().drop("source") for batch in self.batches]
+        return replace(
+            first, lines=self.lines, payload=pl.concat(frames, how="diagonal"), skip=0
+        )
+
+    @property
+    def lines(self) -> int:
+        """How many lines the lease covers."""
+        return sum(batch.lines for batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one processor did with one batch: counts of rows, and busy seconds."""
+
+    received: int = 0
+    emitted: int = 0
+    filtered: int = 0
+    errors: int = 0
+    retries: int = 0
+    dead: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One way in which lines failed; lines that failed alike share it.
+
+    `fingerprint` is the same for the same processor, code, error type and
+    message once numbers, hex and quoted text are left out of it.
+    """
+
+    fingerprint: str
+    processor: str
+    code: str
+    error: str
+    traceback: str
+    path: tuple[str, ...]
+
+
+LETTER_SCHEMA: dict[str, Any] = {
+    "letter": pl.Int64,
+    "failure": pl.UInt32,
+    "line": pl.String,
+    "raw": pl.Binary,
+    "line_number": pl.Int64,
+    "lines": pl.Int64,
+    "payload": pl.String,
+    "message": pl.String,
+    "attempts": pl.Int64,
+}
+"""Columns of `Outcome.letters`: `letter` is the id of the dead letter that this
+line was replayed from, or null; `failure` is an index into `Outcome.failures`;
+`payload` the row at failure as JSON; `lines` is over 1 only for a range whose
+text could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The last lines of a batch with their paths.
+
+    `lines` has the columns `line`, `line_number`, `state` (done, filtered or
+    dead) and `path`, an index into `paths`; a path is the processors passed,
+    with the seconds that each took per line.
+    """
+
+    lines: pl.DataFrame
+    paths: Sequence[Sequence[tuple[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that a sink has staged; the commit makes it `final` by renaming."""
+
+    staged: str
+    final: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a batch: all that is committed with it, in one transaction.
+
+    `done`, `filtered` and `dead` count source lines and add up to the batch's
+    lines. `passed` are the ids of dead letters whose replay went well.
+    `errors` are `(processor, error, message, lines, action)` for the list of
+    recent errors. `seconds` is the time the batch took in the pipeline.
+    """
+
+    done: int = 0
+    filtered: int = 0
+    dead: int = 0
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    letters: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LETTER_SCHEMA))
+    failures: Sequence[Failure] = ()
+    passed: Sequence[int] = ()
+    errors: Sequence[tuple[str, str, str, int, str]] = ()
+    trace: Trace | None = None
+    states: Mapping[str, str] = field(default_factory=dict)
+    outputs: Sequence[Output] = ()
+    version: str = ""
+    run: str = ""
+    slot: int = 0
+    seconds: float = 0.0
+
+
+def _bare(line: str | bytes) -> bytes:
+    data = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
+    return data.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _decode_text(data: bytes) -> pl.DataFrame:
+    try:
+        return pl.read_lines(data, name="line")
+    except pl.exceptions.ComputeError:
+        return _decode_odd_text(data)
+
+
+def _decode_odd_text(data: bytes) -> pl.DataFrame:
+    """Decode text that is not all UTF-8: keep the bytes of the odd lines beside it."""
+    text = data.decode("utf-8", "backslashreplace").encode()
+    frame = pl.read_lines(text, name="line")
+    raw = [None if _is_utf8(line) else line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return frame.with_columns(raw=pl.Series(raw[: frame.height], dtype=pl.Binary))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

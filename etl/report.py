@@ -1,0 +1,187 @@
+"""What the command line shows: tables, a progress bar. Text from logs is made harmless first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from etl.metrics import processor_rows, state_totals
+from etl.queue import LetterFilter, Queue
+from etl.sinks import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etl.runs import Progress as RunProgress
+
+__all__ = [
+    "groups_table",
+    "letter_text",
+    "letters_table",
+    "live_view",
+    "processors_table",
+    "queue_line",
+    "show_progress",
+    "show_summary",
+    "traces_table",
+]
+
+
+def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> None:
+    """Print what a run did and where to look next."""
+    console.print(processors_table(queue))
+    for name, counts in state_totals(queue).items():
+        parts = [f"{value} {int(count):,}" for value, count in sorted(counts.items())]
+        console.print(Text(f"{name}: " + " · ".join(map(printable, parts))))
+    console.print(queue_line(result))
+    if groups := queue.letter_groups(LetterFilter()):
+        console.print(groups_table(groups))
+        console.print(Text("look at them with: etl dlq list --lines" + _store(result), style="dim"))
+    rate, seconds = result["lines_per_second"], result["seconds"]
+    console.print(Text(f"{seconds:.1f} s, {rate:,.0f} lines/s", style="dim"))
+    if "out" in result:
+        console.print(Text(f"output: {result['out']}"), soft_wrap=True)
+        console.print(Text(f"store:  {result['store']}"), soft_wrap=True)
+
+
+def processors_table(queue: Queue) -> Table:
+    """Return one row per processor."""
+    counts = ("received", "emitted", "filtered", "errors", "retries", "dead")
+    table = _table("processor", *counts, "seconds", "p50 µs", "p99 µs", right=range(1, 10))
+    for row in processor_rows(queue):
+        numbers = [f"{row[name]:,}" if row[name] else "·" for name in counts]
+        times = [f"{row['seconds']:.2f}", f"{row['p50'] * 1e6:.2f}", f"{row['p99'] * 1e6:.2f}"]
+        style = "red" if row["dead"] else None
+        table.add_row(Text(printable(row["processor"])), *numbers, *times, style=style)
+    return table
+
+
+def queue_line(result: Mapping[str, Any]) -> Text:
+    """Return the conservation law with its numbers."""
+    parts = " + ".join(
+        f"{result[name]:,} {name}" for name in ("done", "filtered", "dead", "leased", "waiting")
+    )
+    mark = ("✓", "green") if result["conserved"] else ("✗ lines are missing", "bold red")
+    text = Text.assemble((f"{result['accepted']:,} accepted = {parts} ", "bold"), mark)
+    return text.append("  paused", "bold red") if result["paused"] else text
+
+
+def groups_table(groups: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row per kind of failure."""
+    table = _table("dead", "fingerprint", "processor", "why", "sample", right=[0])
+    for row in groups:
+        why = f"{row['error'] or row['code']}: {row['message']}"
+        table.add_row(
+            f"{row['lines']:,}",
+            row["fingerprint"],
+            *(Text(_short(text)) for text in (row["processor"], why, row["sample"])),
+        )
+    return table
+
+
+def letters_table(letters: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row per dead letter."""
+    table = _table("id", "source", "line", "processor", "why", "text", right=[0, 2])
+    for row in letters:
+        why = f"{row['error'] or row['code']}: {row['message']}"
+        table.add_row(
+            str(row["id"]),
+            Text(_short(row["source"])),
+            f"{row['line_number']:,}",
+            *(Text(_short(text)) for text in (row["processor"], why, row["line"])),
+        )
+    return table
+
+
+def letter_text(letter: Mapping[str, Any]) -> Text:
+    """Return all that is known of one dead letter, a field a line."""
+    text = Text()
+    for name, value in letter.items():
+        if name in ("failure", "raw") and not isinstance(value, bytes):
+            continue
+        shown = clock(value) if name.endswith("_at") else str(value)
+        body = "\n".join(printable(line) for line in shown.split("\n"))
+        text.append(f"{name}: ", "bold").append(f"\n{body}" if "\n" in body else body).append("\n")
+    return text
+
+
+def traces_table(traces: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row per traced line."""
+    table = _table("line", "text", "path", "state", "µs", right=[0, 4])
+    colours = {"dead": "red", "filtered": "dim"}
+    for row in traces:
+        path = " → ".join(printable(name) for name in row["path"])
+        state = Text(row["state"], style=colours.get(row["state"], ""))
+        number = str(row["line_number"])
+        table.add_row(number, Text(_short(row["line"])), path, state, f"{row['seconds'] * 1e6:.1f}")
+    return table
+
+
+def live_view(queue: Queue, result: Mapping[str, Any]) -> Group:
+    """Return what `etl top` shows."""
+    workers = queue.records("workers")
+    busy = sum(worker["batch"] is not None for worker in workers)
+    rate = f"{result['lines_per_second']:,.0f} lines/s"
+    age = f"oldest {result['oldest_age']:.1f} s"
+    head = Text(f"{rate} · {age} · {len(workers)} workers, {busy} busy")
+    return Group(head, queue_line(result), processors_table(queue))
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
+    """Show a bar of bytes and lines while a run goes on; nothing where there is no terminal."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[lines]:,} lines, {task.fields[rate]:,.0f}/s"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None, lines=0, rate=0.0)
+
+        def watch(progress: RunProgress) -> None:
+            stats = progress.stats
+            finished = stats.done + stats.filtered + stats.dead
+            left = (stats.waiting + stats.leased) / max(1, stats.accepted)
+            what = "paused" if stats.paused else "reading" if left == 0 else "working"
+            bar.update(
+                task,
+                description=what,
+                total=progress.size,
+                completed=progress.read,
+                lines=finished,
+                rate=finished / max(progress.seconds, 1e-9),
+            )
+
+        yield watch
+
+
+def clock(seconds: float) -> str:
+    """Return a time as text, UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+
+
+def _table(*columns: str, right: Sequence[int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        justify = "right" if number in right else "left"
+        table.add_column(name, justify=justify, no_wrap=justify == "right", overflow="ellipsis")  # type: ignore[arg-type]
+    return table
+
+
+def _short(text: str, most: int = 100) -> str:
+    text = printable(text[: most + 1])
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _store(result: Mapping[str, Any]) -> str:
+    return f" --store {result['store']}" if "store" in result else ""

@@ -1,0 +1,201 @@
+"""One run, from sources to summary: put, let worker processes work, wait, tell.
+
+The command line and batch notebooks both call `run`. A run that was killed is
+started again with the same store: its sources go on where they were.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from etl.errors import EtlError
+from etl.metrics import processor_rows, rates
+from etl.queue import Queue, Stats, open_queue
+from etl.sources import Source, StreamSource, expand, feed
+from etl.worker import WorkerProcesses
+
+__all__ = ["RUNS", "Progress", "latest_store", "new_run_id", "run", "summary"]
+
+RUNS = Path("data/runs")
+"""Where runs without a named store keep their things, a folder each."""
+
+DEFAULT_PIPELINE = "etl.default:pipeline"
+
+MOST_WAITING_BYTES = 512 << 20
+"""Text from streams that waits at most; beyond it, reading waits for the workers."""
+
+LOOK = 0.1
+"""Seconds between looks at how far the workers are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: bytes read of bytes in all (None if unknown), and the store's totals."""
+
+    read: int
+    size: int | None
+    stats: Stats
+    seconds: float
+
+
+def new_run_id() -> str:
+    """Return a name for a run that sorts by its start, such as 20261121-231502-4f2a."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+
+
+def latest_store(folder: Path = RUNS) -> Path | None:
+    """Return the store of the newest run without a named store, or None."""
+    return max(folder.glob("*/store.db"), default=None)
+
+
+def run(
+    sources: Iterable[str],
+    *,
+    pipeline: str = DEFAULT_PIPELINE,
+    format: str | None = None,
+    store: str | None = None,
+    out: Path | None = None,
+    workers: int = 2,
+    again: bool = False,
+    follow: threading.Event | None = None,
+    run_id: str | None = None,
+    watch: Callable[[Progress], None] = lambda _progress: None,
+    worker_stdout: IO[Any] | None = None,
+) -> dict[str, Any]:
+    """Put sources, process everything that waits, and return the `summary`.
+
+    Args:
+        sources: Files, globs, folders, or `-` for stdin.
+        pipeline: `module:attr` or `path.py:attr`.
+        format: Name of the lines' format; None to have it detected.
+        store: URL or path of the store; by default a new one below data/runs.
+        out: Folder for output; by default `out` beside the store.
+        workers: How many worker processes.
+        again: Read sources that were read before.
+        follow: Follow growing files until this is set.
+        run_id: The run's name; by default a new one.
+        watch: Called about ten times a second.
+        worker_stdout: Where the pipeline's console output goes.
+
+    Raises:
+        UsageError: If a source, the pipeline or the format is not there.
+        EtlError: If the run cannot go on; nothing is lost, start it again.
+    """
+    started = time.monotonic()
+    found = expand(sources, format=format, follow=follow)
+    run_id = run_id or new_run_id()
+    folder = RUNS / run_id
+    queue = open_queue(store or str(folder / "store.db"), max_bytes=_limit(found))
+    out = out or _beside(queue.url, folder)
+    queue.reclaim()
+    options = ["--pipeline", pipeline, "--run", run_id]
+    processes = WorkerProcesses(queue, workers, options, out=out, stdout=worker_stdout)
+    try:
+        one = _Run(queue, processes, found, started, watch)
+        one.feed(again=again)
+        one.finish()
+    finally:
+        processes.stop()
+    result = summary(queue, seconds=time.monotonic() - started)
+    result |= {"run": run_id, "store": queue.url, "out": str(out)}
+    queue.close()
+    return result
+
+
+class _Run:
+    """The sources of a run on their way through its workers."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        processes: WorkerProcesses,
+        sources: Sequence[Source],
+        started: float,
+        watch: Callable[[Progress], None],
+    ) -> None:
+        sizes = [source.size for source in sources]
+        self._queue = queue
+        self._processes = processes
+        self._sources = sources
+        self._size = None if None in sizes else sum(size or 0 for size in sizes)
+        self._started = started
+        self._watch = watch
+        self._read = 0
+
+    def feed(self, *, again: bool) -> None:
+        """Put all sources from a thread, while this one looks after the workers."""
+        failure: list[BaseException] = []
+
+        def put_all() -> None:
+            try:
+                for source in self._sources:
+                    for read in feed(self._queue, source, again=again):
+                        self._read += read.size
+            except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+                failure.append(error)
+
+        thread = threading.Thread(target=put_all, name="etl-sources", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(LOOK)
+            self._look()
+        if failure:
+            raise failure[0]
+
+    def finish(self) -> None:
+        """Wait until nothing waits and nothing is worked on."""
+        while True:
+            since = self._queue.changes()
+            if self._look().idle:
+                return
+            self._queue.wait(since, LOOK)
+
+    def _look(self) -> Stats:
+        self._processes.check()
+        stats = self._queue.stats()
+        if stats.paused and (reason := self._queue.control().reason):
+            raise EtlError(f"{reason}; mend it, then etl resume and run again: nothing is lost")
+        seconds = time.monotonic() - self._started
+        self._watch(Progress(self._read, self._size, stats, seconds))
+        return stats
+
+
+def summary(queue: Queue, *, seconds: float | None = None) -> dict[str, Any]:
+    """Return what `etl run --json` and `etl status --json` print.
+
+    Keys: `accepted`, `done`, `filtered`, `dead`, `leased`, `waiting` (source
+    lines), `conserved`, `paused`, `seconds` (of the run, or between the first
+    and the last change), `lines_per_second`, `oldest_age`, and `processors`, a
+    dict by name of the columns of `metrics.processors`.
+    """
+    stats = queue.stats()
+    names = ("accepted", "done", "filtered", "dead", "leased", "waiting", "conserved", "paused")
+    result: dict[str, Any] = {name: getattr(stats, name) for name in names}
+    if seconds is None:
+        history = queue.records("queue_history")
+        seconds = float(history[-1]["second"] - history[0]["second"] + 1) if history else 0.0
+        result["lines_per_second"] = rates(queue)["done_per_second"]
+    else:
+        finished = stats.done + stats.filtered + stats.dead
+        result["lines_per_second"] = finished / seconds if seconds else 0.0
+    result["seconds"] = seconds
+    result["oldest_age"] = stats.oldest_age
+    result["processors"] = {row["processor"]: row for row in processor_rows(queue)}
+    return result
+
+
+def _limit(sources: Iterable[Source]) -> int | None:
+    """Streams may bring more than the disk holds; files only bring references to themselves."""
+    endless = any(isinstance(source, StreamSource) for source in sources)
+    return MOST_WAITING_BYTES if endless else None
+
+
+def _beside(url: str, folder: Path) -> Path:
+    path = Path(url.removeprefix("sqlite:///"))
+    return path.parent / "out" if url.startswith("sqlite:///") else folder / "out"

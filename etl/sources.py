@@ -1,0 +1,407 @@
+"""Where lines come from: files, globs, folders, compressed files, stdin, a growing file.
+
+A source yields batches with the position after each; putting both in one
+transaction is what makes a killed run go on where it was. A plain file is
+queued by reference (byte ranges of it), anything else by content. Not here:
+what the lines mean (`formats.py`).
+"""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import hashlib
+import os
+import select
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+import zstandard
+
+from etl.errors import SourceError
+from etl.lines import Batch, Reference, count_lines
+from etl.queue import Position, Queue
+
+__all__ = ["FileSource", "FollowSource", "Read", "Source", "StreamSource", "expand", "feed"]
+
+CHUNK = 8 << 20
+"""Bytes of text in a batch, about; a longer line is a batch of its own."""
+
+HEAD = 4096
+"""Bytes at the start of a file that tell it from another of the same name."""
+
+LINGER = 0.1
+"""Seconds that lines from a slow stream wait for company before they are put."""
+
+OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
+    ".gz": lambda path: cast(BinaryIO, gzip.open(path, "rb")),
+    ".bz2": lambda path: cast(BinaryIO, bz2.open(path, "rb")),
+    ".zst": lambda path: cast(BinaryIO, zstandard.open(path, "rb")),
+}
+
+
+class Read(NamedTuple):
+    """A batch, how far its source is read once it is put, and the bytes that took."""
+
+    batch: Batch
+    position: Position | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A file that is read to its end.
+
+    Attributes:
+        name: As the user gave it; what lines say they come from.
+        path: Where it is.
+        format: Name of its format, or None.
+        by_reference: Queue byte ranges of the file rather than its text.
+        chunk: Bytes of text in a batch.
+    """
+
+    name: str
+    path: Path
+    format: str | None = None
+    by_reference: bool = True
+    chunk: int = CHUNK
+
+    @property
+    def key(self) -> str:
+        """What its position is stored under."""
+        return str(self.path.resolve())
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.path.stat().st_size
+
+    def read(self, since: Position | None = None) -> Iterator[Read]:
+        """Yield batches from a position on; from the start if that was of another file.
+
+        Raises:
+            SourceError: If the file cannot be read, or is not what its suffix says.
+        """
+        opener = OPENERS.get(self.path.suffix)
+        try:
+            if opener is None and self.by_reference:
+                yield from self._references(self._start(since))
+            else:
+                with (opener or _open_plain)(self.path) as file:
+                    yield from self._contents(file, self._start(since))
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SourceError(f"{self.name!r} cannot be read: {reason}") from error
+
+    def _start(self, since: Position | None) -> Position:
+        if since is not None and _same_head(self.path, since.head):
+            plain = self.path.suffix not in OPENERS
+            if not plain or self.path.stat().st_size >= since.offset:
+                return since
+        return Position(self.key, 0, 0)
+
+    def _references(self, start: Position) -> Iterator[Read]:
+        head = _head(self.path)
+        place, number = start.offset, start.line_number
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(place)
+            for text in _blocks(file, self.chunk):
+                stop, lines = place + len(text), count_lines(text)
+                payload = Reference(self.key, place, stop, zlib.crc32(text))
+                batch = self._batch(lines, payload, number)
+                place, number = stop, number + lines
+                yield Read(batch, Position(self.key, place, number, head), len(text))
+
+    def _contents(self, file: BinaryIO, start: Position) -> Iterator[Read]:
+        head = _head(self.path)
+        place, number = start.offset, start.line_number
+        _skip(file, place)
+        for text in _blocks(file, self.chunk):
+            lines = count_lines(text)
+            batch = self._batch(lines, text, number)
+            place, number = place + len(text), number + lines
+            yield Read(batch, Position(self.key, place, number, head), len(text))
+
+    def _batch(self, lines: int, payload: bytes | Reference, before: int) -> Batch:
+        return Batch(
+            lines=lines,
+            payload=payload,
+            source=self.name,
+            first_line=before + 1,
+            format=self.format,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSource:
+    """Lines from a pipe or a terminal: queued by content, soon after they come.
+
+    Attributes:
+        name: What lines say they come from.
+        file: Where they are read.
+        format: Name of their format, or None.
+    """
+
+    name: str = "stdin"
+    file: BinaryIO = sys.stdin.buffer
+    format: str | None = None
+
+    @property
+    def key(self) -> str:
+        """A stream has no position to go back to."""
+        return ""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes to come, if it is a file after all."""
+        try:
+            return os.fstat(self.file.fileno()).st_size or None
+        except OSError:
+            return None
+
+    def read(self, since: Position | None = None) -> Iterator[Read]:  # noqa: ARG002
+        """Yield batches as the lines come, until the stream ends."""
+        number = 0
+        for text in self._blocks():
+            lines = count_lines(text)
+            batch = Batch(
+                lines=lines,
+                payload=text,
+                source=self.name,
+                first_line=number + 1,
+                format=self.format,
+            )
+            number += lines
+            yield Read(batch, None, len(text))
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Yield whole lines: a chunk, or what there is when no more has come for a while."""
+        handle = self.file.fileno()
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            if size and not select.select([handle], [], [], LINGER)[0]:
+                text, rest = _cut(b"".join(parts))
+                if text:
+                    yield text
+                parts, size = [rest] if rest else [], 0
+            data = os.read(handle, 1 << 20)
+            if not data:
+                break
+            parts.append(data)
+            size += len(data)
+            if size >= CHUNK:
+                text, rest = _cut(b"".join(parts))
+                if text:
+                    yield text
+                parts, size = [rest] if rest else [], 0
+        if parts:
+            yield b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class FollowSource:
+    """A file that grows, like `tail -F`: read on, and on in the new one when it is rotated.
+
+    Attributes:
+        name: As the user gave it.
+        path: Where it is.
+        stop: Ends the reading when set.
+        format: Name of its format, or None.
+        poll: Seconds between looks at the file.
+    """
+
+    name: str
+    path: Path
+    stop: threading.Event
+    format: str | None = None
+    poll: float = 0.1
+
+    @property
+    def key(self) -> str:
+        """What its position is stored under."""
+        return str(self.path.resolve())
+
+    @property
+    def size(self) -> None:
+        """No end in sight."""
+        return None
+
+    def read(self, since: Position | None = None) -> Iterator[Read]:
+        """Yield batches of whole lines as they are written, until stopped."""
+        place = Position(self.key, 0, 0)
+        if since is not None and _same_head(self.path, since.head):
+            place = since
+        while not self.stop.is_set():
+            if not self.path.exists():
+                self.stop.wait(self.poll)
+                continue
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(place.offset)
+                yield from self._until_rotated(file, place)
+            place = Position(self.key, 0, 0)
+
+    def _until_rotated(self, file: BinaryIO, place: Position) -> Iterator[Read]:
+        offset, number, rest = place.offset, place.line_number, b""
+        while True:
+            ended = self.stop.is_set()
+            rotated = _rotated(file, self.path, offset + len(rest))
+            data = file.read(CHUNK)
+            if data:
+                text, rest = _cut(rest + data)
+            else:
+                text, rest = (rest, b"") if rotated else (b"", rest)
+            if text:
+                lines = count_lines(text)
+                offset += len(text)
+                batch = Batch(
+                    lines=lines,
+                    payload=text,
+                    source=self.name,
+                    first_line=number + 1,
+                    format=self.format,
+                )
+                number += lines
+                head = _head_of(file, offset)
+                yield Read(batch, Position(self.key, offset, number, head), len(text))
+            if not data and (rotated or ended):
+                return
+            if not data:
+                self.stop.wait(self.poll)
+
+
+Source = FileSource | StreamSource | FollowSource
+
+
+def expand(
+    names: Iterable[str],
+    *,
+    format: str | None = None,
+    by_reference: bool = True,
+    follow: threading.Event | None = None,
+) -> list[Source]:
+    """Turn what a user names into sources: files, globs, folders (all files in them), or `-`.
+
+    Args:
+        names: What the user named.
+        format: Name of the lines' format, or None.
+        by_reference: Queue byte ranges of plain files rather than their text.
+        follow: If given, files are followed until this is set.
+
+    Raises:
+        SourceError: If a name stands for nothing that can be read.
+    """
+    sources: list[Source] = []
+    for name in names:
+        if name == "-":
+            sources.append(StreamSource(format=format))
+            continue
+        for path in _files(name):
+            if follow is None:
+                sources.append(FileSource(str(path), path, format, by_reference))
+            else:
+                sources.append(FollowSource(str(path), path, follow, format))
+    return sources
+
+
+def feed(queue: Queue, source: Source, *, again: bool = False) -> Iterator[Read]:
+    """Put a source's batches from where it was read last, yielding each once it is durable.
+
+    Args:
+        queue: Where to.
+        source: What to read.
+        again: Read from the start, whatever was read before.
+    """
+    since = queue.position(source.key) if source.key and not again else None
+    for read in source.read(since):
+        queue.put(read.batch, position=read.position)
+        yield read
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        found = sorted(
+            item
+            for item in path.rglob("*")
+            if item.is_file() and not any(part.startswith(".") for part in item.relative_to(path).parts)
+        )
+        if not found:
+            raise SourceError(f"folder {name!r} holds no files")
+        return found
+    if path.exists():
+        return [path]
+    found = sorted(Path(item) for item in glob.glob(name, recursive=True) if Path(item).is_file())
+    if not found:
+        what = "no file matches" if glob.has_magic(name) else "there is no file"
+        raise SourceError(f"{what} {name!r}; name files, folders, globs, or - for stdin")
+    return found
+
+
+def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield blocks of whole lines of about `size` bytes; the last may lack its newline."""
+    rest: list[bytes] = []
+    while data := file.read(size):
+        text, tail = _cut(data)
+        if text:
+            yield b"".join([*rest, text])
+            rest = [tail] if tail else []
+        else:
+            rest.append(data)
+    if rest:
+        yield b"".join(rest)
+
+
+def _cut(data: bytes) -> tuple[bytes, bytes]:
+    """Cut after the last newline."""
+    end = data.rfind(b"\n") + 1
+    return data[:end], data[end:]
+
+
+def _skip(file: BinaryIO, count: int) -> None:
+    while count > 0:
+        data = file.read(min(count, CHUNK))
+        if not data:
+            return
+        count -= len(data)
+
+
+def _head(path: Path) -> str:
+    with path.open("rb") as file:
+        return _mark(file.read(HEAD))
+
+
+def _head_of(file: BinaryIO, offset: int) -> str:
+    return _mark(os.pread(file.fileno(), min(HEAD, offset), 0))
+
+
+def _mark(data: bytes) -> str:
+    return f"{len(data)}:{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def _same_head(path: Path, head: str) -> bool:
+    """Say whether a file still begins as it did; it may have grown since."""
+    if not head or not path.exists():
+        return False
+    with path.open("rb") as file:
+        return _mark(file.read(int(head.partition(":")[0]))) == head
+
+
+def _rotated(file: BinaryIO, path: Path, read: int) -> bool:
+    """Say whether the name now stands for another file, or this one was cut short."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return True
+    mine = os.fstat(file.fileno())
+    return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino) or now.st_size < read

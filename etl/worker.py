@@ -1,0 +1,470 @@
+"""Lease, run, commit; and what an operator may do to that from any process.
+
+`Worker.run` is a coroutine (asyncio or trio) around synchronous work: batches
+run in a thread, while heartbeats renew the lease. `start` and `stop` run it in
+a background thread, for notebooks; `step` and `drain` do the work right here,
+for tests and batch runs. `WorkerProcesses` runs several as processes, so that
+a processor that kills its process takes only itself along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import anyio
+import anyio.to_thread
+import polars as pl
+
+from etl.errors import LeaseLost, PipelineError, ProcessorStop, SourceChanged, StoreError, WorkerFailed
+from etl.lines import LETTER_SCHEMA, Failure, Lease, Outcome, new_id
+from etl.pipeline import Pipeline
+from etl.queue import Queue
+from etl.runner import Runner
+from etl.sinks import publish_files, remove_staged
+
+__all__ = ["Worker", "WorkerProcesses"]
+
+SPLIT_AT = 3
+"""The delivery at which a batch is no longer run but cut: it may be what kills workers."""
+
+GIVE_UP_AT = 5
+"""The delivery at which a single line is taken for what kills workers."""
+
+GAVE_UP = 70
+"""Exit code of a worker process that ends with an error of its own, rather than being killed."""
+
+IDLE_POLL = 0.25
+"""Seconds between looks at the control values while nothing else changes."""
+
+BATCH_LINES = 50_000
+
+
+class Worker:
+    """Takes batches from a queue through a pipeline until it is stopped.
+
+    Args:
+        queue: Where batches come from and outcomes go.
+        pipeline: What they run through; may be changed while the worker runs.
+        name: Shown in metrics and traces; by default host, process and a number.
+        out: Folder that sinks write below.
+        batch_lines: Small batches are taken together up to this many lines.
+        interval: Seconds to wait after each batch; 0 for full speed.
+        lease_seconds: How long a batch is ours if we die; renewed in time if not.
+        run: Name of the run, kept with dead letters.
+        drain: End once nothing waits.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        pipeline: Pipeline,
+        *,
+        name: str | None = None,
+        out: Path | str = "data/out",
+        batch_lines: int = BATCH_LINES,
+        interval: float = 0.0,
+        lease_seconds: float = 30.0,
+        run: str = "",
+        drain: bool = False,
+    ) -> None:
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
+        self.batch_lines = batch_lines
+        self.interval = interval
+        self._queue = queue
+        self._pipeline = pipeline
+        self._out = Path(out)
+        self._lease_seconds = lease_seconds
+        self._run = run
+        self._drain = drain
+        self._runner: Runner | None = None
+        self._lease: Lease | None = None
+        self._asked_before = (0, 0)
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name} on {self._queue.url}>"
+
+    @property
+    def running(self) -> bool:
+        """Whether `start` was called and the worker has not ended."""
+        return self._thread is not None and self._thread.is_alive()
+
+    # Right here
+
+    def step(self) -> Outcome | None:
+        """Lease, run and commit one batch in this thread; return None if none waits."""
+        with self._registered():
+            return self._once()
+
+    def drain(self) -> int:
+        """Process until nothing waits that may be had, and return how many lines that was."""
+        lines = 0
+        with self._registered():
+            while True:
+                outcome = self._once()
+                if outcome is None:
+                    return lines
+                lines += outcome.done + outcome.filtered + outcome.dead
+
+    # In the background
+
+    def start(self) -> Worker:
+        """Run in a background thread until `stop`; return this worker."""
+        if not self.running:
+            self._failure = None
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._background, name=self.name, daemon=True)
+            self._thread.start()
+        return self
+
+    def stop(self, timeout: float = 60.0) -> None:
+        """End after the current batch, and wait for that.
+
+        Raises:
+            WorkerFailed: If the batch takes longer than `timeout` seconds.
+            Exception: What ended the worker, if it had ended on its own.
+        """
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                raise WorkerFailed(
+                    f"worker {self.name!r} is still in its batch after {timeout:g} s; "
+                    "it ends when the batch does"
+                )
+            self._thread = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def request_stop(self) -> None:
+        """Ask for the end after the current batch, without waiting; safe in a signal handler."""
+        self._stopping.set()
+
+    def pause(self) -> None:
+        """Pause the queue, for all its workers."""
+        self._queue.pause()
+
+    def resume(self) -> None:
+        """Resume the queue, for all its workers."""
+        self._queue.resume()
+
+    def _background(self) -> None:
+        try:
+            anyio.run(self.run)
+        except BaseException as error:  # noqa: BLE001 - raised again by stop()
+            self._failure = error
+
+    # As a coroutine
+
+    async def run(self) -> None:
+        """Process batches until stopped, or, once a drain is asked for, until none waits.
+
+        A store that cannot be reached is waited for with growing pauses.
+        """
+        async with anyio.create_task_group() as tasks:
+            await anyio.to_thread.run_sync(self._enter)
+            tasks.start_soon(self._beat)
+            try:
+                await self._work()
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._leave)
+
+    async def _work(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                ended, pause = await anyio.to_thread.run_sync(self._turn)
+                failures = 0
+            except StoreError:
+                failures += 1
+                if failures > 8:
+                    raise
+                ended, pause = False, min(5.0, 0.1 * 2**failures)
+            if ended:
+                return
+            if pause:
+                await anyio.to_thread.run_sync(
+                    self._stopping.wait, pause, abandon_on_cancel=True
+                )
+
+    def _turn(self) -> tuple[bool, float]:
+        """Do one batch, or wait for one; return whether to end, and seconds to pause."""
+        since = self._queue.changes()
+        worked = self._once() is not None
+        control = self._queue.control()
+        drains, stops = self._asked_before
+        draining = self._drain or control.drains > drains
+        if control.stops > stops or (draining and not worked and self._queue.stats().idle):
+            return True, 0.0
+        if not worked:
+            self._queue.wait(since, IDLE_POLL)
+        return False, self.interval if worked else 0.0
+
+    async def _beat(self) -> None:
+        """Say that this worker lives, and keep its lease."""
+        while True:
+            await anyio.sleep(min(5.0, self._lease_seconds / 3))
+            with contextlib.suppress(StoreError, LeaseLost):
+                await anyio.to_thread.run_sync(self._heartbeat)
+
+    def _heartbeat(self) -> None:
+        lease = self._lease
+        self._queue.heartbeat(self.name, lease.batches[0].id if lease else None)
+        if lease:
+            self._queue.renew(lease, seconds=self._lease_seconds)
+
+    # One batch
+
+    @contextlib.contextmanager
+    def _registered(self) -> Any:
+        entered = self._runner is None
+        if entered:
+            self._enter()
+        try:
+            yield
+        finally:
+            if entered:
+                self._leave()
+
+    def _enter(self) -> None:
+        """Take a slot with its states, and finish what a killed worker left half done."""
+        slot = self._queue.register(self.name)
+        control = self._queue.control()
+        self._asked_before = (control.drains, control.stops)
+        self._runner = Runner(
+            self._pipeline,
+            states=self._queue.states(slot),
+            out=self._out,
+            slot=slot,
+            run=self._run,
+        )
+        unpublished = self._queue.unpublished()
+        publish_files(one for one in unpublished if Path(one.staged).exists())
+        self._queue.published([one for one in unpublished if Path(one.final).exists()])
+
+    def _leave(self) -> None:
+        self._runner = None
+        self._queue.unregister(self.name)
+
+    def _once(self) -> Outcome | None:
+        lease = self._queue.lease(
+            self.name, lines=self.batch_lines, seconds=self._lease_seconds
+        )
+        if lease is None:
+            return None
+        self._lease = lease
+        try:
+            return self._process(lease)
+        except LeaseLost:
+            return Outcome()
+        finally:
+            self._lease = None
+
+    def _process(self, lease: Lease) -> Outcome:
+        assert self._runner is not None  # noqa: S101 - _enter comes first
+        if lease.deliveries >= SPLIT_AT and lease.lines > 1:
+            self._queue.split(lease)
+            return Outcome()
+        try:
+            if lease.deliveries >= GIVE_UP_AT:
+                lost = f"{lease.deliveries - 1} workers were lost while they had this line"
+                return self._bury(lease, "worker_lost", lost)
+            outcome = self._runner.run(lease.batch, token=lease.token)
+        except SourceChanged as error:
+            return self._bury(lease, "source_changed", str(error))
+        except (ProcessorStop, PipelineError) as error:
+            self._runner.undo()
+            self._queue.pause(str(error))
+            self._queue.release(lease)
+            return Outcome()
+        except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
+            self._runner.undo()
+            return self._bury(lease, "error", f"{type(error).__name__}: {error}")
+        except BaseException:
+            self._runner.undo()
+            self._queue.release(lease)
+            raise
+        return self._commit(lease, outcome)
+
+    def _commit(self, lease: Lease, outcome: Outcome) -> Outcome:
+        assert self._runner is not None  # noqa: S101 - _enter comes first
+        try:
+            self._queue.commit(lease, outcome)
+        except BaseException:
+            self._runner.undo()
+            raise
+        self._runner.keep()
+        if outcome.outputs:
+            self._queue.published(outcome.outputs)
+        return outcome
+
+    def _bury(self, lease: Lease, code: str, message: str) -> Outcome:
+        """Dead-letter a whole lease without running it."""
+        letters, outcome_lines = _whole_letters(lease, code, message)
+        path = ("input",)
+        failure = Failure(f"{code:.12}", "input", code, "", "", path)
+        outcome = Outcome(
+            dead=outcome_lines,
+            letters=letters,
+            failures=[failure],
+            errors=[("input", code, message, outcome_lines, "dead")],
+            version=self._pipeline.version,
+            run=self._run,
+        )
+        self._queue.commit(lease, outcome)
+        return outcome
+
+
+def _whole_letters(lease: Lease, code: str, message: str) -> tuple[pl.DataFrame, int]:
+    """Return letters for all lines of a lease: one each, or one for what cannot be read."""
+    batch = lease.batches[0]
+    if code == "source_changed":
+        rows = pl.DataFrame({"line": [message], "line_number": [batch.first_line]})
+        rows = rows.with_columns(lines=pl.lit(lease.lines, pl.Int64))
+    else:
+        rows = lease.batch.frame().drop("source").with_columns(lines=pl.lit(1, pl.Int64))
+    filled = {
+        "failure": pl.lit(0, pl.UInt32),
+        "message": pl.lit(message),
+        "attempts": pl.lit(max(1, lease.deliveries - 1), pl.Int64),
+    }
+    missing = [
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in LETTER_SCHEMA.items()
+        if name not in rows.columns and name not in filled
+    ]
+    rows = rows.with_columns(*missing, **filled).select(LETTER_SCHEMA.keys()).cast(LETTER_SCHEMA)
+    return rows, lease.lines
+
+
+class WorkerProcesses:
+    """Several worker processes on one store; those that die are replaced.
+
+    Args:
+        queue: The store, as this process has it open.
+        count: How many processes.
+        arguments: Further arguments of `etl work`.
+        out: Folder that sinks write below.
+        stdout: Where the processes print to; by default where this one does.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        count: int,
+        arguments: Sequence[str] = (),
+        *,
+        out: Path,
+        stdout: IO[Any] | None = None,
+    ) -> None:
+        self._queue = queue
+        self._out = out
+        self._command = [sys.executable, "-m", "etl", "work", "--store", queue.url]
+        self._command += ["--out", str(out), "--parent", str(os.getpid()), *arguments]
+        self._stdout = stdout
+        self._threads = max(1, (os.cpu_count() or 1) // count)
+        self._failures = 0
+        self._processes = [self._spawn() for _ in range(count)]
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that run."""
+        return [process.pid for process in self._processes if process.poll() is None]
+
+    def check(self) -> bool:
+        """Replace workers that were killed; return whether any still runs.
+
+        Raises:
+            WorkerFailed: If workers end with an error of their own, or die
+                again and again before they have done a batch.
+        """
+        for place, process in enumerate(self._processes):
+            code = process.poll()
+            if code in (None, 0):
+                continue
+            if code == GAVE_UP:
+                raise WorkerFailed("a worker process gave up; its last message says why")
+            self._failures = 0 if self._reclaim() else self._failures + 1
+            if self._failures > 2 * len(self._processes):
+                raise WorkerFailed(f"worker processes die at once (exit code {code}); see above")
+            self._processes[place] = self._spawn()
+        return bool(self.pids)
+
+    def run_until_signal(self) -> None:
+        """Look after the workers until SIGTERM or SIGINT, or until all have ended."""
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+        try:
+            while self.check() and not stopping.wait(0.1):
+                pass
+        finally:
+            self.stop()
+
+    def stop(self, timeout: float = 60.0) -> None:
+        """Let every worker finish its batch and end; kill one that does not in time."""
+        deadline = time.monotonic() + timeout
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._reclaim()
+
+    def _reclaim(self) -> bool:
+        """Take back what dead workers held, and remove what they had staged."""
+        tokens = self._queue.reclaim()
+        remove_staged(self._out, tokens)
+        return bool(tokens)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"POLARS_MAX_THREADS": str(self._threads)}
+        return subprocess.Popen(self._command, stdout=self._stdout, env=environment)
+
+
+async def run_until_signal(workers: Sequence[Worker], parent: int | None = None) -> None:
+    """Run workers in this process until SIGTERM or SIGINT, or until they end on their own.
+
+    A signal lets each finish its batch. If `parent` is given and that process
+    is gone, the same happens.
+    """
+
+    def stop(*_: FrameType | int | None) -> None:
+        for worker in workers:
+            worker.request_stop()
+
+    async def watch_parent(pid: int) -> None:
+        while os.getppid() == pid:
+            await anyio.sleep(0.5)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    async with anyio.create_task_group() as tasks:
+        if parent is not None:
+            tasks.start_soon(watch_parent, parent)
+        async with anyio.create_task_group() as running:
+            for worker in workers:
+                running.start_soon(worker.run)
+        tasks.cancel_scope.cancel()
+

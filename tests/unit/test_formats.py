@@ -1,0 +1,520 @@
+"""Formats: what each finds in a line, against hand-written lines, real files and loghub's tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl import formats
+from etl.errors import FormatError
+from etl.formats import FORMATS, detect, get_format, normalise, parse
+
+LOGHUB = Path(__file__).parents[3] / "shared" / "data" / "loghub"
+DATA = Path(__file__).parents[2] / "data"
+needs_loghub = pytest.mark.skipif(
+    not LOGHUB.is_dir(), reason="the loghub samples are not here: ../shared/data/loghub"
+)
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+NORMAL = ["timestamp", "level", "logger", "pid", "message"]
+
+
+def frame(*lines: str | None) -> pl.DataFrame:
+    return pl.DataFrame({"line": pl.Series(lines, dtype=pl.String)})
+
+
+def fields(line: str, spec: str | None = None) -> dict[str, object]:
+    """Parse and normalise one line; nulls and our own columns left out."""
+    got = normalise(parse(frame(line), spec), now=NOW).row(0, named=True)
+    assert got.pop("_fits"), f"{line!r} does not fit {spec}"
+    del got["line"]
+    return {name: value for name, value in got.items() if value is not None}
+
+
+def at(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
+
+
+EXAMPLES = [
+    (
+        "nginx_access",
+        '10.1.2.3 - ann [21/Nov/2026:10:00:00 +0100] "GET /a?b=1 HTTP/2.0" 503 - "-" "cu \\"rl\\""',
+        {
+            "timestamp": at(2026, 11, 21, 9), "level": "ERROR", "client": "10.1.2.3",
+            "user": "ann", "method": "GET", "path": "/a?b=1", "protocol": "HTTP/2.0",
+            "status": 503, "agent": 'cu \\"rl\\"',
+        },
+    ),
+    (
+        "nginx_access",
+        '::1 - - [21/Nov/2026:10:00:00 +0000] "\\x16\\x03\\x01" 400 157',
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "WARNING", "client": "::1",
+            "path": "\\x16\\x03\\x01", "status": 400, "bytes": 157,
+        },
+    ),
+    (
+        "apache_error",
+        "[Sat Nov 21 10:00:00.250000 2026] [proxy:error] [pid 12:tid 139876543210] "
+        "[client 10.0.0.9:4711] AH01114: no backend",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "ERROR",
+            "logger": "proxy", "pid": 12, "tid": 139876543210, "client": "10.0.0.9:4711",
+            "message": "AH01114: no backend",
+        },
+    ),
+    (
+        "apache_error",
+        "[Sat Nov 21 10:00:00 2026] [crit] [odd] out of rope",
+        {"timestamp": at(2026, 11, 21, 10), "level": "CRITICAL", "message": "[odd] out of rope"},
+    ),
+    (
+        "nginx_error",
+        "2026/11/21 10:00:00 [emerg] 7#8: *99 bind() failed",
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "CRITICAL", "pid": 7, "tid": 8,
+            "connection": 99, "message": "bind() failed",
+        },
+    ),
+    (
+        "postgres",
+        "2026-11-21 10:00:00.125 CET [77] app@shop HINT:  try again",
+        {
+            "timestamp": at(2026, 11, 21, 9, 0, 0, 125_000), "level": "INFO", "pid": 77,
+            "user": "app", "database": "shop", "message": "try again",
+        },
+    ),
+    (
+        "postgres",
+        "2026-11-21 10:00:00.125 UTC [77] PANIC:  no log",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 125_000), "level": "CRITICAL",
+            "pid": 77, "message": "no log",
+        },
+    ),
+    (
+        "redis",
+        "5:M 01 Feb 2026 10:00:00.007 . 3 clients",
+        {
+            "timestamp": at(2026, 2, 1, 10, 0, 0, 7000), "level": "DEBUG", "pid": 5,
+            "role": "M", "message": "3 clients",
+        },
+    ),
+    (
+        "dpkg",
+        "2026-11-21 10:00:00 upgrade tree:amd64 2.0-1 2.1-1",
+        {
+            "timestamp": at(2026, 11, 21, 10), "message": "upgrade tree:amd64 2.0-1 2.1-1",
+            "action": "upgrade", "package": "tree:amd64", "version": "2.1-1",
+            "old_version": "2.0-1",
+        },
+    ),
+    (
+        "python",
+        "2026-11-21 10:00:00,123 WARNING shop.cart: three: items",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 123_000), "level": "WARNING",
+            "logger": "shop.cart", "message": "three: items",
+        },
+    ),
+    (
+        "python",
+        "2026-11-21 10:00:00,123 - shop - CRITICAL - on - fire",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 123_000), "level": "CRITICAL",
+            "logger": "shop", "message": "on - fire",
+        },
+    ),
+    ("python", "ERROR:root:x:y", {"level": "ERROR", "logger": "root", "message": "x:y"}),
+    (
+        "log4j",
+        "2026-11-21 10:11:12,345 INFO  [main] com.example.Job - a - b",
+        {
+            "timestamp": at(2026, 11, 21, 10, 11, 12, 345_000), "level": "INFO",
+            "logger": "com.example.Job", "message": "a - b", "thread": "main",
+        },
+    ),
+    (
+        "log4j",
+        "2026-11-21T10:11:12.345Z  WARN 42 --- [app] [  main] c.e.Web   : slow",
+        {
+            "timestamp": at(2026, 11, 21, 10, 11, 12, 345_000), "level": "WARNING",
+            "logger": "c.e.Web", "pid": 42, "message": "slow", "thread": "main",
+        },
+    ),
+    (
+        "log4j",
+        "26/11/21 10:11:12 FATAL exec.Run: gone",
+        {
+            "timestamp": at(2026, 11, 21, 10, 11, 12), "level": "CRITICAL",
+            "logger": "exec.Run", "message": "gone",
+        },
+    ),
+    (
+        "syslog3164",
+        "<11>Nov  2 10:00:00 web cron[9]: done",
+        {
+            "timestamp": at(2026, 11, 2, 10), "level": "ERROR", "pid": 9, "message": "done",
+            "host": "web", "app": "cron", "facility": "user",
+        },
+    ),
+    (
+        "syslog3164",
+        "2026-11-02T10:00:00.5+02:00 web last message repeated",
+        {
+            "timestamp": at(2026, 11, 2, 8, 0, 0, 500_000), "host": "web",
+            "message": "last message repeated",
+        },
+    ),
+    (
+        "syslog5424",
+        '<165>1 2026-11-21T10:00:00.003Z web evt - ID47 [a@1 k="v\\"]"][b] \ufeffhi',
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 3000), "level": "INFO", "message": "hi",
+            "host": "web", "app": "evt", "msgid": "ID47", "data": '[a@1 k="v\\"]"][b]',
+            "facility": "local4",
+        },
+    ),
+    (
+        "json",
+        '{"ts": 1795255200.5, "severity": "warn", "name": "a.b", "event": "hi", "n": [1, {"k": 2}]}',
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 500_000), "level": "WARNING",
+            "logger": "a.b", "message": "hi", "n": '[1, {"k": 2}]',
+        },
+    ),
+    (
+        "logfmt",
+        'ts=1795255200000 level=debug msg="say \\"hi\\"\\n" status=200 url=/a?b=c',
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "DEBUG", "message": 'say "hi"\n',
+            "status": 200, "url": "/a?b=c",
+        },
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "line", "expected"), EXAMPLES)
+def test_a_line_gives_its_fields_and_is_detected(
+    name: str, line: str, expected: dict[str, object]
+) -> None:
+    assert fields(line) == expected | {"format": name}
+    assert fields(line, name) == expected | {"format": name}
+
+
+def test_every_format_has_an_example() -> None:
+    assert {name for name, _, _ in EXAMPLES} == set(FORMATS) - {"apache_access"}
+    assert FORMATS["apache_access"].patterns == FORMATS["nginx_access"].patterns
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_empty_frame_has_the_normal_columns(name: str) -> None:
+    got = normalise(parse(frame(), name))
+    assert got.columns[: 3 + len(NORMAL)] == ["line", "_fits", "format", *NORMAL]
+    assert got.schema["timestamp"] == pl.Datetime("us", "UTC")
+    assert normalise(parse(frame())).is_empty()
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS if n not in ("json", "logfmt")])
+def test_columns_do_not_depend_on_which_variant_a_line_has(name: str) -> None:
+    lines = [line for known, line, _ in EXAMPLES if known == name]
+    schemas = {tuple(normalise(parse(frame(x), name)).schema.items()) for x in ["?", *lines]}
+    assert len(schemas) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "level"),
+    [
+        ("notice", "INFO"), ("Warn", "WARNING"), ("err", "ERROR"), ("EMERG", "CRITICAL"),
+        ("alert", "CRITICAL"), ("panic", "CRITICAL"), ("trace", "DEBUG"), ("DEBUG3", "DEBUG"),
+        ("LOG", "INFO"), ("DETAIL", "INFO"), ("*", "INFO"), ("#", "WARNING"), ("V", "DEBUG"),
+        ("W", "WARNING"), ("F", "CRITICAL"), ("loud", None),
+    ],
+)  # fmt: skip
+def test_level_words_become_the_five(word: str, level: str | None) -> None:
+    assert fields(f"{word} x", "template:{level} {message}").get("level") == level
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-21 10:00:00", at(2026, 11, 21, 10)),
+        ("2026-11-21T10:00:00.123456+05:30", at(2026, 11, 21, 4, 30, 0, 123456)),
+        ("2026-11-21 10:00:00 UTC", at(2026, 11, 21, 10)),
+        ("Dec 31 10:00:00", at(2025, 12, 31, 10)),
+        ("Nov 22 10:00:00", at(2026, 11, 22, 10)),
+        ("Feb 29 10:00:00", at(2024, 2, 29, 10)),
+        ("2026-02-30 10:00:00", None),
+        ("soon", None),
+    ],
+)
+def test_times_in_common_layouts_are_read_as_utc(text: str, expected: datetime | None) -> None:
+    assert fields(f"[{text}] x", "template:[{timestamp}] {message}").get("timestamp") == expected
+
+
+def test_layouts_may_change_within_a_frame() -> None:
+    times = ["2026-11-21T10:00:00Z", "soon", "1795255200", "21/Nov/2026:10:00:00 +0000", None] * 40
+    got = get_format("json").normalise(
+        parse(frame(*(json.dumps({"ts": t}) for t in times)), "json")
+    )
+    assert (
+        got["timestamp"].to_list()
+        == [at(2026, 11, 21, 10), None, *[at(2026, 11, 21, 10)] * 2, None] * 40
+    )
+    assert got["ts"].drop_nulls().unique().to_list() == ["soon"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("apache_eror", "unknown format 'apache_eror'; did you mean 'apache_error'?"),
+        ("regex:a(?P<x>[", "unclosed character class, at position 7"),
+        ("regex:(?=a)(?P<x>b)", "look-around"),
+        ("regex:(a)b", "named groups"),
+        ("regex:", "named groups"),
+        ("template:no fields", "it has no {field}"),
+        ("template:{a}{b}", "no text between 'a' and 'b'"),
+        ("template:{a} {a}", "twice"),
+        ("template:{a", "braces are written {{ and }}"),
+        ("template:{a:>3} {b}", "no plain word"),
+        ("template:{a.b} {c}", "no plain word"),
+    ],
+)
+def test_a_bad_spec_says_what_is_wrong(spec: str, said: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        get_format(spec)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_regex_may_search_alternate_and_end_in_a_comment() -> None:
+    assert fields("id=7 ok", "regex:id=(?P<id>[0-9]+)|(?P<never>never)")["id"] == "7"
+    assert fields("id=7 ok", "regex:(?x) id=(?P<id>[0-9]+) # digits")["id"] == "7"
+
+
+def test_a_line_fits_even_if_all_its_groups_are_null() -> None:
+    assert parse(frame("x", "y"), "regex:^x(?P<a>a)?$")["_fits"].to_list() == [True, False]
+
+
+def test_templates_keep_braces_runs_of_blanks_and_the_last_fields_own() -> None:
+    got = fields("{7}  INFO   a b:   x ", "template:{{{pid}}} {level} {who}: {message}")
+    assert got | {"format": ""} == {
+        "format": "", "pid": 7, "level": "INFO", "who": "a b", "message": "  x ",
+    }  # fmt: skip
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=8)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(WORDS, WORDS, st.integers(0, 10**9), TEXTS)
+def test_a_template_finds_what_was_filled_in(a: str, b: str, pid: int, text: str) -> None:
+    line = f"{a} {b} [{pid}] {text}"
+    got = parse(frame(line), "template:{first} {second} [{pid}] {rest}").row(0)
+    assert got[3:] == (a, b, str(pid), text)
+
+
+@given(st.dictionaries(TEXTS, TEXTS | st.integers() | st.none() | st.lists(TEXTS), max_size=6))
+def test_json_values_come_back(data: dict[str, object]) -> None:
+    got = get_format("json").read(pl.Series([json.dumps(data)]))
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False)
+             for v in data.values()]  # fmt: skip
+    assert got["_fits"].all()
+    assert sorted(map(str, got.row(0)[1:])) == sorted(map(str, texts))
+
+
+@given(st.dictionaries(st.from_regex(r"\A[a-z]{1,5}\Z"), TEXTS, min_size=2))
+def test_logfmt_values_come_back(data: dict[str, str]) -> None:
+    def quoted(text: str) -> str:
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+
+    line = " ".join(f"{key}={quoted(value)}" for key, value in data.items())
+    got = get_format("logfmt").read(pl.Series([line])).row(0, named=True)
+    assert got.pop("_fits")
+    assert {key.removesuffix("_"): value for key, value in got.items()} == data
+
+
+def test_the_lines_own_columns_are_never_touched() -> None:
+    line = '{"line": "L", "_row": "R", "source": "S", "format": "F", "_fits": 0, "": "E"}'
+    before = pl.DataFrame({"line": [line], "_row": [1], "source": ["file"], "line_number": [9]})
+    got = normalise(parse(before, "json"))
+    assert got.select(before.columns).equals(before)
+    assert got["format"].item() == "json"
+    assert got.select("line_", "field_row", "source_", "format_", "field_fits", "field_").row(0) == (
+        "L", "R", "S", "F", "0", "E",
+    )  # fmt: skip
+    assert parse(before, "regex:(?P<line>L).*(?P<_row>R)")["line_", "field_row"].row(0) == (
+        "L",
+        "R",
+    )
+
+
+def test_normalise_may_run_twice() -> None:
+    once = normalise(parse(frame(*(line for _, line, _ in EXAMPLES))), now=NOW)
+    assert normalise(once, now=NOW).select(once.columns).equals(once)
+
+
+def test_json_values_that_do_not_convert_stay_as_text() -> None:
+    got = fields(
+        '{"ts": "soon", "time": 0.25, "level": "loud", "status": "ok", "pid": "x"}', "json"
+    )
+    assert got == {
+        "format": "json", "ts": "soon", "time": "0.25", "level_": "loud", "status_text": "ok",
+        "pid_": "x",
+    }  # fmt: skip
+
+
+def test_a_thousand_keys_become_two_hundred_columns_and_extra() -> None:
+    for name, line in {
+        "json": json.dumps({f"k{i}": i for i in range(1000)}),
+        "logfmt": " ".join(f"k{i}={i}" for i in range(1000)),
+    }.items():
+        got = parse(frame(line), name)
+        assert got.width == len(["line", "_fits", "format", "extra"]) + formats.MAX_KEYS
+        assert len(json.loads(got["extra"].item())) == 1000 - formats.MAX_KEYS
+
+
+HOSTILE = [
+    "", " ", "\0", "{", "[" * 100_000, '{"a":' * 100_000, '{"a": ' + "9" * 5000 + "}", "null",
+    '{"a":1} {"b":2}', '{"a":1},{"a":2}', '{"a":NaN', '"', "=", "a=b", "<999999999999>1 x", None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", [*FORMATS, "auto"])
+def test_hostile_lines_do_not_fit_and_harm_nobody(spec: str) -> None:
+    good = '{"a": 1, "b": "x"}'
+    got = normalise(parse(frame(*HOSTILE, good), spec))
+    assert not got["_fits"][: len(HOSTILE)].any()
+    assert got["_fits"][-1] == (spec in ("json", "auto"))
+    assert got["line"].to_list() == [*HOSTILE, good]
+
+
+def test_odd_but_valid_json_fits() -> None:
+    lines = [
+        '{"a": 1, "a": 2}', '{"a": 123456789012345678901234567890}', '{"a": "\\ud800"}',
+        '{"a": "x\\u0000y"}', ' {"a": "q"}', '{"a": "\u2028"}', '{"a": "\\":null"}', '{"b": 1}', "{}",
+        '{"a": "' + "x" * 1_000_000 + '"}',
+    ]  # fmt: skip
+    got = parse(frame(*lines), "json")
+    assert got["_fits"].all()
+    assert got["a"][:9].to_list() == [
+        "2", "123456789012345678901234567890", "?", "x\0y", "q", "\u2028", '":null', None, None,
+    ]  # fmt: skip
+
+
+def test_keys_that_the_sample_missed_are_found() -> None:
+    lines = ['{"a": "x"}'] * 5000
+    lines[7] = '{"a": "y", "rare": "z"}'
+    got = parse(frame(*lines), "json")
+    assert got["rare"].drop_nulls().to_list() == ["z"]
+    assert got["a"][7] == "y"
+
+
+def test_messages_take_everything() -> None:
+    rest = "nul \0 sep \u2028 next \n line \x85" + "x" * 1_000_000
+    assert fields(f"ERROR:root:{rest}", "python")["message"] == rest
+    assert fields(f"7 {rest}", "template:{pid} {message}")["message"] == rest
+
+
+def test_mixed_lines_keep_their_order_and_get_their_own_format() -> None:
+    before = [(name, line) for name, line, _ in EXAMPLES] * 30 + [(None, "neither"), (None, "")]
+    before = before[::7] + before[1::7] + before[2::7] + before[3::7]
+    got = normalise(parse(frame(*(line for _, line in before))), now=NOW)
+    assert got.select("format", "line").rows() == before
+    assert got["_fits"].to_list() == [name is not None for name, _ in before]
+    for (name, line), row in list(zip(before, got.iter_rows(named=True), strict=True))[:40]:
+        found = {k: v for k, v in row.items() if v is not None and k not in ("line", "_fits")}
+        assert found == (fields(line) if name else {})
+
+
+def test_detection_wants_half_of_the_lines_and_skips_blank_ones() -> None:
+    good = "ERROR:root:x"
+    found = detect(pl.Series([good, "", "  ", "prose"]))
+    assert found is FORMATS["python"]
+    assert detect(pl.Series([good, "prose", "more prose"])) is None
+    assert detect(pl.Series(["", "\t"])) is None
+    assert detect(pl.Series([], dtype=pl.String)) is None
+
+
+def test_normalise_asks_for_parse_first() -> None:
+    with pytest.raises(FormatError, match="parse the frame first"):
+        normalise(frame("x"))
+
+
+REAL = {
+    "nginx_access.log": "nginx_access", "nginx_error.log": "nginx_error",
+    "apache_access.log": "nginx_access", "apache_error.log": "apache_error",
+    "postgresql.log": "postgres", "redis.log": "redis", "dpkg.log": "dpkg",
+    "syslog.log": "syslog3164", "syslog5424.log": "syslog5424", "python_app.log": "python",
+    "service.jsonl": "json", "service.logfmt": "logfmt", "java_app.log": "log4j",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "name"), REAL.items())
+def test_real_files_are_detected_and_read(file: str, name: str) -> None:
+    lines = (DATA / file).read_text("utf-8", errors="replace").split("\n")
+    heads = [x for x in lines if x and not x.startswith(("\t", "java.", "Caused by", "com."))]
+    found = detect(pl.Series(heads))
+    assert found is FORMATS[name]
+    got = found.normalise(found.extract(frame(*heads)))
+    assert got["_fits"].mean() >= 0.95
+    assert got["timestamp"].count() >= 0.95 * len(heads)
+
+
+TRUTHS = {  # sample: spec, and our raw column for each of its table's
+    "Apache": ("apache_error", {"Level": "level"}),
+    "HDFS": (
+        "log4j",
+        {"Pid": "pid", "Level": "level", "Component": "logger", "Content": "message"},
+    ),
+    "Spark": ("log4j", {"Level": "level", "Component": "logger", "Content": "message"}),
+    "OpenSSH": ("syslog3164", {"Component": "host", "Pid": "pid", "Content": "message"}),
+    "OpenStack": (
+        "template:{logrecord} {date} {time} {pid} {level} {component} [{addr}] {content}",
+        {},
+    ),
+    "Windows": ("template:{date} {time}, {level}  {component}    {content}", {}),
+    "Android": ("template:{date} {time}  {pid}  {tid} {level} {component}: {content}", {}),
+    "BGL": (
+        "template:{label} {timestamp} {date} {node} {time} {noderepeat} {type} {component}"
+        " {level} {content}",
+        {},
+    ),
+    "HDFS ": ("template:{date} {time} {pid} {level} {component}: {content}", {}),
+    "Spark ": ("template:{date} {time} {level} {component}: {content}", {}),
+}
+
+
+@needs_loghub
+@pytest.mark.parametrize(("sample", "spec", "names"), [(k, *v) for k, v in TRUTHS.items()])
+def test_fields_are_those_of_loghubs_tables(sample: str, spec: str, names: dict[str, str]) -> None:
+    path = LOGHUB / sample.strip()
+    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = path.with_suffix(".log").read_bytes().decode().removesuffix("\n").split("\n")
+    got = parse(frame(*(line.removesuffix("\r") for line in lines)), spec)
+    assert got["_fits"].all()
+    names = names or {k: k.lower() for k in rows[0] if k.lower() in got.columns}
+    for theirs, ours in names.items():
+        # loghub cut blanks at the ends of lines
+        assert [x.rstrip() for x in got[ours].to_list()] == [row[theirs] for row in rows], theirs
+    assert normalise(got)["timestamp"].null_count() == 0
+
+
+@needs_loghub
+def test_apache_content_is_client_and_message() -> None:
+    with (LOGHUB / "Apache.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = (LOGHUB / "Apache.log").read_text("utf-8").splitlines()
+    got = normalise(parse(frame(*lines))).rows(named=True)
+    for ours, theirs in zip(got, rows, strict=True):
+        client = f"[client {ours['client']}] " if ours["client"] else ""
+        assert client + ours["message"] == theirs["Content"]
+        assert f"{ours['timestamp']:%a %b %d %H:%M:%S %Y}" == theirs["Time"]
