@@ -28,16 +28,18 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
 from etl.errors import FormatError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["FORMATS", "Format", "detect", "get_format", "normalise", "parse"]
 
@@ -50,7 +52,7 @@ ROW = "__row"
 LEVELS: dict[str, str] = {
     word: level
     for level, words in {
-        # 0 to 7 are syslog severities (RFC 5424, and GELF's `level`), 10 to 60 those of pino and bunyan
+        # 0 to 7 are syslog's severities (RFC 5424, GELF), 10 to 60 those of pino and bunyan
         "DEBUG": "debug trace verbose notset fine finer finest debug1 debug2 debug3 debug4 debug5"
         " trace1 trace2 trace3 trace4 trace5 trace6 trace7 trace8 d v t . - 7 10 20",
         "INFO": "info information informational notice log statement hint detail context query"
@@ -62,10 +64,10 @@ LEVELS: dict[str, str] = {
     for name in words.split()
     for word in (name, name.upper(), name.capitalize())
 }
-FACILITIES = (
-    "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp ntp audit alert clock"
-    " local0 local1 local2 local3 local4 local5 local6 local7"
-).split()  # RFC 5424, table 1
+FACILITIES = [  # RFC 5424, table 1
+    *("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron"),
+    *("authpriv", "ftp", "ntp", "audit", "alert", "clock", *(f"local{i}" for i in range(8))),
+]
 SEVERITIES = ["CRITICAL"] * 3 + ["ERROR", "WARNING", "INFO", "INFO", "DEBUG"]  # RFC 5424, table 2
 STATUSES = ["INFO", "INFO", "INFO", "WARNING", "ERROR"]  # 1xx to 5xx
 INTEGERS = ("status", "bytes", "tid", "connection")
@@ -144,8 +146,8 @@ _TAG = r"(?P<app>[^\s:\[]+)(?:\[(?P<pid>[0-9]+)\])?"
 _DPKG = rf"^(?P<timestamp>{_ISO}) (?P<message>"
 _POSTGRES = rf"^(?P<timestamp>{_ISO}(?:\.[0-9]+)? [A-Z0-9:+-]+) \[(?P<pid>[0-9]+)\] "
 _LEVEL_PG = (
-    "(?P<level>DEBUG[1-5]?|INFO|NOTICE|WARNING|ERROR|LOG|FATAL|PANIC"
-    "|STATEMENT|DETAIL|HINT|CONTEXT|QUERY|LOCATION)"
+    "(?P<level>DE(?:BUG[1-5]?|TAIL)|INFO|NOTICE|WARNING|ERROR|LO(?:G|CATION)|FATAL|PANIC"
+    "|STATEMENT|HINT|CONTEXT|QUERY)"
 )
 _NGINX = (
     rf"^(?P<timestamp>[0-9]{{4}}/[0-9]{{2}}/[0-9]{{2}} {_HMS}) \[(?P<level>[a-z]+)\] "
@@ -364,7 +366,7 @@ def _cascade(
             lines, rows = lines.filter(~fits), rows.filter(~fits)
         if lines.is_empty():
             break
-    if len(parts) < 2:  # noqa: PLR2004 - mostly one reader takes all it can: no order to restore
+    if len(parts) < 2:  # mostly one reader takes all it can: no order to restore
         return first
     rest = pl.DataFrame({ROW: rows, "_fits": _none_fit(rows)})
     return pl.concat([*parts, rest], how="diagonal").sort(ROW).drop(ROW)
@@ -404,7 +406,8 @@ def _split(frame: pl.DataFrame) -> tuple[list[str], dict[str, pl.Series]]:
     raw = {}
     for name in names[cut:]:
         stem = name.rstrip("_")
-        raw[stem if stem in left or stem == "format" else name] = frame[name]
+        renamed = (stem in left or stem == "format") and stem not in raw
+        raw[stem if renamed else name] = frame[name]
     return left, raw
 
 
@@ -436,6 +439,7 @@ def _told_level(raw: dict[str, pl.Series], level_from: str) -> dict[str, pl.Seri
     if level_from == "status":
         return {"level": _mapped(number // 100, dict(enumerate(STATUSES, 1))), **raw}
     rest = {name: column for name, column in raw.items() if name != "pri"}
+    rest["message"] = rest["message"].str.strip_prefix("\ufeff")  # RFC 5424 marks UTF-8 so
     level = _mapped(number % 8, dict(enumerate(SEVERITIES)))
     return {"level": level, **rest, "facility": _mapped(number // 8, dict(enumerate(FACILITIES)))}
 
@@ -524,8 +528,12 @@ def _read_json(lines: pl.Series) -> pl.DataFrame:
 
 
 def _json_at_once(lines: pl.Series, keys: list[str]) -> pl.DataFrame:
-    """Leave to `_json_each` what Polars reads otherwise: half surrogates, records, blanks."""
-    ready = lines.str.starts_with("{") & ~lines.str.contains(r"\n|\\u[dD]")
+    """Read the plain lines.
+
+    The others are left to `_json_each`: Polars makes NUL of half a surrogate and forgets
+    the backslashes in nested values.
+    """
+    ready = lines.str.starts_with("{") & ~lines.str.contains(r"\n|\\u[dD]|\x22:\s*[\[{]")
     ready = ready.fill_null(value=False)
     if not keys or not ready.any():
         return pl.DataFrame({"_fits": _none_fit(lines)})
@@ -542,21 +550,28 @@ def _decode(text: pl.Series, names: Mapping[str, str]) -> pl.DataFrame:
     Nothing is lost if a line has as many `":` as values were found, nulls aside. Text that
     looks like a key counts as one, so the check may fail too often, never too rarely.
     """
+    got = _in_blocks(text, names)
+    count = partial(text.str.count_matches, literal=True)
+    asked = count('":').cast(pl.Int64) - count('":null') - count('": null')
+    found = got.select(pl.sum_horizontal(pl.exclude("_fits").is_not_null())).to_series()
+    fits = got["_fits"] & (asked == found)
+    return got.select(fits, pl.when(fits).then(pl.exclude("_fits")))
+
+
+def _in_blocks(text: pl.Series, names: Mapping[str, str]) -> pl.DataFrame:
     try:
         source = io.BytesIO((text.str.join("\n")[0] or "").encode())
         got = pl.read_ndjson(source, schema=dict.fromkeys(names, pl.String))
-        got.columns = list(names.values())
     except pl.exceptions.ComputeError:
         got = pl.DataFrame()
     if len(got) == len(text):
-        count = partial(text.str.count_matches, literal=True)
-        asked = count('":').cast(pl.Int64) - count('":null') - count('": null')
-        fits = asked == got.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
-        return got.select(fits.alias("_fits"), pl.when(fits).then(pl.all()))
-    if len(text) <= BLOCK:
-        nulls = pl.repeat(None, len(text), dtype=pl.String, eager=True)
-        return pl.DataFrame([_none_fit(text), *(nulls.alias(name) for name in names.values())])
-    return pl.concat([_decode(text[i : i + BLOCK], names) for i in range(0, len(text), BLOCK)])
+        got.columns = list(names.values())
+        return got.insert_column(0, ~_none_fit(text))
+    if len(text) > BLOCK:
+        blocks = [text[i : i + BLOCK] for i in range(0, len(text), BLOCK)]
+        return pl.concat([_in_blocks(block, names) for block in blocks])
+    nulls = pl.repeat(None, len(text), dtype=pl.String, eager=True)
+    return pl.DataFrame([_none_fit(text), *(nulls.alias(name) for name in names.values())])
 
 
 def _json_each(lines: pl.Series, known: list[str]) -> pl.DataFrame:
@@ -747,10 +762,12 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "syslog5424",  # RFC 5424; rsyslog leaves a second blank before the message
             (
-                r"^<(?P<pri>[0-9]{1,3})>[0-9]{1,2} (?P<timestamp>\S+) (?P<host>\S+) (?P<app>\S+)"
-                r" (?P<pid>\S+) (?P<msgid>\S+) "
-                rf'(?P<data>-|(?:\[(?:[^\]\\"]|"{_QUOTED}")*\])+)'
-                r"(?: +\x{feff}?(?P<message>(?:[^ \x{feff}](?s:.*))?))?$",
+                (
+                    r"^<(?P<pri>[0-9]{1,3})>[0-9]{1,2} (?P<timestamp>\S+) (?P<host>\S+) "
+                    r"(?P<app>\S+) (?P<pid>\S+) (?P<msgid>\S+) "
+                    rf'(?P<data>-|(?:\[(?:[^\]\\"]|"{_QUOTED}")*\])+)'
+                    r"(?: +(?P<message>(?:[^ ](?s:.*))?))?$"
+                ),
             ),
             "pri",
         ),
@@ -773,10 +790,12 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "apache_error",  # 2.2, and 2.4 with module, pid and thread
             (
-                rf"^\[(?P<timestamp>[A-Z][a-z]{{2}} {_BSD}(?:\.[0-9]+)? [0-9]{{4}})\] "
-                r"\[(?:(?P<logger>[^\]:]*):)?(?P<level>[a-z]+[0-9]?)\] "
-                r"(?:\[pid (?P<pid>[0-9]+)(?::tid (?P<tid>[0-9]+))?\] )?"
-                rf"(?:\[client (?P<client>[^\]]*)\] )?{_REST}",
+                (
+                    rf"^\[(?P<timestamp>[A-Z][a-z]{{2}} {_BSD}(?:\.[0-9]+)? [0-9]{{4}})\] "
+                    r"\[(?:(?P<logger>[^\]:]*):)?(?P<level>[a-z]+[0-9]?)\] "
+                    r"(?:\[pid (?P<pid>[0-9]+)(?::tid (?P<tid>[0-9]+))?\] )?"
+                    rf"(?:\[client (?P<client>[^\]]*)\] )?{_REST}"
+                ),
             ),
         ),
         Format(
@@ -789,15 +808,17 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "postgres",  # log_line_prefix '%m [%p] %q%u@%d ', Debian's and the default
             (
-                _POSTGRES + rf"{_LEVEL_PG}: {{1,2}}{_REST}",
-                _POSTGRES + rf"(?P<user>[^\s@]+)@(?P<database>\S+) {_LEVEL_PG}: {{1,2}}{_REST}",
+                _POSTGRES + rf"{_LEVEL_PG}:  {_REST}",
+                _POSTGRES + rf"(?P<user>[^\s@]+)@(?P<database>\S+) {_LEVEL_PG}:  {_REST}",
             ),
         ),
         Format(
             "redis",  # src/server.c, serverLogRaw: role is M, S, C or X
             (
-                r"^(?P<pid>[0-9]+):(?P<role>[A-Z]) (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} [0-9]{4} "
-                rf"{_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}",
+                (
+                    r"^(?P<pid>[0-9]+):(?P<role>[A-Z]) (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
+                    rf"[0-9]{{4}} {_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
+                ),
             ),
         ),
         Format(
@@ -822,8 +843,10 @@ FORMATS: Mapping[str, Format] = {
             (
                 rf"^(?P<timestamp>{_ISO}[.,][0-9]+) +{_JAVA} +\[(?P<thread>[^\]]*)\] {_BY}{_REST}",
                 rf"^(?P<timestamp>{_ISO}[.,][0-9]+) +\[(?P<thread>[^\]]*)\] +{_JAVA} +{_BY}{_REST}",
-                rf"^(?P<timestamp>{_ISO}\S*) +{_JAVA} (?P<pid>[0-9]+) --- (?:\[[^\]]*\] )?"
-                rf"\[ *(?P<thread>[^\]]*)\] (?P<logger>\S+) *: {_REST}",
+                (
+                    rf"^(?P<timestamp>{_ISO}\S*) +{_JAVA} (?P<pid>[0-9]+) --- (?:\[[^\]]*\] )?"
+                    rf"\[ *(?P<thread>[^\]]*)\] (?P<logger>\S+) *: {_REST}"
+                ),
                 rf"^(?P<timestamp>[0-9]{{2}}/[0-9]{{2}}/[0-9]{{2}} {_HMS}) {_JAVA} +{_BY}{_REST}",
                 rf"^(?P<timestamp>{_ISO}[.,][0-9]+) {_JAVA} +{_BY}{_REST}",
                 rf"^(?P<timestamp>[0-9]{{6}} [0-9]{{6}}) (?P<pid>[0-9]+) {_JAVA} +{_BY}{_REST}",

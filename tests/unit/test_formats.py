@@ -1,4 +1,4 @@
-"""Formats: what each finds in a line, against hand-written lines, real files and loghub's tables."""
+"""What formats find in hand-written lines, in real files, and in loghub's samples."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ EXAMPLES = [
     ),
     (
         "apache_error",
-        "[Sat Nov 21 10:00:00.250000 2026] [proxy:error] [pid 12:tid 139876543210] "
-        "[client 10.0.0.9:4711] AH01114: no backend",
+        ("[Sat Nov 21 10:00:00.250000 2026] [proxy:error] [pid 12:tid 139876543210] "
+        "[client 10.0.0.9:4711] AH01114: no backend"),
         {
             "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "ERROR",
             "logger": "proxy", "pid": 12, "tid": 139876543210, "client": "10.0.0.9:4711",
@@ -183,7 +183,7 @@ EXAMPLES = [
     ),
     (
         "json",
-        '{"ts": 1795255200.5, "severity": "warn", "name": "a.b", "event": "hi", "n": [1, {"k": 2}]}',
+        '{"ts": 1795255200.5, "severity": "warn", "name": "a.b", "msg": "hi", "n": [1, {"k": 2}]}',
         {
             "timestamp": at(2026, 11, 21, 10, 0, 0, 500_000), "level": "WARNING",
             "logger": "a.b", "message": "hi", "n": '[1, {"k": 2}]',
@@ -221,10 +221,10 @@ def test_an_empty_frame_has_the_normal_columns(name: str) -> None:
     assert normalise(parse(frame())).is_empty()
 
 
-@pytest.mark.parametrize("name", [n for n in FORMATS if n not in ("json", "logfmt")])
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"apache_access", "json", "logfmt"}))
 def test_columns_do_not_depend_on_which_variant_a_line_has(name: str) -> None:
     lines = [line for known, line, _ in EXAMPLES if known == name]
-    schemas = {tuple(normalise(parse(frame(x), name)).schema.items()) for x in ["?", *lines]}
+    schemas = {tuple(normalise(parse(frame("?", x), name)).schema.items()) for x in lines}
     assert len(schemas) == 1
 
 
@@ -260,13 +260,9 @@ def test_times_in_common_layouts_are_read_as_utc(text: str, expected: datetime |
 
 def test_layouts_may_change_within_a_frame() -> None:
     times = ["2026-11-21T10:00:00Z", "soon", "1795255200", "21/Nov/2026:10:00:00 +0000", None] * 40
-    got = get_format("json").normalise(
-        parse(frame(*(json.dumps({"ts": t}) for t in times)), "json")
-    )
-    assert (
-        got["timestamp"].to_list()
-        == [at(2026, 11, 21, 10), None, *[at(2026, 11, 21, 10)] * 2, None] * 40
-    )
+    got = normalise(parse(frame(*(json.dumps({"ts": t}) for t in times)), "json"))
+    ten = at(2026, 11, 21, 10)
+    assert got["timestamp"].to_list() == [ten, None, ten, ten, None] * 40
     assert got["ts"].drop_nulls().unique().to_list() == ["soon"]
 
 
@@ -347,13 +343,17 @@ def test_the_lines_own_columns_are_never_touched() -> None:
     got = normalise(parse(before, "json"))
     assert got.select(before.columns).equals(before)
     assert got["format"].item() == "json"
-    assert got.select("line_", "field_row", "source_", "format_", "field_fits", "field_").row(0) == (
-        "L", "R", "S", "F", "0", "E",
-    )  # fmt: skip
-    assert parse(before, "regex:(?P<line>L).*(?P<_row>R)")["line_", "field_row"].row(0) == (
-        "L",
-        "R",
-    )
+    theirs = got.select("line_", "field_row", "source_", "format_", "field_fits", "field_")
+    assert theirs.row(0) == ("L", "R", "S", "F", "0", "E")
+    got = parse(before, "regex:(?P<line>L).*(?P<_row>R)")
+    assert got.select("line_", "field_row").row(0) == ("L", "R")
+
+
+def test_keys_that_differ_by_their_end_are_both_kept() -> None:
+    before = frame('{"a": "1", "a_": "2"}').with_columns(a=pl.lit("mine"))
+    before = before.select("a", "line")
+    got = normalise(parse(before, "json"))
+    assert {got[name].item() for name in got.columns if name.startswith("a")} == {"mine", "1", "2"}
 
 
 def test_normalise_may_run_twice() -> None:
@@ -398,14 +398,17 @@ def test_hostile_lines_do_not_fit_and_harm_nobody(spec: str) -> None:
 
 def test_odd_but_valid_json_fits() -> None:
     lines = [
-        '{"a": 1, "a": 2}', '{"a": 123456789012345678901234567890}', '{"a": "\\ud800"}',
-        '{"a": "x\\u0000y"}', ' {"a": "q"}', '{"a": "\u2028"}', '{"a": "\\":null"}', '{"b": 1}', "{}",
+        '{"a": 1, "a": 2}', '{"a": ["\\\\"]}',
+        '{"a": 123456789012345678901234567890}', '{"a": "\\ud800"}',
+        '{"a": "x\\u0000y"}', ' {"a": "q"}', '{"a": "\u2028"}', '{"a": "\\":null"}', '{"b": 1}',
+        "{}",
         '{"a": "' + "x" * 1_000_000 + '"}',
     ]  # fmt: skip
     got = parse(frame(*lines), "json")
     assert got["_fits"].all()
-    assert got["a"][:9].to_list() == [
-        "2", "123456789012345678901234567890", "?", "x\0y", "q", "\u2028", '":null', None, None,
+    assert got["a"][:10].to_list() == [
+        "2", '["\\\\"]', "123456789012345678901234567890", "?", "x\0y", "q", "\u2028", '":null',
+        None, None,
     ]  # fmt: skip
 
 
@@ -464,7 +467,7 @@ def test_real_files_are_detected_and_read(file: str, name: str) -> None:
     found = detect(pl.Series(heads))
     assert found is FORMATS[name]
     got = found.normalise(found.extract(frame(*heads)))
-    assert got["_fits"].mean() >= 0.95
+    assert got["_fits"].sum() >= 0.95 * len(heads)
     assert got["timestamp"].count() >= 0.95 * len(heads)
 
 
@@ -483,8 +486,10 @@ TRUTHS = {  # sample: spec, and our raw column for each of its table's
     "Windows": ("template:{date} {time}, {level}  {component}    {content}", {}),
     "Android": ("template:{date} {time}  {pid}  {tid} {level} {component}: {content}", {}),
     "BGL": (
-        "template:{label} {timestamp} {date} {node} {time} {noderepeat} {type} {component}"
-        " {level} {content}",
+        (
+            "template:{label} {timestamp} {date} {node} {time} {noderepeat} {type} {component}"
+            " {level} {content}"
+        ),
         {},
     ),
     "HDFS ": ("template:{date} {time} {pid} {level} {component}: {content}", {}),

@@ -1,0 +1,41 @@
+"""Fixtures that more than one kind of test needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from etl import open_queue
+from etl.queue import Queue
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "data"
+
+
+@pytest.fixture(params=["file", "memory"])
+def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
+    """Give an empty queue, once for every store."""
+    url = f"sqlite:///{tmp_path / 'store.db'}" if request.param == "file" else "sqlite://"
+    opened = open_queue(url)
+    yield opened
+    stats = opened.stats()
+    opened.close()
+    assert stats.conserved, f"lines are missing: {stats}"
+
+
+@pytest.fixture
+def etl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line as a user does, in an empty folder."""
+
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "etl", *map(str, arguments)]
+        environment = os.environ | {"COLUMNS": "160", "NO_COLOR": "1"}
+        settings = {"cwd": tmp_path, "env": environment, "timeout": 120} | options
+        return subprocess.run(command, capture_output=True, text=True, check=False, **settings)  # type: ignore[call-overload]
+
+    return run
