@@ -27,20 +27,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-dlq = typer.Typer(help="Dead letters: look at them, replay them, discard them.", no_args_is_help=True)
+dlq = typer.Typer(help="Dead letters: look at them, replay them, discard.", no_args_is_help=True)
 app.add_typer(dlq, name="dlq")
 
 Sources = Annotated[list[str], typer.Argument(help="Files, globs, folders, or - for stdin.")]
 Store = Annotated[
     str | None,
-    typer.Option(
-        envvar="ETL_STORE", help="The store's URL or path; else that of the newest run in data/runs."
-    ),
+    typer.Option(envvar="ETL_STORE", help="The store's URL or path; else the newest in data/runs."),
 ]
 PipelineName = Annotated[
     str, typer.Option("--pipeline", help="The pipeline: module:attr or path/to/file.py:attr.")
 ]
-Format = Annotated[str | None, typer.Option(help="The lines' format, by name; else it is detected.")]
+Format = Annotated[str | None, typer.Option(help="The lines' format; else it is detected.")]
 Template = Annotated[
     str | None, typer.Option(help='Their layout: "{date} {time} {level} {component}: {message}".')
 ]
@@ -75,8 +73,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Take files through a pipeline and say what became of their lines."""
-    from etl import runs  # noqa: PLC0415 - so that --help does not load the engine
-    from etl.report import show_progress, show_summary, traces_table  # noqa: PLC0415
+    from etl import runs
+    from etl.report import show_progress, show_summary, traces_table
 
     out_console, err_console = _consoles()
     with show_progress(err_console) as watch:
@@ -113,10 +111,10 @@ def put(
     as_json: Json = False,
 ) -> None:
     """Put lines into a store's queue; workers take them from there."""
-    import signal  # noqa: PLC0415
-    import threading  # noqa: PLC0415
+    import signal
+    import threading
 
-    from etl.sources import expand, feed  # noqa: PLC0415
+    from etl.sources import expand, feed
 
     stop = threading.Event()
     if follow:
@@ -144,16 +142,16 @@ def work(
     workers: Workers = 1,
     batch_lines: Annotated[int, typer.Option(min=1, help="Lines taken together.")] = 50_000,
     interval: Annotated[float, typer.Option(min=0, help="Seconds between batches.")] = 0.0,
-    lease: Annotated[float, typer.Option(min=1, help="Seconds a batch is kept by a worker.")] = 30.0,
+    lease: Annotated[float, typer.Option(min=1, help="Seconds that a lease lasts.")] = 30.0,
     drain: Annotated[bool, typer.Option(help="End once nothing waits.")] = False,
     run: Annotated[str, typer.Option(hidden=True)] = "",
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Process what waits in a store; SIGTERM or Ctrl-C ends after the current batch."""
-    import anyio  # noqa: PLC0415
+    import anyio
 
-    from etl.pipeline import load_pipeline  # noqa: PLC0415
-    from etl.worker import Worker, WorkerProcesses, run_until_signal  # noqa: PLC0415
+    from etl.pipeline import load_pipeline
+    from etl.worker import Worker, WorkerProcesses, run_until_signal
 
     loaded = load_pipeline(pipeline)
     queue = _open(store, create=True)
@@ -182,8 +180,8 @@ def work(
 @app.command()
 def status(*, store: Store = None, as_json: Json = False) -> None:
     """Show a store's totals and processors."""
-    from etl.report import show_summary  # noqa: PLC0415
-    from etl.runs import summary  # noqa: PLC0415
+    from etl.report import show_summary
+    from etl.runs import summary
 
     queue = _open(store)
     result = summary(queue)
@@ -215,7 +213,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Show the paths of the last lines, with their times."""
-    from etl.report import traces_table  # noqa: PLC0415
+    from etl.report import traces_table
 
     rows = _traces(_open(store), limit)
     if as_json:
@@ -227,7 +225,7 @@ def trace(
 @app.command()
 def graph(*, pipeline: PipelineName = DEFAULT_PIPELINE) -> None:
     """Print a pipeline as a Mermaid flowchart."""
-    from etl.pipeline import load_pipeline  # noqa: PLC0415
+    from etl.pipeline import load_pipeline
 
     print(load_pipeline(pipeline).to_mermaid())
 
@@ -240,10 +238,10 @@ def top(
     once: Annotated[bool, typer.Option(help="Print one view and end.")] = False,
 ) -> None:
     """Watch a store live: rates, totals, processors. Ctrl-C ends."""
-    from rich.live import Live  # noqa: PLC0415
+    from rich.live import Live
 
-    from etl.report import live_view  # noqa: PLC0415
-    from etl.runs import summary  # noqa: PLC0415
+    from etl.report import live_view
+    from etl.runs import summary
 
     queue = _open(store)
     console = _consoles()[0]
@@ -269,8 +267,8 @@ def dlq_list(
     as_json: Json = False,
 ) -> None:
     """List what failed, by kind of failure or line by line."""
-    from etl.queue import LetterFilter  # noqa: PLC0415
-    from etl.report import groups_table, letters_table  # noqa: PLC0415
+    from etl.queue import LetterFilter
+    from etl.report import groups_table, letters_table
 
     queue = _open(store)
     which: dict[str, Any] = {"fingerprint": fingerprint, "processor": processor, "status": status}
@@ -287,10 +285,12 @@ def dlq_list(
 
 
 @dlq.command("show")
-def dlq_show(letter: Annotated[int, typer.Argument(help="Its id.")], *, store: Store = None) -> None:
+def dlq_show(
+    letter: Annotated[int, typer.Argument(help="Its id.")], *, store: Store = None
+) -> None:
     """Show all that is known of one dead letter."""
-    from etl.queue import LetterFilter  # noqa: PLC0415
-    from etl.report import letter_text  # noqa: PLC0415
+    from etl.queue import LetterFilter
+    from etl.report import letter_text
 
     found = _open(store).letters(LetterFilter(ids=[letter], status=None)).to_dicts()
     if not found:
@@ -313,8 +313,8 @@ def dlq_replay(
     ] = None,
 ) -> None:
     """Put dead letters back into the queue."""
-    from etl.dlq import DeadLetters  # noqa: PLC0415
-    from etl.pipeline import load_pipeline  # noqa: PLC0415
+    from etl.dlq import DeadLetters
+    from etl.pipeline import load_pipeline
 
     which = _which(ids, fingerprint, processor, everything=everything)
     letters = DeadLetters(_open(store))
@@ -335,7 +335,7 @@ def dlq_discard(
     everything: Everything = False,
 ) -> None:
     """Close dead letters for good."""
-    from etl.dlq import DeadLetters  # noqa: PLC0415
+    from etl.dlq import DeadLetters
 
     which = _which(ids, fingerprint, processor, everything=everything)
     print(f"{DeadLetters(_open(store)).discard(**which):,} dead letters discarded")
@@ -353,26 +353,26 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from etl.sinks import printable  # noqa: PLC0415
+    from etl.sinks import printable
 
     print(f"etl: {printable(message)}", file=sys.stderr)
     if "--parent" in sys.argv:
-        from etl.worker import GAVE_UP  # noqa: PLC0415
+        from etl.worker import GAVE_UP
 
         code = GAVE_UP
     sys.exit(code)
 
 
 def _consoles() -> tuple[Any, Any]:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     return Console(), Console(stderr=True)
 
 
 def _open(store: str | None, *, create: bool = False) -> Queue:
     """Open the named store, or that of the newest run."""
-    from etl.queue import open_queue  # noqa: PLC0415
-    from etl.runs import latest_store  # noqa: PLC0415
+    from etl.queue import open_queue
+    from etl.runs import latest_store
 
     url = store or latest_store()
     if url is None:
@@ -395,7 +395,7 @@ def _format(format: str | None, template: str | None, regex: str | None) -> str 
         raise UsageError("--format, --template and --regex say the same thing; give one of them")
     if not specs or specs[0] == "auto":
         return None
-    from etl.formats import get_format  # noqa: PLC0415
+    from etl.formats import get_format
 
     return get_format(specs[0]).name
 
@@ -411,7 +411,7 @@ def _which(
 
 
 def _traces(queue: Queue, limit: int = 100) -> list[dict[str, Any]]:
-    from etl.traces import trace_rows  # noqa: PLC0415
+    from etl.traces import trace_rows
 
     return trace_rows(queue, limit)
 

@@ -76,7 +76,7 @@ class DeadLetters:
         `replays`, `first_failed_at`, `last_failed_at` (datetime64, UTC),
         `path` (tuple of processors), `version`, `run`, `fingerprint`, `batch`.
         """
-        import pandas as pd  # noqa: PLC0415 - half a second that the command line does not need
+        import pandas as pd
 
         letters = self._queue.letters(_filter(which)).drop("failure")
         frame = pd.DataFrame({name: letters[name].to_list() for name in COLUMNS})
@@ -94,7 +94,7 @@ class DeadLetters:
         `sample` (of one of them), `lines` (int64), `replays` (int64, the most
         of any), `first_failed_at`, `last_failed_at` (datetime64, UTC).
         """
-        import pandas as pd  # noqa: PLC0415 - as above
+        import pandas as pd
 
         rows = self.group_rows(**which)
         columns = ["fingerprint", "processor", "code", "error", "message", "sample", "lines"]
@@ -173,7 +173,8 @@ def _filter(which: dict[str, Any]) -> LetterFilter:
         return LetterFilter(**which)
     except TypeError:
         known = ", ".join(LetterFilter.__slots__)
-        raise UsageError(f"dead letters cannot be picked by {', '.join(which)}; use {known}") from None
+        asked = ", ".join(which)
+        raise UsageError(f"dead letters cannot be picked by {asked}; use {known}") from None
 
 
 def _batches(letters: pl.DataFrame) -> Iterator[Batch]:

@@ -354,22 +354,22 @@ def _cascade(
 ) -> pl.DataFrame:
     """Let each reader have the lines that those before it left; put the rows back in order."""
     rows = pl.int_range(len(lines), eager=True).alias(ROW)
-    parts: list[pl.DataFrame] = []
-    first = pl.DataFrame({"_fits": _none_fit(lines)})
+    found: list[tuple[pl.DataFrame, pl.Series]] = []
     for read in readers:
         got = read(lines)
         fits = got["_fits"]
-        if not parts:
-            first = got if fits.any() or len(readers) == 1 or lines.is_empty() else first
-        if fits.any():
-            parts.append(got.with_columns(rows).filter(fits))
-            lines, rows = lines.filter(~fits), rows.filter(~fits)
-        if lines.is_empty():
+        if len(readers) == 1 or fits.all():
+            found.append((got, rows))
             break
-    if len(parts) < 2:  # mostly one reader takes all it can: no order to restore
-        return first
+        if fits.any():
+            found.append((got, rows))
+            lines, rows = lines.filter(~fits), rows.filter(~fits)
+    if len(found) == 1:  # mostly one reader takes all it can: no order to restore
+        return found[0][0]
+    parts = [part.with_columns(at).filter("_fits") for part, at in found]
     rest = pl.DataFrame({ROW: rows, "_fits": _none_fit(rows)})
-    return pl.concat([*parts, rest], how="diagonal").sort(ROW).drop(ROW)
+    done = bool(found) and found[-1][0]["_fits"].all()
+    return pl.concat([*parts, *([] if done else [rest])], how="diagonal").sort(ROW).drop(ROW)
 
 
 def _none_fit(lines: pl.Series) -> pl.Series:
@@ -414,7 +414,7 @@ def _split(frame: pl.DataFrame) -> tuple[list[str], dict[str, pl.Series]]:
 def _groups(lines: pl.Series, pattern: str) -> pl.DataFrame:
     # The empty group tells whether a line fits: the others may be null in one that does.
     found = lines.str.extract_groups(f"{pattern}()").struct.unnest()
-    fits = found[found.columns[-1]].is_not_null().alias("_fits")
+    fits = found.to_series(-1).is_not_null().alias("_fits")
     return pl.DataFrame([fits, *(found[g].alias(_safe(g)) for g in _group_names(pattern))])
 
 

@@ -176,9 +176,7 @@ class _Attempt:
             self._stateful.restore(state)
 
 
-def _call_within(
-    seconds: float, call: Callable[[pl.DataFrame], Rows], frame: pl.DataFrame
-) -> Rows:
+def _call_within(seconds: float, call: Callable[[pl.DataFrame], Rows], frame: pl.DataFrame) -> Rows:
     """Run a call in a thread of its own and give up on it after some seconds."""
     answer: list[Rows] = []
     failure: list[BaseException] = []
@@ -218,9 +216,7 @@ def _take_rejected(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Bad]]:
     return good, bad
 
 
-def _describe(
-    frame: pl.DataFrame, culprits: list[Culprit], attempts: int
-) -> list[Bad]:
+def _describe(frame: pl.DataFrame, culprits: list[Culprit], attempts: int) -> list[Bad]:
     """Group rows that raised by what they raised and where."""
     groups: dict[tuple[str, str, int], list[Culprit]] = {}
     for position, error in culprits:

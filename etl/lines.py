@@ -21,7 +21,6 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import zstandard
@@ -43,8 +42,6 @@ __all__ = [
 
 _COMPRESS_FROM = 512
 """Payloads of at least this many bytes are compressed; a button click is not."""
-
-_LINE_SCHEMA: dict[str, Any] = {"line": pl.String, "line_number": pl.Int64, "raw": pl.Binary}
 
 
 def new_id() -> str:
@@ -133,10 +130,10 @@ class Batch:
                 return len(data)
 
     def frame(self) -> pl.DataFrame:
-        """Return the lines as a frame of `line` String, `line_number` Int64, `source` String.
+        r"""Return the lines as a frame of `line` String, `line_number` Int64, `source` String.
 
         If any line is not UTF-8 there is also `raw` Binary, which holds the
-        bytes of just those lines; their `line` shows each odd byte as `\\xff`.
+        bytes of just those lines; their `line` shows each odd byte as `\xff`.
         A batch of replayed lines has `letter` Int64, the dead letter's id.
 
         Raises:
@@ -168,8 +165,8 @@ class Batch:
     def encode(self) -> tuple[str, bytes]:
         """Return the payload as a store keeps it: the name of its encoding, and bytes."""
         match self.payload:
-            case Reference() as ref:
-                return "reference", json.dumps([ref.path, ref.start, ref.stop, ref.checksum]).encode()
+            case Reference(path, start, stop, checksum):
+                return "reference", json.dumps([path, start, stop, checksum]).encode()
             case pl.DataFrame() as frame:
                 buffer = io.BytesIO()
                 frame.write_ipc(buffer, compression="zstd")
@@ -220,9 +217,7 @@ class Lease:
         if len(self.batches) == 1:
             return first
         frames = [batch.frame().drop("source") for batch in self.batches]
-        return replace(
-            first, lines=self.lines, payload=pl.concat(frames, how="diagonal"), skip=0
-        )
+        return replace(first, lines=self.lines, payload=pl.concat(frames, how="diagonal"), skip=0)
 
     @property
     def lines(self) -> int:
@@ -259,7 +254,7 @@ class Failure:
     path: tuple[str, ...]
 
 
-LETTER_SCHEMA: dict[str, Any] = {
+LETTER_SCHEMA: dict[str, type[pl.DataType]] = {
     "letter": pl.Int64,
     "failure": pl.UInt32,
     "line": pl.String,

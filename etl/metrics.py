@@ -74,8 +74,9 @@ def rates(queue: Queue) -> dict[str, float]:
         return {"accepted_per_second": 0.0, "done_per_second": 0.0}
     first, last = rows[0], rows[-1]
     seconds = last["second"] - first["second"]
-    return {f"{name}_per_second": (last[name] - first[name]) / seconds for name in
-            ("accepted", "done")}
+    return {
+        f"{name}_per_second": (last[name] - first[name]) / seconds for name in ("accepted", "done")
+    }
 
 
 def queue_now(queue: Queue) -> pd.DataFrame:
@@ -187,13 +188,13 @@ def _percentile(histogram: Mapping[int, int], share: float) -> float:
 def _frame(
     rows: Iterable[Mapping[str, Any]], columns: list[str], types: Mapping[str, str]
 ) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415 - half a second that the command line does not need
+    import pandas as pd
 
     return pd.DataFrame(list(rows), columns=columns).astype(dict(types))
 
 
 def _with_times(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415 - as above
+    import pandas as pd
 
     for name in names:
         frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)

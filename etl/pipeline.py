@@ -21,17 +21,17 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import polars as pl
 
 from etl.errors import PipelineError, UsageError, did_you_mean
-from etl.processors import Processor, Retry, Sink
+from etl.processors import Retry, Sink
 
 if TYPE_CHECKING:
     from etl.lines import Batch, Outcome
@@ -90,15 +90,21 @@ class Plan:
         Raises:
             PipelineError: If the nodes do not make a DAG.
         """
+        sorter = TopologicalSorter({name: node.after for name, node in self.nodes.items()})
         try:
-            names = list(TopologicalSorter(self._graph()).static_order())
+            sorter.prepare()
         except CycleError as error:
             ring = " → ".join(reversed(error.args[1]))
             raise PipelineError(
                 f"pipeline {self.name!r} goes in a circle: {ring}; change one 'after='"
             ) from error
-        nodes = [self.nodes[name] for name in names if name != INPUT]
-        return tuple(sorted(nodes, key=lambda node: node.is_sink))
+        added = {name: place for place, name in enumerate(self.nodes)}
+        names: list[str] = []
+        while sorter.is_active():
+            ready = sorter.get_ready()
+            names += sorted((name for name in ready if name != INPUT), key=added.__getitem__)
+            sorter.done(*ready)
+        return tuple(sorted(map(self.nodes.__getitem__, names), key=lambda node: node.is_sink))
 
     @cached_property
     def children(self) -> Mapping[str, tuple[Node, ...]]:
@@ -127,7 +133,7 @@ class Plan:
         for node in self.nodes.values():
             for parent in node.after:
                 self._check_parent(node, parent)
-        self.order  # noqa: B018 - raises on a cycle
+        self.order  # noqa: B018 - raises if there is a cycle
         for name, children in self.children.items():
             _check_branches(name, children)
         return self
@@ -142,9 +148,6 @@ class Plan:
                 f"there; put {node.name!r} after what comes before {parent!r}"
             )
 
-    def _graph(self) -> dict[str, tuple[str, ...]]:
-        return {name: node.after for name, node in self.nodes.items()}
-
 
 class Pipeline:
     """A named DAG of processors.
@@ -157,38 +160,23 @@ class Pipeline:
         self.name = name
         self._plan = Plan(name, {})
 
-    @overload
     def add(
         self,
         name: str,
-        processor: Processor | Sink | None,
+        processor: Any = _UNSET,
         *,
-        after: str | Iterable[str] = ...,
-        when: pl.Expr | None = ...,
-        tee: bool = ...,
-        retry: Retry = ...,
-        timeout: float | None = ...,
-        on_error: OnError = ...,
-    ) -> Pipeline: ...
-
-    @overload
-    def add(
-        self,
-        name: str,
-        *,
-        after: str | Iterable[str] = ...,
-        when: pl.Expr | None = ...,
-        tee: bool = ...,
-        retry: Retry = ...,
-        timeout: float | None = ...,
-        on_error: OnError = ...,
-    ) -> Callable[[Any], Any]: ...
-
-    def add(self, name: str, processor: Any = _UNSET, **options: Any) -> Any:
+        after: str | Iterable[str] = _UNSET,
+        when: pl.Expr | None = _UNSET,
+        tee: bool = _UNSET,
+        retry: Retry = _UNSET,
+        timeout: float | None = _UNSET,
+        on_error: OnError = _UNSET,
+    ) -> Any:
         """Add a processor, or replace the one of that name and keep its place.
 
-        Without a processor this is a decorator: `@pipeline.add("fix", after="parse")`.
-        Options that are not given keep their value when a processor is replaced.
+        Returns this pipeline, or, without a processor, a decorator:
+        `@pipeline.add("fix", after="parse")`. Options that are not given keep
+        their value when a processor is replaced.
 
         Args:
             name: The processor's name: not empty, and not "input".
@@ -205,25 +193,21 @@ class Pipeline:
                 queue paused).
 
         Raises:
-            PipelineError: If an option is unknown or the name cannot be used.
+            PipelineError: If the name or an option cannot be used.
         """
-        _check_options(name, options)
+        options: dict[str, Any] = {
+            "after": (after,) if isinstance(after, str) else after,
+            "when": when,
+            "tee": tee,
+            "retry": retry,
+            "timeout": timeout,
+            "on_error": on_error,
+        }
+        options = {key: value for key, value in options.items() if value is not _UNSET}
         if processor is _UNSET:
-
-            def decorate(function: Any) -> Any:
-                self.add(name, function, **options)
-                return function
-
-            return decorate
+            return partial(self._decorate, name, options)
         chosen = passing if processor is None else processor
-        if not callable(chosen) and not isinstance(chosen, Sink):
-            raise PipelineError(
-                f"processor {name!r} is {chosen!r}, which cannot be called; give a function "
-                "from frame to frame"
-            )
-        if "after" in options:
-            after = options["after"]
-            options["after"] = (after,) if isinstance(after, str) else tuple(after)
+        _check_node(name, chosen, options)
         nodes = dict(self._plan.nodes)
         if name in nodes:
             nodes[name] = replace(nodes[name], processor=chosen, **options)
@@ -232,6 +216,10 @@ class Pipeline:
             nodes[name] = Node(name=name, processor=chosen, **options)
         self._plan = Plan(self.name, nodes)
         return self
+
+    def _decorate(self, name: str, options: dict[str, Any], function: Any) -> Any:
+        self.add(name, function, **options)
+        return function
 
     def plan(self) -> Plan:
         """Return the pipeline as it is now, checked.
@@ -256,13 +244,13 @@ class Pipeline:
 
     def run(self, batch: Batch) -> Outcome:
         """Run one batch and throw away what its sinks staged: for tests and trials."""
-        from etl.runner import Runner  # noqa: PLC0415 - the runner imports this module
+        from etl.runner import Runner
 
         return Runner(self).trial(batch)
 
     def explain(self, line: str | bytes, *, format: str | None = None) -> Explanation:
         """Run one line with no side effects and show it before and after every hop."""
-        from etl.runner import explain  # noqa: PLC0415 - the runner imports this module
+        from etl.runner import explain
 
         return explain(self, line, format=format)
 
@@ -348,17 +336,20 @@ def _import(name: str, target: str) -> Any:
         ) from error
 
 
-def _check_options(name: str, options: Mapping[str, Any]) -> None:
+def _check_node(name: str, processor: Any, options: dict[str, Any]) -> None:
     if not name or name == INPUT:
         raise PipelineError(f"a processor cannot be named {name!r}; choose another name")
-    known = ("after", "when", "tee", "retry", "timeout", "on_error")
-    for option in options:
-        if option not in known:
-            raise PipelineError(f"unknown option {option!r}{did_you_mean(option, known)}")
-    on_error = options.get("on_error", "drop")
-    if on_error not in ("dead-letter", "drop", "stop"):
-        hint = did_you_mean(str(on_error), ("dead-letter", "drop", "stop"))
-        raise PipelineError(f"on_error={on_error!r} is unknown{hint}")
+    if not callable(processor) and not isinstance(processor, Sink):
+        raise PipelineError(
+            f"processor {name!r} is {processor!r}, which cannot be called; give a function "
+            "from frame to frame"
+        )
+    if "after" in options:
+        options["after"] = tuple(options["after"])
+    known = get_args(OnError)
+    on_error = options.get("on_error", known[0])
+    if on_error not in known:
+        raise PipelineError(f"on_error={on_error!r} is unknown{did_you_mean(str(on_error), known)}")
 
 
 def _check_branches(parent: str, children: tuple[Node, ...]) -> None:
@@ -401,10 +392,12 @@ def _settings(processor: Any) -> str:
         return type(processor).__qualname__
     wanted = [name for name, item in given.items() if not callable(item.default_factory)]
     values = {name: getattr(processor, name) for name in wanted}
-    return repr({
-        name: _source_of(value) if inspect.isfunction(value) else str(value)
-        for name, value in values.items()
-    })
+    return repr(
+        {
+            name: _source_of(value) if inspect.isfunction(value) else str(value)
+            for name, value in values.items()
+        }
+    )
 
 
 def _describe(processor: Any) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -118,8 +118,8 @@ class Retry:
 
     def seconds(self, attempt: int) -> float:
         """Return how long to wait after the `attempt`-th try failed."""
-        wait = min(self.longest, self.wait * 2 ** (attempt - 1))
-        return wait * (1 - self.jitter * random.random())  # noqa: S311 - not a secret
+        wait = min(self.longest, self.wait * 2.0 ** (attempt - 1))
+        return wait * (1 - self.jitter * random.random())
 
 
 def reject(frame: pl.DataFrame, where: pl.Expr, code: str, reason: str | pl.Expr) -> pl.DataFrame:
@@ -134,7 +134,7 @@ def reject(frame: pl.DataFrame, where: pl.Expr, code: str, reason: str | pl.Expr
     if not frame.select(where.fill_null(value=False).any()).item():
         return frame
     text = pl.lit(reason) if isinstance(reason, str) else reason.cast(pl.String)
-    mark = pl.when(where).then(pl.struct(code=pl.lit(code), reason=text))
+    mark: pl.Expr = pl.when(where).then(pl.struct(code=pl.lit(code), reason=text))
     if REJECT in frame.columns:
         mark = pl.coalesce(pl.col(REJECT), mark)
     return frame.with_columns(mark.alias(REJECT))
@@ -168,8 +168,8 @@ class Each:
         for position, row in enumerate(frame.select(own).iter_rows(named=True)):
             try:
                 result = self.function(row)
-                new = [result] if isinstance(result, Mapping) else list(result or ())
-            except Exception as error:  # noqa: BLE001 - any error is that line's failure
+                new = [result] if isinstance(result, dict) else list(result or ())
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is that line's failure
                 failed.append((position, error))
                 continue
             made += new
@@ -228,7 +228,7 @@ def normalise(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class upper:  # noqa: N801 - reads as a verb in a pipeline
+class upper:  # noqa: N801 - a verb, like a function
     """Upper-case a String column."""
 
     column: str
@@ -239,7 +239,7 @@ class upper:  # noqa: N801 - reads as a verb in a pipeline
 
 
 @dataclass(frozen=True)
-class drop:  # noqa: N801 - reads as a verb in a pipeline
+class drop:  # noqa: N801 - a verb, like a function
     """Filter out the rows where an expression holds; null counts as False."""
 
     where: pl.Expr

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -44,23 +44,27 @@ def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> N
     console.print(queue_line(result))
     if groups := queue.letter_groups(LetterFilter()):
         console.print(groups_table(groups))
-        console.print(Text("look at them with: etl dlq list --lines" + _store(result), style="dim"))
+        console.print(Text("look at them with: etl dlq list --lines", style="dim"))
     rate, seconds = result["lines_per_second"], result["seconds"]
     console.print(Text(f"{seconds:.1f} s, {rate:,.0f} lines/s", style="dim"))
     if "out" in result:
-        console.print(Text(f"output: {result['out']}"), soft_wrap=True)
-        console.print(Text(f"store:  {result['store']}"), soft_wrap=True)
+        console.print(Text(f"output: {_near(result['out'])}"), soft_wrap=True)
+        console.print(Text(f"store:  {_near(result['store'])}"), soft_wrap=True)
 
 
 def processors_table(queue: Queue) -> Table:
-    """Return one row per processor."""
+    """Return one row per processor; times are microseconds per line."""
     counts = ("received", "emitted", "filtered", "errors", "retries", "dead")
-    table = _table("processor", *counts, "seconds", "p50 µs", "p99 µs", right=range(1, 10))
+    table = _table(
+        "processor", *counts, "busy s", "p50 µs", "p99 µs", right=range(1, 10), padding=1
+    )
+    for column in table.columns:
+        column.no_wrap = True
     for row in processor_rows(queue):
-        numbers = [f"{row[name]:,}" if row[name] else "·" for name in counts]
-        times = [f"{row['seconds']:.2f}", f"{row['p50'] * 1e6:.2f}", f"{row['p99'] * 1e6:.2f}"]
-        style = "red" if row["dead"] else None
-        table.add_row(Text(printable(row["processor"])), *numbers, *times, style=style)
+        numbers = [_count(row[name]) for name in counts]
+        times = [f"{row['seconds']:.2f}", *(f"{row[p] * 1e6:.3g}" for p in ("p50", "p99"))]
+        name = _cell(row["processor"], 20)
+        table.add_row(name, *numbers, *times, style="red" if row["dead"] else None)
     return table
 
 
@@ -82,7 +86,7 @@ def groups_table(groups: Iterable[Mapping[str, Any]]) -> Table:
         table.add_row(
             f"{row['lines']:,}",
             row["fingerprint"],
-            *(Text(_short(text)) for text in (row["processor"], why, row["sample"])),
+            *map(_cell, (row["processor"], why, row["sample"])),
         )
     return table
 
@@ -94,9 +98,9 @@ def letters_table(letters: Iterable[Mapping[str, Any]]) -> Table:
         why = f"{row['error'] or row['code']}: {row['message']}"
         table.add_row(
             str(row["id"]),
-            Text(_short(row["source"])),
+            _cell(row["source"]),
             f"{row['line_number']:,}",
-            *(Text(_short(text)) for text in (row["processor"], why, row["line"])),
+            *map(_cell, (row["processor"], why, row["line"])),
         )
     return table
 
@@ -121,7 +125,8 @@ def traces_table(traces: Iterable[Mapping[str, Any]]) -> Table:
         path = " → ".join(printable(name) for name in row["path"])
         state = Text(row["state"], style=colours.get(row["state"], ""))
         number = str(row["line_number"])
-        table.add_row(number, Text(_short(row["line"])), path, state, f"{row['seconds'] * 1e6:.1f}")
+        time_taken = f"{row['seconds'] * 1e6:.1f}"
+        table.add_row(number, _cell(row["line"]), _cell(path), state, time_taken)
     return table
 
 
@@ -170,12 +175,24 @@ def clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
-def _table(*columns: str, right: Sequence[int]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def _table(*columns: str, right: Sequence[int], padding: int = 2) -> Table:
+    table = Table(box=None, padding=(0, padding, 0, 0), header_style="bold")
     for number, name in enumerate(columns):
-        justify = "right" if number in right else "left"
-        table.add_column(name, justify=justify, no_wrap=justify == "right", overflow="ellipsis")  # type: ignore[arg-type]
+        justify: JustifyMethod = "right" if number in right else "left"
+        table.add_column(name, justify=justify, overflow="ellipsis")
     return table
+
+
+def _cell(text: str, most: int = 100) -> Text:
+    """Return text on one line, cut where there is no room; other columns keep theirs."""
+    return Text(_short(text, most), no_wrap=True, overflow="ellipsis")
+
+
+def _count(number: int) -> str:
+    """Return a count in at most seven characters; a dot for none."""
+    if number >= 1_000_000:
+        return f"{number / 1e6:.3f}M"
+    return f"{number:,}" if number else "·"
 
 
 def _short(text: str, most: int = 100) -> str:
@@ -183,5 +200,8 @@ def _short(text: str, most: int = 100) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _store(result: Mapping[str, Any]) -> str:
-    return f" --store {result['store']}" if "store" in result else ""
+def _near(place: str) -> str:
+    """Return a path from here, if it is below the current folder."""
+    path = Path(place.removeprefix("sqlite:///"))
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else place

@@ -106,7 +106,7 @@ class Runner:
         started = time.perf_counter()
         plan = self._prepare()
         delivery = Delivery(id=batch.id, token=token, source=batch.source, out=self._out)
-        one = _Pass(plan, self._processors, batch, self._sleep, delivery)
+        one = _Pass(plan, self._processors, batch, sleep=self._sleep, delivery=delivery)
         self._staged = one.staged
         one.go()
         self._states = {
@@ -125,7 +125,7 @@ class Runner:
 
     def trial(self, batch: Batch) -> Outcome:
         """Run a batch with no lasting effect: nothing is staged, no state is kept."""
-        one = _Pass(self._prepare(), self._processors, batch, self._sleep, None)
+        one = _Pass(self._prepare(), self._processors, batch, sleep=self._sleep)
         one.go()
         self.undo()
         return one.outcome()
@@ -173,8 +173,9 @@ class _Pass:
         plan: Plan,
         processors: Mapping[str, Any],
         batch: Batch,
-        sleep: Callable[[float], None],
-        delivery: Delivery | None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        delivery: Delivery | None = None,
         watch: Callable[[str, Flow, Flow, list[Bad]], None] | None = None,
     ) -> None:
         frame = batch.frame().with_row_index("_row")
@@ -216,7 +217,7 @@ class _Pass:
         total, dead = self.origin.height, letters.height
         if self._copied:
             ended = pl.concat([pl.Series("_row", [], pl.UInt32), *self._ended]).unique()
-            done = ended.len() - ended.is_in(letters["_row"].implode()).sum()
+            done = ended.len() - int(ended.is_in(letters["_row"].implode()).sum())
         else:
             done = sum(len(rows) for rows in self._ended)
         return Outcome(
@@ -501,7 +502,7 @@ def _compact(flow: Flow) -> Flow:
     if len(flow.paths) <= MOST_REASONS:
         return flow
     used = flow.frame["_path"].unique().sort()
-    new = flow.frame.select(pl.col("_path").replace_strict(used, range(len(used)), return_dtype=pl.UInt32))
+    new = pl.col("_path").replace_strict(used, range(len(used)), return_dtype=pl.UInt32)
     return Flow(flow.frame.with_columns(new), tuple(flow.paths[old] for old in used))
 
 
@@ -613,7 +614,7 @@ def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None)
     plan = pipeline.plan()
     own = {name: copy.deepcopy(node.processor) for name, node in plan.nodes.items()}
     batch = Batch.from_lines([line], source="explain", format=format)
-    one = _Pass(plan, own, batch, lambda _seconds: None, None, watch)
+    one = _Pass(plan, own, batch, sleep=lambda _seconds: None, watch=watch)
     one.go()
     outcome = one.outcome()
     state = "dead" if outcome.dead else "done" if outcome.done else "filtered"
@@ -633,4 +634,3 @@ def _changes(hop: Hop) -> list[tuple[str, Any, Any]]:
         for key, value in after.items()
         if key not in before or before[key] != value
     ]
-

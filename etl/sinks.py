@@ -104,7 +104,7 @@ class Console:
         text: Expression that gives the text; by default the original line.
     """
 
-    text: pl.Expr = pl.col("line")  # noqa: RUF009 - expressions do not change
+    text: pl.Expr = pl.col("line")  # noqa: RUF009 - an expression does not change
 
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> StagedText:  # noqa: ARG002
         """Make the lines ready; they are printed after the commit."""
@@ -125,7 +125,7 @@ def publish_files(outputs: Iterable[Output]) -> None:
     """Give committed files their final names; one that has it already is left alone."""
     for output in outputs:
         try:
-            os.replace(output.staged, output.final)
+            Path(output.staged).replace(output.final)
         except FileNotFoundError:
             if not Path(output.final).exists():
                 raise

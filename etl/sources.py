@@ -40,9 +40,9 @@ LINGER = 0.1
 """Seconds that lines from a slow stream wait for company before they are put."""
 
 OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
-    ".gz": lambda path: cast(BinaryIO, gzip.open(path, "rb")),
-    ".bz2": lambda path: cast(BinaryIO, bz2.open(path, "rb")),
-    ".zst": lambda path: cast(BinaryIO, zstandard.open(path, "rb")),
+    ".gz": lambda path: cast("BinaryIO", gzip.GzipFile(path)),
+    ".bz2": lambda path: cast("BinaryIO", bz2.BZ2File(path)),
+    ".zst": lambda path: cast("BinaryIO", zstandard.open(path, "rb")),
 }
 
 
@@ -334,18 +334,23 @@ def _files(name: str) -> list[Path]:
         found = sorted(
             item
             for item in path.rglob("*")
-            if item.is_file() and not any(part.startswith(".") for part in item.relative_to(path).parts)
+            if item.is_file() and not _hidden(item.relative_to(path))
         )
         if not found:
             raise SourceError(f"folder {name!r} holds no files")
         return found
     if path.exists():
         return [path]
-    found = sorted(Path(item) for item in glob.glob(name, recursive=True) if Path(item).is_file())
+    matches = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob wants relative ones
+    found = sorted(Path(item) for item in matches if Path(item).is_file())
     if not found:
         what = "no file matches" if glob.has_magic(name) else "there is no file"
         raise SourceError(f"{what} {name!r}; name files, folders, globs, or - for stdin")
     return found
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:

@@ -41,7 +41,7 @@ def traces(queue: Queue, limit: int = KEPT) -> pd.DataFrame:
     of processor names), `hop_seconds` (tuple of float, one per hop), `seconds`
     (float64, their sum).
     """
-    import pandas as pd  # noqa: PLC0415 - half a second that the command line does not need
+    import pandas as pd
 
     columns = ["at", "worker", "batch", "source", "version", "line_number", "line", "state"]
     columns += ["path", "hop_seconds", "seconds"]
@@ -57,7 +57,7 @@ def hops(queue: Queue, limit: int = KEPT) -> pd.DataFrame:
     Columns: `trace` (int64, position in `traces`), `line_number` (int64),
     `hop` (int64, from 0), `processor` (str), `seconds` (float64).
     """
-    import pandas as pd  # noqa: PLC0415 - as above
+    import pandas as pd
 
     rows = [
         (number, trace["line_number"], hop, processor, trace["hop_seconds"][hop])

@@ -17,16 +17,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import anyio
 import anyio.to_thread
 import polars as pl
 
-from etl.errors import LeaseLost, PipelineError, ProcessorStop, SourceChanged, StoreError, WorkerFailed
+from etl.errors import (
+    LeaseLost,
+    PipelineError,
+    ProcessorStop,
+    SourceChanged,
+    StoreError,
+    WorkerFailed,
+)
 from etl.lines import LETTER_SCHEMA, Failure, Lease, Outcome, new_id
 from etl.pipeline import Pipeline
 from etl.queue import Queue
@@ -44,7 +51,7 @@ GIVE_UP_AT = 5
 GAVE_UP = 70
 """Exit code of a worker process that ends with an error of its own, rather than being killed."""
 
-IDLE_POLL = 0.25
+IDLE_POLL = 0.05
 """Seconds between looks at the control values while nothing else changes."""
 
 BATCH_LINES = 50_000
@@ -175,15 +182,8 @@ class Worker:
 
         A store that cannot be reached is waited for with growing pauses.
         """
-        async with anyio.create_task_group() as tasks:
-            await anyio.to_thread.run_sync(self._enter)
-            tasks.start_soon(self._beat)
-            try:
-                await self._work()
-            finally:
-                tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._leave)
+        with self._registered():
+            await self._work()
 
     async def _work(self) -> None:
         failures = 0
@@ -199,9 +199,7 @@ class Worker:
             if ended:
                 return
             if pause:
-                await anyio.to_thread.run_sync(
-                    self._stopping.wait, pause, abandon_on_cancel=True
-                )
+                await anyio.to_thread.run_sync(self._stopping.wait, pause, abandon_on_cancel=True)
 
     def _turn(self) -> tuple[bool, float]:
         """Do one batch, or wait for one; return whether to end, and seconds to pause."""
@@ -216,13 +214,6 @@ class Worker:
             self._queue.wait(since, IDLE_POLL)
         return False, self.interval if worked else 0.0
 
-    async def _beat(self) -> None:
-        """Say that this worker lives, and keep its lease."""
-        while True:
-            await anyio.sleep(min(5.0, self._lease_seconds / 3))
-            with contextlib.suppress(StoreError, LeaseLost):
-                await anyio.to_thread.run_sync(self._heartbeat)
-
     def _heartbeat(self) -> None:
         lease = self._lease
         self._queue.heartbeat(self.name, lease.batches[0].id if lease else None)
@@ -232,22 +223,34 @@ class Worker:
     # One batch
 
     @contextlib.contextmanager
-    def _registered(self) -> Any:
-        entered = self._runner is None
-        if entered:
-            self._enter()
+    def _registered(self) -> Iterator[None]:
+        """Be known to the store, with a slot and a heartbeat."""
+        if self._runner is not None:
+            yield
+            return
+        self._runner = self._enter()
+        ended = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(ended,), name="etl-heart", daemon=True)
+        beat.start()
         try:
             yield
         finally:
-            if entered:
-                self._leave()
+            self._runner = None
+            ended.set()
+            beat.join()
+            self._queue.unregister(self.name)
 
-    def _enter(self) -> None:
+    def _beat(self, ended: threading.Event) -> None:
+        while not ended.wait(min(5.0, self._lease_seconds / 3)):
+            with contextlib.suppress(StoreError, LeaseLost):
+                self._heartbeat()
+
+    def _enter(self) -> Runner:
         """Take a slot with its states, and finish what a killed worker left half done."""
         slot = self._queue.register(self.name)
         control = self._queue.control()
         self._asked_before = (control.drains, control.stops)
-        self._runner = Runner(
+        runner = Runner(
             self._pipeline,
             states=self._queue.states(slot),
             out=self._out,
@@ -257,27 +260,21 @@ class Worker:
         unpublished = self._queue.unpublished()
         publish_files(one for one in unpublished if Path(one.staged).exists())
         self._queue.published([one for one in unpublished if Path(one.final).exists()])
-
-    def _leave(self) -> None:
-        self._runner = None
-        self._queue.unregister(self.name)
+        return runner
 
     def _once(self) -> Outcome | None:
-        lease = self._queue.lease(
-            self.name, lines=self.batch_lines, seconds=self._lease_seconds
-        )
+        lease = self._queue.lease(self.name, lines=self.batch_lines, seconds=self._lease_seconds)
         if lease is None:
             return None
         self._lease = lease
         try:
-            return self._process(lease)
+            return self._process(self._runner or self._enter(), lease)
         except LeaseLost:
             return Outcome()
         finally:
             self._lease = None
 
-    def _process(self, lease: Lease) -> Outcome:
-        assert self._runner is not None  # noqa: S101 - _enter comes first
+    def _process(self, runner: Runner, lease: Lease) -> Outcome:
         if lease.deliveries >= SPLIT_AT and lease.lines > 1:
             self._queue.split(lease)
             return Outcome()
@@ -285,31 +282,32 @@ class Worker:
             if lease.deliveries >= GIVE_UP_AT:
                 lost = f"{lease.deliveries - 1} workers were lost while they had this line"
                 return self._bury(lease, "worker_lost", lost)
-            outcome = self._runner.run(lease.batch, token=lease.token)
+            outcome = runner.run(lease.batch, token=lease.token)
+        except (LeaseLost, StoreError):
+            raise
         except SourceChanged as error:
             return self._bury(lease, "source_changed", str(error))
         except (ProcessorStop, PipelineError) as error:
-            self._runner.undo()
+            runner.undo()
             self._queue.pause(str(error))
             self._queue.release(lease)
             return Outcome()
         except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
-            self._runner.undo()
+            runner.undo()
             return self._bury(lease, "error", f"{type(error).__name__}: {error}")
         except BaseException:
-            self._runner.undo()
+            runner.undo()
             self._queue.release(lease)
             raise
-        return self._commit(lease, outcome)
+        return self._commit(runner, lease, outcome)
 
-    def _commit(self, lease: Lease, outcome: Outcome) -> Outcome:
-        assert self._runner is not None  # noqa: S101 - _enter comes first
+    def _commit(self, runner: Runner, lease: Lease, outcome: Outcome) -> Outcome:
         try:
             self._queue.commit(lease, outcome)
         except BaseException:
-            self._runner.undo()
+            runner.undo()
             raise
-        self._runner.keep()
+        runner.keep()
         if outcome.outputs:
             self._queue.published(outcome.outputs)
         return outcome
@@ -349,8 +347,8 @@ def _whole_letters(lease: Lease, code: str, message: str) -> tuple[pl.DataFrame,
         for name, dtype in LETTER_SCHEMA.items()
         if name not in rows.columns and name not in filled
     ]
-    rows = rows.with_columns(*missing, **filled).select(LETTER_SCHEMA.keys()).cast(LETTER_SCHEMA)
-    return rows, lease.lines
+    rows = rows.with_columns(*missing, **filled).select(LETTER_SCHEMA.keys())
+    return rows.cast(cast("Any", LETTER_SCHEMA)), lease.lines
 
 
 class WorkerProcesses:
@@ -438,7 +436,11 @@ class WorkerProcesses:
         return bool(tokens)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"POLARS_MAX_THREADS": str(self._threads)}
+        environment = {
+            # Each worker has its share of the cores, and keeps freed memory for its next batch.
+            "POLARS_MAX_THREADS": str(self._threads),
+            "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
+        } | os.environ
         return subprocess.Popen(self._command, stdout=self._stdout, env=environment)
 
 
@@ -454,7 +456,7 @@ async def run_until_signal(workers: Sequence[Worker], parent: int | None = None)
             worker.request_stop()
 
     async def watch_parent(pid: int) -> None:
-        while os.getppid() == pid:
+        while os.getppid() == pid:  # noqa: ASYNC110 - no event tells that a parent has died
             await anyio.sleep(0.5)
         stop()
 
@@ -467,4 +469,3 @@ async def run_until_signal(workers: Sequence[Worker], parent: int | None = None)
             for worker in workers:
                 running.start_soon(worker.run)
         tasks.cancel_scope.cancel()
-

@@ -269,9 +269,7 @@ class Queue(Protocol):
         """Close the store. Closing twice is fine."""
 
 
-def open_queue(
-    url: str, *, max_lines: int | None = None, max_bytes: int | None = None
-) -> Queue:
+def open_queue(url: str, *, max_lines: int | None = None, max_bytes: int | None = None) -> Queue:
     """Open a store, and make it if it is not there.
 
     Args:
@@ -283,7 +281,7 @@ def open_queue(
         UsageError: If the URL is of no known kind.
         StoreError: If the file is no store, is newer than this etl, or cannot be used.
     """
-    from etl.queue.sqlite import SqliteQueue  # noqa: PLC0415 - one store does not load the others
+    from etl.queue.sqlite import SqliteQueue
 
     scheme, mark, rest = url.partition("://")
     if not mark:

@@ -104,7 +104,7 @@ CREATE TABLE processors (
     dead      INTEGER NOT NULL,
     seconds   REAL NOT NULL,
     PRIMARY KEY (worker, processor)
-) WITHOUT ROWID;
+);  -- with rowids: rows stay in the order of the pipeline
 
 CREATE TABLE latency (
     processor TEXT NOT NULL,

@@ -58,7 +58,7 @@ BATCH_COLUMNS = "b.id, b.source, b.format, b.first_line, b.skip, b.lines, p.enco
 READY = "state = 'waiting' AND not_before <= :now"
 
 RECORDS: Mapping[str, tuple[str, str]] = {
-    "processors": ("SELECT * FROM processors", "worker, processor"),
+    "processors": ("SELECT * FROM processors", "rowid"),
     "latency": ("SELECT * FROM latency", "processor, bucket"),
     "processor_history": ("SELECT * FROM processor_history", "second"),
     "queue_history": ("SELECT * FROM queue_history", "second"),
@@ -217,11 +217,14 @@ class SqliteQueue:
                 [(worker, token, now + seconds, row["seq"]) for row in rows],
             )
             db.execute("UPDATE workers SET batch = ? WHERE name = ?", (rows[0]["id"], worker))
-        batches = tuple(_batch(row) for row in self._all(
-            f"SELECT {BATCH_COLUMNS} FROM batches b JOIN payloads p ON p.id = b.payload "
-            "WHERE b.token = ? ORDER BY b.seq",
-            token,
-        ))
+        batches = tuple(
+            _batch(row)
+            for row in self._all(
+                f"SELECT {BATCH_COLUMNS} FROM batches b JOIN payloads p ON p.id = b.payload "
+                "WHERE b.token = ? ORDER BY b.seq",
+                token,
+            )
+        )
         if not batches:  # lent for no time at all, and gone again
             return None
         return Lease(token, worker, batches, now + seconds, rows[0]["deliveries"] + 1)
@@ -287,14 +290,16 @@ class SqliteQueue:
         tokens: list[str] = []
         with self._write(durable=False) as db:
             for name in gone:
-                tokens += [row["token"] for row in db.execute(
-                    "SELECT DISTINCT token FROM batches WHERE worker = ? AND state = 'leased'",
-                    (name,),
-                )]
+                tokens += [
+                    row["token"]
+                    for row in db.execute(
+                        "SELECT DISTINCT token FROM batches WHERE worker = ? AND state = 'leased'",
+                        (name,),
+                    )
+                ]
                 db.execute("DELETE FROM workers WHERE name = ?", (name,))
             db.executemany(
-                "UPDATE batches SET state = 'waiting', token = NULL, worker = NULL "
-                "WHERE token = ?",
+                "UPDATE batches SET state = 'waiting', token = NULL, worker = NULL WHERE token = ?",
                 [(token,) for token in tokens],
             )
         return tokens
@@ -554,7 +559,7 @@ class SqliteQueue:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
             if not empty and found != APPLICATION_ID:
-                raise StoreError(f"{self._name} is a database of another program; name another file")
+                raise StoreError(f"{self._name} is another program's database; name another file")
             if version > VERSION:
                 raise StoreVersion(
                     f"{self._name} was made by a newer etl (its version is {version}, this etl "
@@ -861,14 +866,35 @@ def _keep_letters(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: f
     batch = lease.batches[0]
     new: list[tuple[Any, ...]] = []
     again: list[tuple[Any, ...]] = []
-    for letter, failure, line, raw, number, lines, payload, message, attempts in (
-        outcome.letters.iter_rows()
-    ):
+    for (
+        letter,
+        failure,
+        line,
+        raw,
+        number,
+        lines,
+        payload,
+        message,
+        attempts,
+    ) in outcome.letters.iter_rows():
         if letter is None:
-            new.append((
-                ids[failure], batch.id, batch.source, batch.format, number, lines, line, raw,
-                payload, message, attempts, now, now,
-            ))
+            new.append(
+                (
+                    ids[failure],
+                    batch.id,
+                    batch.source,
+                    batch.format,
+                    number,
+                    lines,
+                    line,
+                    raw,
+                    payload,
+                    message,
+                    attempts,
+                    now,
+                    now,
+                )
+            )
         else:
             again.append((ids[failure], payload, message, attempts, now, letter))
     db.executemany(
@@ -934,9 +960,7 @@ def _keep_errors(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: fl
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [(now, lease.worker, lease.batches[0].id, *error) for error in outcome.errors],
     )
-    db.execute(
-        "DELETE FROM errors WHERE seq <= (SELECT max(seq) FROM errors) - ?", (KEPT_ERRORS,)
-    )
+    db.execute("DELETE FROM errors WHERE seq <= (SELECT max(seq) FROM errors) - ?", (KEPT_ERRORS,))
 
 
 def _keep_trace(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> None:
@@ -945,12 +969,22 @@ def _keep_trace(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: flo
     if trace is None:
         return
     batch = lease.batches[0]
-    seq = db.execute(
-        "INSERT INTO traces (at, worker, batch, source, version, lines, block) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (now, lease.worker, batch.id, batch.source, outcome.version, trace.lines.height,
-         encode_trace(trace)),
-    ).lastrowid or 0
+    seq = (
+        db.execute(
+            "INSERT INTO traces (at, worker, batch, source, version, lines, block) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                now,
+                lease.worker,
+                batch.id,
+                batch.source,
+                outcome.version,
+                trace.lines.height,
+                encode_trace(trace),
+            ),
+        ).lastrowid
+        or 0
+    )
     if trace.lines.height >= KEPT_TRACES:
         db.execute("DELETE FROM traces WHERE seq < ?", (seq,))
     elif seq % 64 == 0:

@@ -1,0 +1,133 @@
+"""A source's position is kept with its lines: nothing is read twice, nothing is passed over."""
+
+from __future__ import annotations
+
+import gzip
+import os
+
+import pytest
+
+
+def numbered(first, last):
+    return "".join(f"line {n}\n" for n in range(first, last))
+
+
+def numbers(site):
+    return sorted(site.rows()["number"].to_list())
+
+
+def run(site, *sources, **options):
+    return site.json("run", *sources, *site.pipeline("light"), **options)
+
+
+@pytest.mark.parametrize("verb", ["run", "put"])
+def test_a_file_read_to_its_end_adds_nothing(site, verb):
+    log = site.write("app.log", numbered(0, 100))
+    for _ in range(2):
+        site.etl(verb, log, *(site.pipeline("light") if verb == "run" else ()))
+    assert site.queue.stats().accepted == 100
+    run(site, log)
+    site.settled(done=100)
+    assert numbers(site) == list(range(100))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_that_has_grown_adds_its_new_lines_only(site, suffix):
+    def write(name, text):
+        return site.write(name, gzip.compress(text.encode(), mtime=0) if suffix else text)
+
+    log = write(f"app.log{suffix}", numbered(0, 5_000))
+    run(site, log)
+    if suffix:
+        with log.open("ab") as file:
+            file.write(gzip.compress(numbered(5_000, 5_100).encode()))
+    else:
+        with log.open("a") as file:
+            file.write(numbered(5_000, 5_100))
+    run(site, log)
+    site.settled(done=5_100)
+    assert numbers(site) == list(range(5_100))
+    assert site.rows()["line_number"].sort().to_list() == list(range(1, 5_101))
+
+
+def test_a_file_is_read_anew_when_that_is_asked_for(site):
+    log = site.write("app.log", numbered(0, 10))
+    run(site, log)
+    run(site, log, "--again")
+    site.settled(done=20)
+    assert numbers(site) == sorted([*range(10)] * 2)
+
+
+def test_another_file_of_the_same_name_is_read_from_its_start(site):
+    log = site.write("app.log", numbered(0, 1_000))
+    run(site, log)
+    log.unlink()
+    site.write("app.log", numbered(2_000, 4_000))
+    run(site, log)
+    site.settled(done=3_000)
+    assert numbers(site) == [*range(1_000), *range(2_000, 4_000)]
+
+
+def test_a_file_that_was_cut_short_and_written_anew_is_read_from_its_start(site):
+    log = site.write("app.log", numbered(0, 1_000))
+    run(site, log)
+    site.write("app.log", numbered(5_000, 5_010))
+    run(site, log)
+    site.settled(done=1_010)
+    assert numbers(site) == [*range(1_000), *range(5_000, 5_010)]
+
+
+def test_the_same_file_by_another_name_adds_nothing(site):
+    log = site.write("app.log", numbered(0, 100))
+    run(site, log)
+    run(site, "app.log")
+    run(site, "./app.log")
+    os.symlink(log, site.folder / "link.log")
+    run(site, "link.log")
+    site.settled(done=100)
+
+
+def queue_a_reference(site, log):
+    """Start a run on a paused store, and kill it once its file is queued."""
+    site.queue.pause("")
+    started = site.start("run", log, *site.pipeline("light"))
+    site.seen(lambda stats: stats.waiting == stats.accepted > 0)
+    site.kill(started, group=True)
+    site.etl("resume")
+
+
+@pytest.mark.parametrize("change", ["overwritten", "cut", "gone"])
+def test_a_source_that_changed_before_it_was_processed_is_a_dead_letter(site, change):
+    log = site.write("app.log", numbered(0, 1_000))
+    queue_a_reference(site, log)
+    if change == "gone":
+        log.unlink()
+    else:
+        site.write("app.log", numbered(5_000, 6_000) if change == "overwritten" else "line 0\n")
+    site.etl("work", "--drain", *site.pipeline("light"))
+    site.settled(done=0, dead=1_000)
+    letter = site.letters().row(0, named=True)
+    assert (letter["code"], letter["lines"], letter["line_number"]) == ("source_changed", 1_000, 1)
+    assert letter["source"] == str(log)
+    assert not list(site.out.glob("*.parquet"))
+    assert "etl run --again" in site.refused("dlq replay", letter["id"])
+
+
+def test_a_source_that_has_only_grown_since_is_processed(site):
+    log = site.write("app.log", numbered(0, 1_000))
+    queue_a_reference(site, log)
+    with log.open("a") as file:
+        file.write(numbered(1_000, 1_500))
+    run(site, log)
+    site.settled(done=1_500)
+    assert numbers(site) == list(range(1_500))
+
+
+def test_a_store_keeps_the_positions_of_many_files(site):
+    for part in range(5):
+        site.write(f"logs/{part}.log", numbered(part * 100, part * 100 + 100))
+    run(site, "logs")
+    site.write("logs/5.log", numbered(500, 600))
+    run(site, "logs")
+    site.settled(done=600)
+    assert numbers(site) == list(range(600))

@@ -1,0 +1,121 @@
+"""The two demos that this project began with, exactly."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from etl import Batch, Worker, open_queue
+from etl.demo import dashboard
+from etl.queue import LetterFilter
+
+GOOD = ("INFO: user logged in", "WARNING: disk space low", "ERROR: no connection")
+POISON = "CRITICAL: core meltdown"
+
+
+@pytest.fixture
+def store(tmp_path):
+    queue = open_queue(str(tmp_path / "store.db"))
+    yield queue
+    stats = queue.stats()
+    queue.close()
+    assert stats.conserved, f"lines are missing: {stats}"
+
+
+def counts(queue):
+    """Return the committed counts by level, over all workers."""
+    from etl.metrics import state_totals
+
+    return {level: int(count) for level, count in state_totals(queue)["count"].items()}
+
+
+@pytest.mark.anyio
+async def test_log_ingestion(store):
+    await anyio.to_thread.run_sync(store.put, Batch.from_lines(GOOD[:1], source="button"))
+    stats = store.stats()
+    assert (stats.accepted, stats.waiting, stats.conserved) == (1, 1, True)
+    waiting = store.peek()
+    assert waiting["line"].to_list() == [GOOD[0]]
+    assert waiting["source"].to_list() == ["button"]
+
+
+@pytest.mark.anyio
+async def test_worker_processing_success(store):
+    for line in GOOD:
+        store.put(Batch.from_lines([line]))
+    await Worker(store, dashboard, drain=True).run()
+    stats = store.stats()
+    assert (stats.accepted, stats.done, stats.dead, stats.conserved) == (3, 3, 0, True)
+    assert counts(store) == {"INFO": 1, "WARNING": 1, "ERROR": 1}
+
+
+@pytest.mark.anyio
+async def test_worker_dlq_failure(store):
+    store.put(Batch.from_lines([GOOD[0], POISON, GOOD[1]]))
+    await Worker(store, dashboard, drain=True).run()
+    stats = store.stats()
+    assert (stats.accepted, stats.done, stats.dead, stats.conserved) == (3, 2, 1, True)
+    assert counts(store) == {"INFO": 1, "WARNING": 1}
+    letter = store.letters(LetterFilter()).row(0, named=True)
+    assert (letter["line"], letter["line_number"]) == (POISON, 2)
+    assert (letter["processor"], letter["code"]) == ("check", "poison")
+
+
+@pytest.mark.anyio
+async def test_worker_pause_and_resume(store):
+    worker = Worker(store, dashboard, drain=True)
+    worker.pause()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        while not store.records("workers"):
+            await anyio.lowlevel.checkpoint()
+        for line in GOOD:
+            store.put(Batch.from_lines([line]))
+            assert await anyio.to_thread.run_sync(worker_took_nothing, store)
+        assert store.stats().waiting == 3
+        worker.resume()
+    stats = store.stats()
+    assert (stats.done, stats.waiting, stats.conserved) == (3, 0, True)
+    assert counts(store) == {"INFO": 1, "WARNING": 1, "ERROR": 1}
+
+
+def worker_took_nothing(queue):
+    """Give the worker time for several looks at the queue; say whether it changed nothing."""
+    return not queue.wait(queue.changes(), 0.3)
+
+
+def test_the_second_seeds_four_lines_come_out_in_brackets_and_in_order(site):
+    text = site.etl("run", site.data / "boot.log", "--pipeline", "etl.demo:levels", "--trace")
+    assert text.splitlines()[:4] == [
+        "[info: system booted]",
+        "[WARN: DISK SPACE LOW]",
+        "[error: failed to connect]",
+        "[info: user login]",
+    ]
+    rows = [line.split("  ") for line in text.splitlines()[4:] if " → " in line]
+    paths = [next(cell.strip() for cell in row if "→" in cell) for row in rows]
+    assert paths == ["start → end", "start → warn → end", "start → error → end", "start → end"]
+    site.settled(done=4)
+
+
+def test_the_traces_are_lists_of_processors_for_a_script(site):
+    boot = site.data / "boot.log"
+    result = site.json("run", boot, "--pipeline", "etl.demo:levels", "--trace")
+    assert [trace["path"] for trace in result["traces"]] == [
+        ["start", "end"],
+        ["start", "warn", "end"],
+        ["start", "error", "end"],
+        ["start", "end"],
+    ]
+    assert result["processors"]["warn"]["received"] == 1
+    site.settled(done=4)
+
+
+def test_the_first_seeds_pipeline_buries_what_is_critical(site):
+    log = site.write("app.log", "\n".join((*GOOD, POISON)) + "\n")
+    result = site.json("run", log, "--pipeline", "etl.demo:dashboard")
+    assert (result["done"], result["dead"]) == (3, 1)
+    groups = site.json("dlq list")["groups"]
+    assert [(group["code"], group["sample"]) for group in groups] == [("poison", POISON)]
+    site.settled(done=3, dead=1)

@@ -1,0 +1,87 @@
+"""What every contract test needs: a clock that is told the time, and an audit of the totals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.queue import Queue
+from etl.queue.sqlite import SqliteQueue
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _audit(queue: Any) -> None:
+    """Check that the totals are the sums over the batches and dead letters they stand for."""
+    stats = queue.stats()
+    assert stats.conserved, f"lines are missing: {stats}"
+    totals = {
+        row["name"]: (row["lines"], row["bytes"]) for row in queue._all("SELECT * FROM totals")
+    }
+    assert min(min(values) for values in totals.values()) >= 0
+    sums = queue._all("SELECT state, sum(lines) AS n, sum(bytes) AS size FROM batches GROUP BY 1")
+    found = {row["state"]: (row["n"], row["size"]) for row in sums}
+    for state in ("waiting", "leased"):
+        assert totals[state] == found.get(state, (0, 0))
+    (dead,) = queue._all("SELECT sum(lines) AS n FROM dead WHERE status IN ('open', 'discarded')")
+    assert totals["dead"] == (dead["n"] or 0, 0)
+    orphans = "SELECT id FROM payloads WHERE id NOT IN (SELECT payload FROM batches)"
+    assert queue._all(orphans) == []
+
+
+@pytest.fixture
+def audit() -> Callable[[Queue], None]:
+    return _audit
+
+
+@pytest.fixture
+def contents() -> Callable[[SqliteQueue], dict[str, Any]]:
+    """Return a function that reads every row of every table, to show that nothing changed."""
+
+    def read(queue: SqliteQueue) -> dict[str, Any]:
+        tables = queue._all("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {row["name"]: queue._all(f"SELECT * FROM {row['name']}") for row in tables}
+
+    return read
+
+
+@pytest.fixture
+def queue(queue: Queue) -> Iterator[Queue]:
+    yield queue
+    _audit(queue)
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> Iterator[Callable[..., SqliteQueue]]:
+    """Make a store of either kind that reads the fake clock, with the limits it is given."""
+    opened: list[SqliteQueue] = []
+
+    def make(**limits: int) -> SqliteQueue:
+        path = tmp_path / "timed.db" if request.param == "file" else None
+        opened.append(SqliteQueue(path, clock=clock, **limits))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        _audit(one)
+        one.close()

@@ -1,0 +1,472 @@
+"""Dead letters: everything needed to understand, fix and replay a line, and no line lost doing so."""
+
+from __future__ import annotations
+
+import threading
+
+import pandas as pd
+import polars as pl
+import pytest
+
+from etl import Batch, DeadLetters, Pipeline, Queue, Worker, each, reject
+from etl.errors import StoreFull, UsageError
+from etl.lines import LETTER_SCHEMA, Failure, Outcome
+from etl.queue.sqlite import SqliteQueue
+
+INTEGERS = ["id", "line_number", "lines", "attempts", "replays"]
+TEXTS = ["status", "source", "line", "processor", "code", "error", "message", "traceback"]
+TEXTS += ["version", "run", "fingerprint", "batch"]
+TIMES = ["first_failed_at", "last_failed_at"]
+IMG = "<img src=x onerror=alert(1)>"
+
+
+def halve(row):
+    return {**row, "half": int(row["line"]) // 2}
+
+
+def half_or_none(row):
+    return {**row, "half": int(row["line"]) // 2 if row["line"].isdigit() else None}
+
+
+def numbers(function=halve) -> Pipeline:
+    """Make a pipeline in which lines that are no number die, unless it has been mended."""
+    return Pipeline("numbers").add("start", None).add("halve", each(function))
+
+
+def work(queue: Queue, pipeline: Pipeline | None = None) -> int:
+    return Worker(queue, pipeline or numbers(), name="w", run="run 1").drain()
+
+
+def kill(queue: Queue, *lines: str | bytes, source: str = "app.log") -> DeadLetters:
+    """Put lines through the pipeline, and return the dead letters they leave."""
+    queue.put(Batch.from_lines(lines, source=source))
+    work(queue)
+    return DeadLetters(queue)
+
+
+def counts(queue: Queue) -> tuple[int, int, int]:
+    """Return how many lines are done, dead and waiting, once they are known to add up."""
+    stats = queue.stats()
+    assert stats.conserved
+    return stats.done, stats.dead, stats.waiting
+
+
+def kinds(frame: pd.DataFrame) -> dict[str, str]:
+    return {name: str(dtype) for name, dtype in frame.dtypes.items()}
+
+
+# Looking
+
+
+def test_a_letter_tells_all_about_its_failure(store, clock):
+    queue = store()
+    letters = kill(queue, "8", "x y", "4")
+    row = letters.frame().iloc[0].to_dict()
+    assert (row["line"], row["line_number"], row["source"], row["lines"]) == (
+        "x y",
+        2,
+        "app.log",
+        1,
+    )
+    assert (row["processor"], row["code"], row["error"]) == ("halve", "error", "ValueError")
+    assert row["message"] == "invalid literal for int() with base 10: 'x y'"
+    assert "in halve" in row["traceback"]
+    assert (row["status"], row["attempts"], row["replays"], row["run"]) == ("open", 1, 0, "run 1")
+    assert row["path"] == ("start", "halve")
+    assert row["version"] == numbers().version
+    assert (
+        row["first_failed_at"]
+        == row["last_failed_at"]
+        == pd.Timestamp(clock.now, unit="s", tz="UTC")
+    )
+    assert len(letters) == 1
+
+
+def test_the_frame_has_the_documented_columns(queue):
+    frame = kill(queue, "x").frame()
+    order = ["id", "status", "source", "line_number", "lines", "line", "raw", "format", "payload"]
+    order += ["processor", "code", "error", "message", "traceback", "attempts", "replays"]
+    order += ["first_failed_at", "last_failed_at", "path", "version", "run", "fingerprint", "batch"]
+    assert frame.columns.to_list() == order
+    assert {name: kinds(frame)[name] for name in INTEGERS} == dict.fromkeys(INTEGERS, "int64")
+    assert {name: kinds(frame)[name] for name in TEXTS} == dict.fromkeys(TEXTS, "str")
+    assert all(isinstance(frame[name].dtype, pd.DatetimeTZDtype) for name in TIMES)
+    assert all(str(frame[name].dt.tz) == "UTC" for name in TIMES)
+
+
+def test_a_frame_without_letters_has_the_same_columns_and_dtypes(queue):
+    empty = kill(queue, "1").frame()
+    full = kill(queue, "x").frame()
+    fixed = [*INTEGERS, *TEXTS, *TIMES]
+    assert empty.columns.to_list() == full.columns.to_list()
+    assert empty.empty
+    assert {name: kinds(empty)[name] for name in fixed} == {
+        name: kinds(full)[name] for name in fixed
+    }
+
+
+def test_the_payload_holds_the_fields_at_failure(queue):
+    pipeline = Pipeline("p").add("add", lambda frame: frame.with_columns(level=pl.lit("INFO")))
+    pipeline.add("no", lambda frame: reject(frame, pl.lit(value=True), "never", "not today"))
+    queue.put(Batch.from_lines(["a"]))
+    work(queue, pipeline)
+    row = DeadLetters(queue).frame().iloc[0]
+    assert row["payload"] == {"level": "INFO"}
+    assert (row["code"], row["message"], row["processor"]) == ("never", "not today", "no")
+
+
+def test_letters_are_picked_by_what_they_have_in_common(queue):
+    letters = kill(queue, "x", "y", source="a")
+    kill(queue, "z", source="b")
+    assert letters.frame(source="b")["line"].to_list() == ["z"]
+    assert letters.frame(ids=[1, 3])["line"].to_list() == ["x", "z"]
+    assert letters.frame(limit=2)["line"].to_list() == ["y", "z"]
+    assert letters.frame(processor="halve", code="error")["id"].to_list() == [1, 2, 3]
+    assert letters.frame(processor="start").empty
+    letters.discard(ids=[1])
+    assert letters.frame()["id"].to_list() == [2, 3]
+    assert letters.frame(status=None)["status"].to_list() == ["discarded", "open", "open"]
+    assert letters.frame(status="discarded")["id"].to_list() == [1]
+
+
+def test_an_unknown_way_to_pick_is_named(queue):
+    with pytest.raises(
+        UsageError, match="cannot be picked by colour; use ids, status, fingerprint"
+    ):
+        DeadLetters(queue).frame(colour="red")
+
+
+def test_groups_put_the_most_frequent_failure_first(store, clock):
+    queue = store()
+    pipeline = numbers().add("small", lambda f: reject(f, pl.col("half") > 9, "big", "too big"))
+    queue.put(Batch.from_lines(["100", "x", "y"]))
+    work(queue, pipeline)
+    clock.tick(60)
+    queue.put(Batch.from_lines(["z"], source="other"))
+    work(queue, pipeline)
+    groups = DeadLetters(queue).groups()
+    assert groups["lines"].to_list() == [3, 1]
+    assert groups["error"].to_list() == ["ValueError", ""]
+    assert groups["code"].to_list() == ["error", "big"]
+    assert groups["sample"].to_list() == ["z", "100"]
+    first = groups.iloc[0]
+    assert first["last_failed_at"] - first["first_failed_at"] == pd.Timedelta(seconds=60)
+    assert groups["fingerprint"].is_unique
+
+
+def test_one_failure_by_two_versions_of_a_pipeline_is_one_group(queue):
+    letters = kill(queue, "x")
+    queue.put(Batch.from_lines(["y"]))
+    work(queue, numbers().add("more", None))
+    assert letters.frame()["version"].nunique() == 2
+    assert letters.groups()["lines"].to_list() == [2]
+
+
+def test_groups_have_the_same_columns_and_dtypes_when_there_are_none(queue):
+    empty = DeadLetters(queue).groups()
+    full = kill(queue, "x").groups()
+    columns = ["fingerprint", "processor", "code", "error", "message", "sample", "lines"]
+    assert full.columns.to_list() == [*columns, "replays", *TIMES]
+    assert [kinds(full)[name] for name in ("lines", "replays")] == ["int64", "int64"]
+    assert kinds(empty) == kinds(full)
+
+
+def test_text_from_logs_does_nothing_in_a_notebook(queue):
+    queue.put(Batch.from_lines([IMG]))
+    pipeline = Pipeline("p").add(IMG, lambda f: reject(f, pl.lit(value=True), IMG, pl.col("line")))
+    work(queue, pipeline)
+    html = DeadLetters(queue)._repr_html_()
+    assert "<img" not in html
+    assert html.count("&lt;img src=x onerror=alert(1)&gt;") == 4
+    assert "1 dead lines" in html
+
+
+# Trying and replaying
+
+
+def test_a_dry_run_tells_what_would_pass_and_changes_nothing(queue, contents):
+    letters = kill(queue, "x", "y y")
+    before = contents(queue)
+
+    def mended(row):
+        return halve({**row, "line": row["line"].replace("x", "10")})
+
+    trial = letters.dry_run(numbers(mended))
+    assert (list(trial.would_pass), list(trial.would_die)) == ([1], [2])
+    assert str(trial) == "1 of 2 now pass"
+    assert str(letters.dry_run(numbers(), ids=[2])) == "0 of 1 now pass"
+    assert contents(queue) == before
+
+
+def test_a_replayed_letter_waits_like_any_line_and_is_closed_when_it_passes(queue, audit):
+    letters = kill(queue, "1", "x", "y")
+    assert counts(queue) == (1, 2, 0)
+    assert letters.replay() == 2
+    assert counts(queue) == (1, 0, 2)
+    assert letters.frame(status="replaying")["line"].to_list() == ["x", "y"]
+    audit(queue)
+    work(queue, numbers(half_or_none))
+    assert counts(queue) == (3, 0, 0)
+    assert letters.frame(status=None)["status"].to_list() == ["replayed", "replayed"]
+    assert queue.stats().accepted == 3
+
+
+def test_a_replayed_line_keeps_its_source_number_and_format(queue):
+    queue.put(Batch.from_lines(["1", "x", "2", "y"], source="app.log", format="json"))
+    work(queue)
+    DeadLetters(queue).replay()
+    batch = queue.lease("w").batch
+    frame = batch.frame()
+    assert frame["line_number"].to_list() == [2, 4]
+    assert frame["source"].unique().to_list() == ["app.log"]
+    assert (batch.format, batch.source, batch.lines) == ("json", "app.log", 2)
+
+
+def test_letters_of_several_sources_are_replayed_apart(queue):
+    kill(queue, "x", source="a")
+    letters = kill(queue, "y", source="b")
+    assert letters.replay() == 2
+    assert queue.stats().waiting_batches == 2
+    assert queue.peek().select("source", "line").rows() == [("a", "x"), ("b", "y")]
+
+
+def test_a_replay_takes_just_the_letters_it_is_told(queue):
+    letters = kill(queue, "x", "y", "z")
+    assert letters.replay(ids=[2]) == 1
+    assert letters.frame()["id"].to_list() == [1, 3]
+    fingerprint = letters.groups().loc[0, "fingerprint"]
+    assert letters.replay(fingerprint="unknown") == 0
+    assert letters.replay(fingerprint=fingerprint) == 2
+    assert counts(queue) == (0, 0, 3)
+
+
+def test_an_edited_line_is_replayed_as_edited(queue):
+    letters = kill(queue, "x", "y", "z")
+    edited = letters.frame(ids=[1, 2])
+    edited.loc[edited["id"] == 1, "line"] = "42"
+    assert letters.replay(edited=edited) == 2
+    assert queue.peek()["line"].to_list() == ["42", "y"]
+    work(queue)
+    assert counts(queue) == (1, 2, 0)
+    assert letters.frame()["line"].to_list() == ["y", "z"]
+    assert letters.frame(status="replayed")["line"].to_list() == ["x"], "the original is kept"
+
+
+def test_original_bytes_are_replayed_unless_the_line_was_edited(queue):
+    letters = kill(queue, b"caf\xe9", b"th\xe9", b"plain")
+    assert letters.frame()["raw"].to_list()[:2] == [b"caf\xe9", b"th\xe9"]
+    edited = letters.frame()
+    edited.loc[0, "line"] = "coffee"
+    letters.replay(edited=edited)
+    frame = queue.lease("w").batch.frame()
+    assert frame["line"].to_list() == ["coffee", "th\\xe9", "plain"]
+    assert frame["raw"].to_list() == [None, b"th\xe9", None]
+
+
+def test_an_edit_with_a_line_break_is_refused(queue, contents):
+    letters = kill(queue, "x", "y")
+    edited = letters.frame()
+    edited.loc[1, "line"] = "1\n2"
+    before = contents(queue)
+    with pytest.raises(UsageError, match="edited line of dead letter 2 has a line break"):
+        letters.replay(edited=edited)
+    assert contents(queue) == before
+
+
+@pytest.mark.parametrize("taken", ["replay", "discard"])
+def test_an_edited_replay_is_all_or_nothing(queue, contents, taken):
+    letters = kill(queue, "x", "y")
+    edited = letters.frame()
+    getattr(letters, taken)(ids=[2])
+    before = contents(queue)
+    with pytest.raises(UsageError, match="1 of 2 dead letters are not open any more; nothing was"):
+        letters.replay(edited=edited)
+    assert contents(queue) == before
+
+
+@pytest.mark.parametrize("verb", ["replay", "discard"])
+def test_letters_named_by_id_are_taken_all_or_none(queue, contents, verb):
+    letters = kill(queue, "x", "y")
+    letters.discard(ids=[2])
+    before = contents(queue)
+    with pytest.raises(UsageError, match="1 of 2 dead letters are not open"):
+        getattr(letters, verb)(ids=[1, 2])
+    assert contents(queue) == before
+
+
+def test_a_letter_taken_by_another_in_between_stops_the_whole_replay(queue, contents):
+    kill(queue, "x", "y")
+    queue.discard([2])
+    before = contents(queue)
+    with pytest.raises(UsageError, match="not open any more"):
+        queue.replay([1, 2], [Batch.from_lines(["x", "y"])])
+    with pytest.raises(UsageError, match="not open any more"):
+        queue.discard([1, 2])
+    assert contents(queue) == before
+
+
+def test_a_replay_without_room_on_the_disk_changes_nothing(queue, contents):
+    letters = kill(queue, *(f"{number:x}-{number**300:x}" for number in range(7, 300)))
+    before = contents(queue)
+    pages = queue._writer.execute("PRAGMA page_count").fetchone()[0]
+    queue._writer.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreFull):
+        letters.replay()
+    assert contents(queue) == before
+    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    assert letters.replay() == 293
+
+
+# Dying again, and giving up
+
+
+def test_a_letter_that_dies_again_is_open_again_with_its_history(store, clock, audit):
+    queue = store()
+    letters = kill(queue, "x")
+    first = letters.frame().iloc[0]
+    clock.tick(100)
+    letters.replay()
+    work(queue, numbers().add("more", None))
+    row = letters.frame().iloc[0]
+    assert (row["id"], row["status"], row["line"]) == (first["id"], "open", "x")
+    assert (row["attempts"], row["replays"]) == (2, 1)
+    assert row["first_failed_at"] == first["first_failed_at"]
+    assert row["last_failed_at"] - first["last_failed_at"] == pd.Timedelta(seconds=100)
+    assert row["version"] != first["version"]
+    assert counts(queue) == (0, 1, 0)
+    audit(queue)
+
+
+def test_a_letter_that_died_three_times_more_is_only_replayed_by_force(queue, contents):
+    letters = kill(queue, "x")
+    for _ in range(3):
+        assert letters.replay() == 1
+        work(queue)
+    kill(queue, "y")
+    before = contents(queue)
+    with pytest.raises(UsageError, match="1 of 2 dead letters died again after 3 replays; mend"):
+        letters.replay()
+    assert contents(queue) == before
+    assert letters.groups()["replays"].to_list() == [3]
+    assert letters.replay(force=True) == 2
+    work(queue)
+    assert letters.frame()["replays"].to_list() == [4, 1]
+
+
+def test_a_replay_whose_worker_never_came_back_is_not_lost(store, clock):
+    queue = store()
+    letters = kill(queue, "x")
+    letters.replay()
+    queue.lease("killed", seconds=5)
+    clock.tick(6)
+    work(queue)
+    assert letters.frame()["replays"].to_list() == [1]
+    assert counts(queue) == (0, 1, 0)
+
+
+def test_a_replayed_line_that_is_filtered_is_closed(queue):
+    letters = kill(queue, "x")
+    letters.replay()
+    work(queue, Pipeline("p").add("none", lambda frame: frame.clear()))
+    assert letters.frame(status=None)["status"].to_list() == ["replayed"]
+    assert queue.stats().filtered == 1
+
+
+def test_discarded_letters_are_closed_and_still_count_as_dead(queue, audit):
+    letters = kill(queue, "1", "x", "y")
+    assert letters.discard(ids=[1]) == 1
+    assert letters.frame()["line"].to_list() == ["y"]
+    assert counts(queue) == (1, 2, 0)
+    audit(queue)
+    assert letters.discard() == 1
+    assert letters.discard() == 0
+    assert letters.replay() == 0
+    assert counts(queue) == (1, 2, 0)
+    assert len(letters) == 0
+
+
+def test_a_range_of_a_changed_file_is_not_replayed(queue):
+    failure = Failure("f", "input", "source_changed", "", "", ("input",))
+    given = {
+        "failure": 0,
+        "line": "bytes 0 to 9",
+        "line_number": 1,
+        "lines": 5,
+        "message": "changed",
+    }
+    row = {name: given.get(name) for name in LETTER_SCHEMA} | {"attempts": 1}
+    queue.put(Batch.from_lines("abcde"))
+    lease = queue.lease("w")
+    table = pl.DataFrame([row], schema=LETTER_SCHEMA)
+    queue.commit(lease, Outcome(dead=5, letters=table, failures=[failure]))
+    letters = DeadLetters(queue)
+    with pytest.raises(UsageError, match="stands for 5 lines of 'memory', which has changed"):
+        letters.replay()
+    assert (len(letters), letters.discard()) == (5, 1)
+    assert counts(queue) == (0, 5, 0)
+
+
+# Beside running workers, and many
+
+
+def test_letters_are_replayed_while_a_worker_runs(queue, audit):
+    def settled(dead: int) -> None:
+        while not queue.stats().idle or queue.stats().dead != dead:
+            assert queue.wait(queue.changes(), 20)
+
+    pipeline = numbers()
+    worker = Worker(queue, pipeline, name="thread").start()
+    queue.put(*(Batch.from_lines([f"{n}", f"x{n}"]) for n in range(20)))
+    letters = DeadLetters(queue)
+    settled(20)
+    pipeline.add("halve", each(half_or_none))
+    assert letters.discard(ids=letters.frame(limit=5)["id"]) == 5
+    assert letters.replay() == 15
+    settled(5)
+    worker.stop()
+    assert counts(queue) == (35, 5, 0)
+    audit(queue)
+
+
+def test_two_who_replay_at_once_replay_each_letter_once(queue, audit):
+    letters = kill(queue, *(f"x{n}" for n in range(50)))
+    gate = threading.Barrier(2)
+    replayed = []
+
+    def replay() -> None:
+        gate.wait(10)
+        try:
+            replayed.append(letters.replay())
+        except UsageError:
+            replayed.append(0)
+
+    threads = [threading.Thread(target=replay) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(replayed) == [0, 50]
+    assert counts(queue) == (0, 0, 50)
+    audit(queue)
+
+
+def test_two_hundred_thousand_letters_are_looked_at_and_replayed(tmp_path, audit):
+    many = 200_000
+    queue = SqliteQueue(tmp_path / "many.db")
+    queue.put(Batch(lines=many, payload=b"x\n" * many, source="big"))
+    lease = queue.lease("w")
+    given = {"failure": 0, "lines": 1, "message": "no", "attempts": 1}
+    frame = lease.batch.frame()
+    columns = {
+        name: name if name in frame.columns else pl.lit(given.get(name)) for name in LETTER_SCHEMA
+    }
+    failure = Failure("f", "parse", "bad", "ValueError", "", ("parse",))
+    table = frame.select(**columns).cast(LETTER_SCHEMA)
+    queue.commit(lease, Outcome(dead=many, letters=table, failures=[failure]))
+    letters = DeadLetters(queue)
+    assert letters.groups()["lines"].to_list() == [many]
+    assert letters.frame(limit=1000)["line_number"].to_list() == list(range(many - 999, many + 1))
+    assert letters.replay() == many
+    assert counts(queue) == (0, 0, many)
+    audit(queue)
+    queue.close()

@@ -1,0 +1,906 @@
+"""What every store promises: nothing lost, nothing twice, every change guarded by its lease."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+
+from etl import Batch, Outcome, Pipeline, Queue, Worker, open_queue
+from etl.errors import (
+    LeaseLost,
+    QueueClosed,
+    QueueFull,
+    SourceChanged,
+    StoreError,
+    StoreFull,
+    StoreVersion,
+    UsageError,
+)
+from etl.lines import LETTER_SCHEMA, Failure, Lease, Output, Reference, Tally, Trace
+from etl.queue import Position
+from etl.queue.sqlite import SqliteQueue
+
+FAILURE = Failure("f00d", "parse", "bad", "ValueError", "Traceback …", ("parse",))
+
+
+def lines(count: int, *, start: int = 0) -> list[str]:
+    return [f"line {number}" for number in range(start, start + count)]
+
+
+def batch(count: int = 1, *, source: str = "memory", format: str | None = None) -> Batch:
+    return Batch.from_lines(lines(count), source=source, format=format)
+
+
+def texts(lease: Lease | None) -> list[str]:
+    assert lease is not None
+    return lease.batch.frame()["line"].to_list()
+
+
+def letters(lease: Lease, count: int) -> pl.DataFrame:
+    """Make dead letters of the first lines of a lease."""
+    given = {"failure": 0, "lines": 1, "message": "no number", "attempts": 1}
+    frame = lease.batch.frame().head(count)
+    columns = {
+        name: name if name in frame.columns else pl.lit(given.get(name)) for name in LETTER_SCHEMA
+    }
+    return frame.select(**columns).cast(LETTER_SCHEMA)
+
+
+def outcome(lease: Lease, *, filtered: int = 0, dead: int = 0, **more: object) -> Outcome:
+    done = lease.lines - filtered - dead
+    given = {"letters": letters(lease, dead), "failures": [FAILURE]} | more
+    return Outcome(done=done, filtered=filtered, dead=dead, **given)
+
+
+def work_off(queue: Queue) -> list[str]:
+    """Lease and commit until nothing waits; return the lines in the order they were lent."""
+    found: list[str] = []
+    while lease := queue.lease("worker"):
+        found += texts(lease)
+        queue.commit(lease, outcome(lease))
+    return found
+
+
+# Put, lease, commit
+
+
+def test_lines_come_out_as_they_went_in(queue):
+    queue.put(
+        Batch.from_lines(["a", "", " b ", "c\u2028d\x0be\x85f", "nul\0", "Ω"], source="app.log")
+    )
+    frame = queue.lease("w").batch.frame()
+    assert frame.schema == {"line": pl.String, "line_number": pl.Int64, "source": pl.String}
+    assert frame["line"].to_list() == ["a", "", " b ", "c\u2028d\x0be\x85f", "nul\0", "Ω"]
+    assert frame["line_number"].to_list() == [1, 2, 3, 4, 5, 6]
+    assert frame["source"].unique().to_list() == ["app.log"]
+
+
+def test_batches_are_lent_oldest_first_and_each_once(queue):
+    queue.put(*(Batch.from_lines([name]) for name in "abc"))
+    leases = [queue.lease("w") for _ in "abc"]
+    assert [texts(lease) for lease in leases] == [["a"], ["b"], ["c"]]
+    assert queue.lease("w") is None
+    stats = queue.stats()
+    assert (stats.accepted, stats.leased, stats.leased_batches, stats.waiting) == (3, 3, 3, 0)
+
+
+def test_an_empty_batch_is_passed_over(queue):
+    queue.put(Batch.from_lines([]), position=Position("empty.log", 0, 0, "head"))
+    assert queue.stats().accepted == 0
+    assert queue.lease("w") is None
+    assert queue.position("empty.log") == Position("empty.log", 0, 0, "head")
+
+
+def test_a_batch_put_twice_is_stored_once(queue, audit):
+    one = batch(3)
+    queue.put(one, one)
+    queue.put(one)
+    audit(queue)
+    lease = queue.lease("w")
+    queue.put(one)
+    assert queue.stats().accepted == 3
+    queue.commit(lease, outcome(lease))
+    assert queue.stats().idle
+
+
+def test_one_line_and_fifty_thousand_go_the_same_way(queue, audit):
+    queue.put(batch(50_000, source="big"))
+    queue.put(Batch.from_lines(["button"], source="click"))
+    audit(queue)
+    big = queue.lease("w")
+    assert big.lines == 50_000
+    assert texts(big)[-1] == "line 49999"
+    assert texts(queue.lease("w")) == ["button"]
+    queue.commit(big, outcome(big))
+    assert queue.stats().done == 50_000
+
+
+def test_the_position_moves_with_the_put(queue):
+    assert queue.position("a.log") is None
+    queue.put(batch(2), position=Position("a.log", 14, 2, "head"))
+    queue.put(position=Position("a.log", 21, 3, "head"))
+    assert queue.position("a.log") == Position("a.log", 21, 3, "head")
+    assert [row["source"] for row in queue.records("positions")] == ["a.log"]
+
+
+def test_a_put_that_is_refused_moves_no_position(store):
+    queue = store(max_lines=2)
+    queue.put(batch(2), position=Position("a.log", 14, 2))
+    with pytest.raises(QueueFull):
+        queue.put(batch(1), position=Position("a.log", 21, 3), block=False)
+    assert queue.position("a.log").line_number == 2
+
+
+def test_a_commit_keeps_all_of_the_outcome(queue, audit):
+    queue.put(batch(10))
+    slot = queue.register("w")
+    lease = queue.lease("w")
+    trace = Trace(
+        pl.DataFrame({"line": ["x"], "line_number": [1], "state": ["done"], "path": [0]}),
+        [[("parse", 0.5)]],
+    )
+    out = outcome(
+        lease,
+        filtered=2,
+        dead=3,
+        tallies={"parse": Tally(received=10, emitted=5, filtered=2, dead=3, seconds=0.1)},
+        errors=[("parse", "ValueError", "no number", 3, "dead")],
+        states={"count": '{"INFO": 5}'},
+        outputs=[Output("part.tmp", "part.parquet")],
+        trace=trace,
+        slot=slot,
+    )
+    queue.commit(lease, out)
+    stats = queue.stats()
+    assert (stats.done, stats.filtered, stats.dead, stats.idle) == (5, 2, 3, True)
+    kinds = ("processors", "latency", "processor_history", "errors", "traces", "queue_history")
+    assert {kind: len(queue.records(kind)) for kind in kinds} == dict.fromkeys(kinds, 1)
+    assert queue.states(slot) == {"count": '{"INFO": 5}'}
+    assert queue.unpublished() == [Output("part.tmp", "part.parquet")]
+    audit(queue)
+
+
+def broken_output(lease: Lease) -> Outcome:
+    return outcome(lease, dead=1, outputs=[Output("same.tmp", "a"), Output("same.tmp", "b")])
+
+
+def broken_slot(lease: Lease) -> Outcome:
+    return outcome(lease, dead=1, states={"count": "{}"}, slot=7)
+
+
+def broken_letters(lease: Lease) -> Outcome:
+    return outcome(lease, dead=1, failures=[])
+
+
+@pytest.mark.parametrize("broken", [broken_output, broken_slot, broken_letters])
+def test_a_commit_that_fails_changes_nothing(queue, contents, broken):
+    queue.put(batch(3))
+    queue.register("w")
+    lease = queue.lease("w")
+    before = contents(queue)
+    with pytest.raises((StoreError, LeaseLost, IndexError)):
+        queue.commit(lease, broken(lease))
+    assert contents(queue) == before
+    queue.commit(lease, outcome(lease))
+    assert queue.stats().done == 3
+
+
+def test_a_batch_is_committed_once(queue, contents):
+    queue.put(batch(3))
+    lease = queue.lease("w")
+    queue.commit(lease, outcome(lease, dead=1))
+    before = contents(queue)
+    with pytest.raises(LeaseLost, match="'w' lost its lease on batch"):
+        queue.commit(lease, outcome(lease, dead=1))
+    assert contents(queue) == before
+
+
+def test_outputs_are_listed_until_they_are_published(queue):
+    queue.put(batch())
+    lease = queue.lease("w")
+    outputs = [Output("a.tmp", "a"), Output("b.tmp", "b")]
+    queue.commit(lease, outcome(lease, outputs=outputs))
+    queue.published(outputs[:1])
+    assert queue.unpublished() == outputs[1:]
+
+
+# Leases
+
+
+def late_commit(queue, lease):
+    queue.commit(lease, outcome(lease, dead=1))
+
+
+@pytest.mark.parametrize(
+    "late", [late_commit, SqliteQueue.renew, SqliteQueue.release, SqliteQueue.split]
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_lease_that_ran_out_changes_nothing(store, clock, contents, late, count):
+    queue = store()
+    queue.put(*(batch(3) for _ in range(count)))
+    old = queue.lease("slow", lines=6, seconds=10)
+    assert len(old.batches) == count
+    clock.tick(10.5)
+    new = queue.lease("quick", seconds=10)
+    assert new.deliveries == 2
+    before = contents(queue)
+    with pytest.raises(LeaseLost, match="'slow' lost its lease"):
+        late(queue, old)
+    assert contents(queue) == before
+    queue.commit(new, outcome(new))
+
+
+def test_a_lease_that_went_to_no_one_else_is_still_good(store, clock):
+    queue = store()
+    queue.put(batch(2))
+    lease = queue.lease("slow", seconds=10)
+    clock.tick(100)
+    queue.commit(lease, outcome(lease))
+    assert queue.stats().done == 2
+
+
+def test_a_renewed_lease_is_not_lent_again(store, clock):
+    queue = store()
+    queue.put(batch(2))
+    lease = queue.lease("slow", seconds=10)
+    clock.tick(9)
+    queue.renew(lease, seconds=10)
+    clock.tick(9)
+    assert queue.lease("quick") is None
+    clock.tick(2)
+    assert queue.lease("quick").deliveries == 2
+
+
+def test_a_released_batch_waits_again_and_the_delivery_does_not_count(queue, audit):
+    queue.put(batch(2))
+    queue.release(queue.lease("a"))
+    assert queue.stats().waiting == 2
+    audit(queue)
+    assert queue.lease("b").deliveries == 1
+
+
+def test_a_batch_released_with_a_delay_is_lent_after_it(store, clock):
+    queue = store()
+    queue.put(Batch.from_lines(["first"]), Batch.from_lines(["second"]))
+    queue.release(queue.lease("w"), delay=5)
+    assert texts(queue.lease("w")) == ["second"]
+    clock.tick(4.5)
+    assert queue.lease("w") is None
+    clock.tick(0.5)
+    assert texts(queue.lease("w")) == ["first"]
+
+
+def test_small_batches_of_one_source_and_format_are_lent_together_in_order(queue):
+    names = ["a", "a", "b", "a", "a"]
+    formats = [None, None, None, "json", None]
+    for number, (name, format) in enumerate(zip(names, formats, strict=True)):
+        queue.put(Batch.from_lines([str(number)], source=name, format=format))
+    found = []
+    while lease := queue.lease("w", lines=10):
+        found.append(texts(lease))
+    assert found == [["0", "1"], ["2"], ["3"], ["4"]]
+
+
+def test_a_lease_covers_no_more_lines_than_are_wanted_but_always_a_whole_batch(queue):
+    queue.put(batch(3), batch(3), batch(3), batch(9))
+    sizes = [queue.lease("w", lines=7).lines for _ in range(3)]
+    assert sizes == [6, 3, 9]
+    assert queue.lease("w", lines=7) is None
+
+
+def test_batches_lent_together_keep_their_line_numbers_and_go_together(queue, audit):
+    first, second = batch(2), Batch(lines=2, payload=b"c\nd", source="memory", first_line=41)
+    queue.put(first, second)
+    lease = queue.lease("w", lines=10)
+    assert lease.batch.id == first.id
+    assert lease.batch.frame()["line_number"].to_list() == [1, 2, 41, 42]
+    assert lease.batch.lines == lease.lines == 4
+    queue.commit(lease, outcome(lease, dead=1))
+    audit(queue)
+    assert queue.stats().idle
+
+
+def test_a_batch_that_was_lent_before_goes_alone(store, clock):
+    queue = store()
+    queue.put(batch(), batch(), batch())
+    assert len(queue.lease("killed", lines=2, seconds=1).batches) == 2
+    clock.tick(2)
+    counts = [
+        (len(one.batches), one.deliveries) for one in iter(lambda: queue.lease("w", lines=9), None)
+    ]
+    assert counts == [(1, 2), (1, 2), (1, 1)]
+
+
+def test_deliveries_count_every_worker_that_never_came_back(store, clock):
+    queue = store()
+    queue.put(batch())
+    seen = []
+    for _ in range(4):
+        seen.append(queue.lease("w", seconds=1).deliveries)
+        clock.tick(1.5)
+    assert seen == [1, 2, 3, 4]
+
+
+def test_a_split_batch_comes_back_in_parts_with_its_lines_and_numbers(queue, audit):
+    queue.put(
+        Batch(lines=10, payload=b"".join(b"%d\n" % n for n in range(10)), source="s", first_line=7)
+    )
+    queue.split(queue.lease("w"), parts=3)
+    audit(queue)
+    leases = [queue.lease("w") for _ in range(3)]
+    assert [lease.lines for lease in leases] == [4, 4, 2]
+    assert [lease.deliveries for lease in leases] == [2, 2, 2]
+    frame = pl.concat(lease.batch.frame() for lease in leases)
+    assert frame["line"].to_list() == [str(n) for n in range(10)]
+    assert frame["line_number"].to_list() == list(range(7, 17))
+
+
+def test_a_payload_lives_until_its_last_part_is_gone(queue, audit):
+    queue.put(batch(4))
+    queue.split(queue.lease("w"), parts=4)
+    left = []
+    while lease := queue.lease("w"):
+        assert texts(lease)
+        queue.commit(lease, outcome(lease))
+        left.append(queue._one("SELECT count(*) AS n FROM payloads")["n"])
+        audit(queue)
+    assert left == [1, 1, 1, 0]
+
+
+def test_the_parts_of_a_batch_weigh_no_more_than_it_did(queue):
+    queue.put(batch(80))
+    before = queue.stats().waiting_bytes
+    queue.split(queue.lease("w"), parts=8)
+    assert queue.stats().waiting_bytes <= before
+
+
+def test_splitting_a_lease_of_several_batches_and_of_one_line_loses_nothing(queue):
+    queue.put(Batch.from_lines(["a"]), Batch.from_lines(["b", "c"]))
+    queue.split(queue.lease("w", lines=3))
+    assert queue.stats().waiting_batches == 3
+    assert work_off(queue) == ["a", "b", "c"]
+
+
+def test_split_parts_count_with_the_age_of_their_batch(store, clock):
+    queue = store()
+    queue.put(batch(2))
+    clock.tick(50)
+    queue.put(Batch.from_lines(["later"]))
+    queue.split(queue.lease("w"))
+    clock.tick(10)
+    assert queue.stats().oldest_age == 60.0
+
+
+def test_reclaim_takes_back_what_a_dead_process_held(tmp_path, audit):
+    queue = open_queue(str(tmp_path / "s.db"))
+    queue.put(batch(2), batch(3))
+    queue.register("here")
+    mine = queue.lease("here")
+    script = (
+        "import os, sys, etl; queue = etl.open_queue(sys.argv[1]); queue.register('killed');"
+        "print(queue.lease('killed', seconds=1e6).token, flush=True); os._exit(9)"
+    )
+    command = [sys.executable, "-c", script, queue.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert queue.stats().waiting == 0
+    assert queue.reclaim() == [done.stdout.strip()]
+    assert [row["name"] for row in queue.records("workers")] == ["here"]
+    assert queue.stats().waiting == 3
+    again = queue.lease("here")
+    assert again.deliveries == 2
+    queue.commit(mine, outcome(mine))
+    queue.commit(again, outcome(again))
+    audit(queue)
+    queue.close()
+
+
+def test_reclaim_leaves_the_living_alone(queue, contents):
+    queue.put(batch())
+    queue.register("here")
+    queue.lease("here")
+    before = contents(queue)
+    assert queue.reclaim() == []
+    assert contents(queue) == before
+
+
+# Limits
+
+
+@pytest.mark.parametrize("limits", [{"max_lines": 10}, {"max_bytes": 70}])
+def test_a_full_queue_refuses_and_names_the_limit(store, limits):
+    queue = store(**limits)
+    queue.put(batch(10))
+    with pytest.raises(QueueFull, match="10 lines waiting, its limit; wait for workers"):
+        queue.put(batch(1), block=False)
+    with pytest.raises(QueueFull):
+        queue.put(batch(1), timeout=0)
+    assert queue.stats().accepted == 10
+    queue.lease("w")
+    queue.put(batch(1), block=False)
+
+
+def test_an_empty_queue_takes_a_batch_over_its_limit(store):
+    queue = store(max_lines=10)
+    queue.put(batch(50), block=False)
+    assert queue.stats().waiting == 50
+
+
+def test_a_put_into_a_full_queue_waits_for_room(store):
+    queue = store(max_lines=4)
+    queue.put(batch(4))
+    stored = threading.Event()
+    thread = threading.Thread(target=lambda: (queue.put(batch(2)), stored.set()))
+    thread.start()
+    assert not stored.wait(0.1)
+    assert queue.stats().waiting == 4
+    lease = queue.lease("w")
+    assert stored.wait(10)
+    thread.join()
+    queue.commit(lease, outcome(lease))
+    assert queue.stats().waiting == 2
+
+
+def test_a_replay_goes_past_the_limit(store):
+    queue = store(max_lines=2)
+    queue.put(batch(2))
+    lease = queue.lease("w")
+    queue.commit(lease, outcome(lease, dead=2))
+    queue.put(batch(2))
+    queue.replay([1, 2], [Batch.from_lines(["a", "b"])])
+    assert queue.stats().waiting == 4
+
+
+# Steering
+
+
+def test_a_paused_queue_lends_nothing_until_it_is_resumed(queue):
+    queue.put(batch())
+    queue.pause("someone looks")
+    assert queue.lease("w") is None
+    assert queue.stats().paused
+    assert (queue.control().paused, queue.control().reason) == (True, "someone looks")
+    queue.resume()
+    assert (queue.control().paused, queue.control().reason) == (False, "")
+    assert queue.lease("w") is not None
+
+
+def test_a_step_lets_that_many_through_a_pause(queue):
+    queue.put(batch(), batch(), batch(), batch())
+    queue.step()
+    queue.pause()
+    assert queue.lease("w") is None, "a step before the pause has no meaning after it"
+    queue.step(2)
+    assert queue.lease("w") is not None
+    queue.step()
+    assert [queue.lease("w") is not None for _ in range(3)] == [True, True, False]
+
+
+def test_a_pause_is_kept_in_the_file_and_seen_by_others(tmp_path):
+    url = str(tmp_path / "s.db")
+    first, second = open_queue(url), open_queue(url)
+    first.put(batch())
+    first.pause("night")
+    assert second.lease("w") is None
+    first.close()
+    second.close()
+    again = open_queue(url)
+    assert again.control().reason == "night"
+    again.close()
+
+
+def test_asking_to_drain_and_to_stop_is_counted(queue):
+    queue.drain()
+    queue.stop()
+    queue.stop()
+    control = queue.control()
+    assert (control.drains, control.stops, control.paused) == (1, 2, False)
+
+
+def test_a_commit_during_a_pause_counts(queue):
+    queue.put(batch(2))
+    lease = queue.lease("w")
+    queue.pause()
+    queue.renew(lease)
+    queue.commit(lease, outcome(lease))
+    assert queue.stats().done == 2
+
+
+def test_peek_shows_the_first_waiting_lines(store, clock):
+    queue = store()
+    queue.put(Batch.from_lines(["leased"]))
+    queue.lease("w")
+    first, second = batch(2, source="a"), batch(5, source="b", format="json")
+    queue.put(first, second)
+    frame = queue.peek(4)
+    assert frame.columns == ["batch", "put_at", "source", "line_number", "line", "format"]
+    assert frame["batch"].to_list() == [first.id] * 2 + [second.id] * 2
+    assert frame["line"].to_list() == ["line 0", "line 1"] * 2
+    assert frame["format"].to_list() == [None, None, "json", "json"]
+    assert frame["put_at"].unique().to_list() == [clock.now]
+    assert queue.peek(0).schema == frame.schema
+    assert queue.peek().height == 7
+
+
+def test_stats_tell_sizes_and_the_oldest_age(store, clock):
+    queue = store()
+    assert queue.stats().idle
+    queue.put(Batch.from_lines(["abc", "de"]))
+    clock.tick(7)
+    queue.put(Batch.from_lines(["f"]))
+    stats = queue.stats()
+    assert (stats.waiting_batches, stats.waiting_bytes, stats.oldest_age) == (2, 9, 7.0)
+    queue.lease("w")
+    stats = queue.stats()
+    assert (stats.waiting_bytes, stats.oldest_age, stats.leased_batches) == (2, 0.0, 1)
+    assert not stats.idle
+
+
+# Workers and their slots
+
+
+def test_a_worker_gets_the_lowest_free_slot(store, clock):
+    queue = store()
+    assert [queue.register(name) for name in "abc"] == [0, 1, 2]
+    queue.unregister("b")
+    assert queue.register("d") == 1
+    assert queue.register("a") == 0
+    clock.tick(59)
+    queue.heartbeat("c", "batch 1")
+    clock.tick(2)
+    assert queue.register("e") == 0
+    assert {row["name"]: row["batch"] for row in queue.records("workers")} == {
+        "c": "batch 1",
+        "e": None,
+    }
+
+
+def test_states_are_kept_only_from_the_worker_that_has_the_slot(store, clock, contents):
+    queue = store()
+    queue.put(batch(), batch())
+    slot = queue.register("asleep")
+    lease = queue.lease("asleep", seconds=1e6)
+    clock.tick(61)
+    assert queue.register("awake") == slot
+    before = contents(queue)
+    with pytest.raises(LeaseLost, match="'asleep' no longer has slot 0"):
+        queue.commit(lease, outcome(lease, states={"count": "1"}, slot=slot))
+    assert contents(queue) == before
+    mine = queue.lease("awake")
+    queue.commit(mine, outcome(mine, states={"count": "2"}, slot=slot))
+    assert queue.states(slot) == {"count": "2"}
+    assert queue.states(slot + 1) == {}
+
+
+def test_a_worker_shows_the_batch_it_works_on(queue):
+    queue.put(batch())
+    queue.register("w")
+    lease = queue.lease("w")
+    assert [row["batch"] for row in queue.records("workers")] == [lease.batches[0].id]
+    queue.commit(lease, outcome(lease))
+    assert [row["batch"] for row in queue.records("workers")] == [None]
+
+
+def test_a_worker_takes_what_waits_step_by_step(queue, tmp_path):
+    queue.put(batch(2), batch(3, source="other"))
+    worker = Worker(queue, Pipeline("p").add("pass", None), out=tmp_path)
+    assert worker.step().done == 2
+    assert queue.stats().waiting == 3
+    assert worker.drain() == 3
+    assert worker.step() is None
+    assert queue.records("workers") == []
+
+
+# Payloads
+
+
+def reference(path: Path, start: int, stop: int, **more: object) -> Batch:
+    data = path.read_bytes()[start:stop]
+    ref = Reference(str(path), start, stop, zlib.crc32(data))
+    return Batch(lines=data.count(b"\n"), payload=ref, source=path.name, **more)
+
+
+def test_a_reference_is_read_when_it_is_worked_on(queue, tmp_path):
+    path = tmp_path / "a.log"
+    path.write_text("a\nb\nc\n")
+    queue.put(reference(path, 2, 6, first_line=2))
+    frame = queue.lease("w").batch.frame()
+    assert frame["line"].to_list() == ["b", "c"]
+    assert frame["line_number"].to_list() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.write_text("a\nX\nc\n"), "are not the bytes that were queued"),
+        (lambda path: path.write_text("a\n"), "are not the bytes that were queued"),
+        (lambda path: path.unlink(), "cannot be read: No such file"),
+    ],
+    ids=["changed", "cut", "gone"],
+)
+def test_a_file_that_changed_is_never_processed_silently(queue, tmp_path, change, message):
+    path = tmp_path / "a.log"
+    path.write_text("a\nb\nc\n")
+    queue.put(reference(path, 2, 6))
+    change(path)
+    with pytest.raises(SourceChanged, match=f"bytes 2 to 6 of '.*a.log' {message}"):
+        queue.lease("w").batch.frame()
+    assert queue.peek().height == 0
+
+
+def test_one_changed_range_leaves_the_others_of_its_file_alone(queue, tmp_path):
+    path = tmp_path / "a.log"
+    path.write_text("a\nb\nc\nd\n")
+    queue.put(reference(path, 0, 4), reference(path, 4, 8, first_line=3))
+    path.write_text("a\nb\nc\nX\n")
+    Worker(queue, Pipeline("p").add("pass", None), out=tmp_path / "out").drain()
+    stats = queue.stats()
+    assert (stats.done, stats.dead) == (2, 2)
+
+
+@pytest.mark.parametrize("padding", [0, 600])
+def test_bytes_that_are_not_utf8_are_kept(queue, padding):
+    odd = [b"good", b"caf\xe9", b"\xff\xfe" + b"x" * padding, "Ω".encode()]
+    queue.put(Batch.from_lines(odd))
+    frame = queue.lease("w").batch.frame()
+    assert frame["line"].to_list() == ["good", "caf\\xe9", "\\xff\\xfe" + "x" * padding, "Ω"]
+    assert frame["raw"].to_list() == [None, odd[1], odd[2], None]
+
+
+def test_the_bytes_of_a_dead_line_are_kept_with_it(queue):
+    queue.put(Batch.from_lines([b"caf\xe9"]))
+    lease = queue.lease("w")
+    queue.commit(lease, outcome(lease, dead=1))
+    assert queue._one("SELECT raw FROM dead")["raw"] == b"caf\xe9"
+
+
+@pytest.mark.parametrize("line", ["a\nb", b"a\nb\n", "\na", "a\r\nb"])
+def test_a_line_with_a_line_break_inside_is_refused(line):
+    with pytest.raises(ValueError, match="has a line break inside: .*; split it first"):
+        Batch.from_lines(["fine", line])
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_the_end_of_a_line_does_not_matter(queue, ending):
+    queue.put(Batch.from_lines([f"a{ending}", f"{ending}"]))
+    assert texts(queue.lease("w")) == ["a", ""]
+
+
+# Waiting for work
+
+
+def test_wait_tells_whether_anything_changed(queue):
+    since = queue.changes()
+    assert queue.wait(since, 0.01) is False
+    queue.put(batch())
+    assert queue.wait(since, 0) is True
+    assert queue.wait(queue.changes(), 0) is False
+
+
+def test_wait_is_woken_by_another_thread(queue):
+    with ThreadPoolExecutor(1) as pool:
+        woken = pool.submit(queue.wait, queue.changes(), 20)
+        queue.put(batch())
+        assert woken.result() is True
+
+
+def test_wait_is_woken_by_another_opening_of_the_file(tmp_path):
+    url = str(tmp_path / "s.db")
+    reader, writer = open_queue(url), open_queue(url)
+    with ThreadPoolExecutor(1) as pool:
+        woken = pool.submit(reader.wait, reader.changes(), 20)
+        writer.put(batch())
+        assert woken.result() is True
+    assert reader.lease("w") is not None
+    reader.close()
+    writer.close()
+
+
+def test_closing_ends_a_wait(queue, tmp_path):
+    other = open_queue(str(tmp_path / "other.db"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.wait, other.changes(), 20)
+        other.close()
+        with pytest.raises(QueueClosed):
+            waiting.result()
+
+
+# Many at once
+
+
+def test_many_threads_lose_nothing_and_get_nothing_twice(queue, audit):
+    def put(name: int) -> None:
+        for number in range(25):
+            queue.put(Batch.from_lines([f"{name}-{number}"]))
+
+    def take(name: int) -> list[str]:
+        found: list[str] = []
+        while queue.stats().done < 100:
+            since = queue.changes()
+            if lease := queue.lease(f"w{name}", lines=3):
+                found += texts(lease)
+                queue.commit(lease, outcome(lease))
+            else:
+                queue.wait(since, 1)
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        takers = [pool.submit(take, name) for name in range(4)]
+        list(pool.map(put, range(4)))
+        found = [line for taker in takers for line in taker.result()]
+    assert sorted(found) == sorted(f"{name}-{n}" for name in range(4) for n in range(25))
+    audit(queue)
+
+
+PROCESS = """
+import sys
+from etl import Batch, Outcome, open_queue
+url, name = sys.argv[1:]
+queue = open_queue(url)
+for number in range(50):
+    queue.put(Batch.from_lines([f"{name}-{number}"]))
+while queue.stats().done < 100:
+    since = queue.changes()
+    lease = queue.lease(name, lines=2)
+    if lease is None:
+        queue.wait(since, 1)
+        continue
+    queue.commit(lease, Outcome(done=lease.lines))
+    print(*lease.batch.frame()["line"], sep="\\n", flush=True)
+queue.close()
+"""
+
+
+def test_two_processes_on_one_file_lose_nothing_and_get_nothing_twice(tmp_path, audit):
+    queue = open_queue(str(tmp_path / "s.db"))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, queue.url, name], stdout=subprocess.PIPE, text=True
+        )
+        for name in "ab"
+    ]
+    found = [line for process in running for line in process.communicate(timeout=60)[0].split()]
+    assert [process.returncode for process in running] == [0, 0]
+    assert sorted(found) == sorted(f"{name}-{number}" for name in "ab" for number in range(50))
+    audit(queue)
+    queue.close()
+
+
+# Stores that cannot be used
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary, today I wrote a log ETL")
+    with pytest.raises(StoreError, match=r"notes.txt' is not an etl store; name another file"):
+        open_queue(str(path))
+    assert path.read_text().startswith("dear diary")
+
+
+def test_a_damaged_store_is_refused_by_name(tmp_path):
+    path = tmp_path / "damaged.db"
+    path.write_bytes(b"SQLite format 3\0" + b"rubbish" * 1000)
+    with pytest.raises(StoreError, match=r"damaged.db' cannot be used: .*not a database"):
+        open_queue(str(path))
+
+
+def test_a_database_of_another_program_is_refused_and_left_as_it_was(tmp_path):
+    path = tmp_path / "mail.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE mail (text)")
+    other.commit()
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(
+        StoreError, match=r"mail.db' is a database of another program; name another"
+    ):
+        open_queue(str(path))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["mail.db"]
+
+
+def test_a_store_of_a_newer_etl_is_refused(tmp_path):
+    path = tmp_path / "new.db"
+    open_queue(str(path)).close()
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 9")
+    newer.close()
+    with pytest.raises(
+        StoreVersion, match=r"newer etl \(its version is 9, this etl knows .*upgrade etl"
+    ):
+        open_queue(str(path))
+
+
+def test_a_folder_is_no_store(tmp_path):
+    with pytest.raises(StoreError, match="is a folder; name a file in it"):
+        open_queue(str(tmp_path))
+
+
+def test_a_store_below_a_file_is_refused_by_name(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"file/s.db' cannot be opened: "):
+        open_queue(str(tmp_path / "file" / "s.db"))
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_is_refused_by_name():
+    with pytest.raises(StoreError, match=r"store '/proc/s.db' cannot be "):
+        open_queue("/proc/s.db")
+
+
+def test_an_unknown_kind_of_store_is_the_users_mistake():
+    with pytest.raises(
+        UsageError, match="store 'redis://here' is of no known kind; use sqlite:///"
+    ):
+        open_queue("redis://here")
+
+
+def test_a_store_is_reopened_by_its_url_with_all_that_is_in_it(tmp_path):
+    first = open_queue(str(tmp_path / "deep" / "er" / "s.db"))
+    first.put(batch(3))
+    lease = first.lease("killed", seconds=1e6)
+    first.close()
+    second = open_queue(first.url)
+    assert second.stats().leased == 3
+    second.commit(lease, outcome(lease))
+    assert second.stats().done == 3
+    second.close()
+
+
+def test_a_closed_queue_says_so():
+    queue = open_queue("sqlite://")
+    queue.put(batch())
+    lease = queue.lease("w")
+    queue.close()
+    queue.close()
+    calls = [queue.stats, queue.control, queue.pause, queue.changes, queue.peek, queue.unpublished]
+    calls += [lambda: queue.put(batch()), lambda: queue.lease("w"), lambda: queue.renew(lease)]
+    calls += [lambda: queue.commit(lease, Outcome(done=1)), lambda: queue.records("errors")]
+    for call in calls:
+        with pytest.raises(QueueClosed, match=r"is closed; open it again with open_queue\(\)"):
+            call()
+
+
+def fill_disk(queue: SqliteQueue) -> None:
+    """Let the store grow by no more than two pages."""
+    pages = queue._writer.execute("PRAGMA page_count").fetchone()[0]
+    queue._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+
+def noise(count: int) -> Batch:
+    """Make lines that do not compress."""
+    random = Random(1)
+    return Batch.from_lines([random.randbytes(500).hex() for _ in range(count)])
+
+
+def test_a_full_disk_refuses_a_put_and_loses_nothing(queue, contents):
+    queue.put(batch(3))
+    before = contents(queue)
+    fill_disk(queue)
+    with pytest.raises(StoreFull, match="cannot be written: .*full; free some space"):
+        queue.put(noise(200), position=Position("big.log", 1, 1))
+    assert contents(queue) == before
+    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    queue.put(noise(200))
+    assert len(work_off(queue)) == 203
+
+
+def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, contents):
+    queue.put(noise(200))
+    lease = queue.lease("w")
+    queue.put(batch(1))
+    before = contents(queue)
+    fill_disk(queue)
+    with pytest.raises(StoreFull):
+        queue.commit(lease, outcome(lease, dead=200))
+    assert contents(queue) == before
+    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    queue.commit(lease, outcome(lease, dead=200))
+    assert queue.stats().dead == 200

@@ -1,0 +1,276 @@
+"""The queue against a tiny model of it, in an order that Hypothesis chooses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from etl.dlq import DeadLetters
+from etl.errors import LeaseLost, UsageError
+from etl.lines import LETTER_SCHEMA, Batch, Failure, Lease, Outcome
+from etl.queue.sqlite import SqliteQueue
+
+SECONDS = 10.0
+FAILURES = [Failure(f"f{number}", "parse", "bad", "", "", ("parse",)) for number in range(2)]
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Every line has a name; the model is a place for each name, and a due time for each lease."""
+
+    leases = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_000.0
+        self.queue = SqliteQueue(None, clock=lambda: self.now)
+        self.letters = DeadLetters(self.queue)
+        self.names = 0
+        self.places: dict[str, str] = {}
+        self.lent: dict[str, tuple[float, list[str]]] = {}
+        self.later: dict[str, float] = {}
+        self.paused, self.steps = False, 0
+
+    def teardown(self) -> None:
+        """Work off what is left: every line must come out once."""
+        self.now += 1_000_000
+        self.queue.resume()
+        while lease := self.queue.lease("last", lines=5):
+            names = self.names_in(lease)
+            assert all(self.places[name] in ("waiting", "leased") for name in names)
+            self.move(names, "done")
+            self.queue.commit(lease, Outcome(done=lease.lines, passed=replayed(lease)))
+        self.lent.clear()
+        self.the_store_agrees()
+        assert self.queue.stats().idle
+        self.queue.close()
+
+    def names_in(self, lease: Lease) -> list[str]:
+        return lease.batch.frame()["line"].to_list()
+
+    def move(self, names: list[str], place: str) -> None:
+        self.places.update(dict.fromkeys(names, place))
+
+    def in_place(self, place: str) -> list[str]:
+        return [name for name, found in self.places.items() if found == place]
+
+    def lives(self, lease: Lease) -> bool:
+        return lease.token in self.lent
+
+    def free(self, lease: Lease, place: str) -> None:
+        """End a lease in the model."""
+        _, names = self.lent.pop(lease.token)
+        self.move(names, place)
+
+    # Producers and workers
+
+    @rule(sizes=st.lists(st.integers(0, 5), max_size=3), source=st.sampled_from("ab"))
+    def put(self, sizes: list[int], source: str) -> None:
+        batches = []
+        for size in sizes:
+            names = [f"{source}{self.names + number}" for number in range(size)]
+            self.names += size
+            self.move(names, "waiting")
+            batches.append(Batch.from_lines(names, source=source))
+        self.queue.put(*batches, *batches[:1])
+
+    @rule(target=leases, lines=st.integers(1, 12), worker=st.sampled_from("xy"))
+    def lease(self, lines: int, worker: str) -> Any:
+        if not self.paused or self.steps:
+            for token, (due, names) in list(self.lent.items()):
+                if due < self.now:
+                    self.move(names, "waiting")
+                    del self.lent[token]
+        lease = self.queue.lease(worker, lines=lines, seconds=SECONDS)
+        ready = [name for name in self.in_place("waiting") if self.later.get(name, 0) <= self.now]
+        if lease is None:
+            assert not ready or (self.paused and not self.steps)
+            return multiple()
+        names = self.names_in(lease)
+        assert set(names) <= set(ready), "lent twice at once, too early, or after its end"
+        assert len(names) <= lines or len(lease.batches) == 1
+        assert not self.paused or self.steps
+        self.steps -= self.paused
+        self.lent[lease.token] = (self.now + SECONDS, names)
+        self.move(names, "leased")
+        return lease
+
+    @rule(lease=consumes(leases), data=st.data())
+    def commit(self, lease: Lease, data: st.DataObject) -> None:
+        frame = lease.batch.frame()
+        drawn = st.lists(
+            st.sampled_from(["done", "done", "filtered", "dead"]),
+            min_size=frame.height,
+            max_size=frame.height,
+        )
+        fates = dict(zip(frame["line"], data.draw(drawn), strict=True))
+        outcome = outcome_of(frame, fates)
+        if not self.lives(lease):
+            with pytest.raises(LeaseLost):
+                self.queue.commit(lease, outcome)
+            return
+        self.queue.commit(lease, outcome)
+        self.free(lease, "done")
+        self.places.update(fates)
+
+    @rule(lease=leases)
+    def renew(self, lease: Lease) -> None:
+        if not self.lives(lease):
+            with pytest.raises(LeaseLost):
+                self.queue.renew(lease, seconds=SECONDS)
+            return
+        self.queue.renew(lease, seconds=SECONDS)
+        self.lent[lease.token] = (self.now + SECONDS, self.lent[lease.token][1])
+
+    @rule(lease=consumes(leases), delay=st.sampled_from([0.0, 5.0]))
+    def release(self, lease: Lease, delay: float) -> None:
+        if not self.lives(lease):
+            with pytest.raises(LeaseLost):
+                self.queue.release(lease, delay=delay)
+            return
+        self.queue.release(lease, delay=delay)
+        self.later.update(dict.fromkeys(self.names_in(lease), self.now + delay if delay else 0))
+        self.free(lease, "waiting")
+
+    @rule(lease=consumes(leases), parts=st.integers(1, 4))
+    def split(self, lease: Lease, parts: int) -> None:
+        if not self.lives(lease):
+            with pytest.raises(LeaseLost):
+                self.queue.split(lease, parts)
+            return
+        self.queue.split(lease, parts)
+        self.later.update(dict.fromkeys(self.names_in(lease), 0))
+        self.free(lease, "waiting")
+
+    @rule(seconds=st.sampled_from([1.0, 6.0, 11.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def reclaim(self) -> None:
+        self.queue.register("x")
+        assert self.queue.reclaim() == [], "this process lives"
+
+    # Operators
+
+    @rule()
+    def pause(self) -> None:
+        self.queue.pause()
+        self.paused, self.steps = True, 0
+
+    @precondition(lambda self: self.paused)
+    @rule()
+    def resume(self) -> None:
+        self.queue.resume()
+        self.paused, self.steps = False, 0
+
+    @precondition(lambda self: self.paused)
+    @rule(batches=st.integers(1, 2))
+    def step(self, batches: int) -> None:
+        self.queue.step(batches)
+        self.steps += batches
+
+    @precondition(lambda self: self.in_place("dead"))
+    @rule(data=st.data(), force=st.booleans())
+    def replay(self, data: st.DataObject, force: bool) -> None:  # noqa: FBT001 - drawn by name
+        some = data.draw(st.lists(st.sampled_from(self.in_place("dead")), min_size=1, unique=True))
+        frame = self.letters.frame()
+        rows = frame[frame["line"].isin(some)]
+        if not force and (rows["replays"] >= 3).any():
+            with pytest.raises(UsageError):
+                self.letters.replay(ids=rows["id"])
+            return
+        assert self.letters.replay(ids=rows["id"], force=force) == len(some)
+        self.move(some, "waiting")
+        self.later.update(dict.fromkeys(some, 0))
+
+    @precondition(lambda self: self.in_place("dead"))
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.in_place("dead")))
+        frame = self.letters.frame()
+        assert self.letters.discard(ids=frame[frame["line"] == one]["id"]) == 1
+        self.places[one] = "discarded"
+
+    # What holds after every step
+
+    @invariant()
+    def the_store_agrees(self) -> None:
+        stats = self.queue.stats()
+        assert stats.conserved
+        assert stats.accepted == self.names == len(self.places)
+        found = {name: getattr(stats, name) for name in ("done", "filtered", "waiting", "leased")}
+        assert found == {name: len(self.in_place(name)) for name in found}
+        assert stats.dead == len(self.in_place("dead")) + len(self.in_place("discarded"))
+
+    @invariant()
+    def the_totals_are_sums(self) -> None:
+        totals = {
+            row["name"]: (row["lines"], row["bytes"]) for row in self.all("SELECT * FROM totals")
+        }
+        sums = {"waiting": (0, 0), "leased": (0, 0)}
+        for row in self.all(
+            "SELECT state, sum(lines) AS n, sum(bytes) AS size FROM batches GROUP BY 1"
+        ):
+            sums[row["state"]] = (row["n"], row["size"])
+        assert sums == {name: totals[name] for name in sums}
+        dead = self.all("SELECT id FROM dead WHERE status IN ('open', 'discarded')")
+        assert totals["dead"] == (len(dead), 0)
+
+    @invariant()
+    def the_letters_agree(self) -> None:
+        rows = self.all("SELECT line, status FROM dead")
+        assert len({row["line"] for row in rows}) == len(rows), "one letter a line"
+        opened = sorted(row["line"] for row in rows if row["status"] == "open")
+        assert opened == sorted(self.in_place("dead"))
+
+    @invariant()
+    def no_payload_is_left_behind(self) -> None:
+        payloads = {row["id"] for row in self.all("SELECT id FROM payloads")}
+        assert payloads == {row["payload"] for row in self.all("SELECT payload FROM batches")}
+
+    def all(self, sql: str) -> list[dict[str, Any]]:
+        return self.queue._all(sql)
+
+
+def replayed(lease: Lease) -> list[int]:
+    frame = lease.batch.frame()
+    return frame["letter"].drop_nulls().to_list() if "letter" in frame.columns else []
+
+
+def outcome_of(frame: pl.DataFrame, fates: dict[str, str]) -> Outcome:
+    """Make the outcome in which each line meets its fate."""
+    if "letter" not in frame.columns:
+        frame = frame.with_columns(letter=pl.lit(None, pl.Int64))
+    fate = pl.Series(list(fates.values()), dtype=pl.String)
+    given = {"failure": pl.col("line_number") % 2, "lines": 1, "message": "bad", "attempts": 1}
+    gone = frame.filter(fate == "dead")
+    columns = {
+        name: name if name in gone.columns else pl.lit(None)
+        for name in LETTER_SCHEMA
+        if name not in given
+    }
+    columns |= {
+        name: pl.lit(value) if isinstance(value, (int, str)) else value
+        for name, value in given.items()
+    }
+    table = gone.select(**{name: columns[name] for name in LETTER_SCHEMA}).cast(LETTER_SCHEMA)
+    counts = {name: list(fates.values()).count(name) for name in ("done", "filtered", "dead")}
+    passed = frame.filter(fate != "dead")["letter"].drop_nulls().to_list()
+    return Outcome(**counts, letters=table, failures=FAILURES, passed=passed)
+
+
+TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

@@ -1,0 +1,60 @@
+"""The files around the package say the same as it does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import etl
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = ("notebook", "server", "nats", "test")
+
+
+def requirement(text: str) -> tuple[str, str]:
+    name, version = re.fullmatch(r"([\w-]+)\s*([^;]*?)\s*(?:;.*)?", text).groups()
+    return name, version
+
+
+def test_conda_users_get_the_same_packages():
+    text = (ROOT / "environment.yml").read_text()
+    listed = dict(requirement(line) for line in re.findall(r"^  - ([\w-]+ [<>=].*)$", text, re.M))
+    wanted = [*PROJECT["dependencies"]]
+    for extra in EXTRAS:
+        wanted += PROJECT["optional-dependencies"][extra]
+    expected = dict(map(requirement, wanted)) | {"python": PROJECT["requires-python"]}
+    assert listed == expected
+
+
+def test_the_version_is_said_once_and_the_same_everywhere():
+    assert PROJECT["version"] == etl.__version__
+    assert f"## {etl.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_constraints_name_versions_only():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert pins
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.+!-]+", pin)] == []
+
+
+def test_constraints_pin_every_package_the_project_asks_for():
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
+    asked = {requirement(text)[0] for text in PROJECT["dependencies"]}
+    for extra in EXTRAS:
+        asked |= {requirement(text)[0] for text in PROJECT["optional-dependencies"][extra]}
+    assert asked - pinned == set()
+
+
+def test_no_path_of_a_machine_stands_in_the_repository():
+    told = [
+        path
+        for path in (*ROOT.glob("*.*"), *ROOT.glob("etl/**/*.py"), *ROOT.glob("data/*"))
+        if path.is_file() and re.search(rb"/(root|Users|work)/", path.read_bytes())
+    ]
+    assert told == []
