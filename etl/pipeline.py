@@ -34,8 +34,8 @@ from etl.errors import PipelineError, UsageError, did_you_mean
 from etl.processors import Retry, Sink
 
 if TYPE_CHECKING:
+    from etl.explain import Explanation
     from etl.lines import Batch, Outcome
-    from etl.runner import Explanation
 
 __all__ = ["INPUT", "Node", "Pipeline", "Plan", "load_pipeline"]
 
@@ -250,7 +250,7 @@ class Pipeline:
 
     def explain(self, line: str | bytes, *, format: str | None = None) -> Explanation:
         """Run one line with no side effects and show it before and after every hop."""
-        from etl.runner import explain
+        from etl.explain import explain
 
         return explain(self, line, format=format)
 

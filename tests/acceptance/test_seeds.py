@@ -64,25 +64,32 @@ async def test_worker_dlq_failure(store):
 
 @pytest.mark.anyio
 async def test_worker_pause_and_resume(store):
-    worker = Worker(store, dashboard, drain=True)
+    worker = Worker(store, dashboard, lease_seconds=0.3, drain=True)
     worker.pause()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker.run)
-        while not store.records("workers"):
-            await anyio.lowlevel.checkpoint()
         for line in GOOD:
             store.put(Batch.from_lines([line]))
-            assert await anyio.to_thread.run_sync(worker_took_nothing, store)
-        assert store.stats().waiting == 3
+            await heart_beats(store)
+        stats = store.stats()
+        assert (stats.paused, stats.waiting, stats.done, stats.conserved) == (True, 3, 0, True)
         worker.resume()
     stats = store.stats()
-    assert (stats.done, stats.waiting, stats.conserved) == (3, 0, True)
+    assert (stats.paused, stats.done, stats.waiting, stats.conserved) == (False, 3, 0, True)
     assert counts(store) == {"INFO": 1, "WARNING": 1, "ERROR": 1}
 
 
-def worker_took_nothing(queue):
-    """Give the worker time for several looks at the queue; say whether it changed nothing."""
-    return not queue.wait(queue.changes(), 0.3)
+async def heart_beats(queue):
+    """Wait until the worker has said again that it lives."""
+
+    def last():
+        return [row["heartbeat_at"] for row in queue.records("workers")]
+
+    before = last()
+    with anyio.fail_after(10):
+        while not last() or last() == before:
+            since = queue.changes()
+            await anyio.to_thread.run_sync(queue.wait, since, 0.05)
 
 
 def test_the_second_seeds_four_lines_come_out_in_brackets_and_in_order(site):

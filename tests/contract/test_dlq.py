@@ -1,4 +1,4 @@
-"""Dead letters: everything needed to understand, fix and replay a line, and no line lost doing so."""
+"""Dead letters: all that is needed to understand, fix and replay a line; none is lost by it."""
 
 from __future__ import annotations
 
@@ -411,8 +411,10 @@ def test_a_range_of_a_changed_file_is_not_replayed(queue):
 
 def test_letters_are_replayed_while_a_worker_runs(queue, audit):
     def settled(dead: int) -> None:
-        while not queue.stats().idle or queue.stats().dead != dead:
-            assert queue.wait(queue.changes(), 20)
+        since = queue.changes()
+        while (stats := queue.stats()) and not (stats.idle and stats.dead == dead):
+            assert queue.wait(since, 20)
+            since = queue.changes()
 
     pipeline = numbers()
     worker = Worker(queue, pipeline, name="thread").start()

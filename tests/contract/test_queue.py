@@ -14,7 +14,7 @@ from random import Random
 import polars as pl
 import pytest
 
-from etl import Batch, Outcome, Pipeline, Queue, Worker, open_queue
+from etl import Batch, Count, Outcome, Pipeline, Queue, Worker, open_queue
 from etl.errors import (
     LeaseLost,
     QueueClosed,
@@ -434,6 +434,14 @@ def test_an_empty_queue_takes_a_batch_over_its_limit(store):
     assert queue.stats().waiting == 50
 
 
+def test_a_batch_that_waits_already_needs_no_room(store):
+    queue = store(max_lines=3)
+    one = batch(3)
+    queue.put(one)
+    queue.put(one, block=False)
+    assert queue.stats().accepted == 3
+
+
 def test_a_put_into_a_full_queue_waits_for_room(store):
     queue = store(max_lines=4)
     queue.put(batch(4))
@@ -599,6 +607,53 @@ def test_a_worker_takes_what_waits_step_by_step(queue, tmp_path):
     assert queue.records("workers") == []
 
 
+def ended(worker: Worker) -> bool:
+    """Wait until a worker's thread has ended by itself."""
+    worker._thread.join(20)
+    return not worker.running
+
+
+def test_asking_to_drain_ends_a_worker_once_nothing_waits(queue, tmp_path):
+    queue.pause()
+    queue.put(*(batch(2, source=name) for name in "abc"))
+    worker = Worker(queue, Pipeline("p").add("pass", None), out=tmp_path, name="w").start()
+    while worker._runner is None:
+        queue.wait(queue.changes(), 0.01)
+    queue.drain()
+    queue.resume()
+    assert ended(worker)
+    worker.stop()
+    assert queue.stats().done == 6
+
+
+def test_asking_to_stop_ends_a_worker_and_leaves_what_waits(queue, tmp_path):
+    queue.pause()
+    queue.put(batch(2))
+    worker = Worker(queue, Pipeline("p").add("pass", None), out=tmp_path, name="w").start()
+    while worker._runner is None:
+        queue.wait(queue.changes(), 0.01)
+    queue.stop()
+    assert ended(worker)
+    worker.stop()
+    assert queue.stats().waiting == 2
+    assert queue.records("workers") == []
+
+
+def test_a_worker_that_lost_its_slot_in_its_sleep_goes_on_with_another(store, clock, tmp_path):
+    queue = store()
+    worker = Worker(queue, Pipeline("p").add("count", Count("line")), out=tmp_path)
+    with worker._registered():
+        clock.tick(61)
+        assert queue.register("other") == 0
+        queue.put(batch())
+        for _ in range(6):
+            worker._heartbeat()
+            worker.step()
+            clock.tick(31)
+    stats = queue.stats()
+    assert (stats.done, stats.dead) == (1, 0)
+
+
 # Payloads
 
 
@@ -664,7 +719,7 @@ def test_the_bytes_of_a_dead_line_are_kept_with_it(queue):
 
 @pytest.mark.parametrize("line", ["a\nb", b"a\nb\n", "\na", "a\r\nb"])
 def test_a_line_with_a_line_break_inside_is_refused(line):
-    with pytest.raises(ValueError, match="has a line break inside: .*; split it first"):
+    with pytest.raises(ValueError, match=r"has a line break inside: .*; split it first"):
         Batch.from_lines(["fine", line])
 
 
@@ -742,7 +797,7 @@ def test_many_threads_lose_nothing_and_get_nothing_twice(queue, audit):
 
 PROCESS = """
 import sys
-from etl import Batch, Outcome, open_queue
+from etl import Batch, Count, Outcome, open_queue
 url, name = sys.argv[1:]
 queue = open_queue(url)
 for number in range(50):
@@ -884,7 +939,7 @@ def test_a_full_disk_refuses_a_put_and_loses_nothing(queue, contents):
     queue.put(batch(3))
     before = contents(queue)
     fill_disk(queue)
-    with pytest.raises(StoreFull, match="cannot be written: .*full; free some space"):
+    with pytest.raises(StoreFull, match=r"cannot be written: .*full; free some space"):
         queue.put(noise(200), position=Position("big.log", 1, 1))
     assert contents(queue) == before
     queue._writer.execute("PRAGMA max_page_count = 1000000")

@@ -273,4 +273,4 @@ def outcome_of(frame: pl.DataFrame, fates: dict[str, str]) -> Outcome:
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestQueueMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

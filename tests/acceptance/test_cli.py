@@ -1,0 +1,505 @@
+"""The command line as people and scripts use it: real processes on real files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import polars as pl
+import pytest
+import zstandard
+
+COUNTS = ("accepted", "done", "filtered", "dead", "leased", "waiting")
+KEYS = {*COUNTS, "seconds", "lines_per_second", "paused", "processors"}
+NORMAL = ("timestamp", "level", "logger", "pid", "message")
+
+PACKED = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".zst": zstandard.ZstdCompressor().compress,
+}
+
+
+def numbered(first, last):
+    return "".join(f"line {n}\n" for n in range(first, last))
+
+
+def numbers(site):
+    return sorted(site.rows()["number"].to_list())
+
+
+# Sources
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+@pytest.mark.parametrize("verb", ["run", "put"])
+def test_a_file_is_read_packed_or_not(site, verb, suffix):
+    log = site.write(f"app.log{suffix}", PACKED[suffix](numbered(0, 3_000).encode()))
+    site.etl(verb, log, *(site.pipeline("light") if verb == "run" else ()))
+    site.etl("work", "--drain", *site.pipeline("light"))
+    site.settled(done=3_000)
+    assert numbers(site) == list(range(3_000))
+    assert site.rows()["source"].unique().to_list() == [str(log)]
+
+
+@pytest.mark.parametrize("way", [["logs"], ["logs/*.log*"], ["logs/a.log", "logs/b.log.gz", "-"]])
+def test_a_folder_a_glob_or_several_files_are_read(site, way):
+    site.write("logs/a.log", numbered(0, 10))
+    site.write("logs/b.log.gz", gzip.compress(numbered(10, 20).encode()))
+    site.write("logs/c.log", numbered(20, 30))
+    site.write("logs/.hidden", "line 99\n")
+    stdin = numbered(20, 30) if "-" in way else ""
+    site.etl("run", *way, *site.pipeline("light"), input=stdin)
+    site.settled(done=30)
+    assert numbers(site) == list(range(30))
+    assert site.rows()["source"].n_unique() == 3
+
+
+def test_lines_come_from_stdin_and_in_the_order_they_were_written(site):
+    site.etl("run", "-", *site.pipeline("light"), input=numbered(0, 5_000))
+    site.settled(done=5_000)
+    rows = site.rows().sort("line_number")
+    assert rows["number"].to_list() == list(range(5_000))
+    assert rows["line_number"].to_list() == list(range(1, 5_001))
+    assert rows["source"].unique().to_list() == ["stdin"]
+
+
+def test_lines_on_stdin_are_put_although_more_may_come(site):
+    put = site.start("put", "-", stdin=subprocess.PIPE)
+    for part in range(3):
+        put.stdin.write(numbered(part * 10, part * 10 + 10))
+        put.stdin.flush()
+        site.seen(lambda stats, lines=part * 10 + 10: stats.accepted == lines)
+    put.stdin.close()
+    put.stdin = None
+    assert "30 lines put" in site.ended(put)
+    site.etl("work", "--drain", *site.pipeline("light"))
+    site.settled(done=30)
+
+
+@pytest.mark.parametrize("way", ["renamed", "cut"])
+def test_a_followed_file_is_read_on_after_it_is_rotated(site, way):
+    log = site.write("app.log", numbered(0, 100))
+    put = site.start("put", "--follow", log)
+    site.seen(lambda stats: stats.accepted == 100)
+    with log.open("a") as old:
+        old.write(numbered(100, 150))
+        old.flush()
+        if way == "renamed":
+            log.rename(site.folder / "app.log.1")
+            old.write(numbered(150, 200))
+    if way == "cut":
+        site.seen(lambda stats: stats.accepted == 150)
+        log.write_text("")
+    first = 200 if way == "renamed" else 150
+    with log.open("a") as new:
+        new.write(numbered(first, first + 30))
+    site.seen(lambda stats: stats.accepted == first + 30)
+    site.end(put)
+    site.etl("work", "--drain", *site.pipeline("light"))
+    site.settled(done=first + 30)
+    assert numbers(site) == list(range(first + 30))
+
+
+def test_a_file_followed_again_is_read_from_where_it_was(site):
+    log = site.write("app.log", numbered(0, 100) + "line 1")
+    for last in (100, 200, 300):
+        put = site.start("put", "--follow", log)
+        site.seen(lambda stats, lines=last: stats.accepted == lines)
+        site.end(put)
+        with log.open("a") as file:
+            file.write(f"{last:05}"[1:] + "\n" + numbered(last + 1, last + 100) + "line 1")
+    site.etl("work", "--drain", *site.pipeline("light"))
+    site.settled(done=300)
+
+
+def test_lines_are_put_only_once_they_are_whole(site):
+    log = site.write("app.log", "line 1\nline ")
+    put = site.start("put", "--follow", log)
+    site.seen(lambda stats: stats.accepted == 1)
+    with log.open("a") as file:
+        file.write("2\n")
+    site.seen(lambda stats: stats.accepted == 2)
+    site.end(put)
+    site.etl("work", "--drain", *site.pipeline("light"))
+    site.settled(done=2)
+    assert numbers(site) == [1, 2]
+
+
+# What comes out
+
+
+def test_the_default_pipeline_writes_the_normal_columns_to_parquet(site):
+    log = site.data / "nginx_access.log"
+    result = site.json("run", log)
+    rows = site.rows()
+    assert {*NORMAL, "source", "line_number", "path"} <= set(rows.columns)
+    assert rows.height == result["done"] == len(log.read_bytes().splitlines())
+    assert rows["timestamp"].null_count() == 0
+    assert rows.schema["timestamp"].time_zone == "UTC"
+    assert set(rows["level"]) <= {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
+    assert set(rows["source"]) == {str(log)}
+    assert rows["path"].str.contains("blank → parse → normalise → ").all()
+    assert len({"status", "method", "request"} & set(rows.columns)) > 0
+    site.settled(done=rows.height)
+
+
+def test_pandas_reads_the_output(site):
+    import pandas as pd
+
+    site.etl("run", site.data / "python_app.log")
+    frame = pd.concat(pd.read_parquet(path) for path in site.out.glob("*.parquet"))
+    assert len(frame) == site.queue.stats().done
+    assert str(frame["timestamp"].dt.tz) == "UTC"
+    assert frame["line_number"].is_unique
+
+
+def test_all_the_real_logs_go_through_the_default_pipeline(site):
+    logs = sorted(path for path in site.data.glob("*.*") if path.suffix in {".log", ".jsonl", ".logfmt"})
+    result = site.json("run", *logs)
+    assert result["accepted"] == sum(len(log.read_bytes().split(b"\n")) - 1 for log in logs)
+    assert result["dead"] < result["accepted"] / 100
+    stats = site.settled(**{name: result[name] for name in ("done", "filtered", "dead")})
+    rows = site.rows()
+    assert rows.height == stats.done
+    assert rows.select("source", "line_number").is_unique().all()
+
+
+def test_a_run_without_a_store_makes_a_folder_of_its_own(etl, site):
+    for _ in range(2):
+        done = etl("run", site.data / "dpkg.log", "--json")
+        assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    stores = sorted((site.folder / "data" / "runs").glob("*/store.db"))
+    assert len(stores) == 2
+    assert Path(result["out"]).parent == stores[-1].parent
+    assert any(Path(result["out"]).glob("*.parquet"))
+    status = etl("status", "--json")
+    assert json.loads(status.stdout)["accepted"] == result["accepted"] == result["done"]
+
+
+def test_output_goes_where_the_user_says(site):
+    log = site.write("app.log", numbered(0, 10))
+    site.etl("run", log, "--out", "elsewhere", *site.pipeline("light"))
+    assert len(list((site.folder / "elsewhere").glob("*.parquet"))) == 1
+    assert not site.out.exists()
+    site.settled(done=10)
+
+
+# JSON
+
+
+@pytest.mark.parametrize("pipeline", ["printing", "light"])
+def test_json_is_one_object_on_stdout_and_nothing_else(site, pipeline):
+    log = site.write("app.log", numbered(0, 10) + "line 10 poison\n")
+    result = site.json("run", log, *site.pipeline(pipeline), "--trace")
+    assert set(result) >= KEYS | {"traces", "run", "store", "out"}
+    assert [result[name] for name in COUNTS] == [11, 10, 0, 1, 0, 0]
+    assert result["processors"]["number"]["dead"] == 1
+    assert len(result["traces"]) == 11
+    site.settled(done=10, dead=1)
+
+
+def test_status_tells_a_script_the_same_as_the_run_did(site):
+    log = site.write("app.log", numbered(0, 10) + "line 10 poison\n")
+    run = site.json("run", log, *site.pipeline("light"))
+    status = site.json("status")
+    assert set(status) >= KEYS
+    for name in (*COUNTS, "paused", "processors"):
+        assert status[name] == run[name]
+    site.settled(done=10, dead=1)
+
+
+@pytest.mark.parametrize("verb", ["status", "trace", "dlq list", "dlq list --lines"])
+def test_every_list_is_there_as_json(site, verb):
+    site.etl("run", site.write("a.log", "line 1\nline poison\n"), *site.pipeline("light"))
+    assert isinstance(site.json(verb), dict)
+    site.settled(done=1, dead=1)
+
+
+def test_put_says_how_many_lines_it_put(site):
+    log = site.write("app.log", numbered(0, 1_234))
+    assert site.json("put", log) == {"put": 1_234}
+    assert site.etl("put", log).startswith("0 lines put")
+    assert site.queue.stats().waiting == 1_234
+    site.etl("work", "--drain", *site.pipeline("light"))
+    site.settled(done=1_234)
+
+
+# For people
+
+
+@pytest.mark.parametrize("columns", ["80", "160"])
+def test_a_summary_tells_what_happened(site, columns):
+    log = site.write("app.log", numbered(0, 10) + "line poison\n")
+    text = site.etl("run", log, *site.pipeline("light"), env={"COLUMNS": columns})
+    for word in ("pace", "number", "parquet", "11 accepted = 10 done", "poison", str(site.out)):
+        assert word in text
+    site.settled(done=10, dead=1)
+
+
+def test_traces_show_the_path_of_each_line(site):
+    site.etl("run", site.data / "boot.log", "--pipeline", "etl.demo:levels")
+    text = site.etl("trace")
+    assert "start → warn → end" in text
+    assert text.count(" → ") == 6
+    one = site.json("trace", "--limit", 1)["traces"]
+    assert [trace["line"] for trace in one] == ["info: user login"]
+    site.settled(done=4)
+
+
+def test_a_graph_is_a_mermaid_flowchart(site):
+    text = site.etl("graph", "--pipeline", "etl.demo:levels")
+    assert text.startswith("flowchart")
+    for name in ("start", "warn", "error", "end"):
+        assert f'"{name}"' in text
+    assert site.etl("graph", *site.pipeline("light")).count("-->") == 3
+
+
+def test_top_prints_one_view(site):
+    site.put(["line 1", "line 2"], of=1)
+    site.etl("work", "--drain", *site.pipeline("light"))
+    text = site.etl("top", "--once")
+    for word in ("lines/s", "workers", "2 accepted = 2 done", "parquet"):
+        assert word in text
+    site.settled(done=2)
+
+
+@pytest.mark.parametrize("verb", ["", "run", "put", "work", "status", "dlq", "dlq replay", "top"])
+def test_every_command_explains_itself(etl, verb):
+    done = etl(*verb.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage: etl" in done.stdout
+
+
+# Steering
+
+
+def test_workers_share_what_waits(site):
+    site.put([f"line {n}" for n in range(20_000)], of=500)
+    arguments = ("--workers", 2, "--drain", "--batch-lines", 500, *site.pipeline("light"))
+    site.etl("work", *arguments, env={"DELAY": "0.01"})
+    site.settled(done=20_000)
+    assert numbers(site) == list(range(20_000))
+    workers = {row["worker"] for row in site.queue.records("processors") if row["received"]}
+    assert len(workers) == 2
+
+
+def test_another_process_pauses_and_resumes_workers(site):
+    site.put(["line 0"], of=1)
+    work = site.start("work", *site.pipeline("light"))
+    site.seen(lambda stats: stats.done == 1)
+    site.etl("pause")
+    site.put(["line 1", "line 2"], of=1)
+    assert site.json("status")["paused"] is True
+    assert "paused" in site.etl("status")
+    again = site.start("work", *site.pipeline("light"))
+    site.seen(lambda _stats: len(site.queue.records("workers")) == 2)
+    assert site.queue.stats().waiting == 2
+    site.etl("resume")
+    site.seen(lambda stats: stats.done == 3)
+    site.end(work)
+    site.end(again)
+    site.settled(done=3)
+    assert site.json("status")["paused"] is False
+
+
+def test_a_paused_worker_rests(site):
+    site.put(["line 0"], of=1)
+    site.etl("pause")
+    work = site.start("work", *site.pipeline("light"))
+    site.seen(lambda _stats: site.queue.records("workers"))
+    before = cpu_seconds(work.pid)
+    with pytest.raises(subprocess.TimeoutExpired):
+        work.wait(1.5)
+    assert cpu_seconds(work.pid) - before < 0.75
+    site.end(work)
+    assert site.queue.stats().waiting == 1
+
+
+def cpu_seconds(pid):
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_draining_worker_does_not_end_while_it_is_paused(site):
+    site.put(["line 0"], of=1)
+    site.etl("pause")
+    work = site.start("work", "--drain", *site.pipeline("light"))
+    site.seen(lambda _stats: site.queue.records("workers"))
+    site.etl("resume")
+    site.ended(work)
+    site.settled(done=1)
+
+
+def test_a_worker_waits_for_lines_that_are_put_later(site):
+    work = site.start("work", *site.pipeline("light"))
+    for n in range(3):
+        site.etl("put", "-", input=f"line {n}\n")
+        site.seen(lambda stats, done=n + 1: stats.done == done)
+    site.end(work)
+    site.settled(done=3)
+
+
+# Dead letters
+
+
+@pytest.fixture
+def buried(site):
+    """Give a site with ten lines of which three are dead."""
+    lines = [f"line {n}" + " poison" * (n in (3, 5, 7)) for n in range(10)]
+    site.write("app.log", "\n".join(lines) + "\n")
+    site.etl("run", "app.log", *site.pipeline("light"))
+    site.settled(done=7, dead=3)
+    return site
+
+
+def test_dead_letters_are_listed_by_kind_and_one_by_one(buried):
+    (group,) = buried.json("dlq list")["groups"]
+    assert (group["lines"], group["processor"], group["code"]) == (3, "number", "poison")
+    letters = buried.json("dlq list", "--lines")["letters"]
+    assert [letter["line_number"] for letter in letters] == [4, 6, 8]
+    text = buried.etl("dlq list") + buried.etl("dlq list", "--lines")
+    assert group["fingerprint"] in text
+    assert "line 5 poison" in text
+
+
+def test_one_dead_letter_is_shown_with_all_that_is_known(buried):
+    letter = buried.json("dlq list", "--lines")["letters"][0]
+    text = buried.etl("dlq show", letter["id"])
+    for word in ("line 3 poison", "app.log", "number", "poison", "path", letter["fingerprint"]):
+        assert word in text
+    assert "no dead letter 99" in buried.refused("dlq show", 99)
+
+
+def test_dead_letters_are_replayed_and_die_again_or_pass(buried):
+    ids = buried.letters()["id"].to_list()
+    assert "0 of 3" in buried.etl("dlq replay", "--all", "--dry-run", buried.pipeline("light")[1])
+    passing = buried.pipeline("unnumbered")
+    assert "3 of 3" in buried.etl("dlq replay", "--all", "--dry-run", passing[1])
+    buried.settled(done=7, dead=3)
+    buried.etl("dlq replay", "--all")
+    assert buried.queue.stats().waiting == 3
+    buried.etl("work", "--drain", *buried.pipeline("light"))
+    buried.settled(done=7, dead=3)
+    assert buried.letters()["replays"].to_list() == [1, 1, 1]
+    buried.etl("dlq replay", ids[0])
+    buried.etl("work", "--drain", *passing)
+    buried.settled(done=8, dead=2)
+    assert buried.letters(status="replayed")["id"].to_list() == ids[:1]
+    assert buried.rows().height == 8
+
+
+def test_dead_letters_are_discarded_and_still_count(buried):
+    fingerprint = buried.letters()["fingerprint"][0]
+    assert buried.etl("dlq discard", "--fingerprint", fingerprint).startswith("3 ")
+    buried.settled(done=7, dead=3)
+    assert "no dead letters are open" in buried.etl("dlq list")
+    assert len(buried.json("dlq list", "--lines", "--status", "discarded")["letters"]) == 3
+    assert "0 " in buried.etl("dlq replay", "--all")
+
+
+def test_a_letter_that_dies_again_and_again_is_replayed_only_by_force(buried):
+    for _ in range(3):
+        buried.etl("dlq replay", "--all")
+        buried.etl("work", "--drain", *buried.pipeline("light"))
+    assert "force" in buried.refused("dlq replay", "--all")
+    buried.etl("dlq replay", "--all", "--force")
+    buried.etl("work", "--drain", *buried.pipeline("unnumbered"))
+    buried.settled(done=10)
+
+
+# Formats
+
+
+def test_a_named_format_a_template_and_a_regex_cut_lines_alike(site):
+    log = site.write("app.log", "2026-11-21 INFO core: all is well\n2026-11-21 ERROR io: it is not\n")
+    ways = {
+        "--template": "{date} {level} {logger}: {message}",
+        "--regex": r"(?P<date>\S+) (?P<level>\w+) (?P<logger>\w+): (?P<message>.*)",
+    }
+    for option, layout in ways.items():
+        site.etl("run", log, option, layout, "--again", *site.pipeline("named"))
+    rows = site.rows()
+    site.settled(done=4)
+    assert rows["level"].to_list() == ["INFO", "ERROR"] * 2
+    assert rows["logger"].to_list() == ["core", "io"] * 2
+    assert rows["message"].to_list() == ["all is well", "it is not"] * 2
+
+
+def test_a_format_is_named(site):
+    log = site.data / "service.logfmt"
+    result = site.json("run", log, "--format", "logfmt")
+    assert result["done"] == len(log.read_bytes().splitlines())
+    site.settled(done=result["done"])
+    assert site.rows()["format"].unique().to_list() == ["logfmt"]
+
+
+def test_the_format_goes_with_the_lines_to_a_worker_elsewhere(site):
+    site.write("app.log", "all is well @ INFO\n")
+    site.etl("put", "app.log", "--template", "{message} @ {level}")
+    site.etl("work", "--drain")
+    site.settled(done=1)
+    assert site.rows()["message"].to_list() == ["all is well"]
+
+
+# A user's mistakes
+
+
+MISTAKES = {
+    "missing file": (["run", "nothing.log"], "nothing.log"),
+    "missing file to put": (["put", "nothing.log"], "nothing.log"),
+    "glob of nothing": (["run", "*.nothing"], "*.nothing"),
+    "empty folder": (["run", "empty"], "empty"),
+    "unknown module": (["run", "a.log", "--pipeline", "no.such:pipeline"], "no.such"),
+    "unknown attribute": (["run", "a.log", "--pipeline", "etl.demo:level"], "levels"),
+    "not a pipeline": (["run", "a.log", "--pipeline", "etl.demo:start"], "Pipeline"),
+    "pipeline without colon": (["work", "--pipeline", "nonsense"], "module:attr"),
+    "missing pipeline file": (["graph", "--pipeline", "no.py:pipeline"], "no.py"),
+    "unknown format": (["run", "a.log", "--format", "jsn"], "json"),
+    "bad regex": (["run", "a.log", "--regex", "(?P<message>"], "regex"),
+    "regex without names": (["run", "a.log", "--regex", "(.*)"], "regex"),
+    "bad template": (["run", "a.log", "--template", "{message"], "template"),
+    "two formats": (["run", "a.log", "--format", "json", "--template", "{message}"], "one of them"),
+    "two layouts": (["put", "a.log", "--regex", "(?P<a>.)", "--template", "{message}"], "one of"),
+    "unknown store": (["run", "a.log", "--store", "ftp://x/y"], "ftp://x/y"),
+    "no store": (["status", "--store", "none.db"], "none.db"),
+    "no store to work": (["dlq", "list", "--store", "none.db"], "none.db"),
+    "no letters named": (["dlq", "replay", "--store", "have.db"], "which"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_users_mistake_is_one_line_that_names_it(site, mistake):
+    (site.folder / "empty").mkdir()
+    site.write("a.log", "line 1\n")
+    site.etl("put", "a.log", "--store", "have.db")
+    arguments, named = MISTAKES[mistake]
+    said = site.refused(arguments[0], *arguments[1:])
+    assert named in said
+    assert not site.out.exists()
+    status = site.json("status", "--store", "have.db")
+    assert (status["accepted"], status["waiting"], status["conserved"]) == (1, 1, True)
+
+
+def test_nothing_is_made_for_a_mistake(etl, site):
+    assert etl("run", "nothing.log").returncode == 2
+    assert etl("run", site.data / "boot.log", "--pipeline", "no.such:one").returncode == 2
+    assert etl("status").returncode == 2
+    assert list(site.folder.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_early_is_no_error_with_a_traceback(site):
+    site.etl("run", site.data / "dpkg.log")
+    shell = f"{shutil.which('python') or 'python3'} -m etl trace --store {site.store} | head -1"
+    done = subprocess.run(
+        ["bash", "-c", shell], **site.options(capture_output=True, check=False, timeout=30)
+    )
+    assert "Traceback" not in done.stderr
+    site.settled(done=site.queue.stats().accepted)
