@@ -156,8 +156,8 @@ def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
         def watch(progress: RunProgress) -> None:
             stats = progress.stats
             finished = stats.done + stats.filtered + stats.dead
-            left = (stats.waiting + stats.leased) / max(1, stats.accepted)
-            what = "paused" if stats.paused else "reading" if left == 0 else "working"
+            reading = progress.size is None or progress.read < progress.size
+            what = "paused" if stats.paused else "reading" if reading else "working"
             bar.update(
                 task,
                 description=what,

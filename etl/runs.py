@@ -94,6 +94,8 @@ def run(
     queue = open_queue(store or str(folder / "store.db"), max_bytes=_limit(found))
     out = out or _beside(queue.url, folder)
     queue.reclaim()
+    if queue.control().reason:  # what a failure paused, starting again resumes
+        queue.resume()
     options = ["--pipeline", pipeline, "--run", run_id]
     processes = WorkerProcesses(queue, workers, options, out=out, stdout=worker_stdout)
     try:
@@ -160,7 +162,7 @@ class _Run:
         self._processes.check()
         stats = self._queue.stats()
         if stats.paused and (reason := self._queue.control().reason):
-            raise EtlError(f"{reason}; mend it, then etl resume and run again: nothing is lost")
+            raise EtlError(f"{reason}; mend it and run again with --store {self._queue.url}; nothing is lost")
         seconds = time.monotonic() - self._started
         self._watch(Progress(self._read, self._size, stats, seconds))
         return stats
