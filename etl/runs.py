@@ -162,7 +162,9 @@ class _Run:
         self._processes.check()
         stats = self._queue.stats()
         if stats.paused and (reason := self._queue.control().reason):
-            raise EtlError(f"{reason}; mend it and run again with --store {self._queue.url}; nothing is lost")
+            raise EtlError(
+                f"{reason}; mend it and run again with --store {self._queue.url}; nothing is lost"
+            )
         seconds = time.monotonic() - self._started
         self._watch(Progress(self._read, self._size, stats, seconds))
         return stats

@@ -1,57 +1,33 @@
-"""The store in one SQLite file: WAL, every put and commit synced to the disk.
+"""The store in one SQLite file: every put and commit is synced to the disk.
 
-One connection writes, one reads; both are behind a lock, so that a store may
-be used from any thread. SQLite has one writer at a time anyway, and lets go of
-Python's lock while it works. Leases and heartbeats are not synced: after a
-power cut a batch that was leased is simply waiting again.
+Leases and heartbeats are not: after a power cut a batch that was leased is
+simply waiting again. The tables are in `schema.sql`, connections and
+transactions in `database.py`, what a commit writes in `commit.py`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from importlib import resources
-from math import log2
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import zstandard
 
-from etl.errors import (
-    LeaseLost,
-    QueueClosed,
-    QueueFull,
-    SourceChanged,
-    StoreError,
-    StoreFull,
-    StoreVersion,
-    UsageError,
-)
-from etl.lines import Batch, Lease, Outcome, Output, Tally, Trace, decode_payload, new_id
+from etl.errors import LeaseLost, QueueFull, SourceChanged
+from etl.lines import Batch, Lease, Outcome, Output, decode_payload, new_id
 from etl.queue import Control, LetterFilter, Position, RecordKind, Stats
+from etl.queue.commit import add_totals, keep_outcome, note_history
+from etl.queue.database import Database
+from etl.queue.letters import move_letters, read_groups, read_letters
 
 __all__ = ["SqliteQueue"]
 
-APPLICATION_ID = 0x45544C31
-"""`ETL1` in the file's header: tells our files from those of other programs."""
-
-VERSION = 1
-"""Of the schema; a file with a higher one was made by a newer etl."""
-
-HISTORY_SECONDS = 3600
-KEPT_TRACES = 1000
-KEPT_ERRORS = 1000
 WORKER_GONE = 60.0
 """Seconds without a heartbeat after which a worker's slot may be taken."""
-
-LONGEST_POLL = 0.025
 
 BATCH_COLUMNS = "b.id, b.source, b.format, b.first_line, b.skip, b.lines, p.encoding, p.data"
 
@@ -70,55 +46,8 @@ RECORDS: Mapping[str, tuple[str, str]] = {
 }
 """Table and order of each kind of record."""
 
-LETTER_COLUMNS = (
-    "d.id, d.failure, d.status, d.source, d.line_number, d.lines, d.line, d.raw, d.format, "
-    "d.payload, d.message, d.attempts, d.replays, d.first_failed_at, d.last_failed_at, d.batch"
-)
 
-GROUPS = """
-    SELECT f.fingerprint, f.processor, f.code, f.error, d.message, substr(d.line, 1, 200) AS sample,
-           g.lines, g.replays, g.first_failed_at, g.last_failed_at
-    FROM (
-        SELECT d.failure, sum(d.lines) AS lines, max(d.replays) AS replays, max(d.id) AS newest,
-               min(d.first_failed_at) AS first_failed_at, max(d.last_failed_at) AS last_failed_at
-        FROM dead d JOIN failures f ON f.id = d.failure {where} GROUP BY d.failure
-    ) g JOIN dead d ON d.id = g.newest JOIN failures f ON f.id = g.failure
-    ORDER BY g.newest
-"""
-
-LETTER_TYPES: dict[str, Any] = {
-    "id": pl.Int64,
-    "failure": pl.Int64,
-    "status": pl.String,
-    "source": pl.String,
-    "line_number": pl.Int64,
-    "lines": pl.Int64,
-    "line": pl.String,
-    "raw": pl.Binary,
-    "format": pl.String,
-    "payload": pl.String,
-    "message": pl.String,
-    "attempts": pl.Int64,
-    "replays": pl.Int64,
-    "first_failed_at": pl.Float64,
-    "last_failed_at": pl.Float64,
-    "batch": pl.String,
-}
-
-FAILURE_TYPES: dict[str, Any] = {
-    "failure": pl.Int64,
-    "fingerprint": pl.String,
-    "processor": pl.String,
-    "code": pl.String,
-    "error": pl.String,
-    "traceback": pl.String,
-    "path": pl.String,
-    "version": pl.String,
-    "run": pl.String,
-}
-
-
-class SqliteQueue:
+class SqliteQueue(Database):
     """A `Queue` in an SQLite file, or in memory if there is no path.
 
     Args:
@@ -137,20 +66,9 @@ class SqliteQueue:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.url = "sqlite://" if path is None else f"sqlite:///{path.absolute()}"
-        self._name = "the store in memory" if path is None else f"store {str(path)!r}"
         self._limits = (max_lines, max_bytes)
         self._clock = clock
-        self._closed = False
-        self._writes = 0
-        self._changed = threading.Condition()
-        self._write_lock = threading.RLock()
-        if path is not None:
-            self._check_header(path)
-        with self._as_store_errors():
-            self._writer = self._connect(path)
-            self._create()
-            self._reader = self._writer if path is None else self._connect(path)
-        self._read_lock = self._write_lock if path is None else threading.RLock()
+        super().__init__(path)
 
     def __repr__(self) -> str:
         return f"<SqliteQueue {self.url}>"
@@ -173,7 +91,7 @@ class SqliteQueue:
                 if self._has_room(db, full):
                     self._insert(db, full)
                     self._move_position(db, position)
-                    self._note_history(db)
+                    note_history(db, self._clock())
                     return
             left = 1.0 if deadline is None else deadline - time.monotonic()
             if not block or left <= 0:
@@ -243,18 +161,9 @@ class SqliteQueue:
         now = self._clock()
         with self._write() as db:
             self._take_out(db, lease)
-            _add_totals(db, done=outcome.done, filtered=outcome.filtered, dead=outcome.dead)
-            _keep_letters(db, lease, outcome, now)
-            _keep_tallies(db, lease.worker, outcome.tallies, int(now))
-            self._keep_states(db, lease, outcome)
-            db.executemany(
-                "INSERT INTO outputs VALUES (?, ?)",
-                [(output.staged, output.final) for output in outcome.outputs],
-            )
-            _keep_errors(db, lease, outcome, now)
-            _keep_trace(db, lease, outcome, now)
+            keep_outcome(db, lease, outcome, now)
             db.execute("UPDATE workers SET batch = NULL WHERE name = ?", (lease.worker,))
-            self._note_history(db)
+            note_history(db, self._clock())
 
     def release(self, lease: Lease, *, delay: float = 0.0) -> None:
         """See `Queue.release`."""
@@ -455,176 +364,29 @@ class SqliteQueue:
 
     def letters(self, wanted: LetterFilter) -> pl.DataFrame:
         """See `Queue.letters`."""
-        where, values = _where(wanted)
-        limit = -1 if wanted.limit is None else wanted.limit
         with self._read() as db:
-            rows = db.execute(
-                f"SELECT {LETTER_COLUMNS} FROM dead d JOIN failures f ON f.id = d.failure {where} "
-                "ORDER BY d.id DESC LIMIT ?",
-                (*values, limit),
-            ).fetchall()
-            kinds = db.execute("SELECT * FROM failures").fetchall()
-        letters = pl.DataFrame(map(tuple, rows[::-1]), schema=LETTER_TYPES, orient="row")
-        failures = pl.DataFrame(map(tuple, kinds), schema=FAILURE_TYPES, orient="row")
-        return letters.join(failures, on="failure", how="left", maintain_order="left")
+            return read_letters(db, wanted)
 
     def letter_groups(self, wanted: LetterFilter) -> list[dict[str, Any]]:
         """See `Queue.letter_groups`."""
-        where, values = _where(wanted)
-        groups: dict[str, dict[str, Any]] = {}
-        for row in self._all(GROUPS.format(where=where), *values):
-            group = groups.setdefault(row["fingerprint"], row)
-            if group is not row:
-                row["lines"] += group["lines"]
-                row["replays"] = max(row["replays"], group["replays"])
-                row["first_failed_at"] = min(row["first_failed_at"], group["first_failed_at"])
-                row["last_failed_at"] = max(row["last_failed_at"], group["last_failed_at"])
-                groups[row["fingerprint"]] = row
-        return sorted(groups.values(), key=lambda row: (-row["lines"], row["fingerprint"]))
+        with self._read() as db:
+            return read_groups(db, wanted)
 
     def replay(self, ids: Sequence[int], batches: Sequence[Batch]) -> None:
         """See `Queue.replay`."""
         full = [(batch, *batch.encode()) for batch in batches]
         with self._write() as db:
-            lines = self._move_letters(db, ids, "replaying", "replays = replays + 1")
-            _add_totals(db, dead=-lines)
+            lines = move_letters(db, ids, "replaying")
+            add_totals(db, dead=-lines)
             self._insert(db, full, accept=False)
-            self._note_history(db)
+            note_history(db, self._clock())
 
     def discard(self, ids: Sequence[int]) -> None:
         """See `Queue.discard`."""
         with self._write() as db:
-            self._move_letters(db, ids, "discarded", "replays = replays")
-
-    # Waiting for work
-
-    def changes(self) -> object:
-        """See `Queue.changes`."""
-        with self._read() as db:
-            return self._writes, db.execute("PRAGMA data_version").fetchone()[0]
-
-    def wait(self, since: object, timeout: float) -> bool:
-        """See `Queue.wait`."""
-        deadline = time.monotonic() + timeout
-        poll = 0.001
-        while self.changes() == since:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            with self._changed:
-                if self._writes == since[0]:  # type: ignore[index]
-                    self._changed.wait(min(left, poll))
-            poll = min(LONGEST_POLL, poll * 1.5)
-        return True
-
-    def close(self) -> None:
-        """See `Queue.close`."""
-        with self._write_lock, self._read_lock:
-            if not self._closed:
-                self._closed = True
-                self._reader.close()
-                self._writer.close()
+            move_letters(db, ids, "discarded")
 
     # Inside
-
-    def _check_header(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise StoreError(f"{self._name} is a folder; name a file in it")
-            head = b""
-            if path.exists():
-                with path.open("rb") as file:
-                    head = file.read(16)
-        except OSError as error:
-            raise StoreError(f"{self._name} cannot be opened: {error.strerror}") from error
-        if head and head != b"SQLite format 3\0":
-            raise StoreError(f"{self._name} is not an etl store; name another file")
-
-    def _connect(self, path: Path | None) -> sqlite3.Connection:
-        target = ":memory:" if path is None else str(path)
-        db = sqlite3.connect(target, timeout=60, isolation_level=None, check_same_thread=False)
-        db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA wal_autocheckpoint = 4000")
-        db.execute("PRAGMA temp_store = MEMORY")
-        return db
-
-    def _create(self) -> None:
-        """Make the tables in a new file; refuse one that is not ours, or is newer."""
-        db = self._writer
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            found = db.execute("PRAGMA application_id").fetchone()[0]
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            if not empty and found != APPLICATION_ID:
-                raise StoreError(f"{self._name} is another program's database; name another file")
-            if version > VERSION:
-                raise StoreVersion(
-                    f"{self._name} was made by a newer etl (its version is {version}, this etl "
-                    f"knows up to {VERSION}); upgrade etl"
-                )
-            if empty:
-                for statement in _statements():
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {VERSION}")
-            db.execute("COMMIT")
-        except BaseException:
-            db.execute("ROLLBACK")
-            db.close()
-            raise
-
-    @contextmanager
-    def _write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """Run a transaction; unless it is `durable`, a power cut may undo it."""
-        with self._write_lock, self._as_store_errors():
-            self._check_open()
-            db = self._writer
-            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-        with self._changed:
-            self._writes += 1
-            self._changed.notify_all()
-
-    @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        with self._read_lock, self._as_store_errors():
-            self._check_open()
-            yield self._reader
-
-    @contextmanager
-    def _as_store_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            text = str(error)
-            if "full" in text or "disk I/O" in text:
-                raise StoreFull(
-                    f"{self._name} cannot be written: {text}; free some space, nothing was lost"
-                ) from error
-            raise StoreError(f"{self._name} cannot be used: {text}") from error
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise QueueClosed(f"{self._name} is closed; open it again with open_queue()")
-
-    def _all(self, sql: str, *values: Any, **named: Any) -> list[dict[str, Any]]:
-        with self._read() as db, closing(db.execute(sql, named or values)) as cursor:
-            return [dict(row) for row in cursor]
-
-    def _one(self, sql: str, *values: Any, **named: Any) -> dict[str, Any] | None:
-        with self._read() as db, closing(db.execute(sql, named or values)) as cursor:
-            row = cursor.fetchone()
-            return dict(row) if row else None
 
     def _has_room(self, db: sqlite3.Connection, full: Sequence[tuple[Batch, str, bytes]]) -> bool:
         """Say whether the batches fit; into an empty queue anything does."""
@@ -658,7 +420,7 @@ class SqliteQueue:
             db.execute(INSERT_BATCH, {**values, "deliveries": 0})
             accepted += batch.lines
         if accept:
-            _add_totals(db, accepted=accepted)
+            add_totals(db, accepted=accepted)
 
     def _move_position(self, db: sqlite3.Connection, position: Position | None) -> None:
         if position is not None:
@@ -715,20 +477,6 @@ class SqliteQueue:
             [(row["payload"],) for row in payloads],
         )
 
-    def _keep_states(self, db: sqlite3.Connection, lease: Lease, outcome: Outcome) -> None:
-        """Save states, unless this worker's slot has gone to another in the meantime."""
-        if not outcome.states:
-            return
-        holds = db.execute(
-            "SELECT 1 FROM workers WHERE name = ? AND slot = ?", (lease.worker, outcome.slot)
-        ).fetchone()
-        if holds is None:
-            raise LeaseLost(f"worker {lease.worker!r} no longer has slot {outcome.slot}")
-        db.executemany(
-            "INSERT OR REPLACE INTO states VALUES (?, ?, ?)",
-            [(outcome.slot, name, state) for name, state in outcome.states.items()],
-        )
-
     def _guard(self, changed: sqlite3.Cursor, lease: Lease) -> None:
         if changed.rowcount != len(lease.batches):
             raise self._lost(lease)
@@ -739,56 +487,9 @@ class SqliteQueue:
             "nothing was changed"
         )
 
-    def _move_letters(
-        self, db: sqlite3.Connection, ids: Sequence[int], status: str, also: str
-    ) -> int:
-        """Close open dead letters and return how many lines they stand for."""
-        listed = json.dumps([int(id) for id in ids])
-        where = "id IN (SELECT value FROM json_each(?)) AND status = 'open'"
-        lines = db.execute(f"SELECT sum(lines) FROM dead WHERE {where}", (listed,)).fetchone()[0]
-        moved = db.execute(f"UPDATE dead SET status = ?, {also} WHERE {where}", (status, listed))
-        if moved.rowcount != len(ids):
-            raise UsageError(
-                f"{len(ids) - moved.rowcount} of {len(ids)} dead letters are not open any more; "
-                "nothing was changed, look at them again"
-            )
-        return int(lines or 0)
-
     def _set_control(self, **values: str) -> None:
         with self._write() as db:
             _write_control(db, **values)
-
-    def _note_history(self, db: sqlite3.Connection) -> None:
-        """Write down the totals of this second, and forget those of long ago."""
-        second = int(self._clock())
-        db.execute(
-            "INSERT OR REPLACE INTO queue_history "
-            "SELECT ?, max(lines) FILTER (WHERE name = 'accepted'), "
-            "max(lines) FILTER (WHERE name = 'done'), max(lines) FILTER (WHERE name = 'filtered'), "
-            "max(lines) FILTER (WHERE name = 'dead'), max(lines) FILTER (WHERE name = 'waiting'), "
-            "max(lines) FILTER (WHERE name = 'leased') FROM totals",
-            (second,),
-        )
-        for table in ("queue_history", "processor_history"):
-            db.execute(f"DELETE FROM {table} WHERE second < ?", (second - HISTORY_SECONDS,))
-
-
-def _where(wanted: LetterFilter) -> tuple[str, list[Any]]:
-    """Return a WHERE clause over dead (d) and failures (f), and its values."""
-    places = {
-        "d.status": wanted.status,
-        "f.fingerprint": wanted.fingerprint,
-        "f.processor": wanted.processor,
-        "f.code": wanted.code,
-        "d.source": wanted.source,
-    }
-    given = {column: value for column, value in places.items() if value is not None}
-    clauses = [f"{column} = ?" for column in given]
-    values: list[Any] = list(given.values())
-    if wanted.ids is not None:
-        clauses.append("d.id IN (SELECT value FROM json_each(?))")
-        values.append(json.dumps([int(id) for id in wanted.ids]))
-    return f"WHERE {' AND '.join(clauses)}" if clauses else "", values
 
 
 INSERT_BATCH = """
@@ -825,17 +526,6 @@ def _batch(row: Mapping[str, Any]) -> Batch:
     )
 
 
-def _statements() -> Iterator[str]:
-    """Cut schema.sql into statements; a trigger has semicolons inside."""
-    text = resources.files("etl.queue").joinpath("schema.sql").read_text("utf-8")
-    statement = ""
-    for line in text.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
 def _read_control(db: sqlite3.Connection) -> dict[str, str]:
     return dict(db.execute("SELECT key, value FROM control").fetchall())
 
@@ -847,158 +537,6 @@ def _write_control(db: sqlite3.Connection, **values: str) -> None:
 def _count_control(db: sqlite3.Connection, **counts: int) -> None:
     values = _read_control(db)
     _write_control(db, **{key: str(int(values.get(key, 0)) + n) for key, n in counts.items()})
-
-
-def _add_totals(db: sqlite3.Connection, **lines: int) -> None:
-    db.executemany(
-        "UPDATE totals SET lines = lines + ? WHERE name = ?",
-        [(count, name) for name, count in lines.items() if count],
-    )
-
-
-def _keep_letters(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> None:
-    db.executemany(
-        "UPDATE dead SET status = 'replayed' WHERE id = ?", [(id,) for id in outcome.passed]
-    )
-    if not outcome.letters.height:
-        return
-    ids = [_failure_id(db, failure, outcome) for failure in outcome.failures]
-    batch = lease.batches[0]
-    new: list[tuple[Any, ...]] = []
-    again: list[tuple[Any, ...]] = []
-    for (
-        letter,
-        failure,
-        line,
-        raw,
-        number,
-        lines,
-        payload,
-        message,
-        attempts,
-    ) in outcome.letters.iter_rows():
-        if letter is None:
-            new.append(
-                (
-                    ids[failure],
-                    batch.id,
-                    batch.source,
-                    batch.format,
-                    number,
-                    lines,
-                    line,
-                    raw,
-                    payload,
-                    message,
-                    attempts,
-                    now,
-                    now,
-                )
-            )
-        else:
-            again.append((ids[failure], payload, message, attempts, now, letter))
-    db.executemany(
-        "INSERT INTO dead (failure, batch, source, format, line_number, lines, line, raw, payload, "
-        "message, attempts, first_failed_at, last_failed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        new,
-    )
-    db.executemany(
-        "UPDATE dead SET status = 'open', failure = ?, payload = ?, message = ?, "
-        "attempts = attempts + ?, last_failed_at = ? WHERE id = ?",
-        again,
-    )
-
-
-def _failure_id(db: sqlite3.Connection, failure: Any, outcome: Outcome) -> int:
-    path = json.dumps(failure.path, ensure_ascii=False)
-    key = (failure.fingerprint, path, outcome.version, outcome.run)
-    db.execute(
-        "INSERT OR IGNORE INTO failures (fingerprint, path, version, run, processor, code, error, "
-        "traceback) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*key, failure.processor, failure.code, failure.error, failure.traceback),
-    )
-    row = db.execute(
-        "SELECT id FROM failures WHERE (fingerprint, path, version, run) = (?, ?, ?, ?)", key
-    ).fetchone()
-    return int(row["id"])
-
-
-def _keep_tallies(
-    db: sqlite3.Connection, worker: str, tallies: Mapping[str, Tally], second: int
-) -> None:
-    counts = "received = received + excluded.received, emitted = emitted + excluded.emitted, "
-    counts += "filtered = filtered + excluded.filtered, errors = errors + excluded.errors, "
-    counts += "retries = retries + excluded.retries, dead = dead + excluded.dead, "
-    counts += "seconds = seconds + excluded.seconds"
-    rows = [
-        (name, t.received, t.emitted, t.filtered, t.errors, t.retries, t.dead, t.seconds)
-        for name, t in tallies.items()
-    ]
-    for table, key in (("processors", worker), ("processor_history", second)):
-        db.executemany(
-            f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            f"ON CONFLICT DO UPDATE SET {counts}",
-            [(key, *row) for row in rows],
-        )
-    db.executemany(
-        "INSERT INTO latency VALUES (?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET lines = lines + excluded.lines",
-        [
-            (name, round(8 * log2(max(1e-9, tally.seconds / tally.received))), tally.received)
-            for name, tally in tallies.items()
-            if tally.received
-        ],
-    )
-
-
-def _keep_errors(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> None:
-    if not outcome.errors:
-        return
-    db.executemany(
-        "INSERT INTO errors (at, worker, batch, processor, error, message, lines, action) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(now, lease.worker, lease.batches[0].id, *error) for error in outcome.errors],
-    )
-    db.execute("DELETE FROM errors WHERE seq <= (SELECT max(seq) FROM errors) - ?", (KEPT_ERRORS,))
-
-
-def _keep_trace(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> None:
-    """Keep the batch's trace, and of the older ones what is needed for 1,000 lines."""
-    trace = outcome.trace
-    if trace is None:
-        return
-    batch = lease.batches[0]
-    seq = (
-        db.execute(
-            "INSERT INTO traces (at, worker, batch, source, version, lines, block) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                now,
-                lease.worker,
-                batch.id,
-                batch.source,
-                outcome.version,
-                trace.lines.height,
-                encode_trace(trace),
-            ),
-        ).lastrowid
-        or 0
-    )
-    if trace.lines.height >= KEPT_TRACES:
-        db.execute("DELETE FROM traces WHERE seq < ?", (seq,))
-    elif seq % 64 == 0:
-        db.execute(
-            "DELETE FROM traces WHERE seq < (SELECT max(seq) FROM (SELECT seq, "
-            "sum(lines) OVER (ORDER BY seq DESC) AS newer FROM traces) WHERE newer >= ?)",
-            (KEPT_TRACES,),
-        )
-
-
-def encode_trace(trace: Trace) -> bytes:
-    """Return a trace as compressed JSON."""
-    text = json.dumps([trace.lines.to_dict(as_series=False), list(trace.paths)])
-    return zstandard.ZstdCompressor(level=-1).compress(text.encode())
 
 
 def _alive(pid: int) -> bool:

@@ -1,0 +1,190 @@
+"""One SQLite file, used by many threads and processes: transactions, and news of changes.
+
+WAL, with one connection that writes and one that reads, each behind a lock.
+SQLite has one writer at a time anyway, and lets go of Python's lock while it
+works. Not here: what is in the tables.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from etl.errors import QueueClosed, StoreError, StoreFull, StoreVersion
+
+__all__ = ["Database"]
+
+APPLICATION_ID = 0x45544C31
+"""`ETL1` in the file's header: tells our files from those of other programs."""
+
+VERSION = 1
+"""Of the schema; a file with a higher one was made by a newer etl."""
+
+LONGEST_POLL = 0.025
+"""Seconds between looks for a change by another process, at most."""
+
+
+class Database:
+    """An SQLite file with our tables in it, or one in memory if there is no path.
+
+    Raises:
+        StoreError: If the file is not ours, or cannot be used.
+        StoreVersion: If a newer etl made it.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._name = "the store in memory" if path is None else f"store {str(path)!r}"
+        self._closed = False
+        self._writes = 0
+        self._changed = threading.Condition()
+        self._write_lock = threading.RLock()
+        if path is not None:
+            self._check_header(path)
+        with self._as_store_errors():
+            self._writer = self._connect(path)
+            self._create()
+            self._reader = self._writer if path is None else self._connect(path)
+        self._read_lock = self._write_lock if path is None else threading.RLock()
+
+    def changes(self) -> object:
+        """Return a mark that differs once anything has been written by anyone."""
+        with self._read() as db:
+            return self._writes, db.execute("PRAGMA data_version").fetchone()[0]
+
+    def wait(self, since: object, timeout: float) -> bool:
+        """Wait until the mark differs from `since`; return False if it does not in time."""
+        deadline = time.monotonic() + timeout
+        poll = 0.001
+        while self.changes() == since:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            with self._changed:
+                if self._writes == since[0]:  # type: ignore[index]
+                    self._changed.wait(min(left, poll))
+            poll = min(LONGEST_POLL, poll * 1.5)
+        return True
+
+    def close(self) -> None:
+        """Close both connections. Closing twice is fine."""
+        with self._write_lock, self._read_lock:
+            if not self._closed:
+                self._closed = True
+                self._reader.close()
+                self._writer.close()
+
+    def _check_header(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise StoreError(f"{self._name} is a folder; name a file in it")
+            head = b""
+            if path.exists():
+                with path.open("rb") as file:
+                    head = file.read(16)
+        except OSError as error:
+            raise StoreError(f"{self._name} cannot be opened: {error.strerror}") from error
+        if head and head != b"SQLite format 3\0":
+            raise StoreError(f"{self._name} is not an etl store; name another file")
+
+    def _connect(self, path: Path | None) -> sqlite3.Connection:
+        target = ":memory:" if path is None else str(path)
+        db = sqlite3.connect(target, timeout=60, isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA wal_autocheckpoint = 4000")
+        db.execute("PRAGMA temp_store = MEMORY")
+        return db
+
+    def _create(self) -> None:
+        """Make the tables in a new file; refuse one that is not ours, or is newer."""
+        db = self._writer
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            found = db.execute("PRAGMA application_id").fetchone()[0]
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            if not empty and found != APPLICATION_ID:
+                raise StoreError(f"{self._name} is another program's database; name another file")
+            if version > VERSION:
+                raise StoreVersion(
+                    f"{self._name} was made by a newer etl (its version is {version}, this etl "
+                    f"knows up to {VERSION}); upgrade etl"
+                )
+            if empty:
+                for statement in _statements():
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            db.close()
+            raise
+
+    @contextmanager
+    def _write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Run a transaction; unless it is `durable`, a power cut may undo it."""
+        with self._write_lock, self._as_store_errors():
+            self._check_open()
+            db = self._writer
+            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        with self._changed:
+            self._writes += 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        with self._read_lock, self._as_store_errors():
+            self._check_open()
+            yield self._reader
+
+    @contextmanager
+    def _as_store_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            text = str(error)
+            if "full" in text or "disk I/O" in text:
+                raise StoreFull(
+                    f"{self._name} cannot be written: {text}; free some space, nothing was lost"
+                ) from error
+            raise StoreError(f"{self._name} cannot be used: {text}") from error
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise QueueClosed(f"{self._name} is closed; open it again with open_queue()")
+
+    def _all(self, sql: str, *values: Any, **named: Any) -> list[dict[str, Any]]:
+        with self._read() as db, closing(db.execute(sql, named or values)) as cursor:
+            return [dict(row) for row in cursor]
+
+    def _one(self, sql: str, *values: Any, **named: Any) -> dict[str, Any] | None:
+        with self._read() as db, closing(db.execute(sql, named or values)) as cursor:
+            row = cursor.fetchone()
+            return dict(row) if row else None
+
+
+def _statements() -> Iterator[str]:
+    """Cut schema.sql into statements; a trigger has semicolons inside."""
+    text = resources.files("etl.queue").joinpath("schema.sql").read_text("utf-8")
+    statement = ""
+    for line in text.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
