@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from etl.errors import UsageError
+from etl.frames import TIME, frame_of
 from etl.lines import Batch
 from etl.queue import LetterFilter, Queue
 
@@ -36,11 +37,34 @@ MOST_REPLAYS = 3
 
 BATCH_LINES = 20_000
 
-COLUMNS = (
-    "id", "status", "source", "line_number", "lines", "line", "raw", "format", "payload",
-    "processor", "code", "error", "message", "traceback", "attempts", "replays",
-    "first_failed_at", "last_failed_at", "path", "version", "run", "fingerprint", "batch",
-)  # fmt: skip
+COLUMNS = {
+    "id": "int64",
+    "status": "str",
+    "source": "str",
+    "line_number": "int64",
+    "lines": "int64",
+    "line": "str",
+    "raw": "object",
+    "format": "str",
+    "payload": "object",
+    "processor": "str",
+    "code": "str",
+    "error": "str",
+    "message": "str",
+    "traceback": "str",
+    "attempts": "int64",
+    "replays": "int64",
+    "first_failed_at": TIME,
+    "last_failed_at": TIME,
+    "path": "object",
+    "version": "str",
+    "run": "str",
+    "fingerprint": "str",
+    "batch": "str",
+}
+GROUP_COLUMNS = dict.fromkeys(
+    ("fingerprint", "processor", "code", "error", "message", "sample"), "str"
+) | {"lines": "int64", "replays": "int64", "first_failed_at": TIME, "last_failed_at": TIME}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +100,13 @@ class DeadLetters:
         `replays`, `first_failed_at`, `last_failed_at` (datetime64, UTC),
         `path` (tuple of processors), `version`, `run`, `fingerprint`, `batch`.
         """
-        import pandas as pd
-
-        letters = self._queue.letters(_filter(which)).drop("failure")
-        frame = pd.DataFrame({name: letters[name].to_list() for name in COLUMNS})
-        for name in ("first_failed_at", "last_failed_at"):
-            frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
+        letters = self._pick(which).drop("failure")
+        rows = letters.to_dicts()
         paths = {path: tuple(json.loads(path)) for path in letters["path"].unique()}
-        frame["path"] = frame["path"].map(paths)
-        frame["payload"] = [_load(payload) for payload in letters["payload"]]
-        return frame
+        for row in rows:
+            row["path"] = paths[row["path"]]
+            row["payload"] = row["payload"] and json.loads(row["payload"])
+        return frame_of(rows, COLUMNS)
 
     def groups(self, **which: Any) -> pd.DataFrame:
         """Return one row per kind of failure, the most frequent first.
@@ -94,15 +115,7 @@ class DeadLetters:
         `sample` (of one of them), `lines` (int64), `replays` (int64, the most
         of any), `first_failed_at`, `last_failed_at` (datetime64, UTC).
         """
-        import pandas as pd
-
-        rows = self.group_rows(**which)
-        columns = ["fingerprint", "processor", "code", "error", "message", "sample", "lines"]
-        columns += ["replays", "first_failed_at", "last_failed_at"]
-        frame = pd.DataFrame(rows, columns=columns).astype({"lines": "int64", "replays": "int64"})
-        for name in columns[-2:]:
-            frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
-        return frame
+        return frame_of(self.group_rows(**which), GROUP_COLUMNS)
 
     def group_rows(self, **which: Any) -> list[dict[str, Any]]:
         """Return what `groups` does, as dicts; times are Unix seconds."""
@@ -110,7 +123,7 @@ class DeadLetters:
 
     def dry_run(self, pipeline: Pipeline, **which: Any) -> DryRun:
         """Run dead letters through a pipeline as it is now, with no lasting effect."""
-        letters = self._queue.letters(_filter(which)).filter(pl.col("lines") == 1)
+        letters = self._pick(which).filter(pl.col("lines") == 1)
         passed: list[int] = []
         for batch in _batches(letters):
             passed += pipeline.run(batch).passed
@@ -134,7 +147,7 @@ class DeadLetters:
         """
         if edited is not None:
             which = {"ids": [int(id) for id in edited["id"]]}
-        letters = self._queue.letters(_filter(which))
+        letters = self._pick(which)
         if edited is not None:
             letters = _apply_edits(letters, edited)
         _check_replay(letters, force=force)
@@ -144,10 +157,23 @@ class DeadLetters:
 
     def discard(self, **which: Any) -> int:
         """Close dead letters for good and return how many; they still count as dead."""
-        ids = self._queue.letters(_filter(which))["id"].to_list()
+        ids = self._pick(which)["id"].to_list()
         if ids:
             self._queue.discard(ids)
         return len(ids)
+
+    def _pick(self, which: dict[str, Any]) -> pl.DataFrame:
+        """Return the letters that are wanted; those named by id must all be there."""
+        wanted = _filter(which)
+        letters = self._queue.letters(wanted)
+        named = len(set(wanted.ids or ()))
+        if named > letters.height and wanted.limit is None:
+            what = "there" if wanted.status is None else f"{wanted.status} any more"
+            raise UsageError(
+                f"{named - letters.height} of {named} dead letters are not {what}; "
+                "nothing was changed, look at them again"
+            )
+        return letters
 
     def __len__(self) -> int:
         return sum(group["lines"] for group in self.group_rows())
@@ -200,11 +226,6 @@ def _apply_edits(letters: pl.DataFrame, edited: pd.DataFrame) -> pl.DataFrame:
     if broken.any():
         id = letters["id"].filter(broken)[0]
         raise UsageError(f"the edited line of dead letter {id} has a line break; replay one line")
-    if len(wanted) != letters.height:
-        raise UsageError(
-            f"{len(wanted) - letters.height} of {len(wanted)} dead letters are not open any more; "
-            "nothing was changed, look at them again"
-        )
     same = letters["line"] == new
     raw = pl.when(same).then(pl.col("raw"))
     return letters.with_columns(raw=raw).with_columns(new)

@@ -8,12 +8,13 @@ lines however often a line was copied on its way.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import polars as pl
 
 from etl.flow import Flow
-from etl.isolate import Bad
+from etl.isolate import FAILURES, Bad
 from etl.lines import LETTER_SCHEMA, Failure, Outcome, Tally, Trace
 
 __all__ = ["Ledger"]
@@ -200,4 +201,8 @@ def _payloads(frame: pl.DataFrame) -> pl.Series:
     ]
     if not writable:
         return pl.Series("payload", [None], pl.String).new_from_index(0, frame.height)
-    return frame.select(pl.struct(writable).struct.json_encode().alias("payload")).to_series()
+    try:
+        return frame.select(pl.struct(writable).struct.json_encode().alias("payload")).to_series()
+    except FAILURES:  # bytes inside lists, say: Polars cannot write those
+        texts = [json.dumps(row, default=str) for row in frame.select(writable).to_dicts()]
+        return pl.Series("payload", texts, dtype=pl.String)

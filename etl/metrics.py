@@ -15,10 +15,12 @@ right to within 5 %.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from etl.frames import TIME, frame_of
 from etl.queue import Queue
 
 if TYPE_CHECKING:
@@ -38,8 +40,11 @@ __all__ = [
 ]
 
 COUNTS = ("received", "emitted", "filtered", "errors", "retries", "dead")
+INTEGERS = dict.fromkeys(COUNTS, "int64")
+TOTALS = ("accepted", "done", "filtered", "dead", "leased", "waiting")
+
 RATE_SECONDS = 10
-"""Rates are over this many whole seconds."""
+"""Rates are over this many seconds."""
 
 
 def processor_rows(queue: Queue, *, by_worker: bool = False) -> list[dict[str, Any]]:
@@ -61,22 +66,23 @@ def processors(queue: Queue, *, by_worker: bool = False) -> pd.DataFrame:
     `p99` (float64, seconds per line over all workers); `rate` (float64, lines
     per busy second).
     """
-    columns = ["processor", *COUNTS, "seconds", "p50", "p95", "p99", "rate"]
-    types = dict.fromkeys(COUNTS, "int64") | dict.fromkeys(columns[7:], "float64")
-    first = ["worker"] if by_worker else []
-    return _frame(processor_rows(queue, by_worker=by_worker), [*first, *columns], types)
+    first = {"worker": "str"} if by_worker else {}
+    times = dict.fromkeys(("seconds", "p50", "p95", "p99", "rate"), "float64")
+    dtypes = first | {"processor": "str"} | INTEGERS | times
+    return frame_of(processor_rows(queue, by_worker=by_worker), dtypes)
 
 
 def rates(queue: Queue) -> dict[str, float]:
-    """Return lines a second, in and out, over the last whole seconds."""
-    rows = queue.records("queue_history", limit=RATE_SECONDS + 1)
-    if len(rows) < 2:
-        return {"accepted_per_second": 0.0, "done_per_second": 0.0}
-    first, last = rows[0], rows[-1]
-    seconds = last["second"] - first["second"]
-    return {
-        f"{name}_per_second": (last[name] - first[name]) / seconds for name in ("accepted", "done")
-    }
+    """Return lines a second, in and out, over the last ten seconds."""
+    now = time.time()
+    rows = queue.records("queue_history", limit=RATE_SECONDS + 2)
+    names = ("accepted", "done")
+    if not rows or rows[-1]["second"] < now - RATE_SECONDS:
+        return {f"{name}_per_second": 0.0 for name in names}
+    before = [row for row in rows if row["second"] < now - RATE_SECONDS]
+    start = before[-1] if before else dict.fromkeys(names, 0)
+    seconds = RATE_SECONDS if before else max(1.0, now - rows[0]["second"])
+    return {f"{name}_per_second": (rows[-1][name] - start[name]) / seconds for name in names}
 
 
 def queue_now(queue: Queue) -> pd.DataFrame:
@@ -87,10 +93,10 @@ def queue_now(queue: Queue) -> pd.DataFrame:
     `done_per_second` (float64); `paused`, `conserved` (bool).
     """
     stats = queue.stats()
-    names = ["accepted", "done", "filtered", "dead", "leased", "waiting", "oldest_age"]
-    row = {name: getattr(stats, name) for name in names}
-    row |= rates(queue) | {"paused": stats.paused, "conserved": stats.conserved}
-    return _frame([row], list(row), {})
+    row = {name: getattr(stats, name) for name in (*TOTALS, "oldest_age", "paused", "conserved")}
+    times = dict.fromkeys(("oldest_age", "accepted_per_second", "done_per_second"), "float64")
+    dtypes = dict.fromkeys(TOTALS, "int64") | times | {"paused": "bool", "conserved": "bool"}
+    return frame_of([row | rates(queue)], dtypes)
 
 
 def history(queue: Queue) -> pd.DataFrame:
@@ -99,10 +105,9 @@ def history(queue: Queue) -> pd.DataFrame:
     Columns: `second` (datetime64, UTC); `accepted`, `done`, `filtered`,
     `dead`, `waiting`, `leased` (int64). Kept for an hour.
     """
-    columns = ["second", "accepted", "done", "filtered", "dead", "waiting", "leased"]
-    return _with_times(
-        _frame(queue.records("queue_history"), columns, dict.fromkeys(columns, "int64")), "second"
-    )
+    names = ("accepted", "done", "filtered", "dead", "waiting", "leased")
+    dtypes = {"second": TIME} | dict.fromkeys(names, "int64")
+    return frame_of(queue.records("queue_history"), dtypes)
 
 
 def processor_history(queue: Queue) -> pd.DataFrame:
@@ -111,9 +116,8 @@ def processor_history(queue: Queue) -> pd.DataFrame:
     Columns: `second` (datetime64, UTC); `processor`; the counts of
     `processors` (int64); `seconds` (float64, busy). Kept for an hour.
     """
-    columns = ["second", "processor", *COUNTS, "seconds"]
-    types = dict.fromkeys(("second", *COUNTS), "int64") | {"seconds": "float64"}
-    return _with_times(_frame(queue.records("processor_history"), columns, types), "second")
+    dtypes = {"second": TIME, "processor": "str"} | INTEGERS | {"seconds": "float64"}
+    return frame_of(queue.records("processor_history"), dtypes)
 
 
 def workers(queue: Queue) -> pd.DataFrame:
@@ -122,29 +126,30 @@ def workers(queue: Queue) -> pd.DataFrame:
     Columns: `name`, `host` (str); `slot`, `pid` (int64); `started_at`,
     `heartbeat_at` (datetime64, UTC); `batch` (str or null).
     """
-    columns = ["name", "slot", "host", "pid", "started_at", "heartbeat_at", "batch"]
-    frame = _frame(queue.records("workers"), columns, {"slot": "int64", "pid": "int64"})
-    return _with_times(frame, "started_at", "heartbeat_at")
+    dtypes = {"name": "str", "slot": "int64", "host": "str", "pid": "int64"}
+    dtypes |= {"started_at": TIME, "heartbeat_at": TIME, "batch": "str"}
+    return frame_of(queue.records("workers"), dtypes)
 
 
 def errors(queue: Queue) -> pd.DataFrame:
     """Return the last 1,000 errors, oldest first, whatever became of their lines.
 
     Columns: `at` (datetime64, UTC); `worker`, `batch`, `processor`, `error`,
-    `message`, `action` (str: dead, dropped, retried); `lines` (int64).
+    `message` (str); `lines` (int64); `action` (str: dead, dropped, retried).
     """
-    columns = ["at", "worker", "batch", "processor", "error", "message", "lines", "action"]
-    return _with_times(_frame(queue.records("errors"), columns, {"lines": "int64"}), "at")
+    texts = dict.fromkeys(("worker", "batch", "processor", "error", "message"), "str")
+    dtypes = {"at": TIME} | texts | {"lines": "int64", "action": "str"}
+    return frame_of(queue.records("errors"), dtypes)
 
 
 def states(queue: Queue) -> pd.DataFrame:
     """Return the committed states of stateful processors.
 
     Columns: `slot` (int64: parallel workers have one each), `processor` (str),
-    `state` (the JSON value).
+    `state` (object: the JSON value).
     """
     rows = [row | {"state": json.loads(row["state"])} for row in queue.records("states")]
-    return _frame(rows, ["slot", "processor", "state"], {"slot": "int64"})
+    return frame_of(rows, {"slot": "int64", "processor": "str", "state": "object"})
 
 
 def state_totals(queue: Queue) -> dict[str, dict[str, float]]:
@@ -183,19 +188,3 @@ def _percentile(histogram: Mapping[int, int], share: float) -> float:
         if left <= 0:
             return float(2 ** (bucket / 8))
     return 0.0
-
-
-def _frame(
-    rows: Iterable[Mapping[str, Any]], columns: list[str], types: Mapping[str, str]
-) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(list(rows), columns=columns).astype(dict(types))
-
-
-def _with_times(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
-    import pandas as pd
-
-    for name in names:
-        frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
-    return frame

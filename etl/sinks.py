@@ -9,6 +9,7 @@ however often it was tried.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -150,7 +151,8 @@ def _stage_file(
         _sync(staged)
         _sync(place)
     except (OSError, pl.exceptions.ComputeError) as error:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            staged.unlink()
         raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
     return StagedFile([Output(str(staged.absolute()), str(final.absolute()))])
 

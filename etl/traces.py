@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
+from etl.frames import TIME, frame_of
 from etl.queue import Queue
 
 if TYPE_CHECKING:
@@ -41,14 +42,10 @@ def traces(queue: Queue, limit: int = KEPT) -> pd.DataFrame:
     of processor names), `hop_seconds` (tuple of float, one per hop), `seconds`
     (float64, their sum).
     """
-    import pandas as pd
-
-    columns = ["at", "worker", "batch", "source", "version", "line_number", "line", "state"]
-    columns += ["path", "hop_seconds", "seconds"]
-    frame = pd.DataFrame(trace_rows(queue, limit), columns=columns)
-    frame = frame.astype({"line_number": "int64", "seconds": "float64"})
-    frame["at"] = pd.to_datetime(frame["at"].astype("float64"), unit="s", utc=True)
-    return frame
+    texts = dict.fromkeys(("worker", "batch", "source", "version"), "str")
+    dtypes = {"at": TIME} | texts | {"line_number": "int64", "line": "str", "state": "str"}
+    dtypes |= {"path": "object", "hop_seconds": "object", "seconds": "float64"}
+    return frame_of(trace_rows(queue, limit), dtypes)
 
 
 def hops(queue: Queue, limit: int = KEPT) -> pd.DataFrame:
@@ -57,14 +54,19 @@ def hops(queue: Queue, limit: int = KEPT) -> pd.DataFrame:
     Columns: `trace` (int64, position in `traces`), `line_number` (int64),
     `hop` (int64, from 0), `processor` (str), `seconds` (float64).
     """
-    import pandas as pd
-
     rows = [
-        (number, trace["line_number"], hop, processor, trace["hop_seconds"][hop])
+        {
+            "trace": number,
+            "line_number": trace["line_number"],
+            "hop": hop,
+            "processor": processor,
+            "seconds": trace["hop_seconds"][hop],
+        }
         for number, trace in enumerate(trace_rows(queue, limit))
         for hop, processor in enumerate(trace["path"])
     ]
-    return pd.DataFrame(rows, columns=["trace", "line_number", "hop", "processor", "seconds"])
+    dtypes = dict.fromkeys(("trace", "line_number", "hop"), "int64")
+    return frame_of(rows, dtypes | {"processor": "str", "seconds": "float64"})
 
 
 def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -270,9 +270,16 @@ class Worker:
         try:
             return self._process(self._runner or self._enter(), lease)
         except LeaseLost:
+            self._start_afresh(lease)
             return Outcome()
         finally:
             self._lease = None
+
+    def _start_afresh(self, lease: Lease) -> None:
+        """After a sleep so long that our lease or slot went to another: take a new slot."""
+        with contextlib.suppress(LeaseLost):
+            self._queue.release(lease)
+        self._runner = self._enter()
 
     def _process(self, runner: Runner, lease: Lease) -> Outcome:
         if lease.deliveries >= SPLIT_AT and lease.lines > 1:

@@ -49,6 +49,8 @@ class Database:
         with self._as_store_errors():
             self._writer = self._connect(path)
             self._create()
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
             self._reader = self._writer if path is None else self._connect(path)
         self._read_lock = self._write_lock if path is None else threading.RLock()
 
@@ -97,8 +99,6 @@ class Database:
         target = ":memory:" if path is None else str(path)
         db = sqlite3.connect(target, timeout=60, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA wal_autocheckpoint = 4000")
         db.execute("PRAGMA temp_store = MEMORY")
         return db
 
@@ -111,7 +111,7 @@ class Database:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
             if not empty and found != APPLICATION_ID:
-                raise StoreError(f"{self._name} is another program's database; name another file")
+                raise StoreError(f"{self._name} is a database of another program; name another")
             if version > VERSION:
                 raise StoreVersion(
                     f"{self._name} was made by a newer etl (its version is {version}, this etl "

@@ -28,6 +28,7 @@ CREATE TABLE batches (
     until      REAL
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
+CREATE INDEX batches_by_age ON batches (state, put_at);
 CREATE INDEX batches_by_payload ON batches (payload);
 CREATE INDEX batches_by_token ON batches (token) WHERE token IS NOT NULL;
 

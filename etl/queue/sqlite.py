@@ -88,8 +88,10 @@ class SqliteQueue(Database):
         while True:
             since = self.changes()
             with self._write() as db:
-                if self._has_room(db, full):
-                    self._insert(db, full)
+                new = [one for one in full if not _is_there(db, one[0])]
+                if self._has_room(db, new):
+                    self._insert(db, new)
+                    add_totals(db, accepted=sum(batch.lines for batch, _, _ in new))
                     self._move_position(db, position)
                     note_history(db, self._clock())
                     return
@@ -179,7 +181,7 @@ class SqliteQueue(Database):
         """See `Queue.split`."""
         with self._write() as db:
             old = db.execute(
-                "SELECT seq, payload, put_at FROM batches WHERE token = ? ORDER BY seq",
+                "SELECT seq, payload, put_at, bytes FROM batches WHERE token = ? ORDER BY seq",
                 (lease.token,),
             ).fetchall()
             if len(old) != len(lease.batches):
@@ -187,7 +189,8 @@ class SqliteQueue(Database):
             for row, batch in zip(old, lease.batches, strict=True):
                 for part in batch.parts(parts):
                     values = _batch_values(part, row["payload"], row["put_at"])
-                    db.execute(INSERT_BATCH, {**values, "deliveries": 1})
+                    share = row["bytes"] * part.lines // batch.lines
+                    db.execute(INSERT_BATCH, {**values, "bytes": share, "deliveries": 1})
                 db.execute("DELETE FROM batches WHERE seq = ?", (row["seq"],))
 
     def reclaim(self) -> list[str]:
@@ -257,8 +260,8 @@ class SqliteQueue(Database):
                     db.execute("SELECT state, count(*) FROM batches GROUP BY state").fetchall()
                 )
                 oldest = db.execute(
-                    "SELECT put_at FROM batches WHERE state = 'waiting' ORDER BY seq LIMIT 1"
-                ).fetchone()
+                    "SELECT min(put_at) FROM batches WHERE state = 'waiting'"
+                ).fetchone()[0]
                 control = _read_control(db)
             finally:
                 db.execute("ROLLBACK")
@@ -269,7 +272,7 @@ class SqliteQueue(Database):
             waiting_bytes=sizes["waiting"],
             waiting_batches=counts.get("waiting", 0),
             leased_batches=counts.get("leased", 0),
-            oldest_age=max(0.0, self._clock() - oldest["put_at"]) if oldest else 0.0,
+            oldest_age=max(0.0, self._clock() - oldest) if oldest else 0.0,
             paused=control.get("paused") == "1",
         )
 
@@ -378,7 +381,7 @@ class SqliteQueue(Database):
         with self._write() as db:
             lines = move_letters(db, ids, "replaying")
             add_totals(db, dead=-lines)
-            self._insert(db, full, accept=False)
+            self._insert(db, full)
             note_history(db, self._clock())
 
     def discard(self, ids: Sequence[int]) -> None:
@@ -405,22 +408,14 @@ class SqliteQueue(Database):
         self,
         db: sqlite3.Connection,
         full: Sequence[tuple[Batch, str, bytes]],
-        *,
-        accept: bool = True,
     ) -> None:
         now = self._clock()
-        accepted = 0
         for batch, encoding, data in full:
-            if db.execute("SELECT 1 FROM batches WHERE id = ?", (batch.id,)).fetchone():
-                continue
             payload = db.execute(
                 "INSERT INTO payloads (encoding, data) VALUES (?, ?)", (encoding, data)
             ).lastrowid
             values = _batch_values(batch, payload, now)
             db.execute(INSERT_BATCH, {**values, "deliveries": 0})
-            accepted += batch.lines
-        if accept:
-            add_totals(db, accepted=accepted)
 
     def _move_position(self, db: sqlite3.Connection, position: Position | None) -> None:
         if position is not None:
@@ -441,16 +436,17 @@ class SqliteQueue(Database):
         """Return the oldest waiting batch and the small ones after it that go with it.
 
         A batch that was lent before goes alone: if it kills workers, it takes
-        no other with it.
+        no other with it. So does a reference, whose file may have changed.
         """
-        columns = "seq, id, source, format, lines, deliveries"
+        columns = "seq, id, source, format, lines, deliveries, "
+        columns += "(SELECT encoding FROM payloads WHERE id = payload) AS encoding"
         first = db.execute(
             f"SELECT {columns} FROM batches WHERE {READY} ORDER BY seq LIMIT 1", {"now": now}
         ).fetchone()
         if first is None:
             return []
         rows, left = [first], lines - first["lines"]
-        if first["deliveries"] or left <= 0:
+        if first["deliveries"] or left <= 0 or first["encoding"] == "reference":
             return rows
         followers = db.execute(
             f"SELECT {columns} FROM batches WHERE {READY} AND seq > :seq ORDER BY seq LIMIT :left",
@@ -459,6 +455,7 @@ class SqliteQueue(Database):
         for row in followers:
             left -= row["lines"]
             alike = (row["source"], row["format"]) == (first["source"], first["format"])
+            alike &= row["encoding"] != "reference"
             if left < 0 or row["deliveries"] or not alike:
                 break
             rows.append(row)
@@ -498,6 +495,10 @@ INSERT_BATCH = """
     VALUES (:id, :payload, :source, :format, :first_line, :skip, :lines, :bytes, :put_at,
             :deliveries)
 """
+
+
+def _is_there(db: sqlite3.Connection, batch: Batch) -> bool:
+    return db.execute("SELECT 1 FROM batches WHERE id = ?", (batch.id,)).fetchone() is not None
 
 
 def _batch_values(batch: Batch, payload: int | None, put_at: float) -> dict[str, Any]:

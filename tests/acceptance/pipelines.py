@@ -47,7 +47,6 @@ light = (
 )
 
 
-
 @dataclass(frozen=True)
 class Lingering(Parquet):
     """Parquet that is slow to say that its file is written."""
@@ -95,11 +94,7 @@ def _block() -> None:
 
 
 def _one(act: Callable[[], object], **options: object) -> Pipeline:
-    return (
-        Pipeline("troubled")
-        .add("trouble", on_trouble(act), **options)
-        .add("parquet", Parquet())
-    )
+    return Pipeline("troubled").add("trouble", on_trouble(act), **options).add("parquet", Parquet())
 
 
 raises = _one(_raise)

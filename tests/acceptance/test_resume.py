@@ -27,6 +27,7 @@ def test_a_file_read_to_its_end_adds_nothing(site, verb):
         site.etl(verb, log, *(site.pipeline("light") if verb == "run" else ()))
     assert site.queue.stats().accepted == 100
     run(site, log)
+    assert run(site, log)["lines_per_second"] == 0
     site.settled(done=100)
     assert numbers(site) == list(range(100))
 
@@ -79,11 +80,8 @@ def test_a_file_that_was_cut_short_and_written_anew_is_read_from_its_start(site)
 
 def test_the_same_file_by_another_name_adds_nothing(site):
     log = site.write("app.log", numbered(0, 100))
-    run(site, log)
-    run(site, "app.log")
-    run(site, "./app.log")
     os.symlink(log, site.folder / "link.log")
-    run(site, "link.log")
+    run(site, log, "app.log", "./app.log", "link.log")
     site.settled(done=100)
 
 

@@ -320,6 +320,13 @@ def test_a_batch_that_was_lent_before_goes_alone(store, clock):
     assert counts == [(1, 2), (1, 2), (1, 1)]
 
 
+def test_parts_of_a_split_batch_go_alone_even_behind_new_ones(queue):
+    queue.put(batch(2), batch(1))
+    queue.split(queue.lease("w"))
+    leases = list(iter(lambda: queue.lease("w", lines=9), None))
+    assert [(len(lease.batches), lease.deliveries) for lease in leases] == [(1, 1), (1, 2), (1, 2)]
+
+
 def test_deliveries_count_every_worker_that_never_came_back(store, clock):
     queue = store()
     queue.put(batch())

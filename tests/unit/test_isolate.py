@@ -30,12 +30,10 @@ def run(
     *,
     retry: Retry = ONCE,
     timeout: float | None = None,
-    sleep: Any = lambda seconds: None,
+    sleep: Any = lambda _seconds: None,
     processor: Any = None,
 ) -> Result:
-    return run_isolated(
-        processor or call, call, frame, retry=retry, timeout=timeout, sleep=sleep
-    )
+    return run_isolated(processor or call, call, frame, retry=retry, timeout=timeout, sleep=sleep)
 
 
 def failing_on(culprits: set[int], error: type[BaseException] = ValueError) -> Any:
@@ -217,10 +215,14 @@ def test_a_caller_s_frame_is_not_touched_by_a_processor_that_changes_it():
     assert frame.columns == ["n"]
 
 
+def test_a_line_function_can_be_tried_on_any_frame():
+    assert each(lambda row: {"n": row["n"] + 1})(numbers(2))["n"].to_list() == [1, 2]
+
+
 def test_a_line_function_that_raises_fails_its_line_only():
     processor = each(lambda row: {"n": 10 // row["n"]})
 
-    result = run(processor, numbers(4))
+    result = run(processor, numbers(4).with_row_index("_row"))
     assert result.good["n"].to_list() == [10, 5, 3]
     assert failed(result) == [0]
     assert result.bad[0].error == "ZeroDivisionError"
@@ -235,7 +237,7 @@ def test_a_line_function_is_called_once_for_each_line_although_some_fail():
             raise ValueError
         return row
 
-    run(each(check), numbers(100))
+    run(each(check), numbers(100).with_row_index("_row"))
     assert set(seen.values()) == {1}
 
 
@@ -248,7 +250,8 @@ def test_a_line_function_is_tried_again_for_its_failed_lines():
             raise OSError("again")
         return row
 
-    result = run(each(flaky), numbers(4), retry=Retry(attempts=3, wait=0.0))
+    rows = numbers(4).with_row_index("_row")
+    result = run(each(flaky), rows, retry=Retry(attempts=3, wait=0.0))
     assert sorted(result.good["n"]) == [0, 1, 2, 3]
     assert tries == {0: 1, 1: 1, 2: 3, 3: 1}
 

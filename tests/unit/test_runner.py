@@ -1,0 +1,485 @@
+"""What became of a batch: counts, traces, dead letters, states and staged files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from etl.errors import ProcessorStop
+from etl.ledger import LONGEST_TRACED, MOST_REASONS, TRACE_LINES
+from etl.lines import Batch, Outcome
+from etl.pipeline import Pipeline
+from etl.processors import Count, Delivery, Retry, drop, each, reject, upper
+from etl.runner import Runner
+from etl.sinks import JsonLines
+
+
+def same(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame
+
+
+def starts(text: str) -> pl.Expr:
+    return pl.col("line").str.starts_with(text)
+
+
+def run(pipeline: Pipeline, *lines: str | bytes, **options: Any) -> Outcome:
+    options.setdefault("sleep", lambda _seconds: None)
+    outcome = Runner(pipeline, **options).run(Batch.from_lines(lines, source="a.log"))
+    assert outcome.done + outcome.filtered + outcome.dead == len(lines)
+    return outcome
+
+
+def traces(outcome: Outcome) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return line, state and path of each trace."""
+    trace = outcome.trace
+    return [
+        (line, state, tuple(name for name, _ in trace.paths[path]))
+        for line, state, path in trace.lines.select("line", "state", "path").iter_rows()
+    ]
+
+
+def refuse_b(frame: pl.DataFrame) -> pl.DataFrame:
+    return reject(frame, starts("b"), "is_b", "it is b")
+
+
+def written(folder: Path) -> list[str]:
+    return [
+        line
+        for path in sorted(folder.rglob("*.jsonl"))
+        for line in pl.read_ndjson(path)["line"].to_list()
+    ]
+
+
+# Counts
+
+
+def test_every_row_that_a_processor_received_is_accounted_for():
+    pipeline = Pipeline().add("few", drop(starts("d"))).add("refuse", refuse_b)
+    pipeline.add("fail", each(lambda row: row | {"n": 1 / (row["line"] != "x")}))
+    outcome = run(pipeline, "a", "b", "d", "x", "bb", "c")
+
+    assert (outcome.done, outcome.filtered, outcome.dead) == (2, 1, 3)
+    for tally in outcome.tallies.values():
+        assert tally.received == tally.emitted + tally.filtered + tally.dead
+        assert tally.seconds > 0
+    assert [outcome.tallies[name].errors for name in ("few", "refuse", "fail")] == [0, 2, 1]
+    assert sum(tally.dead for tally in outcome.tallies.values()) == outcome.dead
+
+
+def test_a_processor_that_no_line_reached_is_not_counted():
+    pipeline = Pipeline().add("a", same).add("never", same, when=starts("z"))
+
+    assert set(run(pipeline, "a").tallies) == {"a"}
+
+
+def test_rows_that_come_by_two_branches_are_counted_once_each():
+    pipeline = Pipeline().add("a", same, when=starts("a")).add("b", same, after="input")
+    pipeline.add("end", same, after=("a", "b"))
+
+    assert run(pipeline, "a", "b", "a").tallies["end"].received == 3
+
+
+def test_dropped_errors_are_filtered_and_listed():
+    pipeline = Pipeline().add("refuse", refuse_b, on_error="drop")
+
+    outcome = run(pipeline, "a", "b", "b")
+    assert (outcome.done, outcome.filtered, outcome.dead) == (1, 2, 0)
+    assert outcome.errors == [("refuse", "is_b", "it is b", 2, "dropped")]
+    assert (outcome.tallies["refuse"].filtered, outcome.tallies["refuse"].dead) == (2, 0)
+
+
+def test_retries_that_went_well_are_listed_and_counted():
+    waits: list[float] = []
+    failing = [True, False]
+
+    def flaky(row: dict[str, Any]) -> dict[str, Any]:
+        if failing.pop(0):
+            raise OSError("later")
+        return row
+
+    pipeline = Pipeline().add("flaky", each(flaky), retry=Retry(attempts=2, wait=5.0, jitter=0.0))
+    outcome = run(pipeline, "a", sleep=waits.append)
+    assert (outcome.done, waits) == (1, [5.0])
+    assert outcome.tallies["flaky"].retries == 1
+    assert [error[-1] for error in outcome.errors] == ["retried"]
+
+
+def test_lines_that_were_retried_are_back_in_order(tmp_path: Path):
+    tried: list[str] = []
+
+    def flaky(row: dict[str, Any]) -> dict[str, Any]:
+        tried.append(row["line"])
+        if row["line"] == "b" and tried.count("b") == 1:
+            raise OSError("later")
+        return row
+
+    pipeline = Pipeline().add("flaky", each(flaky), retry=Retry(attempts=2))
+    runner = Runner(pipeline.add("out", JsonLines()), out=tmp_path, sleep=lambda _seconds: None)
+    runner.run(Batch.from_lines(["a", "b", "c"]))
+    runner.keep()
+    assert written(tmp_path) == ["a", "b", "c"]
+
+
+def test_an_empty_batch_runs():
+    outcome = run(Pipeline().add("a", upper("line")))
+
+    assert (outcome.done, outcome.filtered, outcome.dead, outcome.trace) == (0, 0, 0, None)
+
+
+def test_a_processor_that_stops_raises_with_the_reason():
+    pipeline = Pipeline().add("refuse", refuse_b, on_error="stop")
+
+    with pytest.raises(ProcessorStop) as caught:
+        run(pipeline, "a", "b")
+    assert str(caught.value) == (
+        "processor 'refuse' failed on 1 lines, and its policy is to stop: is_b: it is b"
+    )
+
+
+# Traces
+
+
+def test_every_line_has_its_state_and_path():
+    pipeline = Pipeline().add("start", drop(starts("d")))
+    pipeline.add("loud", upper("line"), when=starts("a"))
+    pipeline.add("refuse", refuse_b, after="start").add("end", same, after=("loud", "refuse"))
+
+    assert traces(run(pipeline, "a", "b", "c", "d")) == [
+        ("a", "done", ("start", "loud", "end")),
+        ("b", "dead", ("start", "refuse")),
+        ("c", "done", ("start", "refuse", "end")),
+        ("d", "filtered", ("start",)),
+    ]
+
+
+def test_a_line_that_matches_no_branch_ends_where_it_was():
+    pipeline = Pipeline().add("start", same).add("a", same, when=starts("a"))
+
+    assert traces(run(pipeline, "b", "a")) == [
+        ("b", "filtered", ("start",)),
+        ("a", "done", ("start", "a")),
+    ]
+
+
+def test_paths_tell_the_seconds_of_every_hop():
+    (path,) = run(Pipeline().add("a", same).add("b", same), "a").trace.paths
+
+    assert [name for name, _ in path] == ["a", "b"]
+    assert all(0 < seconds < 10 for _, seconds in path)
+
+
+def test_only_the_last_lines_are_traced_and_long_ones_are_cut():
+    lines = [f"line {number}" for number in range(TRACE_LINES + 500)]
+    outcome = run(Pipeline().add("a", same), *lines, "x" * (LONGEST_TRACED + 5))
+
+    found = [line for line, _, _ in traces(outcome)]
+    assert len(found) == TRACE_LINES
+    assert found[0] == "line 501"
+    assert len(found[-1]) == LONGEST_TRACED
+
+
+def test_a_sink_s_rows_carry_their_whole_path(tmp_path: Path):
+    pipeline = Pipeline().add("start", same).add("loud", upper("line"), when=starts("a"))
+    pipeline.add("out", JsonLines(), after=("loud",), tee=True)
+    pipeline.add("rest", same, after="start").add("all", JsonLines("all"), after=("loud", "rest"))
+    runner = Runner(pipeline, out=tmp_path)
+    runner.run(Batch.from_lines(["a", "b"]))
+    runner.keep()
+
+    (path,) = (tmp_path / "all").iterdir()
+    assert pl.read_ndjson(path)["path"].to_list() == [
+        "start → loud → all",
+        "start → rest → all",
+    ]
+
+
+def test_a_column_of_the_user_called_path_is_kept(tmp_path: Path):
+    pipeline = Pipeline().add("url", lambda f: f.with_columns(path=pl.lit("/x"), path_=pl.lit("y")))
+    runner = Runner(pipeline.add("out", JsonLines()), out=tmp_path)
+    outcome = runner.run(Batch.from_lines(["a"]))
+    runner.keep()
+
+    assert outcome.done == 1
+    (path,) = tmp_path.glob("*.jsonl")
+    row = pl.read_ndjson(path).row(0, named=True)
+    assert row["path"] == "url → out"
+    assert {"/x", "y"} <= set(row.values())
+
+
+# Dead letters
+
+
+def test_a_dead_letter_holds_what_is_needed_to_understand_it():
+    pipeline = Pipeline().add("add", lambda f: f.with_columns(n=pl.lit(7), b=pl.lit(b"\xff")))
+    pipeline.add("fail", each(lambda _row: 1 / 0), retry=Retry(attempts=3))
+    outcome = run(pipeline, b"b\xff", run="run-1")
+
+    letter = outcome.letters.row(0, named=True)
+    (failure,) = outcome.failures
+    assert (letter["line"], letter["raw"], letter["line_number"]) == ("b\\xff", b"b\xff", 1)
+    assert json.loads(letter["payload"]) == {"n": 7, "b": "ff"}
+    assert (letter["message"], letter["attempts"], letter["lines"]) == ("division by zero", 3, 1)
+    assert (failure.processor, failure.code, failure.error) == (
+        "fail",
+        "error",
+        "ZeroDivisionError",
+    )
+    assert "division by zero" in failure.traceback
+    assert failure.path == ("add", "fail")
+    assert (outcome.run, outcome.version) == ("run-1", pipeline.version)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [b"\xff"],
+        {"deep": b"\xff"},
+        object(),
+        float("nan"),
+        [],
+        {},
+        "\x00\u2028",
+        2**100,
+    ],
+    ids=repr,
+)
+def test_whatever_a_row_holds_it_can_be_a_dead_letter(value: Any):
+    dtype = pl.Object if type(value) is object else pl.Int128 if value == 2**100 else None
+
+    def add(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(pl.Series("odd", [value] * frame.height, dtype=dtype))
+
+    outcome = run(Pipeline().add("odd", add).add("refuse", refuse_b), "a", "b")
+    assert (outcome.done, outcome.dead) == (1, 1)
+    payload = outcome.letters["payload"][0]
+    assert payload is None or isinstance(json.loads(payload), dict)
+
+
+def test_the_same_failure_has_the_same_fingerprint_whatever_the_numbers():
+    def fail(row: dict[str, Any]) -> None:
+        raise ValueError(f"bad value {row['line']!r} at 0x{len(row['line']):x}")
+
+    outcome = run(Pipeline().add("fail", each(fail)), "12", "abcd", "7")
+    assert len({failure.fingerprint for failure in outcome.failures}) == 1
+    assert outcome.letters["message"].to_list() == [
+        "bad value '12' at 0x2",
+        "bad value 'abcd' at 0x4",
+        "bad value '7' at 0x1",
+    ]
+
+
+def test_failures_that_differ_have_fingerprints_that_differ():
+    def fail(row: dict[str, Any]) -> None:
+        if row["line"] == "key":
+            raise KeyError("same")
+        raise ValueError("same" if row["line"] == "a" else "other")
+
+    outcome = run(Pipeline().add("fail", each(fail)), "a", "b", "key")
+    assert len({failure.fingerprint for failure in outcome.failures}) == 3
+    names = [outcome.failures[index].error for index in outcome.letters["failure"]]
+    assert names == ["ValueError", "ValueError", "KeyError"]
+
+
+def test_the_fingerprint_is_the_same_in_the_next_batch_and_by_another_path():
+    pipeline = Pipeline().add("a", same, when=starts("a")).add("b", same, after="input")
+    pipeline.add("fail", each(lambda _row: 1 / 0), after=("a", "b"))
+
+    one, two = run(pipeline, "a", "b"), run(pipeline, "b")
+    assert {failure.path for failure in one.failures} == {("a", "fail"), ("b", "fail")}
+    assert len({failure.fingerprint for failure in (*one.failures, *two.failures)}) == 1
+
+
+def test_very_many_reasons_are_one_failure():
+    words = [
+        f"w{'abcdefghij'[n % 10]}{'abcdefghij'[n // 10 % 10]}{chr(97 + n // 100)}"
+        for n in range(300)
+    ]
+    pipeline = Pipeline().add("no", lambda f: reject(f, pl.lit(value=True), "no", pl.col("line")))
+
+    outcome = run(pipeline, *words)
+    assert len(set(words)) > MOST_REASONS
+    assert len(outcome.failures) == 1
+    assert outcome.letters["message"].to_list() == words
+
+
+def test_letters_are_in_the_order_of_their_lines():
+    pipeline = Pipeline().add("late", each(lambda row: 1 / (row["line"] != "c") and row))
+    pipeline.add("b", refuse_b)
+
+    outcome = run(pipeline, "b", "c", "a", "bb")
+    assert outcome.letters["line_number"].to_list() == [1, 2, 4]
+
+
+def test_a_replayed_line_that_passes_is_named_and_one_that_dies_again_keeps_its_letter():
+    frame = pl.DataFrame({"line": ["a", "b"], "line_number": [3, 9], "letter": [70, 71]})
+    outcome = Runner(Pipeline().add("refuse", refuse_b)).run(
+        Batch(lines=2, payload=frame, source="a.log")
+    )
+
+    assert list(outcome.passed) == [70]
+    assert outcome.letters.select("letter", "line_number").rows() == [(71, 9)]
+
+
+# Copies and sinks
+
+
+def test_a_line_that_dies_in_one_branch_reaches_no_sink(tmp_path: Path):
+    pipeline = Pipeline().add("start", same).add("copy", JsonLines("copy"), tee=True)
+    pipeline.add("refuse", refuse_b, after="start").add("main", JsonLines("main"))
+    runner = Runner(pipeline, out=tmp_path)
+    outcome = runner.run(Batch.from_lines(["a", "b", "c"]))
+    runner.keep()
+
+    assert (outcome.done, outcome.dead) == (2, 1)
+    assert written(tmp_path / "copy") == written(tmp_path / "main") == ["a", "c"]
+
+
+def test_a_child_that_dies_keeps_its_siblings_from_the_sink(tmp_path: Path):
+    pipeline = Pipeline().add("split", each(lambda row: [row | {"n": n} for n in range(2)]))
+    pipeline.add("check", lambda f: reject(f, starts("b") & (pl.col("n") == 1), "bad", "no"))
+    runner = Runner(pipeline.add("out", JsonLines()), out=tmp_path)
+    runner.run(Batch.from_lines(["a", "b"]))
+    runner.keep()
+
+    assert written(tmp_path) == ["a", "a"]
+
+
+def test_each_sink_of_a_batch_has_a_file_of_its_own(tmp_path: Path):
+    pipeline = Pipeline().add("one", JsonLines(), tee=True).add("two", JsonLines(), after="input")
+    runner = Runner(pipeline, out=tmp_path)
+    outcome = runner.run(Batch.from_lines(["a"]))
+    runner.keep()
+
+    assert len(outcome.outputs) == len(list(tmp_path.iterdir())) == 2
+    assert written(tmp_path) == ["a", "a"]
+
+
+class Picky:
+    """A sink that refuses some rows."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def stage(self, frame: pl.DataFrame, _delivery: Delivery) -> Any:
+        if frame["line"].str.starts_with("b").any():
+            raise ValueError("not b")
+        return PickyStaged(self, frame["line"].to_list())
+
+
+class PickyStaged:
+    """Rows on their way to a `Picky`."""
+
+    outputs = ()
+
+    def __init__(self, sink: Picky, rows: list[str]) -> None:
+        self.sink, self.rows = sink, rows
+
+    def publish(self) -> None:
+        self.sink.shown += self.rows
+
+    def discard(self) -> None:
+        """Forget them."""
+
+
+@pytest.mark.parametrize("rows", [10, 100])
+def test_a_sink_that_refuses_a_row_is_given_the_others_once(rows: int):
+    sink = Picky()
+    lines = [f"a{number}" for number in range(rows)]
+    runner = Runner(Pipeline().add("picky", sink))
+    outcome = runner.run(Batch.from_lines([*lines[:7], "b", *lines[7:]]))
+    runner.keep()
+
+    assert (outcome.done, outcome.dead) == (rows, 1)
+    assert sorted(sink.shown) == sorted(lines)
+
+
+def test_undo_removes_what_was_staged(tmp_path: Path):
+    runner = Runner(Pipeline().add("out", JsonLines()), out=tmp_path)
+    runner.run(Batch.from_lines(["a"]))
+    assert len(list(tmp_path.iterdir())) == 1
+
+    runner.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_stops_half_way_can_be_undone(tmp_path: Path):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("in the way")
+    pipeline = Pipeline().add("one", JsonLines(), tee=True)
+    pipeline.add("two", JsonLines("blocked"), after="input")
+    runner = Runner(pipeline, out=tmp_path)
+    with pytest.raises(ProcessorStop):
+        runner.run(Batch.from_lines(["a"]))
+    runner.undo()
+
+    assert list(tmp_path.iterdir()) == [blocked]
+
+
+# States
+
+
+def test_a_state_is_handed_on_from_batch_to_batch_once_it_is_kept():
+    runner = Runner(Pipeline().add("count", Count("line")))
+    states = []
+    for _ in range(2):
+        states.append(runner.run(Batch.from_lines(["a"])).states)
+        runner.keep()
+
+    assert states == [{"count": '{"a": 1}'}, {"count": '{"a": 2}'}]
+
+
+def test_a_state_that_is_undone_is_the_one_before():
+    runner = Runner(Pipeline().add("count", Count("line")), states={"count": '{"a": 5}'})
+    runner.run(Batch.from_lines(["a", "a"]))
+    runner.undo()
+
+    assert runner.run(Batch.from_lines(["a"])).states == {"count": '{"a": 6}'}
+
+
+def test_a_runner_leaves_the_pipeline_s_own_processor_alone():
+    count = Count("line")
+    one, two = (Runner(Pipeline().add("count", count)) for _ in range(2))
+    for runner in (one, one, two):
+        runner.run(Batch.from_lines(["a"]))
+        runner.keep()
+
+    assert count.state() == {}
+    assert two.run(Batch.from_lines(["a"])).states == {"count": '{"a": 2}'}
+
+
+def test_two_processors_that_are_one_object_count_apart():
+    count = Count("line")
+    pipeline = Pipeline().add("one", count).add("few", drop(starts("b"))).add("two", count)
+
+    states = run(pipeline, "a", "b").states
+    assert json.loads(states["one"]) == {"a": 1, "b": 1}
+    assert json.loads(states["two"]) == {"a": 1}
+
+
+def test_a_replaced_counter_goes_on_from_the_committed_counts():
+    pipeline = Pipeline().add("count", Count("line"))
+    runner = Runner(pipeline)
+    runner.run(Batch.from_lines(["a"]))
+    runner.keep()
+    pipeline.add("count", Count("line"))
+
+    assert runner.run(Batch.from_lines(["a"])).states == {"count": '{"a": 2}'}
+
+
+def test_a_line_that_fails_after_it_was_counted_does_not_stop_the_count():
+    pipeline = Pipeline().add("count", Count("line")).add("refuse", refuse_b)
+
+    outcome = run(pipeline, "a", "b")
+    assert json.loads(outcome.states["count"]) == {"a": 1, "b": 1}
+    assert outcome.dead == 1
+
+
+def test_a_trial_keeps_no_state():
+    runner = Runner(Pipeline().add("count", Count("line")))
+    runner.trial(Batch.from_lines(["a"]))
+
+    assert runner.run(Batch.from_lines(["a"])).states == {"count": '{"a": 1}'}

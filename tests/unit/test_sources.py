@@ -1,0 +1,461 @@
+"""Reading files, streams and growing files: every line once, and on from where it stopped."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.errors import SourceError
+from etl.lines import Batch, Reference, count_lines
+from etl.queue import Position, Queue
+from etl.sources import FileSource, FollowSource, Read, StreamSource, expand, feed
+
+LINES = b"one\ntwo\r\n\nfour\xff\nlast"
+
+SUFFIXES: dict[str, Callable[[bytes], bytes]] = {
+    ".log": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+
+
+def text_of(batch: Batch) -> bytes:
+    payload = batch.payload
+    return payload.read() if isinstance(payload, Reference) else bytes(payload)  # type: ignore[arg-type]
+
+
+def whole(reads: list[Read]) -> bytes:
+    return b"".join(text_of(read.batch) for read in reads)
+
+
+def compressed(folder: Path, suffix: str, data: bytes) -> Path:
+    path = folder / f"file{suffix}"
+    path.write_bytes(SUFFIXES[suffix](data))
+    return path
+
+
+contents = st.lists(
+    st.sampled_from([b"a", b"bb\n", b"\n", b"\r\n", b"\xff", b"\x00", b"a line\n"]), max_size=40
+).map(b"".join)
+
+
+@given(data=contents, chunk=st.integers(1, 20), by_reference=st.booleans())
+def test_any_file_is_read_whole_in_blocks_of_whole_lines(
+    tmp_path_factory: pytest.TempPathFactory, *, data: bytes, chunk: int, by_reference: bool
+):
+    path = tmp_path_factory.mktemp("any") / "a.log"
+    path.write_bytes(data)
+    reads = list(FileSource("a.log", path, by_reference=by_reference, chunk=chunk).read())
+
+    assert whole(reads) == data
+    assert all(text_of(read.batch).endswith(b"\n") for read in reads[:-1])
+    place, number = 0, 0
+    for read in reads:
+        assert read.batch.first_line == number + 1
+        assert read.batch.lines == count_lines(text_of(read.batch)) > 0
+        place, number = place + read.size, number + read.batch.lines
+        assert (read.position.offset, read.position.line_number) == (place, number)
+
+
+@pytest.mark.parametrize("by_reference", [True, False])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_reading_goes_on_from_every_position(tmp_path: Path, *, suffix: str, by_reference: bool):
+    path = compressed(tmp_path, suffix, LINES)
+    source = FileSource("a", path, by_reference=by_reference, chunk=3)
+    reads = list(source.read())
+
+    assert whole(reads) == LINES
+    for count, read in enumerate(reads, start=1):
+        rest = list(source.read(read.position))
+        assert whole(rest) == whole(reads[count:])
+        assert [one.batch.first_line for one in rest[:1]] == [
+            one.batch.first_line for one in reads[count : count + 1]
+        ]
+        assert all(one.position.offset > read.position.offset for one in rest)
+
+
+def test_a_plain_file_is_queued_by_reference_and_a_compressed_one_by_content(tmp_path: Path):
+    kinds = {
+        suffix: type(
+            next(FileSource("a", compressed(tmp_path, suffix, LINES)).read()).batch.payload
+        )
+        for suffix in SUFFIXES
+    }
+    assert kinds == {".log": Reference, ".gz": bytes, ".bz2": bytes, ".zst": bytes}
+
+
+def test_a_line_longer_than_a_chunk_is_one_batch(tmp_path: Path):
+    path = tmp_path / "a.log"
+    path.write_bytes(b"x" * 1000 + b"\n" + b"y" * 1000 + b"\n")
+
+    reads = list(FileSource("a", path, chunk=10).read())
+    assert [read.batch.lines for read in reads] == [1, 1]
+    assert reads[0].size == 1001
+
+
+def test_an_empty_file_has_no_batches(tmp_path: Path):
+    path = tmp_path / "a.log"
+    path.touch()
+
+    assert list(FileSource("a", path).read()) == []
+
+
+def test_a_file_that_has_grown_is_read_from_where_it_ended(tmp_path: Path):
+    path = tmp_path / "a.log"
+    path.write_bytes(b"one\n")
+    source = FileSource("a", path)
+    *_, last = source.read()
+    with path.open("ab") as file:
+        file.write(b"two\n")
+
+    (read,) = source.read(last.position)
+    assert (text_of(read.batch), read.batch.first_line) == (b"two\n", 2)
+
+
+@pytest.mark.parametrize("new", [b"ONE\ntwo\nthree\n", b"on"])
+def test_another_file_of_the_same_name_is_read_from_its_start(tmp_path: Path, new: bytes):
+    path = tmp_path / "a.log"
+    path.write_bytes(b"one\ntwo\n")
+    source = FileSource("a", path)
+    *_, last = source.read()
+    path.write_bytes(new)
+
+    assert whole(list(source.read(last.position))) == new
+
+
+def test_a_batch_says_its_source_and_format(tmp_path: Path):
+    path = compressed(tmp_path, ".gz", LINES)
+
+    batch = next(FileSource("named", path, "json").read()).batch
+    assert (batch.source, batch.format) == ("named", "json")
+
+
+def test_gzip_files_that_were_joined_are_read_to_the_end(tmp_path: Path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"one\n") + gzip.compress(b"two\n"))
+
+    assert whole(list(FileSource("a", path).read())) == b"one\ntwo\n"
+
+
+def test_zstandard_files_that_were_joined_are_read_to_the_end(tmp_path: Path):
+    path = tmp_path / "a.zst"
+    path.write_bytes(SUFFIXES[".zst"](b"one\n") + SUFFIXES[".zst"](b"two\n"))
+
+    assert whole(list(FileSource("a", path).read())) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
+def test_a_file_that_is_not_what_its_name_says_is_an_error(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"plain text\n" * 10)
+
+    with pytest.raises(SourceError, match=r"'mine' cannot be read: "):
+        list(FileSource("mine", path).read())
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
+def test_a_compressed_file_that_was_cut_is_an_error(tmp_path: Path, suffix: str):
+    data = b"".join(b"line %d %d\n" % (number, number**5) for number in range(50_000))
+    path = compressed(tmp_path, suffix, data)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    with pytest.raises(SourceError, match=r"'mine' cannot be read: "):
+        list(FileSource("mine", path, chunk=10_000).read())
+
+
+def test_a_file_that_goes_away_is_an_error(tmp_path: Path):
+    with pytest.raises(SourceError, match="'gone' cannot be read: No such file or directory"):
+        list(FileSource("gone", tmp_path / "gone.log").read())
+
+
+# What the user names
+
+
+def names(*given: str) -> list[str]:
+    return [source.name for source in expand(given)]
+
+
+def test_a_folder_stands_for_all_its_files_that_are_not_hidden(tmp_path: Path):
+    for name in ("b.log", "a.log", ".hidden", "deep/c.log", ".git/d.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert names(str(tmp_path)) == [
+        str(tmp_path / name) for name in ("a.log", "b.log", "deep/c.log")
+    ]
+
+
+def test_a_glob_stands_for_the_files_that_match(tmp_path: Path):
+    for name in ("a.log", "b.txt", "deep/c.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert names(f"{tmp_path}/*.log") == [str(tmp_path / "a.log")]
+    assert len(names(f"{tmp_path}/**/*.log")) == 2
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path):
+    path = tmp_path / "a[1].log"
+    path.touch()
+
+    assert names(str(path)) == [str(path)]
+
+
+def test_a_dash_stands_for_standard_input():
+    (source,) = expand(["-"], format="json")
+
+    assert isinstance(source, StreamSource)
+    assert (source.name, source.format) == ("stdin", "json")
+
+
+def test_files_are_followed_if_that_is_asked_for(tmp_path: Path):
+    (tmp_path / "a.log").touch()
+
+    (source,) = expand([str(tmp_path / "a.log")], follow=threading.Event())
+    assert isinstance(source, FollowSource)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no.log", "there is no file 'no.log'; name files, folders, globs, or - for stdin"),
+        ("*.no", "no file matches '*.no'; name files, folders, globs, or - for stdin"),
+        ("empty", "folder 'empty' holds no files"),
+    ],
+)
+def test_a_name_that_stands_for_nothing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(SourceError) as caught:
+        expand([name])
+    assert str(caught.value) == message
+
+
+# Into a queue
+
+
+def test_a_source_that_was_fed_adds_nothing_when_it_is_fed_again(queue: Queue, tmp_path: Path):
+    path = compressed(tmp_path, ".log", LINES)
+    for _ in range(3):
+        list(feed(queue, FileSource("a", path, chunk=4)))
+    assert queue.stats().accepted == count_lines(LINES)
+
+    list(feed(queue, FileSource("a", path), again=True))
+    assert queue.stats().accepted == 2 * count_lines(LINES)
+
+
+def test_feeding_that_was_broken_off_goes_on_where_it_stopped(queue: Queue, tmp_path: Path):
+    path = compressed(tmp_path, ".gz", LINES)
+    source = FileSource("a", path, chunk=4)
+    first = next(feed(queue, source))
+    rest = list(feed(queue, source))
+
+    assert whole([first, *rest]) == LINES
+    assert queue.stats().accepted == count_lines(LINES)
+    assert queue.peek()["line_number"].to_list() == [1, 2, 3, 4, 5]
+
+
+def test_a_stream_has_no_position(queue: Queue):
+    with stream(b"one\ntwo\n") as source:
+        list(feed(queue, source))
+
+    assert queue.stats().accepted == 2
+    assert queue.records("positions") == []
+
+
+# Streams
+
+
+class stream:  # noqa: N801 - reads as a verb
+    """A stream that ends after some bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        handle, self.end = os.pipe()
+        self.file = os.fdopen(handle, "rb")
+        self.thread = threading.Thread(target=self.write, args=(data,))
+
+    def write(self, data: bytes) -> None:
+        with os.fdopen(self.end, "wb") as file:
+            file.write(data)
+
+    def __enter__(self) -> StreamSource:
+        self.thread.start()
+        return StreamSource("pipe", self.file)
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.join()
+        self.file.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"one\n", b"one\ntwo", b"\n\n", b"x" * 300_000 + b"\nend\n"])
+def test_a_stream_is_read_to_its_end(data: bytes):
+    with stream(data) as source:
+        reads = list(source.read())
+
+    assert whole(reads) == data
+    assert sum(read.batch.lines for read in reads) == count_lines(data)
+
+
+def test_a_long_stream_is_cut_at_newlines_and_numbered_on():
+    data = b"".join(b"%d\n" % number for number in range(2_000_000))
+    with stream(data) as source:
+        reads = list(source.read())
+
+    assert len(reads) > 1
+    assert whole(reads) == data
+    numbers = [read.batch.first_line for read in reads]
+    assert numbers == [int(text_of(read.batch).split(b"\n", 1)[0]) + 1 for read in reads]
+
+
+def test_lines_of_a_slow_writer_come_before_it_has_ended():
+    handle, end = os.pipe()
+    with os.fdopen(handle, "rb") as file, os.fdopen(end, "wb", buffering=0) as writer:
+        reads = StreamSource("pipe", file).read()
+        writer.write(b"one\nhalf a li")
+        first = next(reads)
+        writer.write(b"ne\n")
+        second = next(reads)
+        writer.write(b"no newline")
+        writer.close()
+        rest = list(reads)
+
+    assert [text_of(read.batch) for read in (first, second, *rest)] == [
+        b"one\n",
+        b"half a line\n",
+        b"no newline",
+    ]
+    assert [read.batch.first_line for read in (first, second, *rest)] == [1, 2, 3]
+
+
+# Files that grow
+
+
+class Follower:
+    """A file that is followed in small steps; stopping ends the reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stop = threading.Event()
+        self.source = FollowSource("a.log", path, self.stop, poll=0.001)
+        self.reads: Iterator[Read] = iter(self.source.read())
+
+    def append(self, data: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(data)
+
+    def next(self) -> bytes:
+        """Return the text that is read next; wait for it."""
+        return text_of(next(self.reads).batch)
+
+    def end(self) -> bytes:
+        self.stop.set()
+        return whole(list(self.reads))
+
+
+@pytest.fixture
+def follower(tmp_path: Path) -> Follower:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"one\n")
+    return Follower(path)
+
+
+def test_a_growing_file_is_read_as_it_grows(follower: Follower):
+    assert follower.next() == b"one\n"
+    follower.append(b"two\nthree\n")
+    assert follower.next() == b"two\nthree\n"
+    follower.append(b"four\n")
+
+    assert follower.end() == b"four\n"
+
+
+def test_half_a_line_waits_for_its_newline(follower: Follower):
+    follower.append(b"ha")
+    assert follower.next() == b"one\n"
+    threading.Timer(0.02, follower.append, [b"lf\n"]).start()
+    assert follower.next() == b"half\n"
+
+    follower.append(b"never ended")
+    assert follower.end() == b""
+
+
+def test_a_file_that_is_rotated_away_is_read_to_its_end_and_then_the_new_one(follower: Follower):
+    assert follower.next() == b"one\n"
+    follower.append(b"two\nlast of the old")
+    follower.path.rename(follower.path.with_suffix(".1"))
+    follower.append(b"new\n")
+
+    assert [follower.next(), follower.next(), follower.next()] == [
+        b"two\n",
+        b"last of the old",
+        b"new\n",
+    ]
+    assert follower.end() == b""
+
+
+def test_the_lines_of_a_new_file_are_numbered_from_one(follower: Follower):
+    first = next(follower.reads)
+    follower.path.unlink()
+    follower.append(b"new\n")
+    second = next(follower.reads)
+
+    assert (first.batch.first_line, second.batch.first_line) == (1, 1)
+    assert second.position.offset == 4
+    follower.end()
+
+
+def test_a_file_that_was_cut_short_is_read_from_its_start(follower: Follower):
+    follower.append(b"two\n")
+    assert follower.next() == b"one\ntwo\n"
+    follower.path.write_bytes(b"new\n")
+
+    assert follower.next() == b"new\n"
+    assert follower.end() == b""
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path):
+    follower = Follower(tmp_path / "later.log")
+    threading.Timer(0.02, follower.append, [b"one\n"]).start()
+
+    assert follower.next() == b"one\n"
+    assert follower.end() == b""
+
+
+def test_following_goes_on_from_a_position(follower: Follower):
+    position = next(follower.reads).position
+    follower.end()
+    follower.append(b"two\n")
+    again = Follower(follower.path)
+    again.reads = again.source.read(position)
+
+    read = next(again.reads)
+    assert (text_of(read.batch), read.batch.first_line) == (b"two\n", 2)
+    assert again.end() == b""
+
+
+def test_a_position_in_another_file_is_not_taken(follower: Follower):
+    stale = Position(follower.source.key, 4, 1, "4:0000000000000000")
+    follower.append(b"two\n")
+    follower.reads = follower.source.read(stale)
+
+    assert follower.next() == b"one\ntwo\n"
+    follower.end()
+
+
+def test_what_was_written_before_the_stop_is_still_read(follower: Follower):
+    assert follower.next() == b"one\n"
+    follower.append(b"two\n")
+
+    assert follower.end() == b"two\n"
