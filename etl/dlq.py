@@ -146,7 +146,7 @@ class DeadLetters:
                 stands for a range of a file that has changed.
         """
         if edited is not None:
-            which = {"ids": [int(id) for id in edited["id"]]}
+            which = {"ids": edited["id"]}
         letters = self._pick(which)
         if edited is not None:
             letters = _apply_edits(letters, edited)
@@ -195,6 +195,8 @@ class DeadLetters:
 
 
 def _filter(which: dict[str, Any]) -> LetterFilter:
+    if which.get("ids") is not None:
+        which = which | {"ids": [int(id) for id in which["ids"]]}
     try:
         return LetterFilter(**which)
     except TypeError:
@@ -221,11 +223,11 @@ def _batches(letters: pl.DataFrame) -> Iterator[Batch]:
 def _apply_edits(letters: pl.DataFrame, edited: pd.DataFrame) -> pl.DataFrame:
     """Take lines from an edited frame; a line that was edited loses its original bytes."""
     wanted = dict(zip(edited["id"].tolist(), edited["line"].tolist(), strict=True))
-    new = pl.Series("line", [str(wanted[id]) for id in letters["id"]], dtype=pl.String)
-    broken = new.str.contains("\n", literal=True)
-    if broken.any():
-        id = letters["id"].filter(broken)[0]
-        raise UsageError(f"the edited line of dead letter {id} has a line break; replay one line")
+    for id, line in wanted.items():
+        if not isinstance(line, str) or "\n" in line:
+            what = "has a line break" if isinstance(line, str) else f"is {line!r}, which is no text"
+            raise UsageError(f"the edited line of dead letter {id} {what}; nothing was changed")
+    new = pl.Series("line", [wanted[id] for id in letters["id"]], dtype=pl.String)
     same = letters["line"] == new
     raw = pl.when(same).then(pl.col("raw"))
     return letters.with_columns(raw=raw).with_columns(new)

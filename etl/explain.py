@@ -13,6 +13,7 @@ from etl.flow import Flow
 from etl.isolate import Bad
 from etl.lines import Batch
 from etl.pipeline import Pipeline
+from etl.processors import Stateful
 from etl.runner import Pass
 
 __all__ = ["Explanation", "Hop", "explain"]
@@ -63,7 +64,12 @@ def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None)
         hops.append(Hop(name, _public(flow.frame), _public(out.frame), errors))
 
     plan = pipeline.plan()
-    own = {name: copy.deepcopy(node.processor) for name, node in plan.nodes.items()}
+    own = {
+        name: copy.deepcopy(node.processor)
+        if isinstance(node.processor, Stateful)
+        else node.processor
+        for name, node in plan.nodes.items()
+    }
     batch = Batch.from_lines([line], source="explain", format=format)
     one = Pass(plan, own, batch, sleep=lambda _seconds: None, watch=watch)
     one.go()

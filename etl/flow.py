@@ -79,7 +79,10 @@ def for_sink(flow: Flow) -> pl.DataFrame:
     """Return the rows as a sink wants them: the user's columns, and `path` as text."""
     frame = flow.frame
     if "path" in frame.columns:
-        frame = frame.rename({"path": "path_"})
+        name = "path_"
+        while name in frame.columns:
+            name += "_"
+        frame = frame.rename({"path": name})
     texts = [" → ".join(path) for path in flow.paths]
     path = (
         pl.lit(texts[0]).alias("path")

@@ -8,7 +8,9 @@ processor, from the state before. Not here: where the lines go next.
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import random
 import threading
 import traceback
 from collections.abc import Callable
@@ -17,13 +19,13 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import ProcessorStop, ProcessorTimeout
+from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout
 from etl.processors import REJECT, Each, Retry, Stateful
 
 __all__ = ["Bad", "Result", "run_isolated"]
 
 PROBES = 32
-"""Single lines, spread evenly, that are tried first when a frame fails."""
+"""Single lines, drawn by chance, that are tried first when a frame fails."""
 
 HANG_PROBES = 3
 """The same for a processor that ran out of time: each probe may cost that time again."""
@@ -118,7 +120,7 @@ class _Attempt:
         good, culprits, error = self._try(frame)
         if error is None:
             return good, culprits
-        if frame.height <= 1 or self._all_fail(frame, error):
+        if frame.height <= 1 or isinstance(error, PipelineError) or self._all_fail(frame, error):
             return frame.clear(), [(row, error) for row in range(frame.height)]
         parts: list[pl.DataFrame] = []
         self._bisect(frame, 0, parts, culprits)
@@ -149,8 +151,8 @@ class _Attempt:
         if frame.height <= probes:
             return False
         before = self._state()
-        for probe in range(probes):
-            _, failed, failure = self._try(frame.slice(frame.height * probe // probes, 1))
+        for row in random.sample(range(frame.height), probes):
+            _, failed, failure = self._try(frame.slice(row, 1))
             if failure is None and not failed:
                 self._restore(before)
                 return False
@@ -169,11 +171,11 @@ class _Attempt:
             return frame, [], error
 
     def _state(self) -> Any:
-        return self._stateful.state() if self._stateful else None
+        return copy.deepcopy(self._stateful.state()) if self._stateful else None
 
     def _restore(self, state: Any) -> None:
         if self._stateful:
-            self._stateful.restore(state)
+            self._stateful.restore(copy.deepcopy(state))
 
 
 def _call_within(seconds: float, call: Callable[[pl.DataFrame], Rows], frame: pl.DataFrame) -> Rows:

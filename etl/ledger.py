@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from etl.errors import PipelineError
 from etl.flow import Flow
 from etl.isolate import FAILURES, Bad
 from etl.lines import LETTER_SCHEMA, Failure, Outcome, Tally, Trace
@@ -50,6 +51,10 @@ class Ledger:
         self._traced: list[pl.DataFrame] = []
         self._paths: dict[tuple[str, ...], int] = {}
         self._trace_from = max(0, origin.height - TRACE_LINES)
+
+    def count(self, processor: str, tally: Tally) -> None:
+        """Add to what a processor did."""
+        self.tallies[processor] = self.tallies.get(processor, Tally()) + tally
 
     def end(self, flow: Flow) -> None:
         """Note rows that have come to a leaf."""
@@ -134,6 +139,11 @@ class Ledger:
             done = ended.len() - int(ended.is_in(letters["_row"].implode()).sum())
         else:
             done = sum(len(rows) for rows in self._ended)
+        if done + dead > total:
+            raise PipelineError(
+                f"{done + dead} lines came out of a batch of {total}: a processor has changed the "
+                "column '_row', which says which line a row is from; leave it as it is"
+            )
         return Outcome(
             done=done,
             filtered=total - done - dead,

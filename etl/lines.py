@@ -19,7 +19,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -150,7 +150,7 @@ class Batch:
 
     def parts(self, count: int) -> list[Batch]:
         """Cut into at most `count` batches of about equal size that share this payload."""
-        step = -(-self.lines // count)
+        step = max(1, -(-self.lines // count))
         return [
             replace(
                 self,
@@ -237,6 +237,11 @@ class Tally:
     dead: int = 0
     seconds: float = 0.0
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -320,7 +325,10 @@ class Outcome:
 
 
 def _bare(line: str | bytes) -> bytes:
-    data = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
+    try:
+        data = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
+    except UnicodeEncodeError:  # half a pair, as JSON may hold: not text, but kept
+        data = str(line).encode("utf-8", "surrogatepass")
     return data.removesuffix(b"\n").removesuffix(b"\r")
 
 

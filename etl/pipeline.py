@@ -72,7 +72,8 @@ class Node:
 
     def source(self) -> str:
         """Return the text that the pipeline's version is made of."""
-        options = (self.name, self.after, str(self.when), self.tee, self.retry, self.timeout)
+        when = _text_of(self.when)
+        options = (self.name, self.after, when, self.tee, self.retry, self.timeout)
         return f"{options!r} {self.on_error} {_source_of(self.processor)}"
 
 
@@ -94,7 +95,7 @@ class Plan:
         try:
             sorter.prepare()
         except CycleError as error:
-            ring = " → ".join(reversed(error.args[1]))
+            ring = " → ".join(error.args[1])
             raise PipelineError(
                 f"pipeline {self.name!r} goes in a circle: {ring}; change one 'after='"
             ) from error
@@ -131,6 +132,10 @@ class Plan:
         if not self.nodes:
             raise PipelineError(f"pipeline {self.name!r} has no processors; add one with .add()")
         for node in self.nodes.values():
+            if not node.after:
+                raise PipelineError(
+                    f"processor {node.name!r} comes after nothing; name its 'after='"
+                )
             for parent in node.after:
                 self._check_parent(node, parent)
         self.order  # noqa: B018 - raises if there is a cycle
@@ -300,7 +305,17 @@ def load_pipeline(target: str) -> Pipeline:
     module_name, colon, attribute = target.rpartition(":")
     if not colon or not module_name or not attribute:
         raise UsageError(f"pipeline {target!r} is not 'module:attr'; for example etl.demo:levels")
-    module = _import(module_name, target)
+    try:
+        module = _import(module_name, target)
+    except UsageError:
+        raise
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"pipeline {target!r}: no module {error.name!r}; run from its folder, or name a file"
+        ) from error
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise UsageError(f"pipeline {target!r} cannot be imported: {why}") from error
     try:
         found = getattr(module, attribute)
     except AttributeError:
@@ -328,12 +343,7 @@ def _import(name: str, target: str) -> Any:
         return module
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"pipeline {target!r}: no module {error.name!r}; run from its folder, or name a file"
-        ) from error
+    return importlib.import_module(name)
 
 
 def _check_node(name: str, processor: Any, options: dict[str, Any]) -> None:
@@ -376,28 +386,33 @@ def _same_condition(one: pl.Expr | None, other: pl.Expr | None) -> bool:
 
 def _source_of(processor: Any) -> str:
     """Return a processor's source, and its settings if it is an object."""
-    kind = processor if inspect.isfunction(processor) else type(processor)
+    if isinstance(processor, partial):
+        settings = f"{processor.args} {sorted(processor.keywords.items())}"
+        return f"{_source_of(processor.func)} {settings}"
+    kind = processor if inspect.isroutine(processor) else type(processor)
     try:
         text = inspect.getsource(kind)
     except (OSError, TypeError):
         code = getattr(processor, "__code__", None)
-        text = f"{code.co_code!r} {code.co_consts!r}" if code else repr(kind)
-    return text if inspect.isfunction(processor) else f"{text} {_settings(processor)}"
+        text = f"{code.co_code!r} {code.co_consts!r} {code.co_names!r}" if code else repr(kind)
+    return text if kind is processor else f"{text} {_settings(processor)}"
 
 
 def _settings(processor: Any) -> str:
     """Return the fields that an object was made with; what it has counted since is not in it."""
-    given = getattr(processor, "__dataclass_fields__", None)
-    if given is None:
-        return type(processor).__qualname__
+    given = getattr(processor, "__dataclass_fields__", {})
     wanted = [name for name, item in given.items() if not callable(item.default_factory)]
-    values = {name: getattr(processor, name) for name in wanted}
-    return repr(
-        {
-            name: _source_of(value) if inspect.isfunction(value) else str(value)
-            for name, value in values.items()
-        }
-    )
+    return repr([(name, _text_of(getattr(processor, name))) for name in wanted])
+
+
+def _text_of(value: Any) -> str:
+    """Return text that is the same for the same setting; that of an expression is cut short."""
+    if isinstance(value, pl.Expr):
+        try:
+            return hashlib.sha256(value.meta.serialize()).hexdigest()
+        except pl.exceptions.PolarsError:  # it holds a Python function
+            return str(value)
+    return _source_of(value) if callable(value) else str(value)
 
 
 def _describe(processor: Any) -> str:

@@ -182,6 +182,8 @@ class Each:
             for name, dtype in rows.schema.items()
             if dtype == pl.Null and name in frame.schema
         )
+        if len(own) == frame.width:
+            return rows, failed
         kept = frame.select(pl.exclude(own))[came_from]
         return rows.drop(kept.columns, strict=False).hstack(kept.get_columns()), failed
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import ProcessorStop
+from etl.errors import PipelineError, ProcessorStop
 from etl.flow import Flow, checked, for_sink, merge
 from etl.isolate import Bad, Result, run_isolated
 from etl.ledger import Ledger
@@ -120,7 +120,7 @@ class Runner:
             one.discard()
         for name, processor in self._processors.items():
             if isinstance(processor, Stateful):
-                processor.restore(self._state_of(name))
+                self._restore(name, processor)
 
     def _prepare(self) -> Plan:
         """Take the pipeline as it is now, with an own copy of what is stateful in it."""
@@ -131,14 +131,20 @@ class Runner:
                 continue
             own = copy.deepcopy(original) if isinstance(original, Stateful) else original
             if isinstance(own, Stateful):
-                own.restore(self._state_of(name))
+                self._restore(name, own)
             self._processors[name] = own
         self._originals = originals
         self._processors = {name: self._processors[name] for name in originals}
         return plan
 
-    def _state_of(self, name: str) -> Any:
-        return json.loads(self._committed.get(name, "null"))
+    def _restore(self, name: str, processor: Stateful) -> None:
+        try:
+            processor.restore(json.loads(self._committed.get(name, "null")))
+        except Exception as error:
+            raise PipelineError(
+                f"processor {name!r} cannot go on from its committed state: "
+                f"{type(error).__name__}: {error}; give it another name to start anew"
+            ) from error
 
 
 class Pass:
@@ -201,7 +207,7 @@ class Pass:
         if result.retries and not failed:
             self.ledger.retried(node.name, result.errors)
         dropped = failed if node.on_error == "drop" else 0
-        self.ledger.tallies[node.name] = Tally(
+        tally = Tally(
             received=flow.frame.height,
             emitted=out.frame.height,
             filtered=filtered + dropped,
@@ -210,6 +216,7 @@ class Pass:
             dead=failed - dropped,
             seconds=seconds,
         )
+        self.ledger.count(node.name, tally)
         if self._watch:
             self._watch(node.name, flow, out, result.bad)
         return out
@@ -334,9 +341,8 @@ class Pass:
         reasons = pl.Series([reason]).new_from_index(0, rows)
         self._fail(node, flow, Bad(flow.frame, "when", reasons, type(error).__name__))
         dropped = rows if node.on_error == "drop" else 0
-        self.ledger.tallies[node.name] = Tally(
-            received=rows, errors=rows, filtered=dropped, dead=rows - dropped
-        )
+        tally = Tally(received=rows, errors=rows, filtered=dropped, dead=rows - dropped)
+        self.ledger.count(node.name, tally)
 
 
 def _takes_batch(processor: Any) -> bool:

@@ -151,6 +151,8 @@ def _stage_file(
         _sync(staged)
         _sync(place)
     except (OSError, pl.exceptions.ComputeError) as error:
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
         with contextlib.suppress(OSError):
             staged.unlink()
         raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error

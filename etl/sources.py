@@ -12,6 +12,7 @@ import bz2
 import glob
 import gzip
 import hashlib
+import io
 import os
 import select
 import sys
@@ -20,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import zstandard
 
@@ -42,8 +43,41 @@ LINGER = 0.1
 OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
     ".gz": lambda path: cast("BinaryIO", gzip.GzipFile(path)),
     ".bz2": lambda path: cast("BinaryIO", bz2.BZ2File(path)),
-    ".zst": lambda path: cast("BinaryIO", zstandard.open(path, "rb")),
+    ".zst": lambda path: cast("BinaryIO", io.BufferedReader(_ZstdFile(path), 1 << 18)),
 }
+
+
+class _ZstdFile(io.RawIOBase):
+    """A zstandard file of one or more frames; unlike the library's it notices a cut end."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._compressed = b""
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill some of a buffer; 0 at the end."""
+        while not self._ready:
+            data = self._compressed or self._file.read(1 << 16)
+            if not data:
+                if not self._frame.eof:
+                    raise EOFError("it ends in the middle")
+                return 0
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._ready = self._frame.decompress(data)
+            self._compressed = self._frame.unused_data
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class Read(NamedTuple):

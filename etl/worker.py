@@ -97,6 +97,7 @@ class Worker:
         self._runner: Runner | None = None
         self._lease: Lease | None = None
         self._asked_before = (0, 0)
+        self._ready = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -133,8 +134,10 @@ class Worker:
         if not self.running:
             self._failure = None
             self._stopping.clear()
+            self._ready.clear()
             self._thread = threading.Thread(target=self._background, name=self.name, daemon=True)
             self._thread.start()
+            self._ready.wait()
         return self
 
     def stop(self, timeout: float = 60.0) -> None:
@@ -174,6 +177,7 @@ class Worker:
             anyio.run(self.run)
         except BaseException as error:  # noqa: BLE001 - raised again by stop()
             self._failure = error
+            self._ready.set()
 
     # As a coroutine
 
@@ -182,8 +186,15 @@ class Worker:
 
         A store that cannot be reached is waited for with growing pauses.
         """
+        self._asked_before = self._asked()
+        self._ready.set()
         with self._registered():
             await self._work()
+
+    def _asked(self) -> tuple[int, int]:
+        """Return how often workers were asked to drain and to stop."""
+        control = self._queue.control()
+        return control.drains, control.stops
 
     async def _work(self) -> None:
         failures = 0
@@ -205,10 +216,9 @@ class Worker:
         """Do one batch, or wait for one; return whether to end, and seconds to pause."""
         since = self._queue.changes()
         worked = self._once() is not None
-        control = self._queue.control()
-        drains, stops = self._asked_before
-        draining = self._drain or control.drains > drains
-        if control.stops > stops or (draining and not worked and self._queue.stats().idle):
+        drains, stops = self._asked()
+        draining = self._drain or drains > self._asked_before[0]
+        if stops > self._asked_before[1] or (draining and not worked and self._queue.stats().idle):
             return True, 0.0
         if not worked:
             self._queue.wait(since, IDLE_POLL)
@@ -248,8 +258,6 @@ class Worker:
     def _enter(self) -> Runner:
         """Take a slot with its states, and finish what a killed worker left half done."""
         slot = self._queue.register(self.name)
-        control = self._queue.control()
-        self._asked_before = (control.drains, control.stops)
         runner = Runner(
             self._pipeline,
             states=self._queue.states(slot),

@@ -200,7 +200,7 @@ class Queue(Protocol):
         """Lend again."""
 
     def step(self, batches: int = 1) -> None:
-        """Let some batches through although the queue is paused."""
+        """Let some leases through although the queue is paused."""
 
     def drain(self) -> None:
         """Ask the workers that run now to end once nothing waits."""

@@ -104,7 +104,7 @@ def _keep_letters(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: f
                 )
             )
         else:
-            again.append((ids[failure], payload, message, attempts, now, letter))
+            again.append((ids[failure], line, raw, payload, message, attempts, now, letter))
     db.executemany(
         "INSERT INTO dead (failure, batch, source, format, line_number, lines, line, raw, payload, "
         "message, attempts, first_failed_at, last_failed_at) "
@@ -112,7 +112,8 @@ def _keep_letters(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: f
         new,
     )
     db.executemany(
-        "UPDATE dead SET status = 'open', failure = ?, payload = ?, message = ?, "
+        "UPDATE dead SET status = 'open', failure = ?, line = ?, raw = ?, payload = ?, "
+        "message = ?, "
         "attempts = attempts + ?, last_failed_at = ? WHERE id = ?",
         again,
     )

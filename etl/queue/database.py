@@ -161,7 +161,8 @@ class Database:
             text = str(error)
             if "full" in text or "disk I/O" in text:
                 raise StoreFull(
-                    f"{self._name} cannot be written: {text}; free some space, nothing was lost"
+                    f"{self._name} cannot be written: {text}; free some space, or look after the "
+                    "disk: nothing was lost"
                 ) from error
             raise StoreError(f"{self._name} cannot be used: {text}") from error
 

@@ -89,7 +89,8 @@ def read_groups(db: sqlite3.Connection, wanted: LetterFilter) -> list[dict[str, 
             row["first_failed_at"] = min(row["first_failed_at"], older["first_failed_at"])
             row["last_failed_at"] = max(row["last_failed_at"], older["last_failed_at"])
         groups[row["fingerprint"]] = row
-    return sorted(groups.values(), key=lambda row: (-row["lines"], row["fingerprint"]))
+    ranked = sorted(groups.values(), key=lambda row: (-row["lines"], row["fingerprint"]))
+    return ranked[: wanted.limit]
 
 
 def move_letters(db: sqlite3.Connection, ids: Sequence[int], status: str) -> int:

@@ -7,6 +7,7 @@ transactions in `database.py`, what a commit writes in `commit.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sqlite3
@@ -17,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import LeaseLost, QueueFull, SourceChanged
+from etl.errors import LeaseLost, QueueFull, SourceChanged, StoreError
 from etl.lines import Batch, Lease, Outcome, Output, decode_payload, new_id
 from etl.queue import Control, LetterFilter, Position, RecordKind, Stats
 from etl.queue.commit import add_totals, keep_outcome, note_history
@@ -83,7 +84,8 @@ class SqliteQueue(Database):
         timeout: float | None = None,
     ) -> None:
         """See `Queue.put`."""
-        full = [(batch, *batch.encode()) for batch in batches if batch.lines]
+        unique = {batch.id: batch for batch in batches if batch.lines}
+        full = [(batch, *batch.encode()) for batch in unique.values()]
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             since = self.changes()
@@ -161,6 +163,9 @@ class SqliteQueue(Database):
     def commit(self, lease: Lease, outcome: Outcome) -> None:
         """See `Queue.commit`."""
         now = self._clock()
+        counted = outcome.done + outcome.filtered + outcome.dead
+        if counted != lease.lines:
+            raise StoreError(f"an outcome of {counted} lines for a lease of {lease.lines}")
         with self._write() as db:
             self._take_out(db, lease)
             keep_outcome(db, lease, outcome, now)
@@ -220,35 +225,30 @@ class SqliteQueue(Database):
 
     def peek(self, limit: int = 100) -> pl.DataFrame:
         """See `Queue.peek`."""
-        columns = f"{BATCH_COLUMNS}, b.put_at"
-        rows = self._all(
-            f"SELECT {columns} FROM batches b JOIN payloads p ON p.id = b.payload "
-            "WHERE b.state = 'waiting' ORDER BY b.seq LIMIT ?",
-            limit,
-        )
-        frames: list[pl.DataFrame] = []
-        left = limit
-        for row in rows:
-            if left <= 0:
-                break
-            batch = _batch(row)
-            try:
-                lines = batch.frame().head(left)
-            except SourceChanged:
-                continue
-            frame = lines.select(
-                batch=pl.lit(batch.id),
-                put_at=pl.lit(row["put_at"]),
-                source="source",
-                line_number="line_number",
-                line="line",
-                format=pl.lit(batch.format, pl.String),
-            )
-            left -= frame.height
-            frames.append(frame)
         schema = {"batch": pl.String, "put_at": pl.Float64, "source": pl.String}
         schema |= {"line_number": pl.Int64, "line": pl.String, "format": pl.String}
-        return pl.concat([pl.DataFrame(schema=schema), *frames])
+        frames = [pl.DataFrame(schema=schema)]
+        with self._read() as db:
+            rows = db.execute(
+                f"SELECT {BATCH_COLUMNS}, b.put_at FROM batches b JOIN payloads p "
+                "ON p.id = b.payload WHERE b.state = 'waiting' ORDER BY b.seq"
+            )
+            while limit > 0 and (row := rows.fetchone()):
+                batch = _batch(row)
+                with contextlib.suppress(SourceChanged):  # a worker will say so
+                    lines = (
+                        batch.frame()
+                        .head(limit)
+                        .with_columns(
+                            batch=pl.lit(batch.id),
+                            put_at=pl.lit(row["put_at"]),
+                            format=pl.lit(batch.format, pl.String),
+                        )
+                    )
+                    limit -= lines.height
+                    frames.append(lines.select(schema.keys()))
+            rows.close()
+        return pl.concat(frames)
 
     def stats(self) -> Stats:
         """See `Queue.stats`."""

@@ -56,8 +56,8 @@ class Site:
         self, verb: str, *arguments: object, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, whatever that is."""
-        options = {"timeout": 100, "capture_output": True, "check": False} | more
-        return subprocess.run(self.command(verb, *arguments), **self.options(**options))
+        options = self.options(**({"timeout": 100, "capture_output": True} | more))
+        return subprocess.run(self.command(verb, *arguments), check=False, **options)
 
     def json(self, verb: str, *arguments: object, **more: Any) -> dict[str, Any]:
         """Run a command with --json and return the one object that it prints."""

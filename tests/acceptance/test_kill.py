@@ -73,9 +73,11 @@ def counted(site):
 
 def test_what_a_killed_worker_had_not_committed_is_removed(site, until):
     site.put([f"line {n}" for n in range(6_000)], of=1_000)
+    killed = set()
     for _ in range(2):
         worker = site.start("work", *site.pipeline("lingering"), env={"DELAY": "60"})
-        until(lambda before=hidden(site): hidden(site) - before)
+        until(lambda killed=killed: hidden(site) - killed)
+        killed = hidden(site)
         site.kill(worker)
     site.etl("work", "--drain", *site.pipeline("lingering"))
     site.settled(done=6_000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 
 import pytest
 
@@ -80,7 +79,7 @@ def test_a_file_that_was_cut_short_and_written_anew_is_read_from_its_start(site)
 
 def test_the_same_file_by_another_name_adds_nothing(site):
     log = site.write("app.log", numbered(0, 100))
-    os.symlink(log, site.folder / "link.log")
+    (site.folder / "link.log").symlink_to(log)
     run(site, log, "app.log", "./app.log", "link.log")
     site.settled(done=100)
 
