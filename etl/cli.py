@@ -148,8 +148,6 @@ def work(
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Process what waits in a store; SIGTERM or Ctrl-C ends after the current batch."""
-    import anyio
-
     from etl.pipeline import load_pipeline
     from etl.worker import Worker, WorkerProcesses, run_until_signal
 
@@ -157,8 +155,6 @@ def work(
     queue = _open(store, create=True)
     out = out or _beside(queue)
     if workers == 1 or parent is not None:
-        if parent is None:
-            queue.reclaim()
         worker = Worker(
             queue,
             loaded,
@@ -169,9 +165,8 @@ def work(
             run=run,
             drain=drain,
         )
-        anyio.run(run_until_signal, [worker], parent)
+        run_until_signal(worker, parent)
         return
-    queue.reclaim()
     options = ["--pipeline", pipeline, "--batch-lines", str(batch_lines), "--run", run]
     options += ["--interval", str(interval), "--lease", str(lease), *(["--drain"] * drain)]
     WorkerProcesses(queue, workers, options, out=out).run_until_signal()

@@ -311,7 +311,8 @@ def load_pipeline(target: str) -> Pipeline:
         raise
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"pipeline {target!r}: no module {error.name!r}; run from its folder, or name a file"
+            f"pipeline {target!r} cannot be imported: there is no module {error.name!r}; run from "
+            "its folder, or name a file"
         ) from error
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
@@ -323,7 +324,11 @@ def load_pipeline(target: str) -> Pipeline:
         hint = did_you_mean(attribute, names)
         raise UsageError(f"module {module_name!r} has no {attribute!r}{hint}") from None
     if not isinstance(found, Pipeline) and callable(found):
-        found = found()
+        try:
+            found = found()
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise UsageError(f"pipeline {target!r} cannot be made: {why}") from error
     if not isinstance(found, Pipeline):
         kind = type(found).__name__
         raise UsageError(f"{target!r} is a {kind}, not a Pipeline; name a Pipeline or a function")

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from etl.metrics import processor_rows, state_totals
 from etl.queue import LetterFilter, Queue
+from etl.runs import latest_store
 from etl.sinks import printable
 
 if TYPE_CHECKING:
@@ -42,9 +43,14 @@ def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> N
         parts = [f"{value} {int(count):,}" for value, count in sorted(counts.items())]
         console.print(Text(f"{name}: " + " · ".join(map(printable, parts))))
     console.print(queue_line(result))
+    latest = latest_store()
+    known = latest is not None and result.get("store", "").endswith(str(latest.absolute()))
+    hint = f" --store {_near(result['store'])}" if "store" in result and not known else ""
     if groups := queue.letter_groups(LetterFilter()):
         console.print(groups_table(groups))
-        console.print(Text("look at them with: etl dlq list --lines", style="dim"))
+        console.print(Text(f"look at them with: etl dlq list --lines{hint}", style="dim"))
+    if result["dead"] == result["accepted"] > 0:
+        console.print(Text("every line is dead; name their --format, or describe it: --template"))
     rate, seconds = result["lines_per_second"], result["seconds"]
     console.print(Text(f"{seconds:.1f} s, {rate:,.0f} lines/s", style="dim"))
     if "out" in result:
@@ -150,12 +156,12 @@ def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
         TextColumn("{task.fields[lines]:,} lines, {task.fields[rate]:,.0f}/s"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("reading", total=None, lines=0, rate=0.0)
 
         def watch(progress: RunProgress) -> None:
             stats = progress.stats
-            finished = stats.done + stats.filtered + stats.dead
             reading = progress.size is None or progress.read < progress.size
             what = "paused" if stats.paused else "reading" if reading else "working"
             bar.update(
@@ -163,8 +169,8 @@ def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
                 description=what,
                 total=progress.size,
                 completed=progress.read,
-                lines=finished,
-                rate=finished / max(progress.seconds, 1e-9),
+                lines=stats.finished,
+                rate=stats.finished / max(progress.seconds, 1e-9),
             )
 
         yield watch

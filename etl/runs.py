@@ -16,7 +16,9 @@ from typing import IO, Any
 
 from etl.errors import EtlError
 from etl.metrics import processor_rows, rates
+from etl.pipeline import load_pipeline
 from etl.queue import Queue, Stats, open_queue
+from etl.sinks import remove_staged
 from etl.sources import Source, StreamSource, expand, feed
 from etl.worker import WorkerProcesses
 
@@ -89,13 +91,15 @@ def run(
     """
     started = time.monotonic()
     found = expand(sources, format=format, follow=follow)
+    load_pipeline(pipeline)  # so that a mistake in it is told here, and once
     run_id = run_id or new_run_id()
     folder = RUNS / run_id
     queue = open_queue(store or str(folder / "store.db"), max_bytes=_limit(found))
     out = out or _beside(queue.url, folder)
-    queue.reclaim()
+    remove_staged(out, queue.reclaim())
     if queue.control().reason:  # what a failure paused, starting again resumes
         queue.resume()
+    before = queue.stats()
     options = ["--pipeline", pipeline, "--run", run_id]
     processes = WorkerProcesses(queue, workers, options, out=out, stdout=worker_stdout)
     try:
@@ -104,7 +108,7 @@ def run(
         one.finish()
     finally:
         processes.stop()
-    result = summary(queue, seconds=time.monotonic() - started)
+    result = summary(queue, seconds=time.monotonic() - started, before=before)
     result |= {"run": run_id, "store": queue.url, "out": str(out)}
     queue.close()
     return result
@@ -170,13 +174,20 @@ class _Run:
         return stats
 
 
-def summary(queue: Queue, *, seconds: float | None = None) -> dict[str, Any]:
+def summary(
+    queue: Queue, *, seconds: float | None = None, before: Stats | None = None
+) -> dict[str, Any]:
     """Return what `etl run --json` and `etl status --json` print.
 
     Keys: `accepted`, `done`, `filtered`, `dead`, `leased`, `waiting` (source
     lines), `conserved`, `paused`, `seconds` (of the run, or between the first
     and the last change), `lines_per_second`, `oldest_age`, and `processors`, a
     dict by name of the columns of `metrics.processors`.
+
+    Args:
+        queue: Whose totals.
+        seconds: How long the run took; without it, the rate is that of the last seconds.
+        before: The totals when the run began, for its rate.
     """
     stats = queue.stats()
     names = ("accepted", "done", "filtered", "dead", "leased", "waiting", "conserved", "paused")
@@ -186,7 +197,7 @@ def summary(queue: Queue, *, seconds: float | None = None) -> dict[str, Any]:
         seconds = float(history[-1]["second"] - history[0]["second"] + 1) if history else 0.0
         result["lines_per_second"] = rates(queue)["done_per_second"]
     else:
-        finished = stats.done + stats.filtered + stats.dead
+        finished = stats.finished - (before.finished if before else 0)
         result["lines_per_second"] = finished / seconds if seconds else 0.0
     result["seconds"] = seconds
     result["oldest_age"] = stats.oldest_age

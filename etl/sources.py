@@ -3,7 +3,7 @@
 A source yields batches with the position after each; putting both in one
 transaction is what makes a killed run go on where it was. A plain file is
 queued by reference (byte ranges of it), anything else by content. Not here:
-what the lines mean (`formats.py`).
+what the lines mean (`formats`).
 """
 
 from __future__ import annotations

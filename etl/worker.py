@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any, cast
 
 import anyio
@@ -98,6 +97,7 @@ class Worker:
         self._lease: Lease | None = None
         self._asked_before = (0, 0)
         self._ready = threading.Event()
+        self._took_over = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -221,6 +221,7 @@ class Worker:
         if stops > self._asked_before[1] or (draining and not worked and self._queue.stats().idle):
             return True, 0.0
         if not worked:
+            self._take_over()
             self._queue.wait(since, IDLE_POLL)
         return False, self.interval if worked else 0.0
 
@@ -249,6 +250,12 @@ class Worker:
             ended.set()
             beat.join()
             self._queue.unregister(self.name)
+
+    def _take_over(self) -> None:
+        """About once a second, take back what workers that have died here held."""
+        if time.monotonic() - self._took_over > 1.0:
+            self._took_over = time.monotonic()
+            remove_staged(self._out, self._queue.reclaim())
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(min(5.0, self._lease_seconds / 3)):
@@ -393,6 +400,7 @@ class WorkerProcesses:
         self._stdout = stdout
         self._threads = max(1, (os.cpu_count() or 1) // count)
         self._failures = 0
+        self._reclaimed = 0.0
         self._processes = [self._spawn() for _ in range(count)]
 
     @property
@@ -407,6 +415,9 @@ class WorkerProcesses:
             WorkerFailed: If workers end with an error of their own, or die
                 again and again before they have done a batch.
         """
+        if time.monotonic() - self._reclaimed > 1.0:
+            self._reclaimed = time.monotonic()
+            self._reclaim()
         for place, process in enumerate(self._processes):
             code = process.poll()
             if code in (None, 0):
@@ -459,28 +470,20 @@ class WorkerProcesses:
         return subprocess.Popen(self._command, stdout=self._stdout, env=environment)
 
 
-async def run_until_signal(workers: Sequence[Worker], parent: int | None = None) -> None:
-    """Run workers in this process until SIGTERM or SIGINT, or until they end on their own.
+def run_until_signal(worker: Worker, parent: int | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT, or until it ends on its own.
 
-    A signal lets each finish its batch. If `parent` is given and that process
+    A signal lets it finish its batch. If `parent` is given and that process
     is gone, the same happens.
     """
 
-    def stop(*_: FrameType | int | None) -> None:
-        for worker in workers:
-            worker.request_stop()
-
-    async def watch_parent(pid: int) -> None:
-        while os.getppid() == pid:  # noqa: ASYNC110 - no event tells that a parent has died
-            await anyio.sleep(0.5)
-        stop()
+    def watch_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        worker.request_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    async with anyio.create_task_group() as tasks:
-        if parent is not None:
-            tasks.start_soon(watch_parent, parent)
-        async with anyio.create_task_group() as running:
-            for worker in workers:
-                running.start_soon(worker.run)
-        tasks.cancel_scope.cancel()
+        signal.signal(number, lambda *_: worker.request_stop())
+    if parent is not None:
+        threading.Thread(target=watch_parent, name="etl-parent", daemon=True).start()
+    anyio.run(worker.run)

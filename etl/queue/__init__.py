@@ -65,8 +65,12 @@ class Stats:
     @property
     def conserved(self) -> bool:
         """Whether every accepted line is somewhere: the law that holds at every moment."""
-        parts = self.done + self.filtered + self.dead + self.leased + self.waiting
-        return self.accepted == parts
+        return self.accepted == self.finished + self.leased + self.waiting
+
+    @property
+    def finished(self) -> int:
+        """Lines that are done, filtered or dead."""
+        return self.done + self.filtered + self.dead
 
     @property
     def idle(self) -> bool:

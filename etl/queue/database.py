@@ -136,6 +136,7 @@ class Database:
             db = self._writer
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
+            before = db.total_changes
             try:
                 yield db
                 db.execute("COMMIT")
@@ -143,8 +144,9 @@ class Database:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+            changed = db.total_changes != before
         with self._changed:
-            self._writes += 1
+            self._writes += changed
             self._changed.notify_all()
 
     @contextmanager

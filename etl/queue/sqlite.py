@@ -115,6 +115,9 @@ class SqliteQueue(Database):
     def lease(self, worker: str, *, lines: int = 1, seconds: float = 30.0) -> Lease | None:
         """See `Queue.lease`."""
         now = self._clock()
+        with self._read() as db:
+            if not self._may_lend(db):
+                return None
         if not self._one(
             f"SELECT 1 FROM batches WHERE ({READY}) OR (state = 'leased' AND until < :now) LIMIT 1",
             now=now,
@@ -541,10 +544,14 @@ def _count_control(db: sqlite3.Connection, **counts: int) -> None:
 
 
 def _alive(pid: int) -> bool:
+    """Say whether a process of this host runs; one that is dead and not yet buried does not."""
     try:
         os.kill(pid, 0)
+        state = (
+            Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
+        )
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:  # another user's process, or a system without /proc
         return True
-    return True
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")

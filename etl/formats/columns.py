@@ -1,0 +1,69 @@
+"""Which columns are the line's own, how a format's are called, and who fills them.
+
+A frame is cut in two by its columns `_fits` and `format`: what is left of them belongs
+to the line and is never touched; what is right of them is the format's. A format's
+column whose name is taken on the left gets `_` at its end.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import polars as pl
+
+SAMPLE = 200  # lines that detection looks at
+MARKS = ("_fits", "format")
+ROW = "__row"
+
+
+def cascade(
+    lines: pl.Series, readers: Sequence[Callable[[pl.Series], pl.DataFrame]]
+) -> pl.DataFrame:
+    """Let each reader have the lines that those before it left; keep the rows in order."""
+    rows = pl.int_range(len(lines), eager=True).alias(ROW)
+    found: list[tuple[pl.DataFrame, pl.Series]] = []
+    for read in readers:
+        got = read(lines)
+        fits = got["_fits"]
+        if fits.any():
+            found.append((got, rows))
+        if fits.all():
+            rows = rows.clear()
+            break
+        lines, rows = lines.filter(~fits), rows.filter(~fits)
+    if len(found) < 2:  # mostly one reader takes all it can: no order to restore
+        return found[0][0] if found else got
+    parts = [part.with_columns(at).filter("_fits") for part, at in found]
+    rest = rows.to_frame().with_columns(_fits=pl.lit(value=False))
+    return pl.concat([*parts, rest], how="diagonal").sort(ROW).drop(ROW)
+
+
+def sample(lines: pl.Series) -> pl.Series:
+    """Take up to 200 lines, evenly, that are not blank."""
+    lines = lines.gather_every(max(1, len(lines) // (4 * SAMPLE)))
+    lines = lines.filter(lines.str.contains(r"\S"))
+    return lines.gather_every(-(-len(lines) // SAMPLE) or 1)
+
+
+def safe(key: str) -> str:
+    """Keep a key from looking like one of ours: columns that begin with `_` are etl's own."""
+    return f"field{key}" if re.match("(field)*(_|$|format$)", key) else key
+
+
+def beside(frame: pl.DataFrame, columns: Iterable[pl.Series]) -> pl.DataFrame:
+    """Add columns to the right; one whose name is taken there gets `_` at its end."""
+    return frame.hstack(
+        [column.alias(column.name + _end(column.name, frame.columns)) for column in columns]
+    )
+
+
+def split(frame: pl.DataFrame) -> tuple[list[str], dict[str, pl.Series]]:
+    """Return the names of the line's columns, and the format's columns by their first names."""
+    names = frame.columns
+    left = names[: 1 + max(names.index(mark) for mark in (*MARKS, "line") if mark in names)]
+    return left, {x.removesuffix(_end(x, left)): frame[x] for x in names[len(left) :]}
+
+
+def _end(name: str, taken: Iterable[str]) -> str:
+    # one `_` more than the longest name has that differs only in them
+    stem = name.rstrip("_")
+    return "_" * max((1 + len(x) - len(stem) for x in taken if x.rstrip("_") == stem), default=0)
