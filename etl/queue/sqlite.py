@@ -547,9 +547,7 @@ def _alive(pid: int) -> bool:
     """Say whether a process of this host runs; one that is dead and not yet buried does not."""
     try:
         os.kill(pid, 0)
-        state = (
-            Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
-        )
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
     except ProcessLookupError:
         return False
     except OSError:  # another user's process, or a system without /proc

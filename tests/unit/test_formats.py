@@ -274,12 +274,12 @@ def test_layouts_may_change_within_a_frame() -> None:
         ("regex:(?=a)(?P<x>b)", "look-around"),
         ("regex:(a)b", "named groups"),
         ("regex:", "named groups"),
-        ("template:no fields", "it needs {fields}"),
+        ("template:no fields", "{fields} of different names"),
         ("template:{a}{b}", "text between them"),
         ("template:{a} {a}", "each another word"),
         ("template:{a", "a brace is {{ or }}"),
-        ("template:{a:>3} {b}", "it needs {fields}, each another word"),
-        ("template:{a.b} {c}", "it needs {fields}, each another word"),
+        ("template:{a:>3} {b}", "{fields} of different names, each another word"),
+        ("template:{a.b} {c}", "{fields} of different names, each another word"),
     ],
 )
 def test_a_bad_spec_says_what_is_wrong(spec: str, said: str) -> None:
