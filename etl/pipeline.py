@@ -328,7 +328,7 @@ def load_pipeline(target: str) -> Pipeline:
             found = found()
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
-            raise UsageError(f"pipeline {target!r} cannot be made: {why}") from error
+            raise UsageError(f"{target!r} makes no Pipeline: {why}") from error
     if not isinstance(found, Pipeline):
         kind = type(found).__name__
         raise UsageError(f"{target!r} is a {kind}, not a Pipeline; name a Pipeline or a function")

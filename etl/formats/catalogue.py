@@ -5,6 +5,8 @@ are written so that each byte decides what matches it: that is 2.5 times faster 
 A new format is an entry here and a line of it in the tests.
 """
 
+__all__ = ["ALIASES", "INTEGERS", "LEVELS", "PATTERNS", "TIME"]
+
 ALIASES = {  # normal column: the fields, groups and keys that fill it, first come first
     "timestamp": ["timestamp", "@timestamp", "ts", "time", "datetime", "asctime", "date"],
     "level": ["level", "severity", "levelname", "log.level", "loglevel", "lvl"],

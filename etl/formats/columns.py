@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import polars as pl
 
+__all__ = ["MARKS", "ROW", "beside", "cascade", "safe", "sample", "split"]
+
 SAMPLE = 200  # lines that detection looks at
 MARKS = ("_fits", "format")
 ROW = "__row"

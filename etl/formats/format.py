@@ -14,6 +14,8 @@ from etl.formats.keyed import read_json, read_logfmt
 from etl.formats.layouts import compile_spec, group_names
 from etl.formats.times import UTC_TIME, read_times
 
+__all__ = ["FORMATS", "Format", "detect", "get_format", "normalise", "parse"]
+
 NORMAL = dict.fromkeys(ALIASES, pl.String()) | {"timestamp": UTC_TIME, "pid": pl.Int64()}
 
 

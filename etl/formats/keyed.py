@@ -15,6 +15,8 @@ import polars as pl
 
 from etl.formats.columns import ROW, cascade, safe, sample
 
+__all__ = ["read_json", "read_logfmt"]
+
 MAX_KEYS = 200
 # What Polars reads as Python does. It makes NUL of half a surrogate (\uD…), forgets the
 # backslashes in nested values and rounds long numbers; those lines are read one by one.

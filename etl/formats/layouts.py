@@ -9,6 +9,8 @@ import polars as pl
 from etl.errors import FormatError
 from etl.formats.catalogue import TIME
 
+__all__ = ["compile_spec", "group_names"]
+
 FIELD = re.compile(r"((?:[^{}]|\{\{|\}\})*)\{([A-Za-z_]\w*)\}", re.ASCII)
 
 

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import polars as pl
 
+__all__ = ["UTC_TIME", "read_times"]
+
 UTC_TIME = pl.Datetime("us", "UTC")
 # Tried in this order. Fixed-width fractions come first: Polars parses them eight times faster.
 LAYOUTS = (

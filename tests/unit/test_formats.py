@@ -276,10 +276,10 @@ def test_layouts_may_change_within_a_frame() -> None:
         ("regex:", "named groups"),
         ("template:no fields", "{fields} of different names"),
         ("template:{a}{b}", "text between them"),
-        ("template:{a} {a}", "each another word"),
-        ("template:{a", "a brace is {{ or }}"),
-        ("template:{a:>3} {b}", "{fields} of different names, each another word"),
-        ("template:{a.b} {c}", "{fields} of different names, each another word"),
+        ("template:{a} {a}", "of different names"),
+        ("template:{a", "write a brace as {{ or }}"),
+        ("template:{a:>3} {b}", "{fields} of different names"),
+        ("template:{a.b} {c}", "{fields} of different names"),
     ],
 )
 def test_a_bad_spec_says_what_is_wrong(spec: str, said: str) -> None:

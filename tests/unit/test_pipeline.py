@@ -726,7 +726,8 @@ def test_a_pipeline_is_loaded_from_a_module_or_a_file(tmp_path: Path):
         (
             "no_such_module:x",
             (
-                "pipeline 'no_such_module:x': no module 'no_such_module'; run from its folder, "
+                "pipeline 'no_such_module:x' cannot be imported: there is no module "
+                "'no_such_module'; run from its folder, "
                 "or name a file"
             ),
         ),
