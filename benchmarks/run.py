@@ -299,9 +299,9 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--lines", type=int, default=4_000_000)
-    parser.add_argument("--slow-lines", type=int, default=400_000, help="for the slow ones")
+    parser.add_argument("--slow-lines", type=int, default=4_000_000, help="for the slow ones")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=HERE.parent / "runs" / "benchmark")
+    parser.add_argument("--folder", type=Path, default=HERE.parent / "data" / "runs" / "benchmark")
     parser.add_argument("--only", action="append", default=[], help="name of a contender")
     parser.add_argument("--format", default="", help="measure etl with this --format, too")
     parser.add_argument("--etl-args", default="--store {out}/run.db", help="{out} is the folder")
