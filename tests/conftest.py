@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from etl import open_queue
 from etl.queue import Queue
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "data"
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(params=["file", "memory"])
