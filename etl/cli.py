@@ -113,8 +113,9 @@ def put(
     """Put lines into a store's queue; workers take them from there."""
     import signal
     import threading
+    from concurrent.futures import ThreadPoolExecutor
 
-    from etl.sources import expand, feed
+    from etl.sources import Source, expand, feed
 
     stop = threading.Event()
     if follow:
@@ -122,11 +123,14 @@ def put(
             signal.signal(number, lambda *_: stop.set())
     spec = _format(format, template, regex)
     queue = _open(store, create=True)
-    lines = 0
     found = expand(sources, format=spec, by_reference=False, follow=stop if follow else None)
-    for source in found:
-        for read in feed(queue, source, again=again):
-            lines += read.batch.lines
+
+    def put_one(source: Source) -> int:
+        return sum(read.batch.lines for read in feed(queue, source, again=again))
+
+    # Files that grow are read side by side, others one after another.
+    with ThreadPoolExecutor(len(found) if follow else 1) as pool:
+        lines = sum(pool.map(put_one, found))
     if as_json:
         _print_json({"put": lines})
     else:
@@ -149,11 +153,12 @@ def work(
 ) -> None:
     """Process what waits in a store; SIGTERM or Ctrl-C ends after the current batch."""
     from etl.pipeline import load_pipeline
+    from etl.runs import output_folder
     from etl.worker import Worker, WorkerProcesses, run_until_signal
 
     loaded = load_pipeline(pipeline)
     queue = _open(store, create=True)
-    out = out or _beside(queue)
+    out = out or output_folder(queue.url)
     if workers == 1 or parent is not None:
         worker = Worker(
             queue,
@@ -369,17 +374,13 @@ def _open(store: str | None, *, create: bool = False) -> Queue:
     from etl.queue import open_queue
     from etl.runs import latest_store
 
-    url = store or latest_store()
-    if url is None:
+    url = str(store or latest_store() or "")
+    if not url:
         raise UsageError("there is no run in data/runs yet; name a store with --store")
-    path = Path(str(url).removeprefix("sqlite:///"))
-    if not create and "://" not in str(path) and not path.exists():
-        raise UsageError(f"there is no store {str(path)!r}; etl run --store makes one")
-    return open_queue(str(url))
-
-
-def _beside(queue: Queue) -> Path:
-    return Path(queue.url.removeprefix("sqlite:///")).parent / "out"
+    path = url.removeprefix("sqlite:///")
+    if not create and "://" not in path and not Path(path).exists():
+        raise UsageError(f"there is no store {path!r}; etl run --store makes one")
+    return open_queue(url)
 
 
 def _format(format: str | None, template: str | None, regex: str | None) -> str | None:

@@ -175,6 +175,9 @@ class DeadLetters:
             )
         return letters
 
+    def __repr__(self) -> str:
+        return f"<DeadLetters of {self._queue.url}: {len(self):,} open>"
+
     def __len__(self) -> int:
         return sum(group["lines"] for group in self.group_rows())
 
@@ -246,7 +249,3 @@ def _check_replay(letters: pl.DataFrame, *, force: bool) -> None:
             f"{tired} of {letters.height} dead letters died again after {MOST_REPLAYS} replays; "
             "mend the processor or edit the lines, or replay them with force"
         )
-
-
-def _load(payload: str | None) -> Any:
-    return None if payload is None else json.loads(payload)

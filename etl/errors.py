@@ -11,6 +11,7 @@
     │   └── QueueClosed       used after close()
     ├── QueueFull             the limit on waiting lines or bytes is reached
     ├── LeaseLost             the lease ran out; another worker has the batch
+    ├── SourceBusy            two runs read one source into one store
     ├── SourceChanged         a file's bytes are not those that were queued
     ├── ProcessorTimeout      a processor took longer than it may
     ├── ProcessorStop         a processor failed, and its policy says stop
@@ -34,6 +35,7 @@ __all__ = [
     "ProcessorTimeout",
     "QueueClosed",
     "QueueFull",
+    "SourceBusy",
     "SourceChanged",
     "SourceError",
     "StoreError",
@@ -90,6 +92,10 @@ class QueueFull(EtlError):
 
 class LeaseLost(EtlError):
     """The lease ran out and another worker may have the batch; nothing was changed."""
+
+
+class SourceBusy(EtlError):
+    """Another run is reading the source into this store."""
 
 
 class SourceChanged(EtlError):

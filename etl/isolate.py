@@ -237,7 +237,12 @@ def _describe(frame: pl.DataFrame, culprits: list[Culprit], attempts: int) -> li
 
 
 def _message(error: BaseException) -> str:
-    return str(error).strip() or type(error).__name__
+    return _plain(str(error).strip() or type(error).__name__)
+
+
+def _plain(text: str) -> str:
+    """Return text that can be stored: half a surrogate pair cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _place(error: BaseException) -> tuple[str, int]:
@@ -251,7 +256,7 @@ def _place(error: BaseException) -> tuple[str, int]:
 def _traceback(error: BaseException) -> str:
     """Return the traceback as text, from the user's code on."""
     frames = traceback.TracebackException.from_exception(error, limit=-12)
-    return "".join(frames.format())
+    return _plain("".join(frames.format()))
 
 
 def _join(frames: list[pl.DataFrame]) -> pl.DataFrame:

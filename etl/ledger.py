@@ -18,7 +18,7 @@ from etl.flow import Flow
 from etl.isolate import FAILURES, Bad
 from etl.lines import LETTER_SCHEMA, Failure, Outcome, Tally, Trace
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "fingerprint"]
 
 TRACE_LINES = 1000
 """How many lines of a batch are kept as traces: the last ones."""
@@ -104,6 +104,11 @@ class Ledger:
         self._letters.append(joined)
         self.trace(flow, "dead")
 
+    @property
+    def deaths(self) -> int:
+        """How many rows have died so far."""
+        return sum(letters.height for letters in self._letters)
+
     def living(self, flow: Flow) -> Flow:
         """Return the rows of lines of which no copy has died."""
         if not (self.copied and self._letters):
@@ -165,12 +170,8 @@ class Ledger:
         if self.copied:
             dead = dead.unique("_row", keep="first", maintain_order=True)
         dead = dead.sort("_row").join(self.origin, on="_row", how="left", maintain_order="left")
-        missing = [
-            pl.lit(None, dtype).alias(name)
-            for name, dtype in LETTER_SCHEMA.items()
-            if name not in dead.columns
-        ]
-        return dead.with_columns(missing).with_columns(lines=pl.lit(1, pl.Int64))
+        whole = pl.concat([pl.DataFrame(schema=LETTER_SCHEMA), dead], how="diagonal")
+        return whole.with_columns(lines=pl.lit(1, pl.Int64))
 
     def _passed(self, letters: pl.DataFrame) -> list[int]:
         """Return the ids of the replayed dead letters that did not die again."""

@@ -185,13 +185,35 @@ class Pass:
         """Run every processor that lines come to, in the plan's order."""
         self._route(INPUT, Flow(self._frame, ((),)))
         for node in self._plan.order:
-            flows = self._inbox.pop(node.name, [])
-            if flows:
-                flow = merge(flows)
-                if node.is_sink:
-                    flow = self.ledger.living(flow)
+            flows = self._inbox.get(node.name, [])
+            if flows and not node.is_sink:
+                self._route(node.name, self._step(node, merge(flows)))
+        self._run_sinks()
+
+    def _run_sinks(self) -> None:
+        """Give sinks their rows; if a line dies in one, no other keeps a copy of it."""
+        deaths = self.ledger.deaths
+        kept: list[tuple[Node, Flow]] = []
+        for node in self._plan.order:
+            flows = self._inbox.get(node.name, [])
+            if flows and node.is_sink:
+                flow = self.ledger.living(merge(flows))
                 if not flow.frame.is_empty():
-                    self._route(node.name, self._step(node, flow))
+                    kept.append((node, self._step(node, flow)))
+                    self.ledger.end(kept[-1][1])
+        while self.ledger.copied and self.ledger.deaths > deaths:
+            deaths = self.ledger.deaths
+            self._discard_staged()
+            for node, flow in kept:
+                living = self.ledger.living(flow)
+                if not living.frame.is_empty():
+                    for bad in self._run_sink(node, living).bad:
+                        self._fail(node, living, bad)
+
+    def _discard_staged(self) -> None:
+        for staged in self.staged:
+            staged.discard()
+        self.staged.clear()
 
     def _step(self, node: Node, flow: Flow) -> Flow:
         """Run one processor on the rows that have come to it; return those that go on."""
@@ -237,7 +259,7 @@ class Pass:
             return Result(flow.frame)
         delivery, sink = self._delivery, self._processors[node.name]
         if self.staged:
-            delivery = replace(delivery, id=f"{delivery.id}-{len(self.staged)}")
+            delivery = replace(delivery, id=f"{delivery.id}~{len(self.staged)}")
         tried: list[Staged] = []
 
         def call(frame: pl.DataFrame) -> pl.DataFrame:

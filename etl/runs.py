@@ -22,7 +22,7 @@ from etl.sinks import remove_staged
 from etl.sources import Source, StreamSource, expand, feed
 from etl.worker import WorkerProcesses
 
-__all__ = ["RUNS", "Progress", "latest_store", "new_run_id", "run", "summary"]
+__all__ = ["RUNS", "Progress", "latest_store", "new_run_id", "output_folder", "run", "summary"]
 
 RUNS = Path("data/runs")
 """Where runs without a named store keep their things, a folder each."""
@@ -56,6 +56,12 @@ def latest_store(folder: Path = RUNS) -> Path | None:
     return max(folder.glob("*/store.db"), default=None)
 
 
+def output_folder(url: str) -> Path:
+    """Return the folder for output that goes with a store: `out` beside its file."""
+    path = url.removeprefix("sqlite:///")
+    return Path(path).parent / "out" if "://" not in path else Path("data/out")
+
+
 def run(
     sources: Iterable[str],
     *,
@@ -65,7 +71,6 @@ def run(
     out: Path | None = None,
     workers: int = 2,
     again: bool = False,
-    follow: threading.Event | None = None,
     run_id: str | None = None,
     watch: Callable[[Progress], None] = lambda _progress: None,
     worker_stdout: IO[Any] | None = None,
@@ -80,7 +85,6 @@ def run(
         out: Folder for output; by default `out` beside the store.
         workers: How many worker processes.
         again: Read sources that were read before.
-        follow: Follow growing files until this is set.
         run_id: The run's name; by default a new one.
         watch: Called about ten times a second.
         worker_stdout: Where the pipeline's console output goes.
@@ -90,12 +94,12 @@ def run(
         EtlError: If the run cannot go on; nothing is lost, start it again.
     """
     started = time.monotonic()
-    found = expand(sources, format=format, follow=follow)
+    found = expand(sources, format=format)
     load_pipeline(pipeline)  # so that a mistake in it is told here, and once
     run_id = run_id or new_run_id()
     folder = RUNS / run_id
     queue = open_queue(store or str(folder / "store.db"), max_bytes=_limit(found))
-    out = out or _beside(queue.url, folder)
+    out = out or output_folder(queue.url)
     remove_staged(out, queue.reclaim())
     if queue.control().reason:  # what a failure paused, starting again resumes
         queue.resume()
@@ -137,20 +141,26 @@ class _Run:
     def feed(self, *, again: bool) -> None:
         """Put all sources from a thread, while this one looks after the workers."""
         failure: list[BaseException] = []
+        stop = threading.Event()
 
         def put_all() -> None:
             try:
                 for source in self._sources:
                     for read in feed(self._queue, source, again=again):
                         self._read += read.size
+                        if stop.is_set():
+                            return
             except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
                 failure.append(error)
 
         thread = threading.Thread(target=put_all, name="etl-sources", daemon=True)
         thread.start()
-        while thread.is_alive():
-            thread.join(LOOK)
-            self._look()
+        try:
+            while thread.is_alive():
+                thread.join(LOOK)
+                self._look()
+        finally:
+            stop.set()
         if failure:
             raise failure[0]
 
@@ -163,11 +173,16 @@ class _Run:
             self._queue.wait(since, LOOK)
 
     def _look(self) -> Stats:
-        self._processes.check()
+        running = self._processes.check()
         stats = self._queue.stats()
         if stats.paused and (reason := self._queue.control().reason):
             raise EtlError(
                 f"{reason}; mend it and run again with --store {self._queue.url}; nothing is lost"
+            )
+        if not (running or stats.idle or self._processes.check()):
+            raise EtlError(
+                f"the workers were asked to stop; run again with --store {self._queue.url}: "
+                "nothing is lost"
             )
         seconds = time.monotonic() - self._started
         self._watch(Progress(self._read, self._size, stats, seconds))
@@ -209,8 +224,3 @@ def _limit(sources: Iterable[Source]) -> int | None:
     """Streams may bring more than the disk holds; files only bring references to themselves."""
     endless = any(isinstance(source, StreamSource) for source in sources)
     return MOST_WAITING_BYTES if endless else None
-
-
-def _beside(url: str, folder: Path) -> Path:
-    path = Path(url.removeprefix("sqlite:///"))
-    return path.parent / "out" if url.startswith("sqlite:///") else folder / "out"

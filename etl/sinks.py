@@ -14,14 +14,22 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 
 from etl.errors import ProcessorStop
-from etl.lines import Output
+from etl.lines import Output, new_id
 from etl.processors import Delivery
 
-__all__ = ["Console", "JsonLines", "Parquet", "printable", "publish_files", "remove_staged"]
+__all__ = [
+    "Console",
+    "JsonLines",
+    "Parquet",
+    "printable",
+    "publish_files",
+    "remove_staged",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +132,16 @@ def printable(text: str) -> str:
 
 def publish_files(outputs: Iterable[Output]) -> None:
     """Give committed files their final names; one that has it already is left alone."""
+    folders = set()
     for output in outputs:
+        folders.add(Path(output.final).parent)
         try:
             Path(output.staged).replace(output.final)
         except FileNotFoundError:
             if not Path(output.final).exists():
                 raise
+    for folder in folders:
+        _sync(folder)
 
 
 def remove_staged(out: Path, tokens: Iterable[str]) -> None:
@@ -143,8 +155,9 @@ def _stage_file(
     folder: str, delivery: Delivery, suffix: str, write: Callable[[Path], object]
 ) -> StagedFile:
     place = delivery.out / folder
-    final = place / f"{delivery.id}.{suffix}"
-    staged = place / f".{delivery.id}-{delivery.token}.tmp"
+    name = quote(delivery.id, safe="~")
+    final = place / f"{name}.{suffix}"
+    staged = place / f".{name}-{new_id()[-8:]}-{delivery.token}.tmp"
     try:
         place.mkdir(parents=True, exist_ok=True)
         write(staged)

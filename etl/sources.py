@@ -19,7 +19,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -141,7 +141,6 @@ class FileSource:
         return Position(self.key, 0, 0)
 
     def _references(self, start: Position) -> Iterator[Read]:
-        head = _head(self.path)
         place, number = start.offset, start.line_number
         with self.path.open("rb", buffering=0) as file:
             file.seek(place)
@@ -150,16 +149,18 @@ class FileSource:
                 payload = Reference(self.key, place, stop, zlib.crc32(text))
                 batch = self._batch(lines, payload, number)
                 place, number = stop, number + lines
+                head = _head_of(file, place)
                 yield Read(batch, Position(self.key, place, number, head), len(text))
 
     def _contents(self, file: BinaryIO, start: Position) -> Iterator[Read]:
-        head = _head(self.path)
+        packed = self.path.suffix in OPENERS
         place, number = start.offset, start.line_number
         _skip(file, place)
         for text in _blocks(file, self.chunk):
             lines = count_lines(text)
             batch = self._batch(lines, text, number)
             place, number = place + len(text), number + lines
+            head = _head(self.path) if packed else _head_of(file, place)
             yield Read(batch, Position(self.key, place, number, head), len(text))
 
     def _batch(self, lines: int, payload: bytes | Reference, before: int) -> Batch:
@@ -183,7 +184,7 @@ class StreamSource:
     """
 
     name: str = "stdin"
-    file: BinaryIO = sys.stdin.buffer
+    file: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
     format: str | None = None
 
     @property
@@ -283,6 +284,7 @@ class FollowSource:
 
     def _until_rotated(self, file: BinaryIO, place: Position) -> Iterator[Read]:
         offset, number, rest = place.offset, place.line_number, b""
+        last_look = False  # programs may write to the old file for a moment after it is renamed
         while True:
             ended = self.stop.is_set()
             rotated = _rotated(file, self.path, offset + len(rest))
@@ -290,7 +292,7 @@ class FollowSource:
             if data:
                 text, rest = _cut(rest + data)
             else:
-                text, rest = (rest, b"") if rotated else (b"", rest)
+                text, rest = (rest, b"") if rotated and last_look else (b"", rest)
             if text:
                 lines = count_lines(text)
                 offset += len(text)
@@ -304,8 +306,9 @@ class FollowSource:
                 number += lines
                 head = _head_of(file, offset)
                 yield Read(batch, Position(self.key, offset, number, head), len(text))
-            if not data and (rotated or ended):
+            if not data and ((rotated and last_look) or ended):
                 return
+            last_look = rotated and not data
             if not data:
                 self.stop.wait(self.poll)
 
@@ -337,7 +340,9 @@ def expand(
             sources.append(StreamSource(format=format))
             continue
         for path in _files(name):
-            if follow is None:
+            if not path.is_file():  # a pipe, or a device
+                sources.append(StreamSource(name, path.open("rb"), format))
+            elif follow is None:
                 sources.append(FileSource(str(path), path, format, by_reference))
             else:
                 sources.append(FollowSource(str(path), path, follow, format))
@@ -352,9 +357,10 @@ def feed(queue: Queue, source: Source, *, again: bool = False) -> Iterator[Read]
         source: What to read.
         again: Read from the start, whatever was read before.
     """
-    since = queue.position(source.key) if source.key and not again else None
-    for read in source.read(since):
-        queue.put(read.batch, position=read.position)
+    expected = queue.position(source.key) if source.key else None
+    for read in source.read(None if again else expected):
+        queue.put(read.batch, position=read.position, expected=expected)
+        expected = read.position
         yield read
 
 
@@ -416,12 +422,16 @@ def _skip(file: BinaryIO, count: int) -> None:
 
 
 def _head(path: Path) -> str:
+    """Return a mark of a compressed file's first bytes."""
     with path.open("rb") as file:
         return _mark(file.read(HEAD))
 
 
 def _head_of(file: BinaryIO, offset: int) -> str:
-    return _mark(os.pread(file.fileno(), min(HEAD, offset), 0))
+    """Return a mark of a file's first bytes, and of those just before an offset."""
+    size = min(HEAD, offset)
+    first, last = (os.pread(file.fileno(), size, start) for start in (0, offset - size))
+    return f"{_mark(first)}:{offset}:{_mark(last)}"
 
 
 def _mark(data: bytes) -> str:
@@ -429,18 +439,21 @@ def _mark(data: bytes) -> str:
 
 
 def _same_head(path: Path, head: str) -> bool:
-    """Say whether a file still begins as it did; it may have grown since."""
+    """Say whether a file is still the one that a mark was made of; it may have grown since."""
     if not head or not path.exists():
         return False
+    size, _, rest = head.partition(":")
     with path.open("rb") as file:
-        return _mark(file.read(int(head.partition(":")[0]))) == head
+        if ":" in rest:
+            return _head_of(file, int(rest.split(":")[1])) == head
+        return _mark(file.read(int(size))) == head
 
 
 def _rotated(file: BinaryIO, path: Path, read: int) -> bool:
     """Say whether the name now stands for another file, or this one was cut short."""
     try:
         now = path.stat()
-    except FileNotFoundError:
-        return True
+    except FileNotFoundError:  # renamed, and the new one is still to come
+        return False
     mine = os.fstat(file.fileno())
     return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino) or now.st_size < read

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import anyio
 import anyio.to_thread
@@ -31,8 +31,10 @@ from etl.errors import (
     ProcessorStop,
     SourceChanged,
     StoreError,
+    UsageError,
     WorkerFailed,
 )
+from etl.ledger import fingerprint
 from etl.lines import LETTER_SCHEMA, Failure, Lease, Outcome, new_id
 from etl.pipeline import Pipeline
 from etl.queue import Queue
@@ -94,6 +96,7 @@ class Worker:
         self._run = run
         self._drain = drain
         self._runner: Runner | None = None
+        self._owner = 0
         self._lease: Lease | None = None
         self._asked_before = (0, 0)
         self._ready = threading.Event()
@@ -110,24 +113,27 @@ class Worker:
         """Whether `start` was called and the worker has not ended."""
         return self._thread is not None and self._thread.is_alive()
 
-    # Right here
-
     def step(self) -> Outcome | None:
         """Lease, run and commit one batch in this thread; return None if none waits."""
         with self._registered():
             return self._once()
 
     def drain(self) -> int:
-        """Process until nothing waits that may be had, and return how many lines that was."""
+        """Process until nothing waits that may be had, and return how many lines that was.
+
+        Raises:
+            ProcessorStop: If a processor, or the pipeline as it is now, has paused the queue.
+        """
         lines = 0
         with self._registered():
             while True:
                 outcome = self._once()
                 if outcome is None:
-                    return lines
+                    break
                 lines += outcome.done + outcome.filtered + outcome.dead
-
-    # In the background
+        if reason := self._queue.control().reason:
+            raise ProcessorStop(reason)
+        return lines
 
     def start(self) -> Worker:
         """Run in a background thread until `stop`; return this worker."""
@@ -179,8 +185,6 @@ class Worker:
             self._failure = error
             self._ready.set()
 
-    # As a coroutine
-
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
 
@@ -227,18 +231,22 @@ class Worker:
 
     def _heartbeat(self) -> None:
         lease = self._lease
-        self._queue.heartbeat(self.name, lease.batches[0].id if lease else None)
+        self._queue.heartbeat(self.name)
         if lease:
             self._queue.renew(lease, seconds=self._lease_seconds)
-
-    # One batch
 
     @contextlib.contextmanager
     def _registered(self) -> Iterator[None]:
         """Be known to the store, with a slot and a heartbeat."""
         if self._runner is not None:
+            if self._owner != threading.get_ident():
+                raise UsageError(
+                    f"worker {self.name!r} works elsewhere at this moment; stop() it first, or "
+                    "make another Worker"
+                )
             yield
             return
+        self._owner = threading.get_ident()
         self._runner = self._enter()
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(ended,), name="etl-heart", daemon=True)
@@ -272,9 +280,7 @@ class Worker:
             slot=slot,
             run=self._run,
         )
-        unpublished = self._queue.unpublished()
-        publish_files(one for one in unpublished if Path(one.staged).exists())
-        self._queue.published([one for one in unpublished if Path(one.final).exists()])
+        publish_rest(self._queue)
         return runner
 
     def _once(self) -> Outcome | None:
@@ -326,8 +332,13 @@ class Worker:
     def _commit(self, runner: Runner, lease: Lease, outcome: Outcome) -> Outcome:
         try:
             self._queue.commit(lease, outcome)
-        except BaseException:
+        except Exception:
             runner.undo()
+            raise
+        except BaseException:  # interrupted: perhaps after all was committed
+            staged = {output.staged for output in outcome.outputs}
+            if not staged & {output.staged for output in self._queue.unpublished()}:
+                runner.undo()
             raise
         runner.keep()
         if outcome.outputs:
@@ -336,14 +347,12 @@ class Worker:
 
     def _bury(self, lease: Lease, code: str, message: str) -> Outcome:
         """Dead-letter a whole lease without running it."""
-        letters, outcome_lines = _whole_letters(lease, code, message)
-        path = ("input",)
-        failure = Failure(f"{code:.12}", "input", code, "", "", path)
+        failure = Failure(fingerprint("input", code), "input", code, "", "", ("input",))
         outcome = Outcome(
-            dead=outcome_lines,
-            letters=letters,
+            dead=lease.lines,
+            letters=_whole_letters(lease, code, message),
             failures=[failure],
-            errors=[("input", code, message, outcome_lines, "dead")],
+            errors=[("input", code, message, lease.lines, "dead")],
             version=self._pipeline.version,
             run=self._run,
         )
@@ -351,26 +360,29 @@ class Worker:
         return outcome
 
 
-def _whole_letters(lease: Lease, code: str, message: str) -> tuple[pl.DataFrame, int]:
+def publish_rest(queue: Queue) -> None:
+    """Finish what killed workers had committed and not yet published."""
+    unpublished = queue.unpublished()
+    if unpublished:
+        publish_files(one for one in unpublished if Path(one.staged).exists())
+        queue.published([one for one in unpublished if Path(one.final).exists()])
+
+
+def _whole_letters(lease: Lease, code: str, message: str) -> pl.DataFrame:
     """Return letters for all lines of a lease: one each, or one for what cannot be read."""
-    batch = lease.batches[0]
     if code == "source_changed":
-        rows = pl.DataFrame({"line": [message], "line_number": [batch.first_line]})
-        rows = rows.with_columns(lines=pl.lit(lease.lines, pl.Int64))
+        rows = pl.DataFrame({"line": [message], "line_number": [lease.batches[0].first_line]})
+        lines = lease.lines
     else:
-        rows = lease.batch.frame().drop("source").with_columns(lines=pl.lit(1, pl.Int64))
-    filled = {
-        "failure": pl.lit(0, pl.UInt32),
-        "message": pl.lit(message),
-        "attempts": pl.lit(max(1, lease.deliveries - 1), pl.Int64),
-    }
-    missing = [
-        pl.lit(None, dtype).alias(name)
-        for name, dtype in LETTER_SCHEMA.items()
-        if name not in rows.columns and name not in filled
-    ]
-    rows = rows.with_columns(*missing, **filled).select(LETTER_SCHEMA.keys())
-    return rows.cast(cast("Any", LETTER_SCHEMA)), lease.lines
+        rows, lines = lease.batch.frame().drop("source"), 1
+    rows = rows.with_columns(
+        failure=pl.lit(0, pl.UInt32),
+        message=pl.lit(message),
+        lines=pl.lit(lines, pl.Int64),
+        attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
+    )
+    empty = pl.DataFrame(schema=LETTER_SCHEMA)
+    return pl.concat([empty, rows], how="diagonal").select(empty.columns)
 
 
 class WorkerProcesses:
@@ -400,7 +412,6 @@ class WorkerProcesses:
         self._stdout = stdout
         self._threads = max(1, (os.cpu_count() or 1) // count)
         self._failures = 0
-        self._reclaimed = 0.0
         self._processes = [self._spawn() for _ in range(count)]
 
     @property
@@ -415,9 +426,6 @@ class WorkerProcesses:
             WorkerFailed: If workers end with an error of their own, or die
                 again and again before they have done a batch.
         """
-        if time.monotonic() - self._reclaimed > 1.0:
-            self._reclaimed = time.monotonic()
-            self._reclaim()
         for place, process in enumerate(self._processes):
             code = process.poll()
             if code in (None, 0):
@@ -454,6 +462,7 @@ class WorkerProcesses:
                 process.kill()
                 process.wait()
         self._reclaim()
+        publish_rest(self._queue)
 
     def _reclaim(self) -> bool:
         """Take back what dead workers held, and remove what they had staged."""

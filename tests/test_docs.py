@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -17,8 +18,18 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 CALLS = sorted(set(re.findall(r"^(?:.*\| )?(?:\.venv/bin/)?(etl [a-z].*)$", README, re.MULTILINE)))
 
 
+def test_the_output_of_several_formats_is_read_as_the_readme_says(etl, tmp_path):
+    logs = [ROOT / "data" / name for name in ("python_app.log", "service.jsonl", "dpkg.log")]
+    done = json.loads(etl("run", *logs, "--store", "s.db", "--json").stdout)
+    code = PYTHON[0].replace("data/runs/<run>/out", done["out"])
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+    assert names["lines"].height == done["done"]
+    assert {"timestamp", "level", "package", "request_id"} <= set(names["lines"].columns)
+
+
 def test_the_pipeline_of_the_readme_runs(etl, tmp_path):
-    (tmp_path / "shop.py").write_text(PYTHON[0], encoding="utf-8")
+    (tmp_path / "shop.py").write_text(PYTHON[1], encoding="utf-8")
     (tmp_path / "app.log").write_text("2026-01-01 10:00:00,000 ERROR shop: total=12\n")
     done = etl("run", "app.log", "--pipeline", "shop.py:pipeline", "--store", "s.db", "--json")
     assert '"done": 1' in done.stdout, done.stderr
@@ -27,7 +38,7 @@ def test_the_pipeline_of_the_readme_runs(etl, tmp_path):
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = PYTHON[1].replace("queue.pause()", "while not queue.stats().idle: pass\nqueue.pause()")
+    code = PYTHON[2].replace("queue.pause()", "while not queue.stats().idle: pass\nqueue.pause()")
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102
     assert names["queue"].stats().accepted == 2

@@ -124,6 +124,7 @@ class Queue(Protocol):
         self,
         *batches: Batch,
         position: Position | None = None,
+        expected: Position | Literal["any"] | None = "any",
         block: bool = True,
         timeout: float | None = None,
     ) -> None:
@@ -135,11 +136,13 @@ class Queue(Protocol):
         Args:
             batches: What to store; empty ones are passed over.
             position: Replaces the source's position.
+            expected: What the source's position must be until then.
             block: At the limit, wait for room; otherwise raise.
             timeout: Seconds to wait for room, or None to wait for ever.
 
         Raises:
             QueueFull: If there is no room within the time.
+            SourceBusy: If the position is another; nothing was stored.
             StoreFull: If the disk is full; nothing was stored.
         """
 
@@ -218,8 +221,8 @@ class Queue(Protocol):
     def register(self, worker: str) -> int:
         """Make a worker known and return its slot: the lowest that no live worker has."""
 
-    def heartbeat(self, worker: str, batch: str | None = None) -> None:
-        """Say that a worker lives and which batch it works on."""
+    def heartbeat(self, worker: str) -> None:
+        """Say that a worker lives."""
 
     def unregister(self, worker: str) -> None:
         """Forget a worker that ends; its slot is free."""

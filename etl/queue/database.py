@@ -134,10 +134,10 @@ class Database:
         with self._write_lock, self._as_store_errors():
             self._check_open()
             db = self._writer
-            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            db.execute("BEGIN IMMEDIATE")
-            before = db.total_changes
             try:
+                before = db.total_changes
+                db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                db.execute("BEGIN IMMEDIATE")
                 yield db
                 db.execute("COMMIT")
             except BaseException:
@@ -161,7 +161,7 @@ class Database:
             yield
         except sqlite3.Error as error:
             text = str(error)
-            if "full" in text or "disk I/O" in text:
+            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
                 raise StoreFull(
                     f"{self._name} cannot be written: {text}; free some space, or look after the "
                     "disk: nothing was lost"

@@ -173,8 +173,7 @@ CREATE TABLE workers (
     host         TEXT NOT NULL,
     pid          INTEGER NOT NULL,
     started_at   REAL NOT NULL,
-    heartbeat_at REAL NOT NULL,
-    batch        TEXT                    -- the one it works on, or null
+    heartbeat_at REAL NOT NULL
 ) WITHOUT ROWID;
 
 -- Files that are committed and may not have their final name yet.

@@ -14,11 +14,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
-from etl.errors import LeaseLost, QueueFull, SourceChanged, StoreError
+from etl.errors import LeaseLost, QueueFull, SourceBusy, SourceChanged, StoreError
 from etl.lines import Batch, Lease, Outcome, Output, decode_payload, new_id
 from etl.queue import Control, LetterFilter, Position, RecordKind, Stats
 from etl.queue.commit import add_totals, keep_outcome, note_history
@@ -34,6 +34,12 @@ BATCH_COLUMNS = "b.id, b.source, b.format, b.first_line, b.skip, b.lines, p.enco
 
 READY = "state = 'waiting' AND not_before <= :now"
 
+WORKERS = """
+    SELECT *, (SELECT id FROM batches WHERE worker = workers.name AND state = 'leased'
+               ORDER BY seq LIMIT 1) AS batch
+    FROM workers
+"""
+
 RECORDS: Mapping[str, tuple[str, str]] = {
     "processors": ("SELECT * FROM processors", "rowid"),
     "latency": ("SELECT * FROM latency", "processor, bucket"),
@@ -42,7 +48,7 @@ RECORDS: Mapping[str, tuple[str, str]] = {
     "errors": ("SELECT * FROM errors", "seq"),
     "traces": ("SELECT * FROM traces", "seq"),
     "states": ("SELECT * FROM states", "slot, processor"),
-    "workers": ("SELECT * FROM workers", "slot"),
+    "workers": (WORKERS, "slot"),
     "positions": ("SELECT * FROM positions", "source"),
 }
 """Table and order of each kind of record."""
@@ -74,12 +80,11 @@ class SqliteQueue(Database):
     def __repr__(self) -> str:
         return f"<SqliteQueue {self.url}>"
 
-    # Producers
-
     def put(
         self,
         *batches: Batch,
         position: Position | None = None,
+        expected: Position | Literal["any"] | None = "any",
         block: bool = True,
         timeout: float | None = None,
     ) -> None:
@@ -92,6 +97,7 @@ class SqliteQueue(Database):
             with self._write() as db:
                 new = [one for one in full if not _is_there(db, one[0])]
                 if self._has_room(db, new):
+                    _check_position(db, position, expected)
                     self._insert(db, new)
                     add_totals(db, accepted=sum(batch.lines for batch, _, _ in new))
                     self._move_position(db, position)
@@ -109,8 +115,6 @@ class SqliteQueue(Database):
         """See `Queue.position`."""
         row = self._one("SELECT * FROM positions WHERE source = ?", source)
         return Position(**row) if row else None
-
-    # Workers
 
     def lease(self, worker: str, *, lines: int = 1, seconds: float = 30.0) -> Lease | None:
         """See `Queue.lease`."""
@@ -141,7 +145,6 @@ class SqliteQueue(Database):
                 "deliveries = deliveries + 1 WHERE seq = ?",
                 [(worker, token, now + seconds, row["seq"]) for row in rows],
             )
-            db.execute("UPDATE workers SET batch = ? WHERE name = ?", (rows[0]["id"], worker))
         batches = tuple(
             _batch(row)
             for row in self._all(
@@ -172,7 +175,6 @@ class SqliteQueue(Database):
         with self._write() as db:
             self._take_out(db, lease)
             keep_outcome(db, lease, outcome, now)
-            db.execute("UPDATE workers SET batch = NULL WHERE name = ?", (lease.worker,))
             note_history(db, self._clock())
 
     def release(self, lease: Lease, *, delay: float = 0.0) -> None:
@@ -224,8 +226,6 @@ class SqliteQueue(Database):
             )
         return tokens
 
-    # Operators
-
     def peek(self, limit: int = 100) -> pl.DataFrame:
         """See `Queue.peek`."""
         schema = {"batch": pl.String, "put_at": pl.Float64, "source": pl.String}
@@ -256,8 +256,8 @@ class SqliteQueue(Database):
     def stats(self) -> Stats:
         """See `Queue.stats`."""
         with self._read() as db:
-            db.execute("BEGIN")
             try:
+                db.execute("BEGIN")
                 rows = db.execute("SELECT name, lines, bytes FROM totals").fetchall()
                 counts = dict(
                     db.execute("SELECT state, count(*) FROM batches GROUP BY state").fetchall()
@@ -267,7 +267,8 @@ class SqliteQueue(Database):
                 ).fetchone()[0]
                 control = _read_control(db)
             finally:
-                db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
         lines = {row["name"]: row["lines"] for row in rows}
         sizes = {row["name"]: row["bytes"] for row in rows}
         return Stats(
@@ -324,17 +325,17 @@ class SqliteQueue(Database):
             taken = {row["slot"] for row in db.execute("SELECT slot FROM workers")}
             slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
             db.execute(
-                "INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?, NULL)",
+                "INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?)",
                 (worker, slot, socket.gethostname(), os.getpid(), now, now),
             )
         return slot
 
-    def heartbeat(self, worker: str, batch: str | None = None) -> None:
+    def heartbeat(self, worker: str) -> None:
         """See `Queue.heartbeat`."""
         with self._write(durable=False) as db:
             db.execute(
-                "UPDATE workers SET heartbeat_at = ?, batch = ? WHERE name = ?",
-                (self._clock(), batch, worker),
+                "UPDATE workers SET heartbeat_at = ? WHERE name = ?",
+                (self._clock(), worker),
             )
 
     def unregister(self, worker: str) -> None:
@@ -366,8 +367,6 @@ class SqliteQueue(Database):
         newest = ", ".join(f"{column.strip()} DESC" for column in order.split(","))
         return self._all(f"{select} ORDER BY {newest} LIMIT ?", limit)[::-1]
 
-    # Dead letters
-
     def letters(self, wanted: LetterFilter) -> pl.DataFrame:
         """See `Queue.letters`."""
         with self._read() as db:
@@ -391,8 +390,6 @@ class SqliteQueue(Database):
         """See `Queue.discard`."""
         with self._write() as db:
             move_letters(db, ids, "discarded")
-
-    # Inside
 
     def _has_room(self, db: sqlite3.Connection, full: Sequence[tuple[Batch, str, bytes]]) -> bool:
         """Say whether the batches fit; into an empty queue anything does."""
@@ -498,6 +495,19 @@ INSERT_BATCH = """
     VALUES (:id, :payload, :source, :format, :first_line, :skip, :lines, :bytes, :put_at,
             :deliveries)
 """
+
+
+def _check_position(
+    db: sqlite3.Connection, position: Position | None, expected: Position | Literal["any"] | None
+) -> None:
+    """Refuse to move a position that is not where the caller believes it to be."""
+    if position is None or expected == "any":
+        return
+    row = db.execute("SELECT * FROM positions WHERE source = ?", (position.source,)).fetchone()
+    if (Position(**dict(row)) if row else None) != expected:
+        raise SourceBusy(
+            f"another run is reading {position.source!r} into this store; wait for it to end"
+        )
 
 
 def _is_there(db: sqlite3.Connection, batch: Batch) -> bool:

@@ -275,12 +275,14 @@ def test_workers_are_listed_with_their_heartbeats(store, clock):
     queue.register("a")
     queue.register("b")
     clock.tick(20)
-    queue.heartbeat("a", "batch-1")
+    queue.heartbeat("a")
+    queue.put(Batch.from_lines(["x"], source="s"))
+    lease = queue.lease("a")
     frame = metrics.workers(queue).set_index("name")
     assert frame["slot"].to_dict() == {"a": 0, "b": 1}
     alive = (frame["heartbeat_at"] - frame["started_at"]).dt.total_seconds()
     assert alive.to_dict() == {"a": 20.0, "b": 0.0}
-    assert frame.loc["a", "batch"] == "batch-1"
+    assert frame.loc["a", "batch"] == lease.batches[0].id
     assert pd.isna(frame.loc["b", "batch"])
 
 

@@ -12,7 +12,7 @@ import anyio
 import polars as pl
 import pytest
 
-from etl.errors import QueueClosed
+from etl.errors import ProcessorStop, QueueClosed
 from etl.lines import Batch, Lease, Reference
 from etl.pipeline import Pipeline
 from etl.processors import Count, Retry, each, reject
@@ -358,7 +358,8 @@ def test_a_processor_that_stops_pauses_the_queue_and_gives_the_batch_back(queue:
     pipeline.add("bad", each(lambda _row: 1 / 0), after="count", on_error="stop")
     batch = put(queue, "a", "b")
 
-    assert Worker(queue, pipeline, out=out).drain() == 0
+    with pytest.raises(ProcessorStop):
+        Worker(queue, pipeline, out=out).drain()
     assert queue.control().paused
     assert queue.control().reason == (
         "processor 'bad' failed on 2 lines, and its policy is to stop: "
@@ -399,7 +400,8 @@ def test_a_full_disk_pauses_the_queue(queue: Queue, tmp_path: Path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     put(queue, "a")
-    Worker(queue, Pipeline().add("out", JsonLines()), out=blocked).drain()
+    with pytest.raises(ProcessorStop):
+        Worker(queue, Pipeline().add("out", JsonLines()), out=blocked).drain()
 
     assert queue.control().reason.startswith(f"cannot write below {str(blocked)!r}: ")
     assert counts(queue) == (0, 0, 0, 1)
@@ -478,9 +480,9 @@ def test_a_state_that_a_new_processor_does_not_understand_kills_no_worker(queue:
     pipeline.add("count", Stubborn())
     put(queue, "b")
 
-    Worker(queue, pipeline).drain()
-    assert queue.stats().leased == 0
-    assert counts(queue)[0] == 1
+    with pytest.raises(ProcessorStop, match="'count' cannot go on from its committed state"):
+        Worker(queue, pipeline).drain()
+    assert counts(queue) == (1, 0, 0, 1)
 
 
 def test_a_row_that_cannot_be_written_as_json_is_still_a_dead_letter(queue: Queue):

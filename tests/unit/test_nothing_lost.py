@@ -1,0 +1,172 @@
+"""Ways in which a line was once lost or doubled, each of them closed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from etl import Batch, JsonLines, Pipeline, Worker, each, open_queue
+from etl.dlq import DeadLetters
+from etl.errors import SourceBusy, UsageError
+from etl.lines import Output
+from etl.queue import Position
+from etl.sinks import publish_files
+from etl.sources import FileSource, expand, feed
+
+
+def written(out: Path) -> list[str]:
+    rows = [pl.read_ndjson(path) for path in sorted(out.rglob("*.jsonl"))]
+    return sorted(pl.concat(rows, how="diagonal_relaxed")["line"]) if rows else []
+
+
+class Picky(JsonLines):
+    """Writes nothing in which a certain line is."""
+
+    def stage(self, frame: pl.DataFrame, delivery: Any) -> Any:
+        if frame["line"].str.contains("bad").any():
+            raise ValueError("no bad lines here")
+        return super().stage(frame, delivery)
+
+
+def test_a_line_that_dies_in_one_sink_is_in_no_other(queue, tmp_path):
+    pipeline = Pipeline().add("a", JsonLines("a"), after="input", tee=True)
+    pipeline.add("b", Picky("b"), after="input")
+    queue.put(Batch.from_lines(["one", "bad", "two"]))
+    Worker(queue, pipeline, out=tmp_path).drain()
+    assert (written(tmp_path / "a"), written(tmp_path / "b")) == (["one", "two"],) * 2
+
+    pipeline.add("b", JsonLines("b"))
+    DeadLetters(queue).replay()
+    Worker(queue, pipeline, out=tmp_path).drain()
+    assert (written(tmp_path / "a"), written(tmp_path / "b")) == (["bad", "one", "two"],) * 2
+    assert queue.stats().done == 3
+
+
+def test_no_copy_of_a_line_is_kept_if_one_dies_in_the_same_sink(queue, tmp_path):
+    copies = each(lambda row: [row, {**row, "line": row["line"].replace("x", "bad")}])
+    pipeline = Pipeline().add("copy", copies).add("out", Picky())
+    queue.put(Batch.from_lines(["a", "x"]))
+    Worker(queue, pipeline, out=tmp_path).drain()
+    assert written(tmp_path) == ["a", "a"]
+    assert (queue.stats().done, queue.stats().dead) == (1, 1)
+
+
+def test_a_worker_is_not_used_from_two_threads(queue, tmp_path):
+    inside, leave = threading.Event(), threading.Event()
+
+    def wait(frame: pl.DataFrame) -> pl.DataFrame:
+        inside.set()
+        leave.wait(10)
+        return frame
+
+    queue.put(Batch.from_lines(["a"]))
+    worker = Worker(queue, Pipeline().add("wait", wait), out=tmp_path).start()
+    assert inside.wait(10)
+    with pytest.raises(UsageError, match="works elsewhere at this moment"):
+        worker.step()
+    leave.set()
+    worker.stop()
+
+
+def test_two_runs_do_not_read_one_file_into_one_store_twice(queue, tmp_path):
+    path = tmp_path / "a.log"
+    path.write_text("one\ntwo\nthree\n")
+    first, second = (feed(queue, FileSource("a", path, chunk=4)) for _ in range(2))
+    next(first)
+    list(second)
+    with pytest.raises(SourceBusy, match="another run is reading"):
+        list(first)
+    assert queue.peek()["line"].to_list() == ["one", "two", "three"]
+
+
+def test_a_position_moves_only_from_where_it_is_expected(queue):
+    old, new = Position("a", 1, 1), Position("a", 2, 2)
+    queue.put(position=old, expected=None)
+    with pytest.raises(SourceBusy):
+        queue.put(Batch.from_lines(["x"]), position=new, expected=None)
+    assert queue.stats().accepted == 0
+    queue.put(position=new, expected=old)
+    assert queue.position("a") == new
+
+
+def test_an_interrupt_right_after_the_commit_keeps_the_output(tmp_path, monkeypatch):
+    queue = open_queue(str(tmp_path / "s.db"))
+    queue.put(Batch.from_lines(["a"]))
+    commit = queue.commit
+
+    def interrupted(*arguments: Any) -> None:
+        commit(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Worker(queue, Pipeline().add("out", JsonLines()), out=tmp_path / "out").step()
+    Worker(queue, Pipeline().add("out", JsonLines()), out=tmp_path / "out").step()
+    assert written(tmp_path / "out") == ["a"]
+    queue.close()
+
+
+def test_an_interrupted_transaction_does_not_stay_open(queue):
+    def interrupted() -> None:
+        with queue._write() as db:
+            db.execute("INSERT INTO control VALUES ('x', 'y')")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    queue.put(Batch.from_lines(["a"]))
+    assert queue.stats().waiting == 1
+
+
+def test_an_error_text_that_is_no_text_takes_no_other_line_with_it(queue):
+    def odd(row: dict[str, Any]) -> dict[str, Any]:
+        if row["line"] == "bad":
+            raise ValueError("\ud800")
+        return row
+
+    queue.put(Batch.from_lines(["a", "bad", "b"]))
+    Worker(queue, Pipeline().add("odd", each(odd))).drain()
+    assert (queue.stats().done, queue.stats().dead) == (2, 1)
+    assert DeadLetters(queue).frame()["message"].to_list() == ["\\ud800"]
+
+
+def test_a_file_that_was_rewritten_with_the_same_beginning_is_read_anew(queue, tmp_path):
+    path = tmp_path / "a.log"
+    same = "head\n" * 2000
+    path.write_text(same + "old\n")
+    list(feed(queue, FileSource("a", path)))
+    path.write_text(same + "new\nmore\n")
+    assert sum(read.batch.lines for read in feed(queue, FileSource("a", path))) == 2002
+
+
+def test_sinks_in_one_folder_do_not_overwrite_each_other(queue, tmp_path):
+    pipeline = Pipeline().add("a", JsonLines(), after="input", tee=True)
+    pipeline.add("b", JsonLines(), after="input")
+    for id in ("x", "x-1"):
+        text = f"{id}\n".encode()
+        queue.put(Batch(lines=1, payload=text, source="s", id=id))
+    Worker(queue, pipeline, out=tmp_path, batch_lines=1).drain()
+    assert written(tmp_path) == ["x", "x", "x-1", "x-1"]
+
+
+def test_a_pipe_is_read_as_a_stream(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_text("a\nb\n"))
+    writer.start()
+    (source,) = expand([str(path)])
+    assert [read.batch.lines for read in source.read()] == [2]
+    writer.join()
+    source.file.close()
+
+
+def test_what_was_published_already_is_left_alone(tmp_path):
+    final = tmp_path / "done"
+    final.write_text("x")
+    publish_files([Output(str(tmp_path / "gone"), str(final))])
+    assert final.read_text() == "x"
