@@ -355,11 +355,12 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     from etl.sinks import printable
 
-    print(f"etl: {printable(message)}", file=sys.stderr)
-    if "--parent" in sys.argv:
+    if last_words := os.environ.get("ETL_LAST_WORDS"):
         from etl.worker import GAVE_UP
 
-        code = GAVE_UP
+        Path(last_words).write_text(message, encoding="utf-8")
+        sys.exit(GAVE_UP)
+    print(f"etl: {printable(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -412,6 +413,8 @@ class WorkerProcesses:
         self._stdout = stdout
         self._threads = max(1, (os.cpu_count() or 1) // count)
         self._failures = 0
+        handle, self._last_words = tempfile.mkstemp(prefix="etl-")
+        os.close(handle)
         self._processes = [self._spawn() for _ in range(count)]
 
     @property
@@ -431,10 +434,11 @@ class WorkerProcesses:
             if code in (None, 0):
                 continue
             if code == GAVE_UP:
-                raise WorkerFailed("a worker process gave up; its last message says why")
+                words = Path(self._last_words).read_text(encoding="utf-8")
+                raise WorkerFailed(f"a worker process gave up: {words}")
             self._failures = 0 if self._reclaim() else self._failures + 1
             if self._failures > 2 * len(self._processes):
-                raise WorkerFailed(f"worker processes die at once (exit code {code}); see above")
+                raise WorkerFailed(f"worker processes die at once (exit code {code})")
             self._processes[place] = self._spawn()
         return bool(self.pids)
 
@@ -461,6 +465,7 @@ class WorkerProcesses:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        Path(self._last_words).unlink(missing_ok=True)
         self._reclaim()
         publish_rest(self._queue)
 
@@ -476,6 +481,8 @@ class WorkerProcesses:
             "POLARS_MAX_THREADS": str(self._threads),
             "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
         } | os.environ
+        # Its error is told once, by the process that looks after it.
+        environment["ETL_LAST_WORDS"] = self._last_words
         return subprocess.Popen(self._command, stdout=self._stdout, env=environment)
 
 
