@@ -1,6 +1,8 @@
 # What a person does with this project; the same commands run in CI.
 #   make run    the real logs in data/ through the default pipeline
 #   make test   every check and every test
+#   make lab    the control room in JupyterLab
+#   make app    the control room as a web page
 #   make bench  speed and memory, side by side with other tools
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 LOGS = $(filter-out data/boot.log,$(wildcard data/*.log data/*.jsonl data/*.logfmt))
 
-.PHONY: run test lint bench clean help
+.PHONY: run test lab app bench clean help
 
 help:
 	@grep '^#   ' Makefile | sed 's/^#   //'
@@ -17,11 +19,17 @@ help:
 run: $(VENV)/.run
 	$(BIN)/etl run $(LOGS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+lab: $(VENV)/.notebook
+	$(BIN)/etl lab
+
+app: $(VENV)/.notebook
+	$(BIN)/etl app
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
@@ -37,7 +45,17 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[test]'
+	$(PIP) -e '.[notebook,test]'
+	@touch $@ $(VENV)/.run $(VENV)/.notebook
+
+# A browser: one that is there, else Debian's package, else Playwright's own.
+$(VENV)/.chromium: $(VENV)/.test
+	command -v chromium >/dev/null || (apt-get update && apt-get install -y chromium) \
+		|| $(BIN)/playwright install --with-deps chromium
+	@touch $@
+
+$(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[notebook]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt

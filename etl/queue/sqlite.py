@@ -12,7 +12,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -230,28 +230,21 @@ class SqliteQueue(Database):
         """See `Queue.peek`."""
         schema = {"batch": pl.String, "put_at": pl.Float64, "source": pl.String}
         schema |= {"line_number": pl.Int64, "line": pl.String, "format": pl.String}
-        frames = [pl.DataFrame(schema=schema)]
+        found: list[tuple[Any, ...]] = []
         with self._read() as db:
             rows = db.execute(
                 f"SELECT {BATCH_COLUMNS}, b.put_at FROM batches b JOIN payloads p "
                 "ON p.id = b.payload WHERE b.state = 'waiting' ORDER BY b.seq"
             )
-            while limit > 0 and (row := rows.fetchone()):
+            while len(found) < limit and (row := rows.fetchone()):
                 batch = _batch(row)
                 with contextlib.suppress(SourceChanged):  # a worker will say so
-                    lines = (
-                        batch.frame()
-                        .head(limit)
-                        .with_columns(
-                            batch=pl.lit(batch.id),
-                            put_at=pl.lit(row["put_at"]),
-                            format=pl.lit(batch.format, pl.String),
-                        )
-                    )
-                    limit -= lines.height
-                    frames.append(lines.select(schema.keys()))
+                    found += [
+                        (batch.id, row["put_at"], batch.source, number, line, batch.format)
+                        for number, line in _first_lines(batch, limit - len(found))
+                    ]
             rows.close()
-        return pl.concat(frames)
+        return pl.DataFrame(found, schema=schema, orient="row")
 
     def stats(self) -> Stats:
         """See `Queue.stats`."""
@@ -508,6 +501,14 @@ def _check_position(
         raise SourceBusy(
             f"another run is reading {position.source!r} into this store; wait for it to end"
         )
+
+
+def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:
+    """Return number and text of a batch's first lines; one line needs no frame."""
+    if batch.lines == 1 and batch.skip == 0 and isinstance(batch.payload, bytes):
+        text = batch.payload.decode("utf-8", "backslashreplace")
+        return [(batch.first_line, text.removesuffix("\n").removesuffix("\r"))]
+    return batch.frame().head(limit).select("line_number", "line").iter_rows()
 
 
 def _is_there(db: sqlite3.Connection, batch: Batch) -> bool:

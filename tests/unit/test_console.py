@@ -1,0 +1,411 @@
+"""Every control of the console, kernel-side: clicks, and what the store and the widgets say."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from etl import Batch, Count, DeadLetters, Pipeline, Worker, open_queue, reject
+from etl.console import Console
+from etl.console.snapshot import level_of
+from etl.console.view import QueueView
+from etl.errors import StoreError, UsageError
+from etl.queue import Queue
+from etl.queue.sqlite import SqliteQueue
+
+BAD = "<img src=x onerror=alert(1)> CRITICAL"
+
+
+def find_level(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(level=pl.col("line").str.extract(r"\b([A-Z]{4,8})\b"))
+
+
+def refuse(frame: pl.DataFrame) -> pl.DataFrame:
+    return reject(frame, pl.col("level") == "CRITICAL", "poison", "CRITICAL is poison")
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    made = Pipeline("test").add("level", find_level).add("check", refuse)
+    return made.add("count", Count("level"))
+
+
+@pytest.fixture
+def console(pipeline: Pipeline, tmp_path: Path) -> Iterator[Console]:
+    (tmp_path / "some.log").write_text("INFO one\nERROR two\n" * 50)
+    made = Console(open_queue("sqlite://"), pipeline, interval=0, out=tmp_path, data=tmp_path)
+    yield made
+    made.close()
+
+
+def click(console: Console, *names: str) -> None:
+    for name in names:
+        console.buttons[name].click()
+    console.settle(idle=False)
+
+
+def light(console: Console) -> str:
+    return console.header.light.value.split("etl-is-")[1].split("'")[0]
+
+
+def kill(console: Console, *lines: str) -> None:
+    """Have lines die and wait for it."""
+    console.queue.put(Batch.from_lines(lines, source="test"))
+    console.settle()
+
+
+def until(console: Console, holds: Callable[[], bool]) -> None:
+    """Wait until something holds that a thread of the console brings about."""
+    for _ in range(200):
+        console.settle(idle=False)
+        if holds():
+            return
+        threading.Event().wait(0.02)
+    pytest.fail("it never came to hold")
+
+
+def test_the_story_of_the_first_seed(console: Console):
+    click(console, "Pause")
+    assert light(console) == "paused"
+    click(console, *["INFO", "WARNING"] * 6)
+    assert len(console.view._shown) == 12
+    assert sum(console.figure.data[0].y) == 0
+    click(console, "Resume")
+    console.settle()
+    assert list(console.figure.data[0].y) == [0, 6, 6, 0, 0]
+    click(console, "CRITICAL")
+    console.settle()
+    assert list(console.figure.data[0].y) == [0, 6, 6, 0, 0]
+    assert [row[2:4] for row in console.letters.groups.rows] == [["check", "poison"]]
+    assert light(console) == "idle"
+
+
+@pytest.mark.parametrize("level", ["INFO", "WARNING", "ERROR", "CRITICAL"])
+def test_a_button_makes_a_line_of_its_level(console: Console, level: str):
+    click(console, "Pause", level)
+
+    ((_, shown, text),) = console.view._shown.values()
+    assert shown == level
+    assert text.startswith(level)
+
+
+def test_a_step_lets_one_batch_through(console: Console):
+    click(console, "Pause", "INFO", "INFO", "Step")
+
+    until(console, lambda: console.queue.stats().done == 1)
+    assert console.queue.stats().waiting == 1
+
+
+def test_a_drain_ends_the_workers_and_resume_starts_them(console: Console):
+    click(console, "Drain")
+    until(console, lambda: light(console) == "absent")
+    click(console, "Resume", "INFO")
+
+    assert console.settle().done == 1
+
+
+def test_a_burst_has_its_size_and_pace(console: Console):
+    console.controls.lines.value = 120
+    console.controls.batch_lines.value = 50
+    click(console, "Pause", "Burst")
+
+    until(console, lambda: console.queue.stats().waiting == 120)
+    assert console.queue.stats().waiting_batches == 3
+
+
+def test_many_lines_are_counted_beyond_the_icons(console: Console):
+    console.controls.lines.value = 700
+    click(console, "Pause", "Burst")
+
+    until(console, lambda: console.view.more == 200)
+    assert len(console.view._shown) == 500
+
+
+def test_a_file_is_fed(console: Console):
+    click(console, "Feed")
+
+    until(console, lambda: "100 lines of some.log fed" in console.header.note.value)
+    assert console.settle().done == 100
+    assert console.controls.progress.layout.visibility == "hidden"
+
+
+def test_an_upload_is_fed_and_its_name_is_only_text(console: Console):
+    name = "../<b>.log"
+    about = {"name": name, "type": "", "size": 7, "last_modified": datetime.now(tz=UTC)}
+    console.controls.upload.value = [about | {"content": b"INFO a\n"}]
+
+    until(console, lambda: "1 lines of" in console.header.note.value)
+    assert "<b>" not in console.header.note.value
+    assert console.settle().done == 1
+
+
+def test_pace_and_number_of_workers_can_be_changed(console: Console):
+    console.controls.interval.value, console.controls.workers.value = 0.01, 3
+    until(console, lambda: len(console.queue.records("workers")) == 3)
+    console.controls.workers.value = 0
+    until(console, lambda: light(console) == "absent")
+
+    assert console.crew is not None
+    assert console.crew.interval == 0.01
+
+
+def test_dead_letters_are_tried_replayed_and_gone(console: Console, pipeline: Pipeline):
+    kill(console, "CRITICAL a", "CRITICAL b")
+    console.letters.groups.chosen = console.letters.groups.rows[0][0]
+    click(console, "Dry-run")
+    until(console, lambda: "0 of 2 now pass" in console.header.note.value)
+    pipeline.add("check", None)
+    click(console, "Dry-run")
+    until(console, lambda: "2 of 2 now pass" in console.header.note.value)
+    click(console, "Replay")
+    until(console, lambda: "2 lines wait again" in console.header.note.value)
+
+    assert console.settle().dead == 0
+    assert console.letters.groups.rows == []
+    assert console.letters.groups.chosen == ""
+
+
+def test_a_letter_is_edited_and_replayed(console: Console):
+    kill(console, "CRITICAL a")
+    console.letters.groups.chosen = console.letters.groups.rows[0][0]
+    console.settle(idle=False)
+    console.letters.lines.chosen = console.letters.lines.rows[0][0]
+    console.settle(idle=False)
+    assert "level → check" in console.letters.detail.value
+    console.letters.edit.value = "INFO a"
+    click(console, "Edit and replay")
+
+    assert console.settle().done == 1
+
+
+def test_letters_are_discarded(console: Console):
+    kill(console, "CRITICAL a")
+    click(console, "Discard")
+
+    until(console, lambda: len(DeadLetters(console.queue)) == 0)
+    assert console.queue.stats().dead == 1
+
+
+def test_a_trace_is_shown_hop_by_hop_and_lit(console: Console):
+    kill(console, "INFO a")
+    console.traces.lines.chosen = console.traces.lines.rows[0][0]
+
+    until(console, lambda: "level: &#x27;INFO&#x27;" in console.traces.detail.value)
+    assert len([x for x in console.figure.data[8].x if x is not None]) == 6
+
+
+def test_a_tap_looks_between_processors(console: Console):
+    kill(console, "INFO a", "ERROR b", "INFO c")
+    console.traces.processor.value, console.traces.where.value = "level", "level = 'INFO'"
+    click(console, "Tap")
+
+    until(console, lambda: "INFO c" in console.traces.tapped.value)
+    assert "ERROR b" not in console.traces.tapped.value
+    rows = console.tap("level", where=pl.col("level") == "ERROR")
+    assert rows.to_dict("list") == {"line": ["ERROR b"], "level": ["ERROR"]}
+
+
+@pytest.mark.parametrize("where", ["nothing = 1", "((", "level"])
+def test_a_tap_that_cannot_be_says_so(console: Console, where: str):
+    kill(console, "INFO a")
+    console.traces.where.value = where
+    click(console, "Tap")
+
+    until(console, lambda: "etl-bad" in console.header.note.value)
+
+
+def test_a_tap_of_an_unknown_processor_names_the_known(console: Console):
+    with pytest.raises(UsageError, match="did you mean 'check'"):
+        console.tap("chekc")
+
+
+def test_text_from_logs_is_escaped_everywhere(console: Console):
+    console.queue.put(Batch.from_lines([BAD], source=BAD))
+    console.settle()
+    console.letters.groups.chosen = console.letters.groups.rows[0][0]
+    console.settle(idle=False)
+    console.letters.lines.chosen = console.letters.lines.rows[0][0]
+    console.traces.lines.chosen = console.traces.lines.rows[0][0]
+    until(console, lambda: "onerror" in console.traces.detail.value)
+    click(console, "Tap")
+    until(console, lambda: "onerror" in console.traces.tapped.value)
+
+    panels = (console.letters.detail, console.traces.detail, console.traces.tapped)
+    assert "onerror" in console.letters.detail.value
+    assert [panel for panel in panels if "<img" in panel.value] == []
+
+
+def test_a_console_without_a_pipeline_watches_workers_elsewhere(pipeline: Pipeline):
+    queue = open_queue("sqlite://")
+    console = Console(queue, data=Path("nowhere"))
+    queue.put(Batch.from_lines(["INFO a", "CRITICAL b"]))
+    Worker(queue, pipeline).drain()
+    console.settle()
+
+    assert console.buttons["Dry-run"].disabled
+    assert console.controls.workers.disabled
+    assert len([x for x in console.figure.data[7].x if x is not None]) == 6
+    click(console, "Pause")
+    assert queue.stats().paused
+    console.close()
+
+
+def test_a_store_that_processes_elsewhere_work_on_is_steered(tmp_path: Path):
+    queue = open_queue(f"sqlite:///{tmp_path / 'store.db'}")
+    console = Console(queue, data=tmp_path)
+    click(console, "INFO", "CRITICAL", "Pause")
+    command = [sys.executable, "-m", "etl", "work", "--store", queue.url, "--drain"]
+    command += ["--pipeline", "etl.demo:dashboard", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
+        until(console, lambda: len(queue.records("workers")) == 1)
+        assert queue.stats().waiting == 2
+        click(console, "Resume")
+        assert worker.wait(60) == 0
+    console.settle()
+
+    assert [row[2:4] for row in console.letters.groups.rows] == [["check", "poison"]]
+    assert list(console.figure.data[0].y) == [0, 1, 0, 0, 0]
+    console.close()
+    queue.close()
+
+
+def test_another_store_is_attached(console: Console, pipeline: Pipeline):
+    kill(console, "CRITICAL a")
+    other = open_queue("sqlite://")
+    console.attach(other, pipeline, interval=0)
+    click(console, "INFO")
+
+    assert console.settle().done == 1
+    assert console.letters.groups.rows == []
+    assert other.stats().accepted == 1
+
+
+class Flaky(SqliteQueue):
+    """A store that cannot be reached while `away` is set."""
+
+    away = False
+
+    def stats(self) -> Any:
+        if self.away:
+            raise StoreError("the store is away")
+        return super().stats()
+
+
+def test_a_store_that_is_away_for_a_while_is_said_and_comes_back(pipeline: Pipeline):
+    queue = Flaky(None)
+    console = Console(queue, pipeline, workers=0, data=Path("nowhere"))
+    queue.away = True
+    console.do(lambda: None)
+    for _ in range(100):
+        if "cannot be reached" in console.header.note.value:
+            break
+        threading.Event().wait(0.05)
+    assert "the store is away" in console.header.note.value
+    queue.away = False
+    until(console, lambda: "can be reached again" in console.header.note.value)
+    console.close()
+
+
+def test_a_failing_callback_is_told_and_stops_nothing(console: Console):
+    console.do(lambda: 1 / 0)
+    console.settle(idle=False)
+    assert "ZeroDivisionError" in console.header.note.value
+    click(console, "INFO")
+
+    assert console.settle().done == 1
+
+
+def test_buttons_may_be_clicked_from_many_threads(console: Console):
+    clicks = [threading.Thread(target=console.buttons["INFO"].click) for _ in range(20)]
+    for one in clicks:
+        one.start()
+    for one in clicks:
+        one.join()
+    console.settle(idle=False)
+
+    assert console.settle().accepted == 20
+
+
+def test_closing_ends_all_threads_and_may_be_done_twice(pipeline: Pipeline):
+    before = set(threading.enumerate())
+    console = Console(open_queue("sqlite://"), pipeline, data=Path("nowhere"))
+    console.settle()
+    console.close()
+    console.close()
+
+    left = [one.name for one in set(threading.enumerate()) - before if one.name.startswith("etl")]
+    assert left == []
+
+
+def test_it_may_be_shown_twice_and_prints_nothing(
+    console: Console, capfd: pytest.CaptureFixture[str]
+):
+    one, two = console._repr_mimebundle_(), console._repr_mimebundle_()
+    click(console, "INFO")
+
+    view = "application/vnd.jupyter.widget-view+json"
+    assert one[view]["model_id"] == two[view]["model_id"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_only_what_came_and_what_left_is_sent(monkeypatch: pytest.MonkeyPatch):
+    view, sent = QueueView(), []
+    monkeypatch.setattr(QueueView, "send", lambda _self, message: sent.append(message))
+    view.show([("1", "INFO", "a"), ("2", "INFO", "b")], 0)
+    view.show([("2", "INFO", "b"), ("3", "INFO", "c")], 5)
+    view.show([("2", "INFO", "b"), ("3", "INFO", "c")], 5)
+
+    assert sent[1:] == [{"came": [("3", "INFO", "c")], "left": ["1"]}]
+    assert view.more == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ("2026-01-01 WARN disk", "WARNING"),
+        ("[error] no", "ERROR"),
+        ("err: no", "ERROR"),
+        ("fatal: no", "CRITICAL"),
+        ("informative text", "OTHER"),
+        ("debug INFO", "DEBUG"),
+    ],
+)
+def test_a_lines_level_is_found(line: str, level: str):
+    assert level_of(line) == level
+
+
+def test_an_hour_of_updates_leaks_nothing(pipeline: Pipeline):
+    now = 1e9
+    queue = SqliteQueue(None, clock=lambda: now)
+    console = Console(queue, pipeline, workers=0, data=Path("nowhere"))
+    console.close()
+    worker = Worker(queue, pipeline)
+    sizes = []
+    for turn in range(360):
+        now += 10
+        queue.put(Batch.from_lines([f"INFO {turn}", f"ERROR {turn}"], source="soak"))
+        console.draw()
+        worker.drain()
+        console.draw()
+        if turn in (120, 359):
+            gc.collect()
+            sizes.append(len(gc.get_objects()))
+
+    assert sizes[1] - sizes[0] < 5000
+    assert console.view._shown == {}
+    assert len(console.traces.lines.rows) <= 60
+    assert sys.getsizeof(console._told) < 200
+
+
+def test_queue_is_the_protocol(console: Console):
+    queue: Queue = console.queue
+    assert repr(console) == f"<Console on {queue.url}>"
