@@ -169,7 +169,8 @@ class Ledger:
         dead = pl.concat(self._letters)
         if self.copied:
             dead = dead.unique("_row", keep="first", maintain_order=True)
-        dead = dead.sort("_row").join(self.origin, on="_row", how="left", maintain_order="left")
+        dead = dead.sort("_row")
+        dead = dead.hstack(self.origin.drop("_row")[dead["_row"]].get_columns())
         whole = pl.concat([pl.DataFrame(schema=LETTER_SCHEMA), dead], how="diagonal")
         return whole.with_columns(lines=pl.lit(1, pl.Int64))
 

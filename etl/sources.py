@@ -31,7 +31,7 @@ from etl.queue import Position, Queue
 
 __all__ = ["FileSource", "FollowSource", "Read", "Source", "StreamSource", "expand", "feed"]
 
-CHUNK = 4 << 20
+CHUNK = 6 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
 
 HEAD = 4096
