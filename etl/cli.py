@@ -154,8 +154,9 @@ def work(
 ) -> None:
     """Process what waits in a store; SIGTERM or Ctrl-C ends after the current batch."""
     from etl.pipeline import load_pipeline
+    from etl.processes import WorkerProcesses
     from etl.runs import output_folder
-    from etl.worker import Worker, WorkerProcesses, run_until_signal
+    from etl.worker import Worker, run_until_signal
 
     loaded = load_pipeline(pipeline)
     queue = _open(store, create=True)
@@ -377,7 +378,7 @@ def _fail(message: str, code: int) -> None:
     from etl.sinks import printable
 
     if last_words := os.environ.get("ETL_LAST_WORDS"):
-        from etl.worker import GAVE_UP
+        from etl.processes import GAVE_UP
 
         Path(last_words).write_text(message, encoding="utf-8")
         sys.exit(GAVE_UP)

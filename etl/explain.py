@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import html
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from etl.flow import Flow
 from etl.isolate import Bad
 from etl.lines import Batch
-from etl.pipeline import Pipeline
 from etl.processors import Stateful
 from etl.runner import Pass
+
+if TYPE_CHECKING:
+    from etl.pipeline import Pipeline
 
 __all__ = ["Explanation", "Hop", "explain"]
 

@@ -3,8 +3,9 @@
     pipeline = (
         Pipeline("errors")
         .add("parse", Parse())
+        .add("normalise", normalise)
         .add("warn", upper("message"), when=pl.col("level") == "WARNING")
-        .add("rest", after="parse")
+        .add("rest", None, after="normalise")
         .add("end", Parquet(), after=("warn", "rest"))
     )
 
@@ -14,35 +15,28 @@ the new one at its next batch. How a batch runs through it is in `runner.py`.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import importlib
 import importlib.util
-import inspect
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
 from etl.errors import PipelineError, UsageError, did_you_mean
+from etl.plan import INPUT, Node, OnError, Plan
 from etl.processors import Retry, Sink
 
 if TYPE_CHECKING:
     from etl.explain import Explanation
     from etl.lines import Batch, Outcome
 
-__all__ = ["INPUT", "Node", "Pipeline", "Plan", "load_pipeline"]
-
-INPUT = "input"
-"""The name that stands for the batch itself in `after=`."""
-
-OnError = Literal["dead-letter", "drop", "stop"]
+__all__ = ["Pipeline", "load_pipeline"]
 
 _UNSET: Any = object()
 
@@ -50,108 +44,6 @@ _UNSET: Any = object()
 def passing(frame: pl.DataFrame) -> pl.DataFrame:
     """Pass rows on unchanged: the processor of a step that only branches or merges."""
     return frame
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One named processor and how lines come to it."""
-
-    name: str
-    processor: Any
-    after: tuple[str, ...]
-    when: pl.Expr | None = None
-    tee: bool = False
-    retry: Retry = field(default_factory=lambda: Retry(attempts=1))
-    timeout: float | None = None
-    on_error: OnError = "dead-letter"
-
-    @property
-    def is_sink(self) -> bool:
-        """Whether rows end here and are staged rather than passed on."""
-        return isinstance(self.processor, Sink)
-
-    def source(self) -> str:
-        """Return the text that the pipeline's version is made of."""
-        when = _text_of(self.when)
-        options = (self.name, self.after, when, self.tee, self.retry, self.timeout)
-        return f"{options!r} {self.on_error} {_source_of(self.processor)}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A pipeline as it was at one moment, checked and put in order: what a batch runs through."""
-
-    name: str
-    nodes: Mapping[str, Node]
-
-    @cached_property
-    def order(self) -> tuple[Node, ...]:
-        """The nodes, each after those it follows; sinks last.
-
-        Raises:
-            PipelineError: If the nodes do not make a DAG.
-        """
-        sorter = TopologicalSorter({name: node.after for name, node in self.nodes.items()})
-        try:
-            sorter.prepare()
-        except CycleError as error:
-            ring = " → ".join(error.args[1])
-            raise PipelineError(
-                f"pipeline {self.name!r} goes in a circle: {ring}; change one 'after='"
-            ) from error
-        added = {name: place for place, name in enumerate(self.nodes)}
-        names: list[str] = []
-        while sorter.is_active():
-            ready = sorter.get_ready()
-            names += sorted((name for name in ready if name != INPUT), key=added.__getitem__)
-            sorter.done(*ready)
-        return tuple(sorted(map(self.nodes.__getitem__, names), key=lambda node: node.is_sink))
-
-    @cached_property
-    def children(self) -> Mapping[str, tuple[Node, ...]]:
-        """The nodes that follow each name, in the order in which they were added."""
-        names = (INPUT, *self.nodes)
-        return {
-            name: tuple(node for node in self.nodes.values() if name in node.after)
-            for name in names
-        }
-
-    @cached_property
-    def version(self) -> str:
-        """Twelve hex digits that change when any processor's source or place does."""
-        text = "\n".join(node.source() for node in self.nodes.values())
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    def check(self) -> Plan:
-        """Return this plan if it can run.
-
-        Raises:
-            PipelineError: If it is empty, names an unknown processor, has a
-                cycle, a branch that no line can reach, or a sink that is not a leaf.
-        """
-        if not self.nodes:
-            raise PipelineError(f"pipeline {self.name!r} has no processors; add one with .add()")
-        for node in self.nodes.values():
-            if not node.after:
-                raise PipelineError(
-                    f"processor {node.name!r} comes after nothing; name its 'after='"
-                )
-            for parent in node.after:
-                self._check_parent(node, parent)
-        self.order  # noqa: B018 - raises if there is a cycle
-        for name, children in self.children.items():
-            _check_branches(name, children)
-        return self
-
-    def _check_parent(self, node: Node, parent: str) -> None:
-        if parent != INPUT and parent not in self.nodes:
-            hint = did_you_mean(parent, [INPUT, *self.nodes])
-            raise PipelineError(f"unknown processor {parent!r} in after={parent!r}{hint}")
-        if parent != INPUT and self.nodes[parent].is_sink:
-            raise PipelineError(
-                f"{node.name!r} comes after {parent!r}, but {parent!r} is a sink and lines end "
-                f"there; put {node.name!r} after what comes before {parent!r}"
-            )
 
 
 class Pipeline:
@@ -365,59 +257,6 @@ def _check_node(name: str, processor: Any, options: dict[str, Any]) -> None:
     on_error = options.get("on_error", known[0])
     if on_error not in known:
         raise PipelineError(f"on_error={on_error!r} is unknown{did_you_mean(str(on_error), known)}")
-
-
-def _check_branches(parent: str, children: tuple[Node, ...]) -> None:
-    """Refuse a branch that no line can take: its rows all go to an earlier one."""
-    earlier: list[Node] = []
-    for node in children:
-        if node.tee:
-            continue
-        for other in earlier:
-            if _same_condition(node.when, other.when):
-                what = "has no 'when='" if node.when is None else f"has the same when={node.when}"
-                raise PipelineError(
-                    f"unreachable branch {node.name!r} after {parent!r}: {other.name!r} comes "
-                    f"first and {what}; give {node.name!r} a 'when=' of its own, or tee=True"
-                )
-        earlier.append(node)
-
-
-def _same_condition(one: pl.Expr | None, other: pl.Expr | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.meta.eq(other)
-
-
-def _source_of(processor: Any) -> str:
-    """Return a processor's source, and its settings if it is an object."""
-    if isinstance(processor, partial):
-        settings = f"{processor.args} {sorted(processor.keywords.items())}"
-        return f"{_source_of(processor.func)} {settings}"
-    kind = processor if inspect.isroutine(processor) else type(processor)
-    try:
-        text = inspect.getsource(kind)
-    except (OSError, TypeError):
-        code = getattr(processor, "__code__", None)
-        text = f"{code.co_code!r} {code.co_consts!r} {code.co_names!r}" if code else repr(kind)
-    return text if kind is processor else f"{text} {_settings(processor)}"
-
-
-def _settings(processor: Any) -> str:
-    """Return the fields that an object was made with; what it has counted since is not in it."""
-    given = getattr(processor, "__dataclass_fields__", {})
-    wanted = [name for name, item in given.items() if not callable(item.default_factory)]
-    return repr([(name, _text_of(getattr(processor, name))) for name in wanted])
-
-
-def _text_of(value: Any) -> str:
-    """Return text that is the same for the same setting; that of an expression is cut short."""
-    if isinstance(value, pl.Expr):
-        try:
-            return hashlib.sha256(value.meta.serialize()).hexdigest()
-        except pl.exceptions.PolarsError:  # it holds a Python function
-            return str(value)
-    return _source_of(value) if callable(value) else str(value)
 
 
 def _describe(processor: Any) -> str:

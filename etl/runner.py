@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -27,8 +27,11 @@ from etl.flow import Flow, checked, for_sink, merge
 from etl.isolate import Bad, Result, run_isolated
 from etl.ledger import Ledger
 from etl.lines import Batch, Outcome, Tally
-from etl.pipeline import INPUT, Node, Pipeline, Plan
+from etl.plan import INPUT, Node, Plan
 from etl.processors import Delivery, Staged, Stateful
+
+if TYPE_CHECKING:
+    from etl.pipeline import Pipeline
 
 __all__ = ["Pass", "Runner"]
 

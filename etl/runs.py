@@ -17,10 +17,10 @@ from typing import IO, Any
 from etl.errors import EtlError
 from etl.metrics import processor_rows, rates
 from etl.pipeline import load_pipeline
+from etl.processes import WorkerProcesses
 from etl.queue import Queue, Stats, open_queue
 from etl.sinks import remove_staged
 from etl.sources import Source, StreamSource, expand, feed
-from etl.worker import WorkerProcesses
 
 __all__ = ["RUNS", "Progress", "latest_store", "new_run_id", "output_folder", "run", "summary"]
 

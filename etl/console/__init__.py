@@ -34,7 +34,8 @@ from etl.console.view import Chart, QueueView
 from etl.errors import EtlError, StoreError, UsageError
 from etl.figures import panels, refresh
 from etl.frames import frame_of
-from etl.pipeline import INPUT, Pipeline
+from etl.pipeline import Pipeline
+from etl.plan import INPUT
 from etl.queue import Queue, Stats
 
 if TYPE_CHECKING:

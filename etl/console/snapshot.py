@@ -13,7 +13,8 @@ import polars as pl
 from etl import metrics
 from etl.figures import LEVELS, WINDOW
 from etl.frames import TIME, frame_of
-from etl.pipeline import INPUT, Pipeline
+from etl.pipeline import Pipeline
+from etl.plan import INPUT
 from etl.queue import Control, LetterFilter, Queue, Stats
 from etl.traces import trace_rows
 

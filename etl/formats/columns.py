@@ -47,8 +47,11 @@ def sample(lines: pl.Series) -> pl.Series:
 
 
 def safe(key: str) -> str:
-    """Keep a key from looking like one of ours: columns that begin with `_` are etl's own."""
-    return f"field{key}" if re.match("(field)*(_|$|format$)", key) else key
+    """Keep a key from looking like one of ours, or like a pattern of names to Polars.
+
+    Columns that begin with `_` are etl's own; `*` and `^…$` stand for several columns.
+    """
+    return f"field{key}" if re.match(r"(field)*(_|$|format$|\*$|\^)", key) else key
 
 
 def beside(frame: pl.DataFrame, columns: Iterable[pl.Series]) -> pl.DataFrame:

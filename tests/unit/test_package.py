@@ -16,7 +16,7 @@ ROOT = Path(etl.__file__).parent
 
 LOW = {"errors", "lines"}
 ENGINE = LOW | {"formats", "processors", "flow", "isolate", "ledger"}
-PIPELINE = ENGINE | {"pipeline", "runner", "explain"}
+PIPELINE = ENGINE | {"explain", "pipeline", "plan", "runner"}
 STORE = LOW | {"queue"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flow": LOW | {"processors"},
     "isolate": LOW | {"flow", "processors"},
     "ledger": ENGINE,
+    "plan": LOW | {"processors"},
     "pipeline": PIPELINE,
     "runner": PIPELINE,
     "explain": PIPELINE,
@@ -37,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "traces": STORE | {"frames"},
     "sources": STORE,
     "worker": PIPELINE | STORE | {"sinks"},
+    "processes": STORE | {"sinks", "worker"},
     "default": PIPELINE | {"sinks"},
     "demo": PIPELINE | {"sinks"},
 }
