@@ -40,7 +40,7 @@ class Database:
 
     def __init__(self, path: Path | None) -> None:
         self._name = "the store in memory" if path is None else f"store {str(path)!r}"
-        self._closed = False
+        self._closed = True  # until all is open
         self._writes = 0
         self._changed = threading.Condition()
         self._write_lock = threading.RLock()
@@ -53,6 +53,11 @@ class Database:
             self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
             self._reader = self._writer if path is None else self._connect(path)
         self._read_lock = self._write_lock if path is None else threading.RLock()
+        self._closed = False
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self.close()
 
     def changes(self) -> object:
         """Return a mark that differs once anything has been written by anyone."""
