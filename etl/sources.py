@@ -221,7 +221,7 @@ class StreamSource:
         parts: list[bytes] = []
         size = 0
         while True:
-            if size and not select.select([handle], [], [], LINGER)[0]:
+            if size >= CHUNK or (size and not select.select([handle], [], [], LINGER)[0]):
                 text, rest = _cut(b"".join(parts))
                 if text:
                     yield text
@@ -231,11 +231,6 @@ class StreamSource:
                 break
             parts.append(data)
             size += len(data)
-            if size >= CHUNK:
-                text, rest = _cut(b"".join(parts))
-                if text:
-                    yield text
-                parts, size = [rest] if rest else [], 0
         if parts:
             yield b"".join(parts)
 
