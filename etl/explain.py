@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,7 @@ import polars as pl
 from etl.flow import Flow
 from etl.isolate import Bad
 from etl.lines import Batch
-from etl.processors import Stateful
-from etl.runner import Pass
+from etl.runner import Runner
 
 if TYPE_CHECKING:
     from etl.pipeline import Pipeline
@@ -65,19 +63,10 @@ def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None)
         errors = [f"{one.error or one.code}: {one.reasons[0]}" for one in bad]
         hops.append(Hop(name, _public(flow.frame), _public(out.frame), errors))
 
-    plan = pipeline.plan()
-    own = {
-        name: copy.deepcopy(node.processor)
-        if isinstance(node.processor, Stateful)
-        else node.processor
-        for name, node in plan.nodes.items()
-    }
     batch = Batch.from_lines([line], source="explain", format=format)
-    one = Pass(plan, own, batch, sleep=lambda _seconds: None, watch=watch)
-    one.go()
-    outcome = one.ledger.outcome()
+    outcome = Runner(pipeline, sleep=lambda _seconds: None).trial(batch, watch=watch)
     state = "dead" if outcome.dead else "done" if outcome.done else "filtered"
-    return Explanation(one.ledger.origin["line"][0], state, hops)
+    return Explanation(batch.frame()["line"][0], state, hops)
 
 
 def _public(frame: pl.DataFrame) -> list[dict[str, Any]]:

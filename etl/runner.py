@@ -15,7 +15,7 @@ import copy
 import inspect
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,14 @@ class Runner:
         started = time.perf_counter()
         plan = self._prepare()
         delivery = Delivery(id=batch.id, token=token, source=batch.source, out=self._out)
-        one = Pass(plan, self._processors, batch, sleep=self._sleep, delivery=delivery)
+        one = Pass(
+            plan,
+            self._processors,
+            batch,
+            sleep=self._sleep,
+            delivery=delivery,
+            watch=_all_watch([tap.see for tap in self._pipeline.taps]),
+        )
         self._staged = one.staged
         one.go()
         self._states = {
@@ -102,9 +109,9 @@ class Runner:
             seconds=time.perf_counter() - started,
         )
 
-    def trial(self, batch: Batch) -> Outcome:
+    def trial(self, batch: Batch, *, watch: Watch | None = None) -> Outcome:
         """Run a batch with no lasting effect: nothing is staged, no state is kept."""
-        one = Pass(self._prepare(), self._processors, batch, sleep=self._sleep)
+        one = Pass(self._prepare(), self._processors, batch, sleep=self._sleep, watch=watch)
         one.go()
         self.undo()
         return one.ledger.outcome()
@@ -368,6 +375,16 @@ class Pass:
         dropped = rows if node.on_error == "drop" else 0
         tally = Tally(received=rows, errors=rows, filtered=dropped, dead=rows - dropped)
         self.ledger.count(node.name, tally)
+
+
+def _all_watch(watches: Sequence[Watch]) -> Watch | None:
+    """Return a watch that tells all of these; None if there are none."""
+
+    def watch(name: str, before: Flow, after: Flow, bad: list[Bad]) -> None:
+        for one in watches:
+            one(name, before, after, bad)
+
+    return watch if watches else None
 
 
 def _takes_batch(processor: Any) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from etl.console.panels import trace_key
-from etl.console.tap import tap
 from etl.dlq import DeadLetters
 from etl.errors import UsageError
 from etl.figures import LEVELS
@@ -214,10 +213,11 @@ class Actions:
         console.later(work, lambda explained: console.traces.show_trace(trace, explained))
 
     def _tap(self) -> None:
+        """Open a tap, or close the one that is open; the rows it has seen stay on the screen."""
         console, panel = self._console, self._console.traces
-        if console.pipeline is None:
-            raise UsageError("a tap needs the pipeline; give the console one")
+        if console.tapped is not None:
+            console.show_tap(None)
+            return
         where = pl.sql_expr(panel.where.value) if panel.where.value.strip() else None
         name, limit = panel.processor.value, panel.limit.value
-        work = partial(tap, console.queue, console.pipeline, name, where=where, limit=limit)
-        console.later(work, lambda frame: panel.show_rows(frame.columns, frame.rows()))
+        console.later(partial(console.tap, name, where=where, limit=limit), console.show_tap)

@@ -292,10 +292,17 @@ class Traces:
         title = f"<p><code>{escape(trace['line'][:500])}</code></p>"
         self.detail.value = f"{title}<table class='etl-hops'>{head}{rows}</table>"
 
+    def show_open(self, *, tapping: bool) -> None:
+        """Let the button say what it would do: open a tap or close it."""
+        self.button.description = "Close tap" if tapping else "Tap"
+        self.button.icon = "times" if tapping else "tint"
+        for widget in (self.processor, self.where, self.limit):
+            widget.disabled = tapping
+
     def show_rows(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Show what the tap let through."""
+        """Show what came by the tap."""
         if not rows:
-            self.tapped.value = "<p class='etl-empty'>No line of the last ones came by.</p>"
+            self.tapped.value = "<p class='etl-empty'>No such line has come by yet.</p>"
             return
         head = "".join(f"<th>{escape(name)}</th>" for name in columns)
         body = "".join(

@@ -210,8 +210,23 @@ def test_a_tap_looks_between_processors(console: Console):
 
     until(console, lambda: "INFO c" in console.traces.tapped.value)
     assert "ERROR b" not in console.traces.tapped.value
-    rows = console.tap("level", where=pl.col("level") == "ERROR")
-    assert rows.to_dict("list") == {"line": ["ERROR b"], "level": ["ERROR"]}
+    kill(console, "INFO d")
+    assert "INFO d" in console.traces.tapped.value
+    click(console, "Tap")
+    until(console, lambda: console.tapped is None)
+    kill(console, "INFO e")
+    assert "INFO e" not in console.traces.tapped.value
+
+
+def test_a_tap_in_a_cell_begins_with_what_was_and_follows(console: Console):
+    kill(console, "INFO a", "ERROR b", "INFO c")
+    with console.tap("level", where=pl.col("level") == "ERROR", limit=2) as tap:
+        assert tap.frame().to_dict("list") == {"line": ["ERROR b"], "level": ["ERROR"]}
+        kill(console, "ERROR d", "ERROR e")
+    kill(console, "ERROR f")
+
+    assert tap.rows()["line"].to_list() == ["ERROR d", "ERROR e"]
+    assert "<td>ERROR d</td>" in tap._repr_html_()
 
 
 @pytest.mark.parametrize("where", ["nothing = 1", "((", "level"])

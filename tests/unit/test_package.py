@@ -16,7 +16,7 @@ ROOT = Path(etl.__file__).parent
 
 LOW = {"errors", "lines"}
 ENGINE = LOW | {"formats", "processors", "flow", "isolate", "ledger"}
-PIPELINE = ENGINE | {"explain", "pipeline", "plan", "runner"}
+PIPELINE = ENGINE | {"explain", "pipeline", "plan", "runner", "tap"}
 STORE = LOW | {"queue"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": PIPELINE,
     "runner": PIPELINE,
     "explain": PIPELINE,
+    "tap": LOW | {"flow", "frames"},
     "sinks": LOW | {"processors"},
     "queue": STORE,
     "dlq": STORE | {"frames"},
