@@ -36,6 +36,10 @@ Store = Annotated[
     typer.Option(envvar="ETL_STORE", help="The store's URL or path; else the newest in data/runs."),
 ]
 RoomStore = Annotated[str, typer.Option("--store", envvar="ETL_STORE", help="Store to show.")]
+Browser = Annotated[bool, typer.Option(help="Open it in a browser.")]
+More = Annotated[
+    list[str] | None, typer.Argument(help="After --: options for the server, as Jupyter has them.")
+]
 PipelineName = Annotated[
     str, typer.Option("--pipeline", help="The pipeline: module:attr or path/to/file.py:attr.")
 ]
@@ -258,23 +262,31 @@ def top(
 
 
 @app.command()
-def lab(*, store: RoomStore = "data/runs/control_room.db") -> None:
-    """Open the control room in JupyterLab."""
-    _open_room(store, "jupyterlab")
+def lab(
+    more: More = None,
+    *,
+    store: RoomStore = "data/runs/control_room.db",
+    port: Annotated[int, typer.Option(help="Port on this machine, or the next free one.")] = 8888,
+    browser: Browser = True,
+) -> None:
+    """Open the control room in JupyterLab. Ctrl-C ends it."""
+    from etl.rooms import serve_lab
+
+    serve_lab(store, port, more or (), browser=browser)
 
 
 @app.command("app")
 def app_page(
+    more: More = None,
     *,
     store: RoomStore = "data/runs/control_room.db",
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 8866,
+    browser: Browser = True,
 ) -> None:
-    """Serve the control room as a web page, on this machine only."""
-    options = ["--Voila.ip=127.0.0.1", "--VoilaConfiguration.show_tracebacks=True"]
-    # A page that is left cannot end its kernel (Voilà refuses it): idle ones are ended here.
-    options += ["--MappingKernelManager.cull_idle_timeout=120"]
-    options += ["--MappingKernelManager.cull_interval=30"]
-    _open_room(store, "voila", f"--port={port}", *options)
+    """Serve the control room as a web page, on this machine only. Ctrl-C ends it."""
+    from etl.rooms import serve_page
+
+    serve_page(store, port, more or (), browser=browser)
 
 
 @dlq.command("list")
@@ -417,21 +429,6 @@ def _format(format: str | None, template: str | None, regex: str | None) -> str 
     from etl.formats import get_format
 
     return get_format(specs[0]).name
-
-
-def _open_room(store: str, module: str, *options: str) -> None:
-    """Become a server that shows the control room's notebook on a store."""
-    import importlib.util
-
-    notebook = Path(__file__).parent.parent / "notebooks" / "01_control_room.ipynb"
-    if not notebook.exists():
-        raise UsageError(f"there is no {str(notebook)!r}; run this from a checkout of etl")
-    if importlib.util.find_spec(module) is None:
-        raise UsageError(f"this needs {module}; pip install -e '.[notebook]'")
-    path = store.removeprefix("sqlite:///")
-    url = store if "://" in path else f"sqlite:///{Path(path).absolute()}"
-    command = [sys.executable, "-m", module, str(notebook), *options]
-    os.execve(sys.executable, command, os.environ | {"ETL_STORE": url})  # noqa: S606
 
 
 def _which(

@@ -39,7 +39,7 @@ LEVELS = {
     "INFO": "#2f7fc1",
     "WARNING": "#e3a008",
     "ERROR": "#d9541e",
-    "CRITICAL": "#c2185b",
+    "CRITICAL": "#d81b60",
 }
 """Colour by level: they differ in lightness too, and white or black text is readable on each."""
 
@@ -54,14 +54,15 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 
 def _key(title: str, *signs: tuple[str, str]) -> str:
-    spans = (f"<span style='color:{colour}'>{sign}</span>" for colour, sign in signs)
+    parts = ((colour, *sign.split(" ", 1)) for colour, sign in signs)
+    spans = (f"<span style='color:{colour}'>{mark}</span> {name}" for colour, mark, name in parts)
     return "   ".join((f"<b>{title}</b>", *spans))
 
 
 TITLES = (
     "<b>Processed by level</b>",
-    _key("Over time", ("#2a9d8f", "━ lines/s"), ("#7b61c9", "┅ waiting")),
-    _key("Time per line", ("#2f7fc1", "● p50"), ("#e3a008", "◆ p95"), ("#c2185b", "✖ p99")),
+    _key("Over time", ("#2a9d8f", "━ lines/s"), ("#8a70d6", "┅ waiting")),
+    _key("Time per line", ("#2f7fc1", "● p50"), ("#e3a008", "◆ p95"), ("#d81b60", "✖ p99")),
     _key("Pipeline", ("#2f7fc1", "● where time goes"), ("#d9541e", "◯ errors")),
 )
 TICKS = ("0.1 µs", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s")
@@ -210,7 +211,7 @@ def _throughput(history: pd.DataFrame, now: float) -> tuple[list[Spec], Spec]:
         | {"y": rate, "name": "lines/s", "fill": "tozeroy", "line": {"color": "#2a9d8f"}}
         | {"fillcolor": "rgba(42,157,143,0.18)", "hovertemplate": "%{y:,.0f} lines/s"},
         same
-        | {"y": waiting, "name": "waiting", "line": {"color": "#7b61c9", "dash": "dot"}}
+        | {"y": waiting, "name": "waiting", "line": {"color": "#8a70d6", "dash": "dot"}}
         | {"hovertemplate": "%{y:,} waiting"},
     ]
     yaxis = {"range": [0, _nice(max(*rate, *waiting), 10)], "nticks": 5}
@@ -230,7 +231,7 @@ def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
     line = {"type": "scatter", "mode": "lines", "x": bars, "hoverinfo": "skip", "showlegend": False}
     line |= {"y": [name for name in names for _ in range(3)]}
     line["line"] = {"color": "rgba(128,136,148,0.45)", "width": 4}
-    marks = {"p50": ("circle", "#2f7fc1"), "p95": ("diamond", "#e3a008"), "p99": ("x", "#c2185b")}
+    marks = {"p50": ("circle", "#2f7fc1"), "p95": ("diamond", "#e3a008"), "p99": ("x", "#d81b60")}
     dots = [
         {"type": "scatter", "mode": "markers", "x": times[share], "y": names, "name": share}
         | {"marker": {"symbol": symbol, "color": colour, "size": 9}}

@@ -240,7 +240,13 @@ class Console:
     # The pump
 
     def _act(self, name: str) -> None:
-        self.do(self._actions.by_name[name])
+        self.do(lambda: self._try(name))
+
+    def _try(self, name: str) -> None:
+        try:
+            self._actions.by_name[name]()
+        except StoreError as error:
+            self.header.say(f"{name} could not be done: {error}", bad=True)
 
     def _pump(self) -> None:
         """Take commands as they come, and draw what has changed, five times a second at most."""
@@ -277,10 +283,13 @@ class Console:
             self._reached, back = True, not self._reached
             self._show(snapshot)
             if back:
+                if self.crew is not None:
+                    self.crew.replace_lost()
                 self.header.say("The store can be reached again.")
         except StoreError as error:
+            if self._reached:
+                self.header.say(f"The store cannot be reached; trying again. {error}", bad=True)
             self._reached = False
-            self.header.say(f"The store cannot be reached; trying again. {error}", bad=True)
         finally:
             for event in told:
                 event.set()

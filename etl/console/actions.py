@@ -123,6 +123,7 @@ class Actions:
             Batch.from_lines(lines[start : start + size], source="burst")
             for start in range(0, count, size)
         ]
+        self._say(f"Queuing {count:,} lines …")
         self._console.later(
             lambda: queue.put(*batches, block=False),
             lambda _nothing: self._say(f"{count:,} lines queued."),
@@ -159,6 +160,7 @@ class Actions:
                 after()
             return lines
 
+        self._say(f"Feeding {source.name} …")
         self._console.later(work, lambda lines: self._say(f"{lines:,} lines of {source.name} fed."))
 
     # Dead letters
@@ -172,10 +174,12 @@ class Actions:
         which = self._which()
         if pipeline is not None:
             work = partial(letters.dry_run, pipeline, **which)
+            self._say("Trying the dead letters …")
             self._console.later(work, lambda result: self._say(f"Dry-run: {result}."))
 
     def _replay(self) -> None:
         work = partial(DeadLetters(self._console.queue).replay, **self._which())
+        self._say("Replaying …")
         self._console.later(work, lambda count: self._say(f"{count:,} lines wait again."))
 
     def _replay_edited(self) -> None:
@@ -188,6 +192,7 @@ class Actions:
 
     def _discard(self) -> None:
         work = partial(DeadLetters(self._console.queue).discard, **self._which())
+        self._say("Discarding …")
         self._console.later(work, lambda count: self._say(f"{count:,} dead letters discarded."))
 
     def _choose_letter(self) -> None:
@@ -220,4 +225,5 @@ class Actions:
             return
         where = pl.sql_expr(panel.where.value) if panel.where.value.strip() else None
         name, limit = panel.processor.value, panel.limit.value
+        self._say(f"Tapping the stream behind {name} …")
         console.later(partial(console.tap, name, where=where, limit=limit), console.show_tap)
