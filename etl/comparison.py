@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ class Comparison:
     @property
     def slower(self) -> pd.DataFrame:
         """The processors that got slower, those that cost run b most extra time first."""
-        found = self.processors.query("change == 'slower'")
+        found = self.processors[self.processors["change"] == "slower"]
         each = found["seconds_per_line_b"] - found["seconds_per_line_a"]
         extra = each * found["lines_b"]
         return found.loc[extra.sort_values(ascending=False, kind="stable").index]
@@ -96,7 +96,7 @@ class Comparison:
 
     def _failures(self) -> str:
         for change, what in (("new", "new"), ("grown", "more frequent")):
-            found = self.failures.query("change == @change")
+            found = self.failures[self.failures["change"] == change]
             if found.empty:
                 continue
             first = found.iloc[0]
@@ -153,21 +153,12 @@ def _processors(a: Queue, b: Queue, slower: float, least_lines: int) -> pd.DataF
             lines = counts["received"]
             row |= {f"lines_{run}": lines, f"dead_{run}": counts["dead"]}
             row[f"seconds_per_line_{run}"] = counts["seconds"] / lines if lines else float("nan")
-        times = row["seconds_per_line_a"], row["seconds_per_line_b"]
-        row["ratio"] = ratio = times[1] / times[0] if times[0] else float("nan")
+        before, now = row["seconds_per_line_a"], row["seconds_per_line_b"]
+        ratio = now / before if before else float("nan")
         enough = min(row["lines_a"], row["lines_b"]) >= least_lines
-        row["change"] = (
-            "new"
-            if name not in sums[0]
-            else "gone"
-            if name not in sums[1]
-            else "slower"
-            if enough and ratio >= slower
-            else "faster"
-            if enough and ratio <= 1 / slower
-            else ""
-        )
-        rows.append(row)
+        known = {"new": name not in sums[0], "gone": name not in sums[1]}
+        known |= {"slower": enough and ratio >= slower, "faster": enough and ratio <= 1 / slower}
+        rows.append(row | {"ratio": ratio, "change": _first_that_holds(known)})
     return frame_of(rows, PROCESSOR_COLUMNS)
 
 
@@ -187,18 +178,18 @@ def _failures(a: Queue, b: Queue) -> pd.DataFrame:
     )
     rows = []
     for mark in {**after, **before}:
-        lines = [run[mark]["lines"] if mark in run else 0 for run in (before, after)]
-        change = (
-            "new"
-            if not lines[0]
-            else "gone"
-            if not lines[1]
-            else ("", "grown", "shrunk")[(lines[1] > lines[0]) - (lines[1] < lines[0])]
-        )
+        a_lines, b_lines = (run[mark]["lines"] if mark in run else 0 for run in (before, after))
+        known = {"new": not a_lines, "gone": not b_lines}
+        known |= {"grown": b_lines > a_lines, "shrunk": b_lines < a_lines}
         row = after.get(mark) or before[mark]
-        rows.append(row | {"lines_a": lines[0], "lines_b": lines[1], "change": change})
+        row |= {"lines_a": a_lines, "lines_b": b_lines, "change": _first_that_holds(known)}
+        rows.append(row)
     rows.sort(key=lambda row: (-abs(row["lines_b"] - row["lines_a"]), row["fingerprint"]))
     return frame_of(rows, FAILURE_COLUMNS)
+
+
+def _first_that_holds(known: Mapping[str, bool]) -> str:
+    return next((name for name, holds in known.items() if holds), "")
 
 
 @contextmanager

@@ -30,15 +30,13 @@ Lines = pl.DataFrame | pl.Series | Iterable[str]
 
 VALUE = "<*>"
 
+MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+
 MASKS = (
     (r'"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE) [^"]*"', "$1 <*>"),
     (r"""("[^"]*"|'[^']*')""", VALUE),
     (r"""(?:\b[a-z][a-z0-9+.-]*://|\b[A-Za-z]:\\|[.~]{0,2}/)[^\s,;:()\[\]{}<>"']+""", VALUE),
-    (
-        r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)?,? ?"
-        r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d+\b",
-        VALUE,
-    ),
+    (r"\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?(?:" + MONTHS + r") +\d+\b", VALUE),
     (r"\b\d+(?:\.\d+)? ?(?:[kKMGT]?i?B|[mun]s)\b", VALUE),
     (r"[\w.@+~*-]*\d[\w.@+~*-]*|\b[0-9a-fA-F]{8,}\b", VALUE),
     (r"\b[a-z][\w-]*(?:\.[\w-]+){2,}", VALUE),
@@ -103,7 +101,10 @@ def new_templates(today: Lines, before: Lines, *, text: str | None = None) -> pd
     Raises:
         UsageError: If one of the frames has no such column.
     """
-    days = [_table(today, text).with_columns(new=True), _table(before, text).with_columns(new=False)]
+    days = [
+        _table(today, text).with_columns(new=True),
+        _table(before, text).with_columns(new=False),
+    ]
     found = _mine(pl.concat(days))
     return _frame(found.filter(pl.col("new").all().over("template")), days[0].height)
 
@@ -127,7 +128,9 @@ def _table(lines: Lines, text: str | None) -> pl.DataFrame:
     at = pl.lit(None)
     if isinstance(lines.schema.get("timestamp"), pl.Datetime):
         at = pl.col("timestamp").dt.epoch("us") / 1e6
-    return lines.select(text=pl.col(text).cast(pl.String), at=at.cast(pl.Float64)).drop_nulls("text")
+    return lines.select(text=pl.col(text).cast(pl.String), at=at.cast(pl.Float64)).drop_nulls(
+        "text"
+    )
 
 
 def _mine(table: pl.DataFrame) -> pl.DataFrame:
@@ -175,7 +178,9 @@ def _merge_once(found: pl.DataFrame) -> pl.DataFrame:
     words = found.select("template", words=pl.col("template").str.split(" "))
     words = words.filter(pl.col("words").list.len().is_in(WORDS)).with_row_index("number")
     places = pl.int_ranges(pl.col("words").list.len()).alias("place")
-    each = words.select("number", places, word="words").explode("place", "word", empty_as_null=False, keep_nulls=False)
+    each = words.select("number", places, word="words").explode(
+        "place", "word", empty_as_null=False, keep_nulls=False
+    )
     hashed = each.with_columns(hash=pl.struct("place", "word").hash() // 2**16)
     others = hashed.with_columns(others=pl.col("hash").sum().over("number") - pl.col("hash"))
     sized = others.with_columns(size=pl.len().over("others")).filter(pl.col("size") >= ALIKE)

@@ -6,6 +6,7 @@ import pytest
 
 from etl import Batch, Worker, figures, metrics, open_queue
 from etl.demo import dashboard
+from etl.figures import room
 from etl.queue import Queue
 
 BAD = "<img src=x onerror=alert(1)>"
@@ -132,4 +133,4 @@ def test_a_refresh_changes_only_what_differs(worked: Queue):
     ("value", "top"), [(0, 10), (10, 10), (11, 20), (21, 50), (51, 100), (99_000, 100_000)]
 )
 def test_axes_end_at_round_numbers(value: float, top: float):
-    assert figures._nice(value, 10) == top
+    assert room._nice(value, 10) == top

@@ -1,13 +1,7 @@
-"""Frames as Plotly figures: pure functions, the same for a live console and for a report.
+"""The figures of the control room: what happens now.
 
-    levels(counts)            lines processed, by level
-    throughput(history)       lines a second, and lines that wait, over time
-    latency(processors)       time per line of every processor
-    graph(processors, edges)  the pipeline: where lines, time and errors go
-    control_room(...)         all four in one figure, for a `FigureWidget`
-
-The frames are those of `metrics`. Text from a log or a pipeline is escaped.
-Levels have colours that people with any colour vision tell apart.
+The frames are those of `metrics`. `panels` gives them all as plain data, always
+of one shape, so that a live figure is sent only what differs.
 """
 
 from __future__ import annotations
@@ -20,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from etl.figures.look import FONT, INK, LEVELS, OTHER, SOFT
+
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "LEVELS",
+    "WINDOW",
+    "Spec",
     "control_room",
     "graph",
     "latency",
@@ -34,23 +31,11 @@ __all__ = [
     "throughput",
 ]
 
-LEVELS = {
-    "DEBUG": "#7d8590",
-    "INFO": "#2f7fc1",
-    "WARNING": "#e3a008",
-    "ERROR": "#d9541e",
-    "CRITICAL": "#c2185b",
-}
-"""Colour by level: they differ in lightness too, and white or black text is readable on each."""
-
-OTHER = "#a0a6ae"
 WINDOW = 120
 """Seconds that `throughput` shows."""
 
 NARROW = 820
 """Pixels of width below which the panels stand below each other."""
-
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 def _key(title: str, *signs: tuple[str, str]) -> str:
@@ -333,11 +318,11 @@ def _nice(value: float, least: float) -> float:
 
 
 def _layout(dark: bool) -> Spec:  # noqa: FBT001 - a private hand-over
-    ink, clear = ("#d7dbe0", "rgba(0,0,0,0)") if dark else ("#2b3137", "rgba(0,0,0,0)")
+    clear = "rgba(0,0,0,0)"
     legend = {"orientation": "h", "bgcolor": clear}
     return {
         "template": "none",
-        "font": {"family": FONT, "size": 11, "color": ink},
+        "font": {"family": FONT, "size": 11, "color": INK[dark]},
         "paper_bgcolor": clear,
         "plot_bgcolor": clear,
         "showlegend": False,
@@ -348,8 +333,7 @@ def _layout(dark: bool) -> Spec:  # noqa: FBT001 - a private hand-over
 
 
 def _axis(axis: Spec) -> Spec:
-    soft = "rgba(128,136,148,0.22)"
-    return {"gridcolor": soft, "linecolor": soft, "zeroline": False, "fixedrange": True} | axis
+    return {"gridcolor": SOFT, "linecolor": SOFT, "zeroline": False, "fixedrange": True} | axis
 
 
 def _place(
