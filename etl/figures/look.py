@@ -17,6 +17,7 @@ from etl.sinks import printable
 
 __all__ = [
     "COLOURS",
+    "FAINT",
     "FONT",
     "INK",
     "LEVELS",
@@ -45,9 +46,10 @@ COLOURS = {
     "sky": "#56b4e9",
     "red": "#d55e00",
 }
-"""The palette of Okabe and Ito, https://jfly.uni-koeln.de/color/, but for what is faint on white."""
+"""The palette of Okabe and Ito, https://jfly.uni-koeln.de/color/, but for its yellow and black."""
 
 OTHER = "#a0a6ae"
+FAINT = "rgba(128,136,148,0.35)"
 SOFT = "rgba(128,136,148,0.22)"
 INK = {False: "#2b3137", True: "#d7dbe0"}
 QUIET = {False: "#656d76", True: "#9aa2ab"}
@@ -78,11 +80,16 @@ def figure(
     *,
     title: str,
     subtitle: str = "",
+    legend: int = 0,
     dark: bool,
 ) -> go.Figure:
-    """Return a figure with the look."""
-    head = {"title": {"text": title, "subtitle": {"text": subtitle}}}
-    look = {"template": "etl_dark" if dark else "etl"}
+    """Return a figure with the look; `legend` is how many rows of it stand above the plot."""
+    top = 56 + (24 if subtitle else 0) + (8 + 20 * legend if legend else 0)
+    head: dict[str, Any] = {"title": {"text": title}}
+    head["margin"] = {"l": 16, "r": 24, "t": top, "b": 44}
+    if subtitle:
+        head["title"]["subtitle"] = {"text": subtitle}
+    look = {"template": "etl_dark" if dark else "etl", "showlegend": legend > 0}
     return go.Figure({"data": traces, "layout": look | head | layout})
 
 
@@ -116,7 +123,6 @@ def _template(*, dark: bool) -> go.layout.Template:
             "xaxis": axis,
             "yaxis": axis,
             "legend": legend | {"title": {"text": ""}},
-            "margin": {"l": 16, "r": 24, "t": 84, "b": 44},
             "hovermode": "closest",
             "hoverlabel": {"font": {"family": FONT, "size": 12}},
             "bargap": 0.35,

@@ -53,11 +53,10 @@ def templates(
         "hoverinfo": "skip",
     }
     layout = {
-        "height": 110 + 44 * max(2, len(shown)),
-        "xaxis": {"rangemode": "tozero", "range": [0, max([*lines, 1]) * 1.12], "nticks": 6},
+        "height": 92 + 44 * max(2, len(shown)),
+        "xaxis": {"visible": False, "range": [0, max([*lines, 1]) * 1.12]},
         "yaxis": {"visible": False, "range": [len(shown) - 0.5, -0.7]},
-        "margin": {"l": 24, "r": 24, "t": 76, "b": 40},
-        "showlegend": False,
+        "margin": {"l": 24, "r": 24, "t": 76, "b": 16},
     }
     left = len(found) - len(shown)
     rest = f", {left:,} more not shown" if left > 0 else ""

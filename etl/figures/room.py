@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from etl.figures.look import FONT, INK, LEVELS, OTHER, SOFT
+from etl.figures.look import FONT, INK, LEVELS, OTHER, SOFT, figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ Spec = dict[str, Any]
 
 def levels(counts: Mapping[str, float], *, dark: bool = False) -> go.Figure:
     """Draw lines processed by level; keys that are no level's name are drawn last."""
-    return _single(*_levels(counts), dark=dark)
+    return _single(*_levels(counts), title="Processed by level", dark=dark)
 
 
 def throughput(history: pd.DataFrame, *, now: float, dark: bool = False) -> go.Figure:
@@ -68,12 +68,12 @@ def throughput(history: pd.DataFrame, *, now: float, dark: bool = False) -> go.F
         now: Unix seconds at the right edge.
         dark: For a dark page.
     """
-    return _single(*_throughput(history, now), dark=dark)
+    return _single(*_throughput(history, now), title="The last two minutes", dark=dark)
 
 
 def latency(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     """Draw p50, p95 and p99 of the time per line, in µs, of `metrics.processors`."""
-    return _single(*_latency(processors), dark=dark)
+    return _single(*_latency(processors), title="Time per line", dark=dark)
 
 
 def graph(
@@ -87,7 +87,7 @@ def graph(
         lit: A line's path, drawn over the rest.
         dark: For a dark page.
     """
-    return _single(*_graph(processors, edges, lit), dark=dark)
+    return _single(*_graph(processors, edges, lit), title="Pipeline", dark=dark)
 
 
 def control_room(*, dark: bool = False, width: int = 1100, **frames: Any) -> go.Figure:
@@ -350,7 +350,5 @@ def _on_axes(trace: Spec, number: int) -> Spec:
     return trace | {"xaxis": f"x{mark}", "yaxis": f"y{mark}"}
 
 
-def _single(traces: list[Spec], axes: Spec, *, dark: bool) -> go.Figure:
-    layout = _layout(dark) | {"margin": {"l": 48, "r": 16, "t": 16, "b": 40}, "showlegend": True}
-    layout |= {"xaxis": _axis(axes["xaxis"]), "yaxis": _axis(axes["yaxis"])}
-    return go.Figure({"data": traces, "layout": layout})
+def _single(traces: list[Spec], axes: Spec, *, title: str, dark: bool) -> go.Figure:
+    return figure(traces, axes | {"height": 340}, title=title, legend=1, dark=dark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -43,10 +44,10 @@ def flow(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     upright = {"rangemode": "tozero", "nticks": 5}
     layout = {
         "height": 380,
-        "showlegend": False,
         "xaxis": {"anchor": "y2", "title": {"text": "time, UTC"}},
-        "yaxis": upright | {"domain": [0.56, 1], "title": {"text": "lines a second"}},
-        "yaxis2": upright | {"domain": [0, 0.44], "title": {"text": "lines waiting"}},
+        "yaxis": upright | {"domain": [0.56, 0.94]},
+        "yaxis2": upright | {"domain": [0, 0.38]},
+        "annotations": [_caption("lines a second", 0.95), _caption("lines waiting", 0.39)],
     }
     return figure(traces, layout, title="Throughput and depth of the queue", dark=dark)
 
@@ -78,43 +79,46 @@ def time_shares(shares: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     }
     top = max(shares["share"].max() if len(shares) else 0.0, 0.01)
     layout = {
-        "height": 120 + 30 * max(3, len(names)),
-        "xaxis": {"tickformat": ".0%", "range": [0, top * 1.3], "nticks": 6},
+        "height": 110 + 30 * max(3, len(names)),
+        "xaxis": {"visible": False, "range": [0, top * 1.35]},
         "yaxis": _rows(names),
     }
-    busy = span(float(shares["seconds"].sum()))
-    head = {"title": "Where the time goes", "subtitle": f"Share of {busy} of busy time"}
-    return figure([bars], layout, **head, dark=dark)
+    told = f"Shares of {span(float(shares['seconds'].sum()))} of busy time"
+    return figure([bars], layout, title="Where the time goes", subtitle=told, dark=dark)
 
 
-def latency_times(latency: pd.DataFrame, *, dark: bool = False) -> go.Figure:
+def latency_times(latency: pd.DataFrame, *, most: int = 6, dark: bool = False) -> go.Figure:
     """Draw each processor's time per line over time, on a logarithmic axis.
 
     Args:
         latency: As `metrics.latency_history` returns it.
+        most: How many have a colour: those that took most time.
         dark: For a dark page.
     """
-    traces = [
-        {
+    busy = (latency["lines"] * latency["seconds_per_line"]).groupby(latency["processor"]).sum()
+    names = busy.sort_values(ascending=False, kind="stable").index
+    colours = [*list(COLOURS.values())[:most], *[OTHER] * len(names)]
+    traces = []
+    for name, colour in zip(names, colours, strict=False):
+        rows = latency[latency["processor"] == name]
+        seconds = rows["seconds_per_line"].tolist()
+        line = {
             "type": "scatter",
             "mode": "lines+markers",
             "name": label(name, 24),
             "x": rows["at"].tolist(),
-            "y": rows["seconds_per_line"].tolist(),
-            "customdata": [span(seconds) for seconds in rows["seconds_per_line"]],
+            "y": seconds,
+            "line": {"color": colour, "width": 2 if colour != OTHER else 1},
+            "customdata": [span(time) for time in seconds],
             "hovertemplate": "%{x|%H:%M:%S}: %{customdata}<extra>%{fullData.name}</extra>",
         }
-        for name, rows in latency.groupby("processor", sort=False)
-    ]
-    powers = range(-8, 3)
+        traces.append(line)
     layout = {
         "height": 380,
-        "yaxis": {"type": "log", "title": {"text": "time per line"}}
-        | {"tickvals": [10.0**power for power in powers]}
-        | {"ticktext": [span(10.0**power) for power in powers]},
+        "yaxis": _decades(),
         "xaxis": {"title": {"text": "time, UTC"}},
-        "legend": {"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"},
         "showlegend": True,
+        "legend": {"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"},
     }
     return figure(traces, layout, title="Time per line over time", dark=dark)
 
@@ -153,9 +157,9 @@ def paths(edges: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         "link": links,
         "domain": {"x": [0.01, 0.99], "y": [0.02, 0.98]},
     }
-    layout = {"height": 380, "margin": {"l": 16, "r": 16, "t": 84, "b": 24}}
-    head = {"title": "The ways that lines take", "subtitle": f"The last {lines:,} lines"}
-    return figure([sankey], layout, **head, dark=dark)
+    layout = {"height": 380}
+    told = f"The last {lines:,} lines"
+    return figure([sankey], layout, title="The ways that lines take", subtitle=told, dark=dark)
 
 
 def comparison(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
@@ -177,7 +181,6 @@ def comparison(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
             "y": [name, name],
             "line": {"color": colour, "width": 3},
             "hoverinfo": "skip",
-            "showlegend": False,
         }
         for name, one, other, colour in zip(names, a, b, colours, strict=True)
     ]
@@ -204,23 +207,30 @@ def comparison(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         "textposition": "middle right",
         "hoverinfo": "skip",
         "cliponaxis": False,
-        "showlegend": False,
     }
-    powers = range(-9, 4)
+    room = 0.15 * (1 + math.log10(max(a + b) / min(a + b))) if names else 0.0
+    ends = [math.log10(min(a + b)) - room / 3, math.log10(max(a + b)) + room] if names else [-6, -3]
     layout = {
-        "height": 130 + 34 * max(3, len(names)),
-        "xaxis": {"type": "log", "title": {"text": "time per line"}}
-        | {"tickvals": [10.0**power for power in powers]}
-        | {"ticktext": [span(10.0**power) for power in powers]},
+        "height": 120 + 34 * max(3, len(names)),
+        "xaxis": _decades() | {"title": {"text": "time per line"}, "range": ends},
         "yaxis": _rows(names),
-        "margin": {"l": 16, "r": 72, "t": 84, "b": 44},
-        "showlegend": False,
     }
-    head = {
-        "title": "Time per line in two runs",
-        "subtitle": "○ run a → ● run b, and b as a multiple of a",
-    }
-    return figure([*joined, *dots, ratios], layout, **head, dark=dark)
+    told = "○ run a → ● run b, and b as a multiple of a"
+    traces = [*joined, *dots, ratios]
+    return figure(traces, layout, title="Time per line in two runs", subtitle=told, dark=dark)
+
+
+def _decades() -> dict[str, Any]:
+    """Return a logarithmic axis of seconds."""
+    powers = range(-9, 4)
+    ticks = {"tickvals": [10.0**power for power in powers]}
+    return {"type": "log", "ticktext": [span(10.0**power) for power in powers]} | ticks
+
+
+def _caption(text: str, y: float) -> dict[str, Any]:
+    """Return what a plot below others shows."""
+    place = {"xref": "paper", "x": 0, "yref": "paper", "y": y}
+    return place | {"text": text, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
 
 
 def _rows(names: list[str]) -> dict[str, Any]:

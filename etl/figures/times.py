@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from etl.figures.look import COLOURS, LEVELS, OTHER, figure, label
+from etl.figures.look import COLOURS, FAINT, LEVELS, OTHER, figure, label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,12 +26,11 @@ def level_times(counts: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     found = set(named["level"])
     names = [*sorted(found - set(LEVELS)), *(name for name in LEVELS if name in found)]
     traces = [
-        _bars(rows["at"], rows["lines"], label(name), LEVELS.get(name, OTHER))
+        _bars(rows["at"], rows["lines"], label(name), LEVELS.get(name, FAINT))
         for name in names
         for rows in [named[named["level"] == name].sort_values("at")]
     ]
-    layout = _stacked()
-    return figure(traces, layout, title="Lines by level over time", dark=dark)
+    return figure(traces, _stacked(), title="Lines by level over time", legend=1, dark=dark)
 
 
 def failure_times(
@@ -58,9 +57,9 @@ def failure_times(
     if rest.any():
         sums = times[rest].groupby("at")["lines"].sum()
         traces.append(_bars(sums.index, sums, f"{len(sizes) - most} other kinds", OTHER))
-    layout = _stacked() | {"legend": {"orientation": "v", "y": -0.18, "yanchor": "top"}}
-    layout |= {"height": 360 + 20 * len(traces)}
-    return figure(traces, layout, title="When lines died, and of what", dark=dark)
+    rows = len(traces)
+    layout = _stacked() | {"legend": {"orientation": "v"}, "height": 340 + 20 * rows}
+    return figure(traces, layout, title="When lines died, and of what", legend=rows, dark=dark)
 
 
 def _bars(at: Any, lines: Any, name: str, colour: str) -> dict[str, Any]:
@@ -79,7 +78,6 @@ def _stacked() -> dict[str, Any]:
         "height": 360,
         "barmode": "stack",
         "bargap": 0.1,
-        "showlegend": True,
         "xaxis": {"title": {"text": "time, UTC"}},
-        "yaxis": {"title": {"text": "lines"}, "rangemode": "tozero"},
+        "yaxis": {"rangemode": "tozero"},
     }
