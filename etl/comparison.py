@@ -42,7 +42,7 @@ FAILURE_COLUMNS = dict.fromkeys(
 ) | {"lines_a": "int64", "lines_b": "int64", "change": "str"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Comparison:
     """What changed from run a to run b.
 
@@ -77,6 +77,10 @@ class Comparison:
         """Return the three most important things: on speed, on failures, on dead lines."""
         return [self._speed(), self._failures(), self._dead()]
 
+    def __repr__(self) -> str:
+        slower, new = len(self.slower), int((self.failures["change"] == "new").sum())
+        return f"<Comparison: {slower} processors slower, {new} kinds of failure new>"
+
     def __str__(self) -> str:
         return "\n".join(self.sentences())
 
@@ -100,13 +104,15 @@ class Comparison:
             if found.empty:
                 continue
             first = found.iloc[0]
-            kinds = "1 kind of failure is" if len(found) == 1 else f"{len(found)} kinds are"
             why = f"{first['error'] or first['code']}: {first['message'][:120]}"
             lines = f"{first['lines_b']:,} lines, {first['lines_a']:,} before"
-            most = "" if len(found) == 1 else "most of all "
-            return f"{kinds} {what}: {most}{why!r} in {first['processor']!r} ({lines})."
+            kinds = f"{len(found)} kinds of failure are {what}, most of all"
+            if len(found) == 1:
+                kinds = f"1 kind of failure is {what}:"
+            return f"{kinds} {why!r} in {first['processor']!r} ({lines})."
         gone = int((self.failures["change"] == "gone").sum())
-        return "No failure is new." if not gone else f"No failure is new, and {gone} are gone."
+        left = f", and {gone} {'is' if gone == 1 else 'are'} gone" if gone else ""
+        return f"No failure is new{left}."
 
     def _dead(self) -> str:
         before, now = self.dead_ratio_a, self.dead_ratio_b
@@ -121,6 +127,7 @@ def compare(
     *,
     slower: float = 1.5,
     least_lines: int = 100,
+    least_share: float = 0.01,
 ) -> Comparison:
     """Compare run b with run a, such as today's with yesterday's.
 
@@ -132,6 +139,7 @@ def compare(
             to count as slower; and shrink, to count as faster.
         least_lines: How many lines a processor must have seen in both runs:
             the time of a few lines says little.
+        least_share: What part of a run's busy time the difference must make.
 
     Raises:
         UsageError: If there is no such store.
@@ -139,12 +147,15 @@ def compare(
     with _opened(a) as before, _opened(b) as after:
         stats = [queue.stats() for queue in (before, after)]
         ratios = [stat.dead / stat.finished if stat.finished else 0.0 for stat in stats]
-        processors = _processors(before, after, slower, least_lines)
+        processors = _processors(before, after, slower, least_lines, least_share)
         return Comparison(processors, _failures(before, after), *ratios)
 
 
-def _processors(a: Queue, b: Queue, slower: float, least_lines: int) -> pd.DataFrame:
+def _processors(
+    a: Queue, b: Queue, slower: float, least_lines: int, least_share: float
+) -> pd.DataFrame:
     sums = [_sums(queue) for queue in (a, b)]
+    busy = [sum(counts["seconds"] for counts in found.values()) for found in sums]
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys([*sums[1], *sums[0]]):
         row: dict[str, Any] = {"processor": name}
@@ -156,6 +167,9 @@ def _processors(a: Queue, b: Queue, slower: float, least_lines: int) -> pd.DataF
         before, now = row["seconds_per_line_a"], row["seconds_per_line_b"]
         ratio = now / before if before else float("nan")
         enough = min(row["lines_a"], row["lines_b"]) >= least_lines
+        enough &= (now - before) * row["lines_b"] >= least_share * busy[1] or (
+            (before - now) * row["lines_a"] >= least_share * busy[0]
+        )
         known = {"new": name not in sums[0], "gone": name not in sums[1]}
         known |= {"slower": enough and ratio >= slower, "faster": enough and ratio <= 1 / slower}
         rows.append(row | {"ratio": ratio, "change": _first_that_holds(known)})

@@ -61,6 +61,12 @@ def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue)
     Raises:
         UsageError: If the rows do not say where they are from.
     """
+    missing = [name for name in NEEDED if name not in rows]
+    if missing:
+        raise UsageError(
+            f"the rows have no {' and no '.join(missing)} to tell where they are from; "
+            "keep both columns in the output"
+        )
     found = [_origin(row) for row in _dicts(rows)]
     known = {(row["source"], row["line_number"]): row for row in trace_rows(queue)}
     for row in found:
@@ -85,11 +91,6 @@ def _dicts(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any]) -> list[dict[s
 
 
 def _origin(row: Mapping[str, Any]) -> dict[str, Any]:
-    if missing := [name for name in NEEDED if row.get(name) is None]:
-        raise UsageError(
-            f"a row has no {' and no '.join(missing)} to tell where it is from; "
-            "keep both columns in the output"
-        )
     batch, path, file = row.get("batch"), row.get("path"), row.get("file")
     if isinstance(file, str) and not isinstance(batch, str):
         batch = unquote(Path(file).stem)
@@ -136,7 +137,11 @@ def _position(source: str, positions: list[Position]) -> Position | None:
 
     A relative name was given in a folder that may not be the current one.
     """
-    exact = [one for one in positions if one.source == str(Path(source).resolve())]
+    try:
+        whole = str(Path(source).resolve())
+    except (OSError, RuntimeError, ValueError):  # too long, links in a ring, a NUL
+        return None
+    exact = [one for one in positions if one.source == whole]
     parts = Path(source).parts
     alike = [one for one in positions if Path(one.source).parts[-len(parts) :] == parts]
     found = exact or alike

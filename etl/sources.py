@@ -18,6 +18,7 @@ import select
 import sys
 import threading
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -401,7 +402,7 @@ def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]
     place, first = 0, 1
     for text in _blocks(file, CHUNK):
         after = first + count_lines(text)
-        here = [number for number in numbers if first <= number < after]
+        here = numbers[bisect_left(numbers, first) : bisect_left(numbers, after)]
         if here:
             lines = text.split(b"\n")
             starts = list(accumulate((len(line) + 1 for line in lines), initial=place))

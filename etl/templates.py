@@ -23,7 +23,7 @@ from etl.frames import TIME, frame_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Lines", "mask", "new_templates", "templates"]
+__all__ = ["Lines", "mask", "new_templates", "template_of", "templates"]
 
 Lines = pl.DataFrame | pl.Series | Iterable[str]
 """Processed rows (their `message`, or else their `line`), or the texts themselves."""
@@ -84,7 +84,7 @@ def templates(lines: Lines, *, text: str | None = None) -> pd.DataFrame:
     Raises:
         UsageError: If the frame has no such column.
     """
-    return _frame(_mine(_table(lines, text)))
+    return _frame(_mine(_table(lines, text).drop_nulls("text")))
 
 
 def new_templates(today: Lines, before: Lines, *, text: str | None = None) -> pd.DataFrame:
@@ -101,12 +101,25 @@ def new_templates(today: Lines, before: Lines, *, text: str | None = None) -> pd
     Raises:
         UsageError: If one of the frames has no such column.
     """
-    days = [
-        _table(today, text).with_columns(new=True),
-        _table(before, text).with_columns(new=False),
-    ]
-    found = _mine(pl.concat(days))
-    return _frame(found.filter(pl.col("new").all().over("template")), days[0].height)
+    days = [_table(day, text).drop_nulls("text") for day in (today, before)]
+    both = pl.concat(day.with_columns(new=pl.lit(day is days[0])) for day in days)
+    found = _mine(both).filter(pl.col("new").all().over("template"))
+    return _frame(found, days[0].height)
+
+
+def template_of(lines: Lines, *, text: str | None = None) -> pl.Series:
+    """Return the template of each line, in the order of the lines: a String column `template`.
+
+    Args:
+        lines: Processed rows, or texts; one that is null has no template.
+        text: Column to look at; by default `message`, or else `line`.
+
+    Raises:
+        UsageError: If the frame has no such column.
+    """
+    masked = _table(lines, text).select(masked=mask(pl.col("text")))
+    merged = _merge(masked.unique(maintain_order=True).drop_nulls())
+    return masked.join(merged, on="masked", how="left", maintain_order="left")["template"]
 
 
 def mask(texts: pl.Expr) -> pl.Expr:
@@ -118,7 +131,7 @@ def mask(texts: pl.Expr) -> pl.Expr:
 
 
 def _table(lines: Lines, text: str | None) -> pl.DataFrame:
-    """Return the columns `text` and `at` (Unix seconds or null) of lines that have a text."""
+    """Return the columns `text` and `at` (Unix seconds), either of which may be null."""
     if not isinstance(lines, pl.DataFrame):
         lines = pl.DataFrame({"line": pl.Series(lines, dtype=pl.String)})
     text = text or ("message" if "message" in lines.columns else "line")
@@ -128,9 +141,7 @@ def _table(lines: Lines, text: str | None) -> pl.DataFrame:
     at = pl.lit(None)
     if isinstance(lines.schema.get("timestamp"), pl.Datetime):
         at = pl.col("timestamp").dt.epoch("us") / 1e6
-    return lines.select(text=pl.col(text).cast(pl.String), at=at.cast(pl.Float64)).drop_nulls(
-        "text"
-    )
+    return lines.select(text=pl.col(text).cast(pl.String), at=at.cast(pl.Float64))
 
 
 def _mine(table: pl.DataFrame) -> pl.DataFrame:
