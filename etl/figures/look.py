@@ -24,6 +24,7 @@ __all__ = [
     "MONO",
     "OTHER",
     "SOFT",
+    "escape",
     "figure",
     "label",
     "span",
@@ -63,7 +64,12 @@ def label(text: object, most: int = 40) -> str:
     shown = printable(str(text))
     if len(shown) > most:
         shown = shown[: most - 1] + "…"
-    return html.escape(shown).replace("$", "&#36;")  # dollars would be read as TeX
+    return escape(shown)
+
+
+def escape(text: str) -> str:
+    """Return text that Plotly reads neither as HTML nor, between dollars, as TeX."""
+    return html.escape(text).replace("$", "&#36;")
 
 
 def span(seconds: float) -> str:

@@ -6,7 +6,6 @@ of one shape, so that a live figure is sent only what differs.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from etl.figures.look import FONT, INK, LEVELS, OTHER, SOFT, figure
+from etl.figures.look import FONT, INK, LEVELS, OTHER, SOFT, escape, figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +170,7 @@ def _levels(counts: Mapping[str, float]) -> tuple[list[Spec], Spec]:
     values = [counts.get(name, 0) for name in names]
     bars = {
         "type": "bar",
-        "x": [html.escape(name) for name in names],
+        "x": [escape(name) for name in names],
         "y": values,
         "text": [f"{value:,.0f}" for value in values],
         "textposition": "outside",
@@ -207,7 +206,7 @@ def _throughput(history: pd.DataFrame, now: float) -> tuple[list[Spec], Spec]:
 
 def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
     timed = processors[processors["p50"] > 0]
-    names = [html.escape(name) for name in timed["processor"]]
+    names = [escape(name) for name in timed["processor"]]
     times = {share: [value * 1e6 for value in timed[share]] for share in ("p50", "p95", "p99")}
     bars: list[float | None] = []
     for low, high in zip(times["p50"], times["p99"], strict=True):
@@ -265,7 +264,7 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
 
 
 def _label(name: str, row: Mapping[str, Any] | None) -> str:
-    short = html.escape(name if len(name) <= 14 else f"{name[:13]}…")
+    short = escape(name if len(name) <= 14 else f"{name[:13]}…")
     if row is None:
         return f"<b>{short}</b><br>0"
     dead = f" · {row['dead']:,} dead" if row["dead"] else ""

@@ -24,8 +24,8 @@ from etl import (
 )
 from etl.demo import dashboard
 from etl.figures import look, room
-from etl.templates import templates
 from etl.queue import Queue
+from etl.templates import templates
 
 BAD = "<img src=x onerror=alert(1)>"
 EDGES = [("input", "level"), ("level", "check"), ("check", "count")]
