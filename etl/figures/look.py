@@ -102,6 +102,7 @@ def figure(
 def _template(*, dark: bool) -> go.layout.Template:
     axis = {
         "automargin": True,
+        "ticklabelstandoff": 6,
         "gridcolor": SOFT,
         "linecolor": SOFT,
         "zeroline": False,

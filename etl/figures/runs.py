@@ -236,7 +236,7 @@ def _caption(text: str, y: float) -> dict[str, Any]:
 def _rows(names: list[str]) -> dict[str, Any]:
     """Return a y axis with one row per name, the first on top."""
     axis = {"type": "category", "categoryorder": "array", "categoryarray": names}
-    return axis | {"range": [len(names) - 0.5, -0.5], "showgrid": False, "ticklabelstandoff": 8}
+    return axis | {"range": [len(names) - 0.5, -0.5], "showgrid": False}
 
 
 def _unlike(names: list[str]) -> list[str]:
