@@ -154,24 +154,28 @@ def compare(
 def _processors(
     a: Queue, b: Queue, slower: float, least_lines: int, least_share: float
 ) -> pd.DataFrame:
-    sums = [_sums(queue) for queue in (a, b)]
-    busy = [sum(counts["seconds"] for counts in found.values()) for found in sums]
+    before, after = _sums(a), _sums(b)
+    busy_a, busy_b = (
+        sum(counts["seconds"] for counts in sums.values()) or 1.0 for sums in (before, after)
+    )
     rows: list[dict[str, Any]] = []
-    for name in dict.fromkeys([*sums[1], *sums[0]]):
+    for name in dict.fromkeys([*after, *before]):
         row: dict[str, Any] = {"processor": name}
-        for run, found in zip("ab", sums, strict=True):
-            counts = found.get(name, Counter())
+        for run, sums in (("a", before), ("b", after)):
+            counts = sums.get(name, Counter())
             lines = counts["received"]
             row |= {f"lines_{run}": lines, f"dead_{run}": counts["dead"]}
             row[f"seconds_per_line_{run}"] = counts["seconds"] / lines if lines else float("nan")
-        before, now = row["seconds_per_line_a"], row["seconds_per_line_b"]
-        ratio = now / before if before else float("nan")
+        was, now = row["seconds_per_line_a"], row["seconds_per_line_b"]
+        ratio = now / was if was else float("nan")
+        lost, won = (now - was) * row["lines_b"] / busy_b, (was - now) * row["lines_a"] / busy_a
         enough = min(row["lines_a"], row["lines_b"]) >= least_lines
-        enough &= (now - before) * row["lines_b"] >= least_share * busy[1] or (
-            (before - now) * row["lines_a"] >= least_share * busy[0]
-        )
-        known = {"new": name not in sums[0], "gone": name not in sums[1]}
-        known |= {"slower": enough and ratio >= slower, "faster": enough and ratio <= 1 / slower}
+        known = {
+            "new": name not in before,
+            "gone": name not in after,
+            "slower": enough and ratio >= slower and lost >= least_share,
+            "faster": enough and ratio <= 1 / slower and won >= least_share,
+        }
         rows.append(row | {"ratio": ratio, "change": _first_that_holds(known)})
     return frame_of(rows, PROCESSOR_COLUMNS)
 
