@@ -18,19 +18,30 @@ import select
 import sys
 import threading
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import zstandard
 
-from etl.errors import SourceError
+from etl.errors import SourceChanged, SourceError
 from etl.lines import Batch, Reference, count_lines
 from etl.queue import Position, Queue
 
-__all__ = ["FileSource", "FollowSource", "Read", "Source", "StreamSource", "expand", "feed"]
+__all__ = [
+    "FileSource",
+    "FollowSource",
+    "Read",
+    "Source",
+    "StreamSource",
+    "expand",
+    "feed",
+    "read_back",
+]
 
 CHUNK = 6 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
@@ -46,6 +57,9 @@ OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
     ".bz2": lambda path: cast("BinaryIO", bz2.BZ2File(path)),
     ".zst": lambda path: cast("BinaryIO", io.BufferedReader(_ZstdFile(path), 1 << 18)),
 }
+
+UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+"""What a file raises that cannot be read, or is not what its suffix says."""
 
 
 class _ZstdFile(io.RawIOBase):
@@ -130,7 +144,7 @@ class FileSource:
             else:
                 with (opener or _open_plain)(self.path) as file:
                     yield from self._contents(file, self._start(since))
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        except UNREADABLE as error:
             reason = getattr(error, "strerror", None) or error
             raise SourceError(f"{self.name!r} cannot be read: {reason}") from error
 
@@ -370,6 +384,46 @@ def _reads(
         offset, number = stop, number + lines
         position = Position(key, offset, number, mark(offset)) if key else None
         yield Read(batch, position, len(text))
+
+
+def read_back(position: Position, numbers: Iterable[int]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield lines of a file that was read: number, offset in its text, and bytes.
+
+    Lines come in order, without their newlines; a number beyond the end
+    yields nothing.
+
+    Args:
+        position: How far the file was read, as the store keeps it.
+        numbers: Numbers of lines, from 1.
+
+    Raises:
+        SourceChanged: If it is no longer the file that was read.
+        SourceError: If it cannot be read.
+    """
+    path = Path(position.source)
+    try:
+        if not _same_head(path, position.head):
+            raise SourceChanged(f"{position.source!r} is gone, or not the file that was read")
+        with OPENERS.get(path.suffix, _open_plain)(path) as file:
+            yield from _pick(file, sorted(set(numbers)))
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{position.source!r} cannot be read: {reason}") from error
+
+
+def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]]:
+    place, first = 0, 1
+    for text in _blocks(file, CHUNK):
+        after = first + count_lines(text)
+        here = numbers[bisect_left(numbers, first) : bisect_left(numbers, after)]
+        if here:
+            lines = text.split(b"\n")
+            starts = list(accumulate((len(line) + 1 for line in lines), initial=place))
+            for number in here:
+                yield number, starts[number - first], lines[number - first]
+        if not numbers or after > numbers[-1]:
+            return
+        place, first = place + len(text), after
 
 
 def _open_plain(path: Path) -> BinaryIO:

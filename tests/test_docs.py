@@ -45,6 +45,19 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     names["queue"].close()
 
 
+def test_the_analysis_of_the_readme_runs(etl, tmp_path, monkeypatch, capsys):
+    for day in ("yesterday", "today"):
+        etl("run", ROOT / "data" / "redis.log", "--store", f"{day}/store.db", "--workers", "1")
+    monkeypatch.chdir(tmp_path)
+    (code,) = [block for block in PYTHON if "metrics.compare" in block]
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+    assert "No failure is new." in capsys.readouterr().out
+    assert names["found"]["text"].notna().all()
+    assert names["news"].empty
+    names["queue"].close()
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_every_call_in_the_readme_names_commands_and_options_that_exist(call):
     words = shlex.split(call.split("#")[0].split(";")[0])
