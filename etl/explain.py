@@ -11,14 +11,15 @@ import polars as pl
 
 from etl.flow import Flow
 from etl.isolate import Bad
-from etl.lines import Batch
+from etl.lines import Batch, Outcome
+from etl.plan import INPUT
 from etl.processors import Stateful
-from etl.runner import Pass
+from etl.runner import Pass, Watch
 
 if TYPE_CHECKING:
     from etl.pipeline import Pipeline
 
-__all__ = ["Explanation", "Hop", "explain"]
+__all__ = ["End", "Explanation", "Hop", "explain", "rehearse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +33,37 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """Where a row of the line ended, and by which path.
+
+    `row` holds its fields if it came to a leaf; `code`, `error` and `message`
+    say why it is dead.
+    """
+
+    path: tuple[str, ...]
+    row: dict[str, Any]
+    code: str = ""
+    error: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a pipeline does with one line, hop by hop; `state` is done, filtered or dead."""
+    """What a pipeline does with one line, hop by hop; `state` is done, filtered or dead.
+
+    `ends` are the places where its rows came to that state, in their order.
+    """
 
     line: str
     state: str
     hops: list[Hop]
+    ends: list[End]
 
     def __str__(self) -> str:
         text = [f"{self.line!r} → {self.state}"]
         for hop in self.hops:
-            text.append(f"  {hop.processor}")
+            copies = len(hop.after) > 1
+            text.append(f"  {hop.processor}{f': {len(hop.after)} rows' if copies else ''}")
             text += [f"    {key}: {old!r} → {new!r}" for key, old, new in _changes(hop)]
             text += [f"    error: {error}" for error in hop.errors]
         return "\n".join(text)
@@ -65,6 +86,30 @@ def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None)
         errors = [f"{one.error or one.code}: {one.reasons[0]}" for one in bad]
         hops.append(Hop(name, _public(flow.frame), _public(out.frame), errors))
 
+    batch = Batch.from_lines([line], source="explain", format=format)
+    outcome, flows = rehearse(pipeline, batch, watch=watch)
+    if outcome.dead:
+        state, ends = "dead", _dead_ends(outcome)
+    elif outcome.done:
+        state, ends = "done", [end for flow in flows for end in _leaf_ends(flow)]
+    else:
+        state, ends = "filtered", _filtered_ends(outcome)
+    return Explanation(batch.frame()["line"][0], state, hops, ends)
+
+
+def rehearse(
+    pipeline: Pipeline, batch: Batch, *, at: str = INPUT, watch: Watch | None = None
+) -> tuple[Outcome, list[Flow]]:
+    """Run a batch with no lasting effect, and return the rows that came to leaves as well.
+
+    Sinks write nothing, states stay as they are, and no retry waits.
+
+    Args:
+        pipeline: What to run it through.
+        batch: What to run.
+        at: The processor that its rows come to first; by default as lines do.
+        watch: Is told what each processor did.
+    """
     plan = pipeline.plan()
     own = {
         name: copy.deepcopy(node.processor)
@@ -72,12 +117,38 @@ def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None)
         else node.processor
         for name, node in plan.nodes.items()
     }
-    batch = Batch.from_lines([line], source="explain", format=format)
-    one = Pass(plan, own, batch, sleep=lambda _seconds: None, watch=watch)
-    one.go()
-    outcome = one.ledger.outcome()
-    state = "dead" if outcome.dead else "done" if outcome.done else "filtered"
-    return Explanation(one.ledger.origin["line"][0], state, hops)
+    flows: list[Flow] = []
+
+    def look(name: str, flow: Flow, out: Flow, bad: list[Bad]) -> None:
+        if all(child.tee for child in plan.children[name]):
+            flows.append(out)
+        if watch:
+            watch(name, flow, out, bad)
+
+    one = Pass(plan, own, batch, sleep=lambda _seconds: None, watch=look)
+    one.go(at)
+    return one.ledger.outcome(), flows
+
+
+def _leaf_ends(flow: Flow) -> list[End]:
+    rows = _public(flow.frame)
+    ids = flow.frame["_path"] if "_path" in flow.frame.columns else [0] * len(rows)
+    return [End(flow.paths[id], row) for id, row in zip(ids, rows, strict=True)]
+
+
+def _dead_ends(outcome: Outcome) -> list[End]:
+    ends = []
+    for letter in outcome.letters.iter_rows(named=True):
+        why = outcome.failures[letter["failure"]]
+        ends.append(End(why.path, {}, why.code, why.error, letter["message"]))
+    return ends
+
+
+def _filtered_ends(outcome: Outcome) -> list[End]:
+    if outcome.trace is None:
+        return []
+    paths = [tuple(name for name, _ in path) for path in outcome.trace.paths]
+    return [End(paths[id], {}) for id in outcome.trace.lines["path"]]
 
 
 def _public(frame: pl.DataFrame) -> list[dict[str, Any]]:

@@ -184,9 +184,13 @@ class Pass:
         self._watch = watch
         self._inbox: dict[str, list[Flow]] = {}
 
-    def go(self) -> None:
-        """Run every processor that lines come to, in the plan's order."""
-        self._route(INPUT, Flow(self._frame, ((),)))
+    def go(self, at: str = INPUT) -> None:
+        """Run every processor that rows come to, in the plan's order; they begin at `at`."""
+        start = Flow(self._frame, ((),))
+        if at == INPUT:
+            self._route(INPUT, start)
+        else:
+            self._send(self._plan.nodes[at], start)
         for node in self._plan.order:
             flows = self._inbox.get(node.name, [])
             if flows and not node.is_sink:
