@@ -334,14 +334,14 @@ def _read_exported(path: Path) -> pl.DataFrame:
         else:
             with path.open(encoding="utf-8") as file:
                 rows = [_exported_row(number, text) for number, text in enumerate(file, 1)]
-            found = pl.DataFrame(rows, schema=EXPORTED)
+            found = pl.DataFrame({name: [row[name] for row in rows] for name in EXPORTED}, EXPORTED)
         letters = found.select(pl.col(name).cast(kind) for name, kind in EXPORTED.items())
         if letters["line"].str.contains("\n", literal=True).any():
             raise ValueError("a line has a line break inside")
         if any(letters.drop("raw", "format").null_count().row(0)):
             raise ValueError("a line, its source or its number is null")
         return letters
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (OSError, OverflowError, ValueError, pl.exceptions.PolarsError) as error:
         why = str(error).split("\n", maxsplit=1)[0]
         raise UsageError(f"{str(path)!r} holds no exported dead letters: {why}") from error
 
