@@ -341,7 +341,7 @@ def _read_exported(path: Path) -> pl.DataFrame:
         if any(letters.drop("raw", "format").null_count().row(0)):
             raise ValueError("a line, its source or its number is null")
         return letters
-    except (OSError, OverflowError, ValueError, pl.exceptions.PolarsError) as error:
+    except (OSError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         why = str(error).split("\n", maxsplit=1)[0]
         raise UsageError(f"{str(path)!r} holds no exported dead letters: {why}") from error
 
