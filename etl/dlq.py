@@ -245,11 +245,12 @@ class DeadLetters:
 
     def _repr_html_(self) -> str:
         rows = self.group_rows()
+        left = "<td style='text-align:left'>"
         cells = "".join(
-            f"<tr><td>{row['lines']:,}</td><td>{html.escape(row['processor'])}</td>"
-            f"<td>{html.escape(row['error'] or row['code'])}</td>"
-            f"<td>{html.escape(row['message'][:200])}</td>"
-            f"<td><code>{html.escape(row['sample'][:120])}</code></td></tr>"
+            f"<tr><td>{row['lines']:,}</td>{left}{html.escape(row['processor'])}</td>"
+            f"{left}{html.escape(row['error'] or row['code'])}</td>"
+            f"{left}{html.escape(row['message'][:200])}</td>"
+            f"{left}<code>{html.escape(row['sample'][:120])}</code></td></tr>"
             for row in rows
         )
         return (

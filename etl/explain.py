@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import html
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from etl.pipeline import Pipeline
 
 __all__ = ["End", "Explanation", "Hop", "explain", "rehearse"]
+
+LEFT = "<td style='text-align:left'>"
+"""Notebooks put the text of cells to the right, as if all were numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class End:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """What a pipeline does with one line, hop by hop; `state` is done, filtered or dead.
 
@@ -64,16 +68,17 @@ class Explanation:
         for hop in self.hops:
             copies = len(hop.after) > 1
             text.append(f"  {hop.processor}{f': {len(hop.after)} rows' if copies else ''}")
-            text += [f"    {key}: {old!r} → {new!r}" for key, old, new in _changes(hop)]
+            text += [f"    {change}" for change in _changes(hop)]
             text += [f"    error: {error}" for error in hop.errors]
         return "\n".join(text)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = []
         for hop in self.hops:
-            changes = [f"{key}: {old!r} → {new!r}" for key, old, new in _changes(hop)]
-            cell = "<br>".join(html.escape(text) for text in (*changes, *hop.errors))
-            rows.append(f"<tr><td>{html.escape(hop.processor)}</td><td>{cell}</td></tr>")
+            cell = "<br>".join(html.escape(text) for text in (*_changes(hop), *hop.errors))
+            rows.append(f"<tr>{LEFT}{html.escape(hop.processor)}</td>{LEFT}{cell}</td></tr>")
         title = f"{html.escape(self.line)} → {html.escape(self.state)}"
         return f"<table><caption>{title}</caption><tbody>{''.join(rows)}</tbody></table>"
 
@@ -98,9 +103,14 @@ def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None)
 
 
 def rehearse(
-    pipeline: Pipeline, batch: Batch, *, at: str = INPUT, watch: Watch | None = None
+    pipeline: Pipeline,
+    batch: Batch,
+    *,
+    at: str = INPUT,
+    until: str | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Outcome, list[Flow]]:
-    """Run a batch with no lasting effect, and return the rows that came to leaves as well.
+    """Run a batch with no lasting effect, and return the rows that came to the end as well.
 
     Sinks write nothing, states stay as they are, and no retry waits.
 
@@ -108,9 +118,11 @@ def rehearse(
         pipeline: What to run it through.
         batch: What to run.
         at: The processor that its rows come to first; by default as lines do.
+        until: The processor that is the end; by default the leaves are.
         watch: Is told what each processor did.
     """
     plan = pipeline.plan()
+    plan = plan if until is None else plan.up_to(until)
     own = {
         name: copy.deepcopy(node.processor)
         if isinstance(node.processor, Stateful)
@@ -120,7 +132,7 @@ def rehearse(
     flows: list[Flow] = []
 
     def look(name: str, flow: Flow, out: Flow, bad: list[Bad]) -> None:
-        if all(child.tee for child in plan.children[name]):
+        if name == until or (until is None and all(one.tee for one in plan.children[name])):
             flows.append(out)
         if watch:
             watch(name, flow, out, bad)
@@ -155,12 +167,16 @@ def _public(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return frame.select(pl.exclude("^_.*$")).to_dicts()
 
 
-def _changes(hop: Hop) -> list[tuple[str, Any, Any]]:
-    """Return what a hop changed in the line's first row: name, before, after."""
+def _changes(hop: Hop) -> list[str]:
+    """Return what a hop changed in the line's first row: `level: 'LOG' → 'INFO'`."""
     before = hop.before[0] if hop.before else {}
     after = hop.after[0] if hop.after else {}
     return [
-        (key, before.get(key), value)
+        f"{key}: {_show(before.get(key))} → {_show(value)}"
         for key, value in after.items()
         if key not in before or before[key] != value
     ]
+
+
+def _show(value: Any) -> str:
+    return str(value) if isinstance(value, datetime) else repr(value)

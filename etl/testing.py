@@ -26,8 +26,7 @@ import polars as pl
 
 from etl.errors import UsageError, did_you_mean
 from etl.explain import End, Explanation, explain, rehearse
-from etl.flow import Flow, for_sink, merge
-from etl.isolate import Bad
+from etl.flow import for_sink, merge
 from etl.lines import Batch, Failure, Outcome
 from etl.pipeline import Pipeline
 from etl.queue import Queue, Stats
@@ -159,7 +158,8 @@ def run_from(
             empty, `line_number` counts from 1 and `source` is "test" unless
             they are given; a batch has one source.
         at: The processor that the rows come to first.
-        until: The processor whose rows are wanted; by default every leaf.
+        until: The processor whose rows are wanted, and after which nothing
+            runs; by default every leaf.
         format: What the batch's format is, for processors that ask.
 
     Returns:
@@ -187,16 +187,9 @@ def run_from(
         frame = frame.with_columns(line_number=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
     payload = frame.drop("source", strict=False)
     batch = Batch(lines=frame.height, payload=payload, source=str(sources[0]), format=format)
-    left: list[Flow] = []
-
-    def watch(name: str, _flow: Flow, out: Flow, _bad: list[Bad]) -> None:
-        if name == until:
-            left.append(out)
-
-    outcome, ends = rehearse(pipeline, batch, at=at, watch=watch)
+    outcome, flows = rehearse(pipeline, batch, at=at, until=until)
     if outcome.dead:
         raise AssertionError(f"{outcome.dead} of {frame.height} rows died: {_deaths([outcome])}")
-    flows = ends if until is None else left
     if not flows:
         return pl.DataFrame()
     filled = {"line", "line_number", "source"} - set(given)

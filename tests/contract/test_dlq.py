@@ -578,7 +578,7 @@ ROW = {"source": "s", "line_number": 1, "lines": 1, "line": "x", "raw": None, "f
         (ROW | {"line": "a\nb"}, "line break"),
         (ROW | {"line": "\ud800"}, "surrogates not allowed"),
         (ROW | {"raw": "!"}, "base64"),
-        (ROW | {"line_number": 1 << 70}, "int"),
+        (ROW | {"line_number": 1 << 70}, "Int64"),
     ],
 )
 def test_a_file_that_holds_something_else_is_refused_whole(queue, tmp_path, row, said):

@@ -12,7 +12,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = [ROOT / "notebooks" / "01_control_room.ipynb"]
+NOTEBOOKS = [
+    ROOT / "notebooks" / f"{name}.ipynb" for name in ("01_control_room", "03_dead_letters")
+]
 
 ids = [path.stem for path in NOTEBOOKS]
 

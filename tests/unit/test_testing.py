@@ -222,6 +222,13 @@ def test_rows_are_taken_in_after_the_start_and_come_out_in_order():
     assert run_from(pipeline, rows, at="loud", until="quiet").is_empty()
 
 
+def test_nothing_runs_after_the_processor_whose_rows_are_wanted():
+    pipeline = shop().add("quiet", None, when=pl.col("only_there") == 1)
+
+    assert run_from(pipeline, [{"line": "total=1"}], at="cents", until="cents")["cents"][0] == 100
+    assert "only_there" in failure(run_from, pipeline, [{"line": "total=1"}], at="cents")
+
+
 def test_lines_that_are_not_given_are_filled_in_and_taken_out_again():
     pipeline = Pipeline().add("a", lambda frame: frame.with_columns(y=pl.col("line_number") * 10))
 
