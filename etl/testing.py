@@ -55,8 +55,8 @@ def assert_line(
     fields: Mapping[str, Any] | None = None,
     format: str | None = None,
     **more: Any,
-) -> Explanation:
-    """Assert what becomes of one line, and return its explanation.
+) -> None:
+    """Assert what becomes of one line.
 
     If the line ends as several rows (fan-out, a copy down a tee), one of them
     must have the path and all of the fields; `rows` says how many there are.
@@ -90,7 +90,6 @@ def assert_line(
         if rows is not None and rows != (found := len(told.ends) if state == "done" else 0):
             wrong.append(f"rows: expected {rows}, found {found}")
     _raise_if(wrong, told)
-    return told
 
 
 def assert_dead(
@@ -103,8 +102,8 @@ def assert_dead(
     message: str | None = None,
     path: Way | None = None,
     format: str | None = None,
-) -> Explanation:
-    """Assert that one line becomes a dead letter, and return its explanation.
+) -> None:
+    """Assert that one line becomes a dead letter.
 
     Args:
         pipeline: What to run the line through.
@@ -137,7 +136,6 @@ def assert_dead(
         if message is not None and message not in end.message:
             wrong.append(f"message: expected {message!r} in it, found {end.message!r}")
     _raise_if(wrong, told)
-    return told
 
 
 def run_from(

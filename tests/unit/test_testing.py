@@ -49,12 +49,8 @@ def failure(check, *arguments, **options) -> str:
 # One line
 
 
-def test_a_line_as_expected_passes_and_is_explained():
-    path = ["blank", "cents", "loud", "out"]
-    told = assert_line(shop(), "ERROR total=12.50", cents=1250, path=path)
-
-    assert [hop.processor for hop in told.hops] == path
-    assert told.ends[0].row["cents"] == 1250
+def test_a_line_as_expected_passes():
+    assert_line(shop(), "ERROR total=12.50", cents=1250, path=["blank", "cents", "loud", "out"])
 
 
 @pytest.mark.parametrize(
