@@ -14,6 +14,7 @@ The same checks as TOML are in `cases.py`; pytest runs both.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import tempfile
 from collections import Counter
@@ -238,7 +239,7 @@ def assert_golden(
     if golden.suffix == ".jsonl":
         with golden.open(encoding="utf-8") as file:
             expected = [json.loads(text) for text in file]
-        found = [json.loads(text) for text in frame.write_ndjson().splitlines()]
+        found = [json.loads(text) for text in io.StringIO(frame.write_ndjson())]
     else:
         expected, found = pl.read_parquet(golden).to_dicts(), frame.to_dicts()
     wrong = _differences(expected, found)

@@ -318,6 +318,15 @@ def test_new_rows_fields_and_copies_are_told(log: Path, tmp_path: Path):
     assert "line 1: more: (no such field) → 1" in failure(assert_golden, more, log, golden)
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_any_text_is_held_as_it_is(tmp_path: Path, ending: str):
+    log, golden = tmp_path / "x.log", tmp_path / f"g.{ending}"
+    log.write_bytes('u\u2028v\u0085w\x00 <b> "q"\n'.encode() + b"odd \xff\n" + b"tab\t\r\n\n")
+    pipeline = Pipeline().add("all", None)
+    assert_golden(pipeline, log, golden, update=True)
+    assert_golden(pipeline, log, golden)
+
+
 def test_files_that_cannot_be_compared_are_refused(log: Path, tmp_path: Path):
     with pytest.raises(UsageError, match=r"use .jsonl or .parquet"):
         assert_golden(shop(), log, tmp_path / "g.csv", update=True)
