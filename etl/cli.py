@@ -375,6 +375,53 @@ def dlq_discard(
     print(f"{DeadLetters(_open(store)).discard(**which):,} dead letters discarded")
 
 
+@dlq.command("export")
+def dlq_export(
+    file: Annotated[Path, typer.Argument(help="The file to write: .jsonl or .parquet.")],
+    ids: Ids = None,
+    *,
+    store: Store = None,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    everything: Everything = False,
+) -> None:
+    """Write dead letters to a file, for a colleague; they stay where they are."""
+    from etl.dlq import DeadLetters
+
+    which = _which(ids, fingerprint, processor, everything=everything)
+    print(f"{DeadLetters(_open(store)).export(file, **which):,} dead letters are in {file}")
+
+
+@dlq.command("import")
+def dlq_import(
+    file: Annotated[Path, typer.Argument(help="A file that etl dlq export has written.")],
+    *,
+    store: Store = None,
+) -> None:
+    """Put the lines of exported dead letters into a store's queue, once."""
+    from etl.dlq import DeadLetters
+
+    count = DeadLetters(_open(store, create=True)).import_(file)
+    print(f"{count:,} lines wait; etl work processes them" if count else "nothing new in it")
+
+
+@dlq.command("case")
+def dlq_case(
+    letter: Annotated[int, typer.Argument(help="Its id.")],
+    file: Annotated[Path, typer.Argument(help="The *.etl.toml file to add it to.")],
+    *,
+    store: Store = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    dead: Annotated[bool, typer.Option(help="The line must die again, rather than pass.")] = False,
+) -> None:
+    """Make a dead letter a test of the pipeline, which pytest then runs."""
+    from etl.cases import append_case
+    from etl.dlq import DeadLetters
+
+    found = DeadLetters(_open(store)).frame(ids=[letter], status=None).to_dict("records")
+    print(append_case(file, found[0], pipeline=pipeline, dead=dead), end="")
+
+
 def main() -> None:
     """Run the command line; an error is one line."""
     try:

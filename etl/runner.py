@@ -109,9 +109,9 @@ class Runner:
             seconds=time.perf_counter() - started,
         )
 
-    def trial(self, batch: Batch, *, watch: Watch | None = None) -> Outcome:
+    def trial(self, batch: Batch) -> Outcome:
         """Run a batch with no lasting effect: nothing is staged, no state is kept."""
-        one = Pass(self._prepare(), self._processors, batch, sleep=self._sleep, watch=watch)
+        one = Pass(self._prepare(), self._processors, batch, sleep=self._sleep)
         one.go()
         self.undo()
         return one.ledger.outcome()
@@ -191,9 +191,13 @@ class Pass:
         self._watch = watch
         self._inbox: dict[str, list[Flow]] = {}
 
-    def go(self) -> None:
-        """Run every processor that lines come to, in the plan's order."""
-        self._route(INPUT, Flow(self._frame, ((),)))
+    def go(self, at: str = INPUT) -> None:
+        """Run every processor that rows come to, in the plan's order; they begin at `at`."""
+        start = Flow(self._frame, ((),))
+        if at == INPUT:
+            self._route(INPUT, start)
+        else:
+            self._send(self._plan.nodes[at], start)
         for node in self._plan.order:
             flows = self._inbox.get(node.name, [])
             if flows and not node.is_sink:

@@ -31,12 +31,12 @@ from etl.console.panels import Controls, Header, Letters, Traces, card
 from etl.console.snapshot import Snapshot, take
 from etl.console.view import Chart, QueueView
 from etl.errors import EtlError, StoreError, UsageError
+from etl.explain import rehearse
 from etl.figures import panels, refresh
 from etl.lines import Batch
 from etl.pipeline import Pipeline
 from etl.plan import INPUT
 from etl.queue import Queue, Stats
-from etl.runner import Runner
 from etl.tap import Tap
 from etl.traces import trace_rows
 
@@ -156,7 +156,7 @@ class Console:
         tap = self.pipeline.tap(processor, where=where, limit=limit)
         lines = [row["line"] for row in trace_rows(self.queue) if processor in row["path"]]
         batch = Batch.from_lines(lines, source="tap")
-        Runner(self.pipeline, sleep=lambda _seconds: None).trial(batch, watch=tap.see)
+        rehearse(self.pipeline, batch, watch=tap.see)
         tap.rows()
         return tap
 

@@ -35,7 +35,7 @@ LEVELS = {
     "INFO": "#2f7fc1",
     "WARNING": "#e3a008",
     "ERROR": "#d9541e",
-    "CRITICAL": "#c2185b",
+    "CRITICAL": "#d81b60",
 }
 """Colour by level: they differ in lightness too, and white or black text is readable on each."""
 

@@ -12,9 +12,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = [
-    ROOT / "notebooks" / f"{name}.ipynb" for name in ("01_control_room", "04_metrics_and_traces")
-]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 ids = [path.stem for path in NOTEBOOKS]
 

@@ -45,6 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": PIPELINE | STORE | {"sinks"},
     "processes": STORE | {"sinks", "worker"},
     "default": PIPELINE | {"sinks"},
+    "testing": PIPELINE | STORE | {"sinks", "sources", "worker"},
+    "cases": PIPELINE | {"sinks", "testing"},
+    "pytest_plugin": {"cases", "errors", "queue", "testing"},
     "demo": PIPELINE | {"sinks"},
 }
 """Module by module, the modules that it may import; one that is not here may import any."""
