@@ -277,6 +277,44 @@ def app_page(
     _open_room(store, "voila", f"--port={port}", *options)
 
 
+@app.command("runs")
+def runs_list(*, as_json: Json = False) -> None:
+    """List the runs that were recorded, the newest last."""
+    from etl.registry import run_rows
+    from etl.report import runs_table
+
+    rows = run_rows()
+    if as_json:
+        _print_json({"runs": rows})
+    elif not rows:
+        print("no run is recorded yet")
+    else:
+        _consoles()[0].print(runs_table(rows))
+
+
+@app.command()
+def prune(
+    *,
+    older_than: Annotated[str, typer.Option(help="Age of the runs' ends: 30d, 12h, 4w.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also those with waiting lines or open dead letters.")
+    ] = False,
+) -> None:
+    """Remove the folders of old runs: records, stores, and the output below them."""
+    from etl.prune import age
+    from etl.prune import prune as remove
+    from etl.report import size
+
+    verdicts = remove(age(older_than), dry_run=dry_run, force=force)
+    for one in verdicts:
+        fate = f"kept: {one.kept}" if one.kept else "would go" if dry_run else "removed"
+        print(f"{one.run}  {size(one.size):>9}  {fate}")
+    gone = [one.size for one in verdicts if not one.kept]
+    verb = "would go" if dry_run else "removed"
+    print(f"{len(gone)} runs {verb}, {size(sum(gone))}; {len(verdicts) - len(gone)} old ones kept")
+
+
 @dlq.command("list")
 def dlq_list(
     *,

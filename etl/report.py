@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import filesize
 from rich.console import Console, Group, JustifyMethod
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -30,8 +31,10 @@ __all__ = [
     "live_view",
     "processors_table",
     "queue_line",
+    "runs_table",
     "show_progress",
     "show_summary",
+    "size",
     "traces_table",
 ]
 
@@ -134,6 +137,32 @@ def traces_table(traces: Iterable[Mapping[str, Any]]) -> Table:
         time_taken = f"{row['seconds'] * 1e6:.1f}"
         table.add_row(number, _cell(row["line"]), _cell(path), state, time_taken)
     return table
+
+
+def runs_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row per recorded run."""
+    names = ("run", "kind", "state", "started (UTC)", "took", "accepted", "dead", "sources")
+    table = _table(*names, right=(4, 5, 6))
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    colours = {"running": "green", "gate": "yellow", "failed": "red", "killed": "red"}
+    for row in rows:
+        counts = ["" if row[name] is None else f"{row[name]:,}" for name in ("accepted", "dead")]
+        table.add_row(
+            _cell(row["run"], 40),
+            _cell(row["kind"] or ""),
+            Text(row["state"], style=colours.get(row["state"], "")),
+            clock(row["started_at"]),
+            "" if row["seconds"] is None else f"{row['seconds']:,.1f} s",
+            *counts,
+            _cell(", ".join(_near(one) for one in row["sources"] or [row["store"] or ""])),
+        )
+    return table
+
+
+def size(bytes_: float) -> str:
+    """Return a number of bytes for people, such as 3.4 MB."""
+    return filesize.decimal(int(bytes_))
 
 
 def live_view(queue: Queue, result: Mapping[str, Any]) -> Group:

@@ -17,10 +17,11 @@ ROOT = Path(etl.__file__).parent
 LOW = {"errors", "lines"}
 ENGINE = LOW | {"formats", "processors", "flow", "isolate", "ledger"}
 PIPELINE = ENGINE | {"explain", "pipeline", "plan", "runner"}
-STORE = LOW | {"queue"}
+STORE = LOW | {"life", "queue"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "life": set(),
     "lines": LOW,
     "formats": LOW,
     "processors": LOW | {"formats"},
@@ -38,6 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "traces": STORE | {"frames"},
     "sources": STORE,
     "worker": PIPELINE | STORE | {"sinks"},
+    "registry": STORE | {"frames"},
+    "prune": STORE | {"registry"},
     "processes": STORE | {"sinks", "worker"},
     "default": PIPELINE | {"sinks"},
     "demo": PIPELINE | {"sinks"},
