@@ -1,7 +1,8 @@
 """The command line: each command is a few lines over what notebooks use too.
 
 Errors are one line on stderr. Exit codes: 0 well, 1 a failed run, 2 a user's
-mistake. With `--json`, stdout holds one JSON object and nothing else.
+mistake, 3 a quality gate of a batch was not passed. With `--json`, stdout holds
+one JSON object and nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etl.errors import EtlError, UsageError
+from etl.errors import EtlError, GateFailed, UsageError
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -277,6 +278,49 @@ def app_page(
     _open_room(store, "voila", f"--port={port}", *options)
 
 
+@app.command()
+def batch(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Files, globs or folders; none: sample logs.")
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The batch's folder; else a new one in data/runs.")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value, as in the notebook.")
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="A batch of its own for each file.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Batches at a time, with --each.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Run files as a notebook, with a report and quality gates (exit code 3: one failed)."""
+    from functools import partial
+
+    from etl.batches import run_batch, run_each
+    from etl.report import batches_table, watch_store
+
+    out_console, err_console = _consoles()
+    if not each:
+        watching = partial(watch_store, err_console)
+        done = run_batch(sources or [], parameter or [], out=out, watching=watching)
+        if as_json:
+            _print_json(done)
+        else:
+            print(f"run {done['run']} passed; report: {done['report']}")
+        return
+    if not (sources and out):
+        raise UsageError("--each needs files and a folder for all of them: --out")
+    outcomes = run_each(sources, parameter or [], out=out, jobs=jobs)
+    if as_json:
+        _print_json({"batches": outcomes})
+    else:
+        out_console.print(batches_table(outcomes))
+        print(f"summary: {out / 'summary.html'}")
+    codes = {one["code"] for one in outcomes}
+    sys.exit(next((code for code in (1, 2, 3) if code in codes), int(codes != {0})))
+
+
 @app.command("runs")
 def runs_list(*, as_json: Json = False) -> None:
     """List the runs that were recorded, the newest last."""
@@ -406,7 +450,8 @@ def main() -> None:
     try:
         app(prog_name="etl")
     except EtlError as error:
-        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        codes = ((UsageError, 2), (GateFailed, 3), (EtlError, 1))
+        _fail(str(error), next(code for kind, code in codes if isinstance(error, kind)))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -461,15 +506,17 @@ def _open_room(store: str, module: str, *options: str) -> None:
     """Become a server that shows the control room's notebook on a store."""
     import importlib.util
 
-    notebook = Path(__file__).parent.parent / "notebooks" / "01_control_room.ipynb"
-    if not notebook.exists():
-        raise UsageError(f"there is no {str(notebook)!r}; run this from a checkout of etl")
+    from etl.notebooks import find_notebook
+    from etl.registry import RUNS
+
+    notebook = find_notebook("01_control_room")
     if importlib.util.find_spec(module) is None:
         raise UsageError(f"this needs {module}; pip install -e '.[notebook]'")
     path = store.removeprefix("sqlite:///")
     url = store if "://" in path else f"sqlite:///{Path(path).absolute()}"
     command = [sys.executable, "-m", module, str(notebook), *options]
-    os.execve(sys.executable, command, os.environ | {"ETL_STORE": url})  # noqa: S606
+    environment = os.environ | {"ETL_STORE": url, "ETL_RUNS": str(RUNS.absolute())}
+    os.execve(sys.executable, command, environment)  # noqa: S606
 
 
 def _which(

@@ -4,6 +4,8 @@
     throughput(history)       lines a second, and lines that wait, over time
     latency(processors)       time per line of every processor
     graph(processors, edges)  the pipeline: where lines, time and errors go
+    pace(history)             the same over a whole run
+    timeline(levels)          lines by level, over the time that they tell of
     control_room(...)         all four in one figure, for a `FigureWidget`
 
 The frames are those of `metrics`. Text from a log or a pipeline is escaped.
@@ -29,9 +31,11 @@ __all__ = [
     "graph",
     "latency",
     "levels",
+    "pace",
     "panels",
     "refresh",
     "throughput",
+    "timeline",
 ]
 
 LEVELS = {
@@ -103,6 +107,62 @@ def graph(
         dark: For a dark page.
     """
     return _single(*_graph(processors, edges, lit), dark=dark)
+
+
+def pace(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
+    """Draw lines a second and waiting lines of a run from its first second to its last.
+
+    Args:
+        history: As `metrics.history` returns it.
+        dark: For a dark page.
+    """
+    seconds = [int(stamp.timestamp()) for stamp in history["second"]]
+    first = seconds[0] if seconds else 0
+    since = [second - first + 1 for second in seconds]
+    done = [0, *history["done"].tolist()]
+    gaps = [after - before for before, after in pairwise([0, *since])]
+    rates = [
+        (after - before) / gap for (before, after), gap in zip(pairwise(done), gaps, strict=True)
+    ]
+    same = {"type": "scatter", "x": since, "mode": "lines+markers"}
+    traces: list[Spec] = [
+        same
+        | {"y": rates, "name": "done, lines/s", "line": {"color": "#2a9d8f", "shape": "hv"}}
+        | {"hovertemplate": "second %{x}: %{y:,.0f} lines/s<extra></extra>"},
+        same
+        | {"y": history["waiting"].tolist(), "name": "waiting, lines", "yaxis": "y2"}
+        | {"line": {"color": "#7b61c9", "dash": "dot"}}
+        | {"hovertemplate": "second %{x}: %{y:,} waiting<extra></extra>"},
+    ]
+    xaxis = {"title": {"text": "seconds since the start"}, "rangemode": "tozero"}
+    figure = _single(traces, {"xaxis": xaxis, "yaxis": {"rangemode": "tozero"}}, dark=dark)
+    right = _axis({"overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False})
+    return figure.update_layout(yaxis2=right, **_wide(240))
+
+
+def timeline(levels: pd.DataFrame, *, dark: bool = False) -> go.Figure:
+    """Draw lines by level as bars over time, the worst level at the bottom.
+
+    Args:
+        levels: Columns `time`, `level` and `lines`, as `profile.levels_over_time` returns it.
+        dark: For a dark page.
+    """
+    found = set(levels["level"])
+    names = [*(name for name in reversed(LEVELS) if name in found), *sorted(found - set(LEVELS))]
+    parts = {name: levels[levels["level"] == name] for name in names}
+    traces: list[Spec] = [
+        {
+            "type": "bar",
+            "x": part["time"].tolist(),
+            "y": part["lines"].tolist(),
+            "name": html.escape(name),
+            "marker": {"color": LEVELS.get(name, OTHER)},
+            "hovertemplate": f"%{{x}} {html.escape(name)}: %{{y:,}} lines<extra></extra>",
+        }
+        for name, part in parts.items()
+    ]
+    figure = _single(traces, {"xaxis": {"type": "date"}, "yaxis": {}}, dark=dark)
+    return figure.update_layout(barmode="stack", **(_wide(280) | {"bargap": 0.12}))
 
 
 def control_room(*, dark: bool = False, width: int = 1100, **frames: Any) -> go.Figure:
@@ -364,6 +424,13 @@ def _place(
 def _on_axes(trace: Spec, number: int) -> Spec:
     mark = "" if number == 1 else str(number)
     return trace | {"xaxis": f"x{mark}", "yaxis": f"y{mark}"}
+
+
+def _wide(height: int) -> Spec:
+    """Return the layout of a chart across a page, its legend above it."""
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    margin = {"l": 56, "r": 56, "t": 36, "b": 44}
+    return {"height": height, "legend": legend, "margin": margin, "hovermode": "x unified"}
 
 
 def _single(traces: list[Spec], axes: Spec, *, dark: bool) -> go.Figure:
