@@ -42,6 +42,7 @@ __all__ = [
     "edges",
     "enforce",
     "failures",
+    "is_over",
     "judge",
     "paths",
     "process",
@@ -51,11 +52,14 @@ __all__ = [
     "store_in",
 ]
 
-SAMPLES = ("python_app.log", "redis.log", "postgresql.log", "poison.log")
+SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
 
 LONGEST = 160
 """Characters of a value that a table shows."""
+
+SHORT = 28
+"""Characters of a value up to which a table keeps it on one line."""
 
 OVER = frozenset({"finished", "gate"})
 
@@ -139,7 +143,7 @@ def process(
     folder = Path(out) if out else RUNS / run_id
     place = folder / "out"
     store = _with_secrets(store) or store_in(folder)
-    if _is_over(run_id, sources, store):
+    if is_over(run_id, sources, store):
         queue = open_queue(store)
         return Done(run_id, queue, place, _result_of(run_id, queue), earlier=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +170,8 @@ def run_of(store: str, out: str) -> str:
         return new_run_id()
     url = store or store_in(Path(out))
     url = url if "://" in url else f"sqlite:///{Path(url).absolute()}"
-    record = find(url, kind="batch")
+    gone = url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
+    record = None if gone else find(url, kind="batch")
     return str(record["run"]) if record else new_run_id()
 
 
@@ -334,8 +339,9 @@ class Table:
         return f'<table class="etl">\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
 
     def _cell(self, tag: str, name: str, text: str) -> str:
-        side = "right" if name in self._right else "left"
-        return f'<{tag} style="text-align:{side}">{html.escape(text)}</{tag}>'
+        style = f"text-align:{'right' if name in self._right else 'left'}"
+        style += ";white-space:nowrap" if len(text) <= SHORT else ""
+        return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
 
     def _text(self, name: str, value: Any) -> str:
         import pandas as pd
@@ -359,7 +365,7 @@ def store_in(folder: Path) -> str:
     return f"sqlite:///{(folder / 'store.db').absolute()}"
 
 
-def _is_over(run_id: str, sources: Sequence[str], store: str) -> bool:
+def is_over(run_id: str, sources: Sequence[str], store: str) -> bool:
     """Say whether an earlier start finished this run, and nothing of it waits.
 
     Raises:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from etl.batch import run_of, samples, store_in
+from etl.batch import is_over, run_of, samples, store_in
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
 from etl.notebooks import defaults_of, find_notebook, parameters, run_notebook, write_report
 from etl.pipeline import load_pipeline
@@ -87,6 +87,7 @@ def run_batch(
     if given["store"] != without_secrets(given["store"]):
         os.environ["ETL_STORE"] = given["store"]  # the notebook is kept, the password is not
         given["store"] = without_secrets(given["store"])
+    is_over(given["run_id"], _sources(given), given["store"] or store_in(Path(given["out"])))
     executed, page = Path(given["out"], "run.ipynb"), Path(given["out"], "report.html")
     problem: EtlError | None = None
     try:
@@ -165,7 +166,7 @@ def _about(given: Mapping[str, Any], problem: EtlError | None) -> dict[str, Any]
         "verdict": VERDICTS[state],
         "error": str(problem or ""),
         "facts": [(name, value) for name, value in facts.items() if value],
-        "parameters": [(name, _literal(value)) for name, value in given.items()],
+        "parameters": [(name, _literal(value)) for name, value in given.items() if value != ""],
         "footer": " · ".join([*versions, str(record.get("host", ""))]),
     }
 

@@ -137,6 +137,7 @@ def pace(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     xaxis = {"title": {"text": "seconds since the start"}, "rangemode": "tozero"}
     figure = _single(traces, {"xaxis": xaxis, "yaxis": {"rangemode": "tozero"}}, dark=dark)
     right = _axis({"overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False})
+    right |= {"nticks": 5}
     return figure.update_layout(yaxis2=right, **_wide(240))
 
 
