@@ -61,6 +61,8 @@ LONGEST = 160
 SHORT = 28
 """Characters of a value up to which a table keeps it on one line."""
 
+FAILED = "✗ failed"
+
 OVER = frozenset({"finished", "gate"})
 
 GATES = {"gate": "str", "limit": "str", "value": "str", "passed": "bool"}
@@ -341,13 +343,15 @@ class Table:
     def _cell(self, tag: str, name: str, text: str) -> str:
         style = f"text-align:{'right' if name in self._right else 'left'}"
         style += ";white-space:nowrap" if len(text) <= SHORT else ""
+        style += ";opacity:.4" if text == "0" else ""
+        style += ";color:#b3261e;font-weight:600" if text == FAILED else ""
         return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
 
     def _text(self, name: str, value: Any) -> str:
         import pandas as pd
 
         if isinstance(value, bool):
-            return "✓ passed" if value else "✗ failed"
+            return "✓ passed" if value else FAILED
         if pd.isna(value):
             return ""
         text = format(value, self._formats.get(name, ""))

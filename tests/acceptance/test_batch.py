@@ -1,4 +1,4 @@
-"""Batches as a scheduler runs them: notebooks by `etl batch` and by papermill, in real processes."""
+"""Batches as a scheduler runs them: by `etl batch` and by papermill, in real processes."""
 
 from __future__ import annotations
 
@@ -108,13 +108,8 @@ def test_a_batch_that_cannot_go_on_keeps_its_notebook_and_goes_on_when_mended(si
     assert "cannot stand trouble" in said
     assert record(site)["state"] == "failed"
     assert "cannot stand trouble" in (site.store.parent / "report.html").read_text()
-    errors = [
-        one.ename
-        for cell in executed(site.store.parent).cells
-        for one in cell.get("outputs", ())
-        if one.output_type == "error"
-    ]
-    assert errors == ["EtlError"]
+    outputs = [one for cell in executed(site.store.parent).cells for one in cell.get("outputs", ())]
+    assert [one.ename for one in outputs if one.output_type == "error"] == ["EtlError"]
     batch(site, log, pipeline="unnumbered")
     site.settled(done=11)
 
@@ -132,10 +127,6 @@ def test_a_finished_batch_started_again_says_so_and_changes_nothing(site):
     said = batch(site, other, code=2)
     assert "app.log; name another folder" in said
     site.settled(done=100)
-
-
-def kernels_gone(site, until):
-    until(lambda: site.json("runs")["runs"][0]["state"] == "killed")
 
 
 def test_a_killed_batch_goes_on_when_it_is_started_again(site, big_log, until):
