@@ -1,9 +1,8 @@
-"""A run as a batch notebook does it: process, show, judge.
+"""A run as a batch notebook does it: process, and show; `gates` judges it.
 
-    done = process(["logs/*.gz"], out="reports/today")
+    done = process("logs/*.gz", out="today")
     done                          its totals
-    verdicts = judge(done, rows, max_dead_ratio=0.01)
-    enforce(done, verdicts)       raises GateFailed, last of all
+    failures(done.queue)          why lines died
 
 A batch has a folder: its store, its output, and, if `etl batch` started it, its
 notebook and report. A batch that was killed goes on when it is started again;
@@ -12,7 +11,6 @@ one that is finished is not done twice.
 
 from __future__ import annotations
 
-import html
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,28 +20,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl.dlq import DeadLetters
-from etl.errors import GateFailed, UsageError
+from etl.errors import UsageError
 from etl.frames import frame_of
 from etl.pipeline import load_pipeline
 from etl.queue import Queue, open_queue
-from etl.registry import RUNS, amend, find, new_run_id, place_of, read, state_of, without_secrets
+from etl.registry import RUNS, find, new_run_id, place_of, read, state_of, without_secrets
 from etl.runs import DEFAULT_PIPELINE, Progress, run, summary
-from etl.sinks import printable
 from etl.traces import traces
 
 if TYPE_CHECKING:
     import pandas as pd
-    import polars as pl
 
 __all__ = [
     "SAMPLES",
     "Done",
-    "Table",
     "edges",
-    "enforce",
     "failures",
     "is_over",
-    "judge",
     "paths",
     "process",
     "progress_line",
@@ -55,17 +48,7 @@ __all__ = [
 SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
 
-LONGEST = 160
-"""Characters of a value that a table shows."""
-
-SHORT = 28
-"""Characters of a value up to which a table keeps it on one line."""
-
-FAILED = "✗ failed"
-
 OVER = frozenset({"finished", "gate"})
-
-GATES = {"gate": "str", "limit": "str", "value": "str", "passed": "bool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,127 +218,6 @@ def edges(pipeline: str) -> list[tuple[str, str]]:
     """Return the pairs of processors between which lines go in a pipeline."""
     nodes = load_pipeline(pipeline).plan().nodes.values()
     return [(before, node.name) for node in nodes for before in node.after]
-
-
-def judge(
-    done: Done,
-    rows: pl.LazyFrame | None,
-    *,
-    max_dead_ratio: float = 1.0,
-    max_dead: int = -1,
-    min_lines: int = 0,
-    expect_columns: str | Sequence[str] = (),
-) -> pd.DataFrame:
-    """Return one row per quality gate.
-
-    Columns: `gate`, `limit`, `value` (str); `passed` (bool).
-
-    Args:
-        done: The batch.
-        rows: Its output, as `profile.output` returns it.
-        max_dead_ratio: Dead lines at most, as a share of those read.
-        max_dead: The same as a number; -1 for any.
-        min_lines: Lines read at least.
-        expect_columns: Columns that the output must have, as a list or with commas between.
-    """
-    stats = done.queue.stats()
-    ratio = stats.dead / stats.accepted if stats.accepted else 0.0
-    left = stats.waiting + stats.leased
-    names = expect_columns.split(",") if isinstance(expect_columns, str) else expect_columns
-    wanted = [name.strip() for name in names if name.strip()]
-    there = set(rows.collect_schema()) if rows is not None else set()
-    missing = [name for name in wanted if name not in there]
-    table = [
-        ("no line is missing", "every one", "yes" if stats.conserved else "no", stats.conserved),
-        ("lines that still wait", "0", f"{left:,}", left == 0),
-        ("lines read", f"≥ {min_lines:,}", f"{stats.accepted:,}", stats.accepted >= min_lines),
-        ("dead lines, share", f"≤ {max_dead_ratio:.2%}", f"{ratio:.2%}", ratio <= max_dead_ratio),
-    ]
-    if max_dead >= 0:
-        table.append(("dead lines", f"≤ {max_dead:,}", f"{stats.dead:,}", stats.dead <= max_dead))
-    if wanted:
-        found = f"no {', '.join(missing)}" if missing else "all there"
-        table.append(("columns", ", ".join(wanted), found, not missing))
-    return frame_of([dict(zip(GATES, row, strict=True)) for row in table], GATES)
-
-
-def enforce(done: Done, verdicts: pd.DataFrame, *, keep_open: bool = False) -> None:
-    """Note in the registry how a batch was judged, close its store, and raise if it was badly.
-
-    Args:
-        done: The batch.
-        verdicts: As `judge` returns them.
-        keep_open: Leave the store open.
-
-    Raises:
-        GateFailed: If a gate was not passed; all output is written.
-    """
-    rows = verdicts.to_dict("records")
-    failed = [row for row in rows if not row["passed"]]
-    what = "; ".join(f"{row['gate']}: {row['value']}, not {row['limit']}" for row in failed)
-    amend(done.run, state="gate" if failed else "finished", error=what, gates=rows)
-    if not keep_open:
-        done.queue.close()
-    if failed:
-        raise GateFailed(
-            f"{len(failed)} of {len(rows)} quality gates failed: {what}. All output is in "
-            f"{str(done.out)!r}; mend, replay, and start the batch again, or change the limit"
-        )
-
-
-class Table:
-    """A frame as a table to read: numbers to the right with separators, text escaped.
-
-    Args:
-        frame: What to show.
-        formats: Format specs by column, such as `.1%`; others show as they are.
-    """
-
-    def __init__(self, frame: pd.DataFrame, **formats: str) -> None:
-        kinds = {name: frame[name].dtype.kind for name in frame}
-        own = {name: "," for name, kind in kinds.items() if kind in "iu"}
-        self._formats = (
-            own | {name: ",.3g" for name, kind in kinds.items() if kind == "f"} | formats
-        )
-        self._frame = frame
-        self._right = {name for name, kind in kinds.items() if kind in "iuf"}
-
-    def __repr__(self) -> str:
-        shown = self._frame.assign(
-            **{name: [self._text(name, one) for one in self._frame[name]] for name in self._frame}
-        )
-        return str(shown.to_string(index=False))
-
-    def _repr_html_(self) -> str:
-        names = [str(name) for name in self._frame]
-        head = "".join(self._cell("th", name, name) for name in names)
-        body = "".join(
-            "<tr>"
-            + "".join(
-                self._cell("td", name, self._text(name, one))
-                for name, one in zip(names, row, strict=True)
-            )
-            + "</tr>\n"
-            for row in self._frame.itertuples(index=False)
-        )
-        return f'<table class="etl">\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
-
-    def _cell(self, tag: str, name: str, text: str) -> str:
-        style = f"text-align:{'right' if name in self._right else 'left'}"
-        style += ";white-space:nowrap" if len(text) <= SHORT else ""
-        style += ";opacity:.4" if text == "0" else ""
-        style += ";color:#b3261e;font-weight:600" if text == FAILED else ""
-        return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
-
-    def _text(self, name: str, value: Any) -> str:
-        import pandas as pd
-
-        if isinstance(value, bool):
-            return "✓ passed" if value else FAILED
-        if pd.isna(value):
-            return ""
-        text = format(value, self._formats.get(name, ""))
-        return printable(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
 
 
 def _with_secrets(store: str) -> str:

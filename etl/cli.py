@@ -297,6 +297,7 @@ def batch(
     """Run files as a notebook, with a report and quality gates (exit code 3: one failed)."""
     from functools import partial
 
+    _need("papermill")
     from etl.batches import run_batch, run_each
     from etl.report import batches_table, watch_store
 
@@ -504,19 +505,23 @@ def _format(format: str | None, template: str | None, regex: str | None) -> str 
 
 def _open_room(store: str, module: str, *options: str) -> None:
     """Become a server that shows the control room's notebook on a store."""
-    import importlib.util
-
     from etl.notebooks import find_notebook
     from etl.registry import RUNS
 
     notebook = find_notebook("01_control_room")
-    if importlib.util.find_spec(module) is None:
-        raise UsageError(f"this needs {module}; pip install -e '.[notebook]'")
+    _need(module)
     path = store.removeprefix("sqlite:///")
     url = store if "://" in path else f"sqlite:///{Path(path).absolute()}"
     command = [sys.executable, "-m", module, str(notebook), *options]
     environment = os.environ | {"ETL_STORE": url, "ETL_RUNS": str(RUNS.absolute())}
     os.execve(sys.executable, command, environment)  # noqa: S606
+
+
+def _need(module: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(module) is None:
+        raise UsageError(f"this needs {module}; pip install -e '.[notebook]'")
 
 
 def _which(

@@ -9,10 +9,12 @@ import polars as pl
 import pytest
 
 from etl import Batch, Pipeline, Worker, figures, metrics, open_queue, reject
-from etl.batch import Done, Table, enforce, failures, judge, paths
+from etl.batch import Done, failures, paths
 from etl.errors import GateFailed, UsageError
+from etl.gates import enforce, judge
 from etl.notebooks import parameters
 from etl.profile import levels_over_time, output, profile
+from etl.tables import Table
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
