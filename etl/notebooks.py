@@ -88,7 +88,7 @@ def run_notebook(notebook: Path, target: Path, given: Mapping[str, Any]) -> None
             parameters=dict(given),
             progress_bar=False,
             store_widget_state=False,
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except PapermillExecutionError as error:
         if error.ename == GateFailed.__name__:

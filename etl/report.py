@@ -145,9 +145,11 @@ def traces_table(traces: Iterable[Mapping[str, Any]]) -> Table:
 def runs_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Return one row per recorded run."""
     names = ("run", "kind", "state", "started (UTC)", "took", "accepted", "dead", "sources")
-    table = _table(*names, right=(4, 5, 6))
+    table = _table(*names, right=(4, 5, 6), padding=1)
     for column in table.columns[:-1]:
         column.no_wrap = True
+    for column, width in zip(table.columns, (20, 5, 8, 16), strict=False):
+        column.min_width = width
     colours = {"running": "green", "gate": "yellow", "failed": "red", "killed": "red"}
     for row in rows:
         counts = ["" if row[name] is None else f"{row[name]:,}" for name in ("accepted", "dead")]
@@ -155,7 +157,7 @@ def runs_table(rows: Iterable[Mapping[str, Any]]) -> Table:
             _cell(row["run"], 40),
             _cell(row["kind"] or ""),
             Text(row["state"], style=colours.get(row["state"], "")),
-            clock(row["started_at"]),
+            clock(row["started_at"])[:16],
             "" if row["seconds"] is None else f"{row['seconds']:,.1f} s",
             *counts,
             _cell(", ".join(_near(one) for one in row["sources"] or [row["store"] or ""])),
