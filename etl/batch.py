@@ -43,6 +43,7 @@ __all__ = [
     "run_of",
     "samples",
     "store_in",
+    "with_secrets",
 ]
 
 SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
@@ -127,7 +128,7 @@ def process(
     run_id = run_id or run_of(store, out)
     folder = Path(out) if out else RUNS / run_id
     place = folder / "out"
-    store = _with_secrets(store) or store_in(folder)
+    store = with_secrets(store) or store_in(folder)
     if is_over(run_id, sources, store):
         queue = open_queue(store)
         return Done(run_id, queue, place, _result_of(run_id, queue), earlier=True)
@@ -220,7 +221,7 @@ def edges(pipeline: str) -> list[tuple[str, str]]:
     return [(before, node.name) for node in nodes for before in node.after]
 
 
-def _with_secrets(store: str) -> str:
+def with_secrets(store: str) -> str:
     """Return a store's URL as the environment holds it, so that no notebook has to."""
     whole = os.environ.get("ETL_STORE", "")
     return whole if store and without_secrets(whole) == store else store

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from etl import Batch, Pipeline, Worker, figures, metrics, open_queue, reject
-from etl.batch import Done, failures, paths
+from etl.batch import Done, failures, paths, with_secrets
 from etl.errors import GateFailed, UsageError
 from etl.gates import enforce, judge
 from etl.notebooks import parameters
@@ -38,6 +38,13 @@ def written(folder, *frames):
     for number, frame in enumerate(frames):
         pl.DataFrame(frame).write_parquet(folder / f"{number}.parquet")
     return output(folder)
+
+
+def test_a_password_stays_in_the_environment(monkeypatch):
+    monkeypatch.setenv("ETL_STORE", "nats://me:secret@host:4222/q")
+    assert with_secrets("nats://host:4222/q") == "nats://me:secret@host:4222/q"
+    assert with_secrets("nats://host:4222/other") == "nats://host:4222/other"
+    assert with_secrets("") == ""
 
 
 def test_a_profile_has_a_row_per_column_over_all_files(tmp_path):
