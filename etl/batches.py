@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from etl.batch import is_over, run_of, samples, store_in
+from etl.batch import is_over, run_of, samples, store_in, with_secrets
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
 from etl.notebooks import defaults_of, find_notebook, parameters, run_notebook, write_report
 from etl.pipeline import load_pipeline
@@ -33,6 +33,8 @@ from etl.report import clock
 from etl.sources import FileSource, expand
 
 __all__ = ["Outcome", "run_batch", "run_each"]
+
+NOTEBOOK = "02_batch_run"
 
 VERDICTS = {
     "finished": "passed",
@@ -75,23 +77,14 @@ def run_batch(
         GateFailed: If a gate was not passed.
         BatchFailed: If the notebook failed.
     """
-    notebook = find_notebook("02_batch_run")
-    defaults = defaults_of(notebook)
-    given = defaults | parameters(texts, defaults)
-    given |= {"source": list(sources)} if sources else {}
-    given |= {"out": str(out)} if out else {}
-    expand(_sources(given), format=given["format"] or None)
-    load_pipeline(given["pipeline"])  # a mistake is told before anything starts
-    given["run_id"] = given["run_id"] or run_of(given["store"], given["out"])
-    given["out"] = given["out"] or str(RUNS / given["run_id"])
-    if given["store"] != without_secrets(given["store"]):
-        os.environ["ETL_STORE"] = given["store"]  # the notebook is kept, the password is not
-        given["store"] = without_secrets(given["store"])
-    is_over(given["run_id"], _sources(given), given["store"] or store_in(Path(given["out"])))
+    notebook = find_notebook(NOTEBOOK)
+    given = _given(sources, texts, out, defaults_of(notebook))
+    store = with_secrets(given["store"]) or store_in(Path(given["out"]))
+    is_over(given["run_id"], _sources(given), store)  # refuses what would mix two runs
     executed, page = Path(given["out"], "run.ipynb"), Path(given["out"], "report.html")
     problem: EtlError | None = None
     try:
-        with watching(given["store"] or store_in(Path(given["out"]))):
+        with watching(store):
             run_notebook(notebook, executed, given)
     except (GateFailed, BatchFailed) as error:
         problem = error
@@ -121,7 +114,7 @@ def run_each(
     Raises:
         UsageError: If a pattern stands for nothing, or two files for one folder.
     """
-    parameters(texts, defaults_of(find_notebook("02_batch_run")))
+    parameters(texts, defaults_of(find_notebook(NOTEBOOK)))
     files = _folders(patterns)
     running: set[subprocess.Popen[str]] = set()
     one = partial(_run_one, texts=texts, out=out, running=running)
@@ -139,6 +132,25 @@ def run_each(
     return outcomes
 
 
+def _given(
+    sources: Sequence[str], texts: Sequence[str], out: Path | None, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all parameters of a batch; a mistake in them is told before anything starts."""
+    given = dict(defaults) | parameters(texts, defaults)
+    given |= {"source": list(sources)} if sources else {}
+    given |= {"out": str(out)} if out else {}
+    found = expand(_sources(given), format=given["format"] or None)
+    if not all(isinstance(one, FileSource) for one in found):
+        raise UsageError("a batch reads files, so that it can be started again; etl run reads -")
+    load_pipeline(given["pipeline"])
+    if given["store"] != without_secrets(given["store"]):
+        os.environ["ETL_STORE"] = given["store"]  # the notebook is kept, the password is not
+        given["store"] = without_secrets(given["store"])
+    given["run_id"] = given["run_id"] or run_of(given["store"], given["out"])
+    given["out"] = given["out"] or str(RUNS / given["run_id"])
+    return given
+
+
 def _sources(given: Mapping[str, Any]) -> list[str]:
     source = given["source"] or samples()
     return [source] if isinstance(source, str) else list(source)
@@ -147,9 +159,8 @@ def _sources(given: Mapping[str, Any]) -> list[str]:
 def _about(given: Mapping[str, Any], problem: EtlError | None) -> dict[str, Any]:
     """Return what a report's head and foot say."""
     record = read(place_of(given["run_id"])) or {}
-    state = (
-        "finished" if problem is None else "gate" if isinstance(problem, GateFailed) else "failed"
-    )
+    failed = "gate" if isinstance(problem, GateFailed) else "failed"
+    state = failed if problem else "finished"
     names = [Path(one).name or one for one in _sources(given)]
     start, end = record.get("started_at"), record.get("ended_at")
     facts = {

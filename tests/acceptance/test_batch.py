@@ -93,11 +93,13 @@ def test_columns_that_are_not_there_fail_a_gate(site):
         ("workers=two", "parameter workers has to be a whole number, not 'two'"),
         ("workers", "-p workers is no name=value"),
         ("pipeline=no:thing", "there is no module 'no'"),
+        ("source=-", "a batch reads files"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_made(site, given, why):
     log = site.write("app.log", numbered(0, 10))
-    said = site.refused("batch", log, "--out", site.store.parent, "-p", given)
+    sources = [] if given.startswith("source") else [log]
+    said = site.refused("batch", *sources, "--out", site.store.parent, "-p", given)
     assert why in said
     assert not site.store.parent.exists()
 
