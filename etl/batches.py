@@ -239,13 +239,14 @@ def _page(outcomes: Sequence[Outcome]) -> str:
     worst = max(outcomes, key=lambda one: SEVERITY.index(one["state"]))["state"]
     rows = []
     for one in outcomes:
-        link = f"{quote(one['folder'])}/report.html"
+        name, link = html.escape(one["file"]), f"{quote(one['folder'])}/report.html"
+        shown_name = name if one["state"] == "refused" else f'<a href="{link}">{name}</a>'
         numbers = [*(one[key] for key in COUNTS), one["seconds"]]
         shown = ["" if value is None else f"{value:,}" for value in numbers]
         cells = "".join(f'<td style="text-align:right">{value}</td>' for value in shown)
         state = f'<span class="verdict {one["state"]}">{VERDICTS[one["state"]]}</span>'
         rows.append(
-            f'<tr><td><a href="{link}">{html.escape(one["file"])}</a></td><td>{state}</td>{cells}'
+            f"<tr><td>{shown_name}</td><td>{state}</td>{cells}"
             f"<td>{html.escape(one['error'])}</td></tr>"
         )
     head = "".join(f'<th style="text-align:right">{name}</th>' for name in (*COUNTS, "seconds"))
