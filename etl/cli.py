@@ -1,7 +1,8 @@
 """The command line: each command is a few lines over what notebooks use too.
 
 Errors are one line on stderr. Exit codes: 0 well, 1 a failed run, 2 a user's
-mistake. With `--json`, stdout holds one JSON object and nothing else.
+mistake, 3 a quality gate of a batch was not passed. With `--json`, stdout holds
+one JSON object and nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etl.errors import EtlError, UsageError
+from etl.errors import EtlError, GateFailed, UsageError
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -289,6 +290,88 @@ def app_page(
     serve_page(store, port, more or (), browser=browser)
 
 
+@app.command()
+def batch(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Files, globs or folders; none: sample logs.")
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The batch's folder; else a new one in data/runs.")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value, as in the notebook.")
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="A batch of its own for each file.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Batches at a time, with --each.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Run files as a notebook, with a report and quality gates (exit code 3: one failed)."""
+    from functools import partial
+
+    _need("papermill")
+    from etl.batches import run_batch, run_each
+    from etl.report import batches_table, watch_store
+
+    out_console, err_console = _consoles()
+    if not each:
+        watching = partial(watch_store, err_console)
+        done = run_batch(sources or [], parameter or [], out=out, watching=watching)
+        if as_json:
+            _print_json(done)
+        else:
+            print(f"run {done['run']} passed; report: {done['report']}")
+        return
+    if not (sources and out):
+        raise UsageError("--each needs files and a folder for all of them: --out")
+    outcomes = run_each(sources, parameter or [], out=out, jobs=jobs)
+    if as_json:
+        _print_json({"batches": outcomes})
+    else:
+        out_console.print(batches_table(outcomes))
+        print(f"summary: {out / 'summary.html'}")
+    codes = {one["code"] for one in outcomes}
+    sys.exit(next((code for code in (1, 2, 3) if code in codes), int(codes != {0})))
+
+
+@app.command("runs")
+def runs_list(*, as_json: Json = False) -> None:
+    """List the runs that were recorded, the newest last."""
+    from etl.registry import run_rows
+    from etl.report import runs_table
+
+    rows = run_rows()
+    if as_json:
+        _print_json({"runs": rows})
+    elif not rows:
+        print("no run is recorded yet")
+    else:
+        _consoles()[0].print(runs_table(rows))
+
+
+@app.command()
+def prune(
+    *,
+    older_than: Annotated[str, typer.Option(help="Age of the runs' ends: 30d, 12h, 4w.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also those with waiting lines or open dead letters.")
+    ] = False,
+) -> None:
+    """Remove the folders of old runs: records, stores, and the output below them."""
+    from etl.prune import age
+    from etl.prune import prune as remove
+    from etl.report import size
+
+    verdicts = remove(age(older_than), dry_run=dry_run, force=force)
+    for one in verdicts:
+        fate = f"kept: {one.kept}" if one.kept else "would go" if dry_run else "removed"
+        print(f"{one.run}  {size(one.size):>9}  {fate}")
+    gone = [one.size for one in verdicts if not one.kept]
+    verb = "would go" if dry_run else "removed"
+    print(f"{len(gone)} runs {verb}, {size(sum(gone))}; {len(verdicts) - len(gone)} old ones kept")
+
+
 @dlq.command("list")
 def dlq_list(
     *,
@@ -427,7 +510,8 @@ def main() -> None:
     try:
         app(prog_name="etl")
     except EtlError as error:
-        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        codes = ((UsageError, 2), (GateFailed, 3), (EtlError, 1))
+        _fail(str(error), next(code for kind, code in codes if isinstance(error, kind)))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -476,6 +560,13 @@ def _format(format: str | None, template: str | None, regex: str | None) -> str 
     from etl.formats import get_format
 
     return get_format(specs[0]).name
+
+
+def _need(module: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(module) is None:
+        raise UsageError(f"this needs {module}; pip install -e '.[notebook]'")
 
 
 def _which(

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import UsageError
+from etl.notebooks import find_notebook
+from etl.registry import RUNS
 
 __all__ = ["serve_lab", "serve_page"]
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "01_control_room.ipynb"
+NOTEBOOK = "01_control_room"
 
 ENCRYPTED = "--KernelManager.transport_encryption=auto"
 """Of what goes to a kernel over TCP, others on this machine read nothing."""
@@ -36,19 +38,20 @@ def serve_lab(store: str, port: int, more: Sequence[str] = (), *, browser: bool 
         browser: Whether to open a browser.
     """
     server = _server("jupyterlab.labapp", "LabApp")
+    notebook = find_notebook(NOTEBOOK)
     options = [
         f"--port={port}",
         "--ServerApp.ip=127.0.0.1",
         ENCRYPTED,
-        f"--ServerApp.root_dir={NOTEBOOK.parent}",
-        f"--LabApp.default_url=/lab/tree/{NOTEBOOK.name}",
+        f"--ServerApp.root_dir={notebook.parent}",
+        f"--LabApp.default_url=/lab/tree/{notebook.name}",
         "--ServerApp.answer_yes=True",
         "--ServerApp.log_level=WARN",
         "--LabApp.log_level=WARN",
         "--allow-root",  # in a container there is often nobody else
         *([] if browser else ["--no-browser"]),
     ]
-    os.environ["ETL_STORE"] = _url(store)
+    os.environ |= _environment(store)
     server.launch_instance(_settled(options, more))
 
 
@@ -65,6 +68,7 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
         UsageError: If the port is taken.
     """
     server = _server("voila.app", "Voila")
+    notebook = find_notebook(NOTEBOOK)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -73,7 +77,7 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
             text = f"port {port} cannot be had ({error.strerror}); name another with --port"
             raise UsageError(text) from error
     options = [
-        str(NOTEBOOK),
+        str(notebook),
         f"--port={port}",
         "--Voila.ip=127.0.0.1",
         ENCRYPTED,
@@ -89,14 +93,12 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
     # A page that is left ends its kernel with a token from a cookie; Voilà never sets that cookie.
     cookie = f"_xsrf={secrets.token_hex(16)}; Path=/; SameSite=Strict"
     settings = {"headers": {"Set-Cookie": cookie}, "ws_ping_timeout": 30_000}
-    os.environ |= {"ETL_STORE": _url(store), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    os.environ |= _environment(store) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     print(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
     server.launch_instance(_settled(options, more), tornado_settings=settings)
 
 
 def _server(module: str, name: str) -> Any:
-    if not NOTEBOOK.exists():
-        raise UsageError(f"there is no {str(NOTEBOOK)!r}; run this from a checkout of etl")
     try:
         return getattr(importlib.import_module(module), name)
     except ImportError as error:
@@ -110,6 +112,8 @@ def _settled(options: Sequence[str], more: Sequence[str]) -> list[str]:
     return [option for option in options if option.partition("=")[0] not in own] + list(more)
 
 
-def _url(store: str) -> str:
+def _environment(store: str) -> dict[str, str]:
+    """Return what tells a kernel, which works in the notebook's folder, where things are."""
     path = store.removeprefix("sqlite:///")
-    return store if "://" in path else f"sqlite:///{Path(path).absolute()}"
+    url = store if "://" in path else f"sqlite:///{Path(path).absolute()}"
+    return {"ETL_STORE": url, "ETL_RUNS": str(RUNS.absolute())}

@@ -12,6 +12,7 @@ console watches and steers a store that workers elsewhere are working on.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import os
@@ -37,6 +38,7 @@ from etl.lines import Batch
 from etl.pipeline import Pipeline
 from etl.plan import INPUT
 from etl.queue import Queue, Stats
+from etl.registry import recorded_room
 from etl.tap import Tap
 from etl.traces import trace_rows
 
@@ -91,6 +93,8 @@ class Console:
         self._commands: queues.SimpleQueue[Command] = queues.SimpleQueue()
         self._closing = threading.Event()
         self._told: list[threading.Event] = []
+        self._record = contextlib.ExitStack()
+        atexit.register(self._record.close)
         self._reached = True
         self._build(sorted(data.glob("*.*l*")))
         self.controls.interval.value, self.controls.batch_lines.value = interval, batch_lines
@@ -167,6 +171,7 @@ class Console:
         self._thread.join(10)
         if self.crew is not None:
             self.crew.stop()
+        self._record.close()
 
     # For the panels, on any thread
 
@@ -218,6 +223,8 @@ class Console:
             self.crew.stop()
         self.queue, self.pipeline, self.traced = queue, pipeline, None
         self.show_tap(None)
+        self._record.close()
+        self._record.enter_context(recorded_room(queue, pipeline))
         self.crew = Crew(queue, pipeline, self._out) if pipeline else None
         self._drains = queue.control().drains
         self._mark: object = None

@@ -30,7 +30,7 @@ def flow(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     finished = history[["done", "filtered", "dead"]].sum(axis=1)
     seconds = history["second"].diff().dt.total_seconds().fillna(1.0)
     rate = finished.diff().fillna(finished) / seconds
-    same = {"type": "scatter", "mode": "lines", "x": history["second"].tolist()}
+    same = {"type": "scatter", "mode": "lines+markers", "x": history["second"].tolist()}
     traces: list[dict[str, Any]] = [
         same
         | {"y": rate.tolist(), "name": "lines a second", "fill": "tozeroy"}

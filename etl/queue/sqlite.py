@@ -19,6 +19,7 @@ from typing import Any, Literal
 import polars as pl
 
 from etl.errors import LeaseLost, QueueFull, SourceBusy, SourceChanged, StoreError
+from etl.life import alive
 from etl.lines import Batch, Lease, Outcome, Output, decode_payload, new_id
 from etl.queue import Control, LetterFilter, Position, RecordKind, Stats
 from etl.queue.commit import add_totals, keep_outcome, note_history
@@ -206,7 +207,7 @@ class SqliteQueue(Database):
     def reclaim(self) -> list[str]:
         """See `Queue.reclaim`."""
         rows = self._all("SELECT name, pid FROM workers WHERE host = ?", socket.gethostname())
-        gone = [row["name"] for row in rows if not _alive(row["pid"])]
+        gone = [row["name"] for row in rows if not alive(row["pid"])]
         if not gone:
             return []
         tokens: list[str] = []
@@ -552,15 +553,3 @@ def _write_control(db: sqlite3.Connection, **values: str) -> None:
 def _count_control(db: sqlite3.Connection, **counts: int) -> None:
     values = _read_control(db)
     _write_control(db, **{key: str(int(values.get(key, 0)) + n) for key, n in counts.items()})
-
-
-def _alive(pid: int) -> bool:
-    """Say whether a process of this host runs; one that is dead and not yet buried does not."""
-    try:
-        os.kill(pid, 0)
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's process, or a system without /proc
-        return True
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -39,7 +39,8 @@ class Site:
     def command(self, verb: str, *arguments: object) -> list[str]:
         """Return an `etl` command; its store is this site's unless another is named."""
         given = [*verb.split(), *map(str, arguments)]
-        own = [] if "--store" in given or verb == "graph" else ["--store", str(self.store)]
+        bare = verb in ("batch", "graph", "prune", "runs")
+        own = [] if bare or "--store" in given else ["--store", str(self.store)]
         return [sys.executable, "-m", "etl", *given, *own]
 
     def options(self, **more: Any) -> dict[str, Any]:

@@ -17,10 +17,11 @@ ROOT = Path(etl.__file__).parent
 LOW = {"errors", "lines"}
 ENGINE = LOW | {"formats", "processors", "flow", "isolate", "ledger"}
 PIPELINE = ENGINE | {"explain", "pipeline", "plan", "runner", "tap"}
-STORE = LOW | {"queue"}
+STORE = LOW | {"life", "queue"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "life": set(),
     "lines": LOW,
     "formats": LOW,
     "processors": LOW | {"formats"},
@@ -43,6 +44,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "templates": LOW | {"frames"},
     "figures": {"sinks"},
     "worker": PIPELINE | STORE | {"sinks"},
+    "registry": STORE | {"frames"},
+    "prune": STORE | {"registry"},
+    "profile": {"frames", "sinks"},
+    "tables": {"sinks"},
+    "notebooks": {"errors"},
     "processes": STORE | {"sinks", "worker"},
     "default": PIPELINE | {"sinks"},
     "testing": PIPELINE | STORE | {"sinks", "sources", "worker"},
