@@ -22,12 +22,15 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 __all__ = ["Guard", "Impatient", "Limits", "is_loopback"]
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """What a supervisor asks without a token; the answers tell nothing else."""
+
+MOST_IDLE_BYTES = 1 << 20
+"""Bytes of headers, or of a body that was refused, that are read."""
 
 CONTENT_POLICY = (
     b"default-src 'none'; style-src 'self'; img-src data:; "
@@ -170,14 +173,15 @@ class _Body:
         return HTTPException(408, "the body comes too slowly; send it in parts, each at once")
 
 
-class Impatient(H11Protocol):
+class Impatient(AutoHTTPProtocol):
     """uvicorn's HTTP/1.1, but a client that does not come to the end of its headers is hung up on.
 
-    So is one that goes on sending a body that was refused long ago.
+    So is one that goes on sending a body that was refused.
     """
 
     silence = Limits().silence
     _alarm: asyncio.TimerHandle | None = None
+    _idle_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait."""
@@ -187,6 +191,9 @@ class Impatient(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Wait on only for what is still due."""
         super().data_received(data)
+        self._idle_bytes = self._idle_bytes + len(data) if self._answered else 0
+        if self._idle_bytes > MOST_IDLE_BYTES:
+            self.transport.close()
         self._set_alarm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -195,11 +202,14 @@ class Impatient(H11Protocol):
         if self._alarm:
             self._alarm.cancel()
 
+    @property
+    def _answered(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
     def _set_alarm(self) -> None:
-        answered = self.cycle is None or self.cycle.response_complete
-        if answered and self._alarm is None:
+        if self._answered and self._alarm is None:
             self._alarm = self.loop.call_later(self.silence, self._hang_up)
-        elif not answered and self._alarm is not None:
+        elif not self._answered and self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 

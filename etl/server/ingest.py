@@ -15,14 +15,16 @@ import asyncio
 import hashlib
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import TypeAdapter, ValidationError
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from etl.errors import EtlError
@@ -33,10 +35,9 @@ from etl.queue import Position, Queue
 from etl.server.guard import Limits
 from etl.server.models import Line, Name, Receipt
 from etl.server.problems import PROBLEMS, Refused, refusal
+from etl.server.service import Service
 
 __all__ = ["Ingest", "Post", "router"]
-
-router = APIRouter(tags=["ingest"])
 
 GROUPED = 64 << 10
 """Bytes up to which a body is small: it is put in one transaction with others."""
@@ -44,6 +45,29 @@ GROUPED = 64 << 10
 TEXT_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "")
 
 JSON_LINES: TypeAdapter[str | list[str] | Line] = TypeAdapter(str | list[str] | Line)
+
+Key = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same for a request and its retries, which are stored once.",
+    ),
+]
+KEY: TypeAdapter[str] = TypeAdapter(Key)
+
+
+class About(BaseModel):
+    """What a request's query says of its lines."""
+
+    source: Name = Field(default="http", description="What the lines say they come from.")
+    format: Name | None = Field(
+        default=None, description="Their format, as `etl run --format`; else it is detected."
+    )
+
+
+DEFAULTS = About()
 
 Blocks: TypeAlias = AsyncIterator[tuple[bytes, bool]]
 """Whole lines as they come, each with whether it is the last; the last may lack its newline."""
@@ -239,6 +263,59 @@ class Ingest:
         return await anyio.to_thread.run_sync(call, *arguments, limiter=self._threads)
 
 
+async def _take_post(request: Request) -> Response:
+    service: Service = request.app.state.service
+    ingest: Ingest = request.app.state.ingest
+    if service.draining:
+        raise Refused(503, "the server is draining; POST /resume lets it take lines again")
+    post = _read_post(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        blocks = _json_block(request, ingest.limits)
+    elif kind in TEXT_TYPES or kind.startswith("text/"):
+        blocks = _text_blocks(request.stream(), ingest.limits)
+    else:
+        raise Refused(
+            415,
+            f"the body is {kind!r}; say Content-Type: text/plain, application/x-ndjson "
+            "or application/json",
+        )
+    receipt = await ingest.take(blocks, post)
+    return Response(receipt.model_dump_json(), 202, media_type="application/json")
+
+
+def _read_post(request: Request) -> Post:
+    """Return what a request says of its lines, checked."""
+    about, key = DEFAULTS, request.headers.get("idempotency-key")
+    try:
+        if request.scope["query_string"]:
+            about = About.model_validate(dict(request.query_params))
+        if key is not None:
+            key = KEY.validate_python(key)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [
+                one | {"loc": ("query", *(one["loc"] or ("idempotency-key",)))}
+                for one in error.errors()
+            ]
+        ) from error
+    return Post(about.source, about.format and get_format(about.format).name, key)
+
+
+class _Direct(APIRoute):
+    """A route whose declaration is for OpenAPI only.
+
+    FastAPI's way of reading parameters costs more than all else that a single line costs.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what is called with a request."""
+        return _take_post
+
+
+router = APIRouter(tags=["ingest"], route_class=_Direct)
+
+
 @router.post(
     "/logs",
     status_code=202,
@@ -271,44 +348,14 @@ class Ingest:
     },
 )
 async def post_logs(
-    request: Request,
-    source: Annotated[Name, Query(description="What the lines say they come from.")] = "http",
-    format: Annotated[
-        Name | None, Query(description="Their format, as `etl run --format`; else detected.")
-    ] = None,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="The same for a request and its retries: they are stored once.",
-            min_length=1,
-            max_length=200,
-            pattern=r"^[\x21-\x7e]+$",
-        ),
-    ] = None,
-) -> Response:
+    about: Annotated[About, Query()],
+    idempotency_key: Annotated[Key | None, Header()] = None,
+) -> None:
     """Store lines; answers once they are on the disk.
 
     One line (`{"line": "…"}` or `"…"`) or a list of them as JSON, or any number as NDJSON or
     plain text, which are stored as they come. Lines keep their bytes.
     """
-    state = request.app.state
-    if state.service.draining:
-        raise Refused(503, "the server is draining; POST /resume lets it take lines again")
-    ingest: Ingest = state.ingest
-    post = Post(source, format and get_format(format).name, idempotency_key)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        blocks = _json_block(request, ingest.limits)
-    elif kind in TEXT_TYPES or kind.startswith("text/"):
-        blocks = _text_blocks(request.stream(), ingest.limits)
-    else:
-        raise Refused(
-            415,
-            f"the body is {kind!r}; say Content-Type: text/plain, application/x-ndjson "
-            "or application/json",
-        )
-    receipt = await ingest.take(blocks, post)
-    return Response(receipt.model_dump_json(), 202, media_type="application/json")
 
 
 async def _json_block(request: Request, limits: Limits) -> Blocks:

@@ -42,7 +42,7 @@ def front(request: Request, here: Here) -> HTMLResponse:
     )
     rows = "".join(
         f"<tr><td>{method}</td><td>{_link(method, path)}</td>"
-        f"<td>{escape(about['summary'])}</td></tr>"
+        f"<td>{escape(about['description'].splitlines()[0])}</td></tr>"
         for method, path, about in _operations(request)
     )
     store, here_url = escape(shown_url(here.queue.url)), escape(str(request.base_url))
