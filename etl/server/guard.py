@@ -12,12 +12,12 @@ import asyncio
 import hmac
 import ipaddress
 import json
+import re
 import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -28,6 +28,9 @@ __all__ = ["Guard", "Impatient", "Limits", "is_loopback"]
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """What a supervisor asks without a token; the answers tell nothing else."""
+
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?")
+"""A Host header, in lower case: a name or an address, perhaps with a port."""
 
 MOST_IDLE_BYTES = 1 << 20
 """Bytes of headers, or of a body that was refused, that are read."""
@@ -127,10 +130,8 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Say whether a Host header names us; an address cannot be made to point elsewhere."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
+        found = HOST.fullmatch(host.lower())
+        name = found[1].strip("[]") if found else ""
         return name in self._hosts or _is_address(name)
 
 

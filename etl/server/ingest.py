@@ -12,6 +12,7 @@ and one that had ended well stores nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections import defaultdict, deque
@@ -280,8 +281,21 @@ async def _take_post(request: Request) -> Response:
             f"the body is {kind!r}; say Content-Type: text/plain, application/x-ndjson "
             "or application/json",
         )
-    receipt = await ingest.take(blocks, post)
+    try:
+        receipt = await ingest.take(blocks, post)
+    except Refused as refused:
+        if refused.status_code not in (408, 413):
+            await _hear_out(request, ingest.limits)
+        raise
     return Response(receipt.model_dump_json(), 202, media_type="application/json")
+
+
+async def _hear_out(request: Request, limits: Limits) -> None:
+    """Let a client send the rest for a while: many look for an answer only after that."""
+    with contextlib.suppress(TimeoutError, HTTPException, RuntimeError):
+        async with asyncio.timeout(limits.silence):
+            async for _ in request.stream():
+                pass
 
 
 def _read_post(request: Request) -> Post:
