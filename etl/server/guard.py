@@ -174,7 +174,7 @@ class _Body:
         return HTTPException(408, "the body comes too slowly; send it in parts, each at once")
 
 
-class Impatient(AutoHTTPProtocol):
+class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """uvicorn's HTTP/1.1, but a client that does not come to the end of its headers is hung up on.
 
     So is one that goes on sending a body that was refused.

@@ -39,12 +39,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": STORE,
     "worker": PIPELINE | STORE | {"sinks"},
     "processes": STORE | {"sinks", "worker"},
+    "logs": LOW | {"sinks"},
+    "server": STORE | {"dlq", "formats", "logs", "metrics", "processes", "traces"},
     "default": PIPELINE | {"sinks"},
     "demo": PIPELINE | {"sinks"},
 }
 """Module by module, the modules that it may import; one that is not here may import any."""
 
-HEAVY = ("pandas", "polars", "plotly", "IPython", "fastapi", "nats", "typer", "rich", "anyio")
+HEAVY = (
+    "pandas",
+    "polars",
+    "plotly",
+    "IPython",
+    "fastapi",
+    "structlog",
+    "nats",
+    "typer",
+    "rich",
+    "anyio",
+)
 
 
 def room(name: str) -> str:
