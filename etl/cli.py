@@ -249,6 +249,8 @@ def serve(
     folder = out or output_folder(queue.url)
     if work:
         load_pipeline(pipeline)  # so that a mistake in it is told here, and once
+        if queue.url == "sqlite://":
+            raise UsageError("--work needs a store that worker processes can open; name a file")
     server.serve(
         service,
         address,

@@ -265,6 +265,17 @@ class Ingest:
 
 
 async def _take_post(request: Request) -> Response:
+    limits: Limits = request.app.state.ingest.limits
+    try:
+        receipt = await _store(request)
+    except Refused as refused:
+        if refused.status_code not in (408, 413):
+            await _hear_out(request, limits)
+        raise
+    return Response(receipt.model_dump_json(), 202, media_type="application/json")
+
+
+async def _store(request: Request) -> Receipt:
     service: Service = request.app.state.service
     ingest: Ingest = request.app.state.ingest
     if service.draining:
@@ -272,22 +283,14 @@ async def _take_post(request: Request) -> Response:
     post = _read_post(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        blocks = _json_block(request, ingest.limits)
-    elif kind in TEXT_TYPES or kind.startswith("text/"):
-        blocks = _text_blocks(request.stream(), ingest.limits)
-    else:
-        raise Refused(
-            415,
-            f"the body is {kind!r}; say Content-Type: text/plain, application/x-ndjson "
-            "or application/json",
-        )
-    try:
-        receipt = await ingest.take(blocks, post)
-    except Refused as refused:
-        if refused.status_code not in (408, 413):
-            await _hear_out(request, ingest.limits)
-        raise
-    return Response(receipt.model_dump_json(), 202, media_type="application/json")
+        return await ingest.take(_json_block(request, ingest.limits), post)
+    if kind in TEXT_TYPES or kind.startswith("text/"):
+        return await ingest.take(_text_blocks(request.stream(), ingest.limits), post)
+    raise Refused(
+        415,
+        f"the body is {kind!r}; say Content-Type: text/plain, application/x-ndjson "
+        "or application/json",
+    )
 
 
 async def _hear_out(request: Request, limits: Limits) -> None:

@@ -105,9 +105,10 @@ def errors(
 
 @router.get("/queue", tags=["observe"], response_model=QueueNow)
 def queue(here: Here, limit: Limit = 100, offset: Offset = 0, source: Source = None) -> Any:
-    """The totals, and the lines that wait, the oldest first."""
+    """The totals, and the lines that wait, the oldest first; a source's among the first 10,000."""
     now = here.queue.stats()
-    rows = _having(here.queue.peek(offset + limit + 1).to_dicts(), source=source)
+    seen = here.queue.peek(MOST_OFFSET if source else offset + limit + 1)
+    rows = _having(seen.to_dicts(), source=source)
     items = [_short(row) for row in rows[offset : offset + limit]]
     names = ("waiting_bytes", "waiting_batches", "leased_batches")
     own = {name: getattr(now, name) for name in names}

@@ -45,7 +45,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 """For OpenAPI, by status."""
 
-RETRY = (429, 409, 503)
+RETRY = (429, 503)
 RETRY_AFTER = "1"
 """Seconds; workers take a batch in less."""
 

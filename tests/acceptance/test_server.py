@@ -536,6 +536,7 @@ def test_every_answer_has_the_headers_that_keep_browsers_safe(shared, path):
         (("--host", "256.1.1.1", "--token", TOKEN), "cannot listen"),
         (("--log-format", "xml"), "human or json"),
         (("--work", "--pipeline", "nope:pipeline"), "nope"),
+        (("--work", "--store", "sqlite://"), "name a file"),
     ],
 )
 def test_it_does_not_start_where_it_should_not(site, options, part):
