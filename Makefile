@@ -45,7 +45,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[notebook,test]'
+	$(PIP) -e '.[notebook,server,test]'
 	@touch $@ $(VENV)/.run $(VENV)/.notebook
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
@@ -59,5 +59,5 @@ $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[bench]'
+	$(PIP) -e '.[bench,server]'
 	@touch $@ $(VENV)/.run

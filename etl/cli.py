@@ -7,11 +7,16 @@ one JSON object and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -55,6 +60,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Ids = Annotated[list[int] | None, typer.Argument(help="Dead letters by id.")]
 Fingerprint = Annotated[str | None, typer.Option(help="Only this kind of failure.")]
 Processor = Annotated[str | None, typer.Option(help="Only those that failed in this processor.")]
+LogFormat = Annotated[
+    str | None, typer.Option(help="Log to stderr: human or json. etl work says nothing without.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="ETL_TOKEN", help="What clients must show; ETL_TOKEN keeps it secret."),
+]
 Everything = Annotated[bool, typer.Option("--all", help="All open dead letters.")]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -76,6 +88,8 @@ def run(
     workers: Workers = CORES,
     again: Annotated[bool, typer.Option(help="Read files anew that were read before.")] = False,
     trace: Annotated[bool, typer.Option(help="Print the paths of the last lines.")] = False,
+    serve: Annotated[bool, typer.Option(help="Serve the store on --port, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine.")] = 8000,
     as_json: Json = False,
 ) -> None:
     """Take files through a pipeline and say what became of their lines."""
@@ -83,25 +97,35 @@ def run(
     from etl.report import show_progress, show_summary, traces_table
 
     out_console, err_console = _consoles()
-    with show_progress(err_console) as watch:
-        result = runs.run(
-            sources,
-            pipeline=pipeline,
-            format=_format(format, template, regex),
-            store=store,
-            out=out,
-            workers=workers,
-            again=again,
-            watch=watch,
-            worker_stdout=sys.stderr if as_json else None,
-        )
-    queue = _open(result["store"])
-    if as_json:
-        _print_json(result | ({"traces": _traces(queue)} if trace else {}))
-        return
-    if trace:
-        out_console.print(traces_table(_traces(queue)))
-    show_summary(out_console, queue, result)
+    run_id = runs.new_run_id()
+    with contextlib.ExitStack() as stack:
+        if serve:
+            store = store or str(runs.RUNS / run_id / "store.db")
+            stdout = sys.stderr if as_json else sys.stdout
+            url = stack.enter_context(_dashboard(store, run_id, port, stdout))
+        with show_progress(err_console) as watch:
+            result = runs.run(
+                sources,
+                pipeline=pipeline,
+                format=_format(format, template, regex),
+                store=store,
+                out=out,
+                workers=workers,
+                again=again,
+                run_id=run_id,
+                watch=watch,
+                worker_stdout=sys.stderr if as_json else None,
+            )
+        queue = _open(result["store"])
+        if as_json:
+            _print_json(result | ({"traces": _traces(queue)} if trace else {}))
+        else:
+            if trace:
+                out_console.print(traces_table(_traces(queue)))
+            show_summary(out_console, queue, result)
+        if serve:
+            print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
+            _wait_for_end()
 
 
 @app.command()
@@ -117,8 +141,6 @@ def put(
     as_json: Json = False,
 ) -> None:
     """Put lines into a store's queue; workers take them from there."""
-    import signal
-    import threading
     from concurrent.futures import ThreadPoolExecutor
 
     from etl.sources import Source, expand, feed
@@ -154,6 +176,7 @@ def work(
     interval: Annotated[float, typer.Option(min=0, help="Seconds between batches.")] = 0.0,
     lease: Annotated[float, typer.Option(min=1, help="Seconds that a lease lasts.")] = 30.0,
     drain: Annotated[bool, typer.Option(help="End once nothing waits.")] = False,
+    log_format: LogFormat = None,
     run: Annotated[str, typer.Option(hidden=True)] = "",
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -167,6 +190,10 @@ def work(
     queue = _open(store, create=True)
     out = out or output_folder(queue.url)
     if workers == 1 or parent is not None:
+        watch: dict[str, Any] = {}
+        if log_format:
+            logs = _extra("logs")
+            watch["watch"] = logs.watch_with(logs.open_log(log_format, run=run))
         worker = Worker(
             queue,
             loaded,
@@ -176,12 +203,65 @@ def work(
             lease_seconds=lease,
             run=run,
             drain=drain,
+            **watch,
         )
         run_until_signal(worker, parent)
         return
     options = ["--pipeline", pipeline, "--batch-lines", str(batch_lines), "--run", run]
     options += ["--interval", str(interval), "--lease", str(lease), *(["--drain"] * drain)]
+    options += ["--log-format", log_format] if log_format else []
     WorkerProcesses(queue, workers, options, out=out).run_until_signal()
+
+
+@app.command()
+def serve(
+    *,
+    store: Store = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 for a free one.")] = 8000,
+    token: Token = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="A further name that clients call it by.")
+    ] = None,
+    max_lines: Annotated[
+        int | None, typer.Option(min=1, help="Waiting lines at which clients are told to wait.")
+    ] = None,
+    work: Annotated[bool, typer.Option(help="Run workers beside the server.")] = False,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    out: Out = None,
+    workers: Workers = 1,
+    log_format: LogFormat = "human",
+) -> None:
+    """Take lines, show and steer a store over HTTP, until SIGTERM or Ctrl-C.
+
+    POST /logs stores lines. GET /stats, /trace, /errors, /queue, /workers, /history and
+    /metrics show them. POST /pause, /resume and /drain steer. /dlq has the dead letters,
+    /docs has all of it with examples.
+
+    Only this machine can reach it. Any other --host needs a token, which clients show as
+    'Authorization: Bearer TOKEN'.
+    """
+    from etl.pipeline import load_pipeline
+    from etl.processes import WorkerProcesses
+    from etl.runs import MOST_WAITING_BYTES, new_run_id, output_folder
+
+    server = _extra("server")
+    queue = _open(store, create=True, max_lines=max_lines, max_bytes=MOST_WAITING_BYTES)
+    run, kind = new_run_id(), log_format or "human"
+    address = server.Address(host, port, token, name or ())
+    service = server.Service(queue, run=run, log=_extra("logs").open_log(kind, run=run))
+    options = ["--pipeline", pipeline, "--run", run, "--log-format", kind]
+    folder = out or output_folder(queue.url)
+    if work:
+        load_pipeline(pipeline)  # so that a mistake in it is told here, and once
+        if queue.url == "sqlite://":
+            raise UsageError("--work needs a store that worker processes can open; name a file")
+    server.serve(
+        service,
+        address,
+        workers=(lambda: WorkerProcesses(queue, workers, options, out=folder)) if work else None,
+        announce=lambda text: print(text, flush=True),
+    )
 
 
 @app.command()
@@ -535,7 +615,7 @@ def _consoles() -> tuple[Any, Any]:
     return Console(), Console(stderr=True)
 
 
-def _open(store: str | None, *, create: bool = False) -> Queue:
+def _open(store: str | None, *, create: bool = False, **limits: int | None) -> Queue:
     """Open the named store, or that of the newest run."""
     from etl.queue import open_queue
     from etl.runs import latest_store
@@ -546,7 +626,39 @@ def _open(store: str | None, *, create: bool = False) -> Queue:
     path = url.removeprefix("sqlite:///")
     if not create and "://" not in path and not Path(path).exists():
         raise UsageError(f"there is no store {path!r}; etl run --store makes one")
-    return open_queue(url)
+    return open_queue(url, **limits)
+
+
+def _extra(name: str) -> ModuleType:
+    """Return a module of ours that needs the server extra."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"etl.{name}")
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this needs {error.name}; pip install -e '.[server]'") from error
+
+
+@contextlib.contextmanager
+def _dashboard(store: str, run: str, port: int, file: TextIO) -> Iterator[str]:
+    """Serve a run's store in the background, and give the server's URL."""
+    server = _extra("server")
+    queue = _open(store, create=True)
+    service = server.Service(queue, run=run, log=_extra("logs").open_log("human", run=run))
+    with server.serve_beside(service, server.Address(port=port)) as url:
+        try:
+            yield url
+        finally:
+            print("Shutting down...", file=file, flush=True)
+    queue.close()
+
+
+def _wait_for_end() -> None:
+    """Wait for SIGTERM or Ctrl-C."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()
 
 
 def _format(format: str | None, template: str | None, regex: str | None) -> str | None:

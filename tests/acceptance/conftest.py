@@ -203,6 +203,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
         assert stats.conserved, f"lines are missing in {path}: {stats}"
 
 
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Give a site for all tests of a file."""
+    one = Site(tmp_path_factory.mktemp("shared"))
+    yield one
+    one.close()
+
+
 @pytest.fixture
 def until() -> Callable[..., None]:
     """Wait for a condition that no event tells of."""

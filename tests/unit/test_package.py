@@ -50,6 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tables": {"sinks"},
     "notebooks": {"errors"},
     "processes": STORE | {"sinks", "worker"},
+    "logs": LOW | {"sinks"},
+    "server": STORE | {"dlq", "formats", "logs", "metrics", "processes", "traces"},
     "default": PIPELINE | {"sinks"},
     "testing": PIPELINE | STORE | {"sinks", "sources", "worker"},
     "cases": PIPELINE | {"sinks", "testing"},
@@ -58,7 +60,18 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Module by module, the modules that it may import; one that is not here may import any."""
 
-HEAVY = ("pandas", "polars", "plotly", "IPython", "fastapi", "nats", "typer", "rich", "anyio")
+HEAVY = (
+    "pandas",
+    "polars",
+    "plotly",
+    "IPython",
+    "fastapi",
+    "structlog",
+    "nats",
+    "typer",
+    "rich",
+    "anyio",
+)
 
 
 def room(name: str) -> str:
