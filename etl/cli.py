@@ -390,7 +390,7 @@ def batch(
     from functools import partial
 
     _need("papermill")
-    from etl.batches import run_batch, run_each
+    from etl.batch.command import run_batch, run_each
     from etl.report import batches_table, watch_store
 
     out_console, err_console = _consoles()

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from etl.batch.notebooks import find_notebook
 from etl.errors import UsageError
-from etl.notebooks import find_notebook
 from etl.registry import RUNS
 
 __all__ = ["serve_lab", "serve_page"]

@@ -10,11 +10,11 @@ import pytest
 
 from etl import Batch, Pipeline, Worker, open_queue, reject
 from etl.batch import Done, failures, paths, with_secrets
+from etl.batch.gates import enforce, judge
+from etl.batch.notebooks import parameters
+from etl.batch.profile import levels_over_time, output, profile
+from etl.batch.tables import Table
 from etl.errors import GateFailed, UsageError
-from etl.gates import enforce, judge
-from etl.notebooks import parameters
-from etl.profile import levels_over_time, output, profile
-from etl.tables import Table
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -36,7 +36,7 @@ def find_notebook(name: str) -> Path:
     Raises:
         UsageError: If etl was installed without its notebooks.
     """
-    path = Path(__file__).parent.parent / "notebooks" / f"{name}.ipynb"
+    path = Path(__file__).parents[2] / "notebooks" / f"{name}.ipynb"
     if not path.exists():
         raise UsageError(f"there is no {str(path)!r}; run this from a checkout of etl")
     return path

@@ -25,8 +25,8 @@ from typing import Any
 from urllib.parse import quote
 
 from etl.batch import is_over, run_of, samples, store_in, with_secrets
+from etl.batch.notebooks import defaults_of, find_notebook, parameters, run_notebook, write_report
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
-from etl.notebooks import defaults_of, find_notebook, parameters, run_notebook, write_report
 from etl.pipeline import load_pipeline
 from etl.registry import RUNS, find, place_of, read, without_secrets
 from etl.report import clock

@@ -211,7 +211,7 @@ def paths(queue: Queue, most: int = 12) -> pd.DataFrame:
 
 def samples() -> list[str]:
     """Return the sample logs of a checkout, as seen from the current folder."""
-    data = Path(os.path.relpath(Path(__file__).parent.parent / "data"))
+    data = Path(os.path.relpath(Path(__file__).parents[2] / "data"))
     return [str(data / name) for name in SAMPLES]
 
 
