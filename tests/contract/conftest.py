@@ -31,20 +31,19 @@ def clock() -> Clock:
 
 def _audit(queue: Any) -> None:
     """Check that the totals are the sums over the batches and dead letters they stand for."""
+    rows = queue._database.rows
     stats = queue.stats()
     assert stats.conserved, f"lines are missing: {stats}"
-    totals = {
-        row["name"]: (row["lines"], row["bytes"]) for row in queue._all("SELECT * FROM totals")
-    }
+    totals = {row["name"]: (row["lines"], row["bytes"]) for row in rows("SELECT * FROM totals")}
     assert min(min(values) for values in totals.values()) >= 0
-    sums = queue._all("SELECT state, sum(lines) AS n, sum(bytes) AS size FROM batches GROUP BY 1")
+    sums = rows("SELECT state, sum(lines) AS n, sum(bytes) AS size FROM batches GROUP BY 1")
     found = {row["state"]: (row["n"], row["size"]) for row in sums}
     for state in ("waiting", "leased"):
         assert totals[state] == found.get(state, (0, 0))
-    (dead,) = queue._all("SELECT sum(lines) AS n FROM dead WHERE status IN ('open', 'discarded')")
+    (dead,) = rows("SELECT sum(lines) AS n FROM dead WHERE status IN ('open', 'discarded')")
     assert totals["dead"] == (dead["n"] or 0, 0)
     orphans = "SELECT id FROM payloads WHERE id NOT IN (SELECT payload FROM batches)"
-    assert queue._all(orphans) == []
+    assert rows(orphans) == []
 
 
 @pytest.fixture
@@ -57,8 +56,8 @@ def contents() -> Callable[[SqliteQueue], dict[str, Any]]:
     """Return a function that reads every row of every table, to show that nothing changed."""
 
     def read(queue: SqliteQueue) -> dict[str, Any]:
-        tables = queue._all("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return {row["name"]: queue._all(f"SELECT * FROM {row['name']}") for row in tables}
+        tables = queue._database.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {row["name"]: queue._database.rows(f"SELECT * FROM {row['name']}") for row in tables}
 
     return read
 

@@ -358,7 +358,7 @@ def test_a_payload_lives_until_its_last_part_is_gone(queue, audit):
     while lease := queue.lease("w"):
         assert texts(lease)
         queue.commit(lease, outcome(lease))
-        left.append(queue._one("SELECT count(*) AS n FROM payloads")["n"])
+        left.append(queue._database.rows("SELECT count(*) AS n FROM payloads")[0]["n"])
         audit(queue)
     assert left == [1, 1, 1, 0]
 
@@ -721,7 +721,7 @@ def test_the_bytes_of_a_dead_line_are_kept_with_it(queue):
     queue.put(Batch.from_lines([b"caf\xe9"]))
     lease = queue.lease("w")
     queue.commit(lease, outcome(lease, dead=1))
-    assert queue._one("SELECT raw FROM dead")["raw"] == b"caf\xe9"
+    assert queue._database.rows("SELECT raw FROM dead")[0]["raw"] == b"caf\xe9"
 
 
 @pytest.mark.parametrize("line", ["a\nb", b"a\nb\n", "\na", "a\r\nb"])
@@ -932,8 +932,8 @@ def test_a_closed_queue_says_so():
 
 def fill_disk(queue: SqliteQueue) -> None:
     """Let the store grow by no more than two pages."""
-    pages = queue._writer.execute("PRAGMA page_count").fetchone()[0]
-    queue._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    pages = queue._database._writer.execute("PRAGMA page_count").fetchone()[0]
+    queue._database._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
 
 
 def noise(count: int) -> Batch:
@@ -949,7 +949,7 @@ def test_a_full_disk_refuses_a_put_and_loses_nothing(queue, contents):
     with pytest.raises(StoreFull, match=r"cannot be written: .*full; free some space"):
         queue.put(noise(200), position=Position("big.log", 1, 1))
     assert contents(queue) == before
-    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.put(noise(200))
     assert len(work_off(queue)) == 203
 
@@ -963,6 +963,6 @@ def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, content
     with pytest.raises(StoreFull):
         queue.commit(lease, outcome(lease, dead=200))
     assert contents(queue) == before
-    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.commit(lease, outcome(lease, dead=200))
     assert queue.stats().dead == 200

@@ -242,7 +242,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert payloads == {row["payload"] for row in self.all("SELECT payload FROM batches")}
 
     def all(self, sql: str) -> list[dict[str, Any]]:
-        return self.queue._all(sql)
+        return self.queue._database.rows(sql)
 
 
 def replayed(lease: Lease) -> list[int]:

@@ -113,7 +113,7 @@ def test_an_interrupt_right_after_the_commit_keeps_the_output(tmp_path, monkeypa
 
 def test_an_interrupted_transaction_does_not_stay_open(queue):
     def interrupted() -> None:
-        with queue._write() as db:
+        with queue._database.write() as db:
             db.execute("INSERT INTO control VALUES ('x', 'y')")
             raise KeyboardInterrupt
 
