@@ -35,6 +35,7 @@ class Database:
 
     Attributes:
         name: What error messages call it.
+        lock: Held by whoever writes.
 
     Raises:
         StoreError: If the file is not ours, or cannot be used.
@@ -46,7 +47,7 @@ class Database:
         self._closed = True  # until all is open
         self._writes = 0
         self._changed = threading.Condition()
-        self._write_lock = threading.RLock()
+        self.lock = threading.RLock()
         if path is not None:
             self._check_header(path)
         with self._as_store_errors():
@@ -55,7 +56,7 @@ class Database:
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
             self._reader = self._writer if path is None else self._connect(path)
-        self._read_lock = self._write_lock if path is None else threading.RLock()
+        self._read_lock = self.lock if path is None else threading.RLock()
         self._closed = False
 
     def __del__(self) -> None:
@@ -83,7 +84,7 @@ class Database:
 
     def close(self) -> None:
         """Close both connections. Closing twice is fine."""
-        with self._write_lock, self._read_lock:
+        with self.lock, self._read_lock:
             if not self._closed:
                 self._closed = True
                 self._reader.close()
@@ -139,7 +140,7 @@ class Database:
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Run a transaction; unless it is `durable`, a power cut may undo it."""
-        with self._write_lock, self._as_store_errors():
+        with self.lock, self._as_store_errors():
             self._check_open()
             db = self._writer
             try:
@@ -163,6 +164,20 @@ class Database:
         with self._read_lock, self._as_store_errors():
             self._check_open()
             yield self._reader
+
+    def dump(self) -> bytes:
+        """Return all tables as the bytes of an SQLite file."""
+        with self.read() as db:
+            return db.serialize()
+
+    def load(self, data: bytes) -> None:
+        """Replace all tables, of a store in memory, by those that `dump` returned."""
+        with self.lock, self._as_store_errors():
+            self._check_open()
+            self._writer.deserialize(data)
+        with self._changed:
+            self._writes += 1
+            self._changed.notify_all()
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """Return the rows of a query, for a look inside."""

@@ -114,8 +114,10 @@ def put(
     position: Position | None,
     expected: Position | Literal["any"] | None,
     limits: Limits,
-) -> None:
+) -> list[str]:
     """Add batches that are not there yet, and move the position of their source.
+
+    Returns the blobs of those that are, which nothing needs.
 
     Raises:
         QueueFull: If they go over the limits.
@@ -134,6 +136,8 @@ def put(
     _insert(db, now, new)
     add_totals(db, accepted=sum(batch.lines for batch in new))
     note_history(db, now)
+    there = {batch.id for batch in batches} - {batch.id for batch in new}
+    return [one.data.decode() for one in batches if one.id in there and one.encoding == "blob"]
 
 
 def check_room(
@@ -146,7 +150,7 @@ def check_room(
     """
     there = "SELECT 1 FROM batches WHERE id = ?"
     new = [batch for batch in batches if db.execute(there, (batch.id,)).fetchone() is None]
-    if limits == (None, None):
+    if all(most is None for most in limits):
         return new
     lines, size = db.execute("SELECT lines, bytes FROM totals WHERE name = 'waiting'").fetchone()
     wanted = lines + sum(batch.lines for batch in new), size + sum(batch.size for batch in new)

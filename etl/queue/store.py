@@ -67,18 +67,13 @@ class Store(ABC):
         max_bytes: int | None,
         clock: Callable[[], float],
     ) -> None:
-        self.url = url
+        self.url = self.secret_url = url
         self._now = clock
         self._database = database
         self._limits = (max_lines, max_bytes)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
-
-    @property
-    def secret_url(self) -> str:
-        """The URL that opens the store; it may hold a password and is shown nowhere."""
-        return self.url
 
     @abstractmethod
     def _change(self, change: partial[Result], *, patience: float = PATIENCE) -> Result:
@@ -140,7 +135,11 @@ class Store(ABC):
         if not rows:  # lent for no time at all, and gone again
             return None
         until, deliveries, _ = lent
-        return Lease(token, worker, tuple(self._batch(row) for row in rows), until, deliveries)
+        try:
+            batches = tuple(self._batch(row) for row in rows)
+        except SourceChanged as error:
+            raise StoreError(str(error)) from error
+        return Lease(token, worker, batches, until, deliveries)
 
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
         """See `Queue.renew`."""

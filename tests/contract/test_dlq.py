@@ -305,6 +305,7 @@ def test_a_letter_taken_by_another_in_between_stops_the_whole_replay(queue, cont
     assert contents(queue) == before
 
 
+@pytest.mark.parametrize("queue", ["file", "memory"], indirect=True)
 def test_a_replay_without_room_on_the_disk_changes_nothing(queue, contents):
     letters = kill(queue, *(f"{number:x}-{number**300:x}" for number in range(7, 300)))
     before = contents(queue)

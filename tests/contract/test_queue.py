@@ -942,6 +942,7 @@ def noise(count: int) -> Batch:
     return Batch.from_lines([random.randbytes(500).hex() for _ in range(count)])
 
 
+@pytest.mark.parametrize("queue", ["file", "memory"], indirect=True)
 def test_a_full_disk_refuses_a_put_and_loses_nothing(queue, contents):
     queue.put(batch(3))
     before = contents(queue)
@@ -954,6 +955,7 @@ def test_a_full_disk_refuses_a_put_and_loses_nothing(queue, contents):
     assert len(work_off(queue)) == 203
 
 
+@pytest.mark.parametrize("queue", ["file", "memory"], indirect=True)
 def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, contents):
     queue.put(noise(200))
     lease = queue.lease("w")
