@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etl.errors import EtlError, UsageError
+from etl.errors import EtlError, StoreAway, UsageError
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 dlq = typer.Typer(help="Dead letters: look at them, replay them, discard.", no_args_is_help=True)
 app.add_typer(dlq, name="dlq")
+stores = typer.Typer(help="Stores: make one.", no_args_is_help=True)
+app.add_typer(stores, name="store")
 
 Sources = Annotated[list[str], typer.Argument(help="Files, globs, folders, or - for stdin.")]
 Store = Annotated[
@@ -90,7 +92,7 @@ def run(
             watch=watch,
             worker_stdout=sys.stderr if as_json else None,
         )
-    queue = _open(result["store"])
+    queue = _open(store or result["store"])
     if as_json:
         _print_json(result | ({"traces": _traces(queue)} if trace else {}))
         return
@@ -159,7 +161,7 @@ def work(
     from etl.worker import Worker, run_until_signal
 
     loaded = load_pipeline(pipeline)
-    queue = _open(store, create=True)
+    queue = _open(store, create=True, wait=True)
     out = out or output_folder(queue.url)
     if workers == 1 or parent is not None:
         worker = Worker(
@@ -277,6 +279,22 @@ def app_page(
     _open_room(store, "voila", f"--port={port}", *options)
 
 
+@stores.command("init")
+def store_init(
+    url: Annotated[str, typer.Argument(help="nats://host:4222/name, or the path of a file.")],
+    *,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=5, help="Nodes of the cluster that keep it all.")
+    ] = None,
+) -> None:
+    """Make a store, or change on how many nodes of a cluster it is kept."""
+    from etl.queue import open_queue
+
+    queue = open_queue(url, replicas=replicas)
+    print(f"{queue.url} is ready")
+    queue.close()
+
+
 @dlq.command("list")
 def dlq_list(
     *,
@@ -392,8 +410,8 @@ def _consoles() -> tuple[Any, Any]:
     return Console(), Console(stderr=True)
 
 
-def _open(store: str | None, *, create: bool = False) -> Queue:
-    """Open the named store, or that of the newest run."""
+def _open(store: str | None, *, create: bool = False, wait: bool = False) -> Queue:
+    """Open the named store, or that of the newest run; `wait` until it can be reached."""
     from etl.queue import open_queue
     from etl.runs import latest_store
 
@@ -403,7 +421,13 @@ def _open(store: str | None, *, create: bool = False) -> Queue:
     path = url.removeprefix("sqlite:///")
     if not create and "://" not in path and not Path(path).exists():
         raise UsageError(f"there is no store {path!r}; etl run --store makes one")
-    return open_queue(url)
+    while True:
+        try:
+            return open_queue(url)
+        except StoreAway as error:
+            if not wait:
+                raise
+            print(f"etl: {error}; trying again", file=sys.stderr)
 
 
 def _format(format: str | None, template: str | None, regex: str | None) -> str | None:
