@@ -79,6 +79,12 @@ class Node:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def revive(self) -> None:
+        """Make sure that the process runs."""
+        if self.process is None:
+            self.start()
+        self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End the process as a power cut would."""
         if self.process is not None:

@@ -250,7 +250,8 @@ class Store(ABC):
 
     def published(self, outputs: Sequence[Output]) -> None:
         """See `Queue.published`."""
-        self._change(partial(operations.published, outputs=outputs))
+        change = partial(operations.published, outputs=outputs)
+        self._change(change, patience=FOR_EVER)  # nobody else would say so
 
     def records(self, kind: RecordKind, *, limit: int | None = None) -> list[dict[str, Any]]:
         """See `Queue.records`."""
