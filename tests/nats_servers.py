@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 CONFIG = """
@@ -16,6 +18,10 @@ server_name: node{number}
 host: 127.0.0.1
 port: {port}
 jetstream: {{ store_dir: {folder!r}, sync_interval: {sync}, max_mem: 64MB, max_file: 4GB }}
+"""
+
+LOGIN = """
+authorization: { user: worker, password: "s3cret" }
 """
 
 CLUSTER = """
@@ -45,13 +51,13 @@ def find_server() -> str:
 class Node:
     """One server with its folder; it can be killed, stopped and started again."""
 
-    def __init__(self, folder: Path, number: int, port: int, cluster: str, sync: str) -> None:
+    def __init__(self, folder: Path, number: int, port: int, more: str, sync: str) -> None:
         self.port = port
         self.folder = folder
         self._config = folder / "server.conf"
         folder.mkdir(parents=True)
         values = {"number": number, "port": port, "folder": str(folder / "data"), "sync": sync}
-        self._config.write_text(CONFIG.format(**values) + cluster)
+        self._config.write_text(CONFIG.format(**values) + more)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -93,9 +99,9 @@ class Node:
             self.process = None
 
 
-def single(folder: Path) -> Node:
-    """Return a started server that stands alone."""
-    node = Node(folder, 0, free_ports(1)[0], "", "2m")
+def single(folder: Path, more: str = "") -> Node:
+    """Return a started server that stands alone, with more lines in its configuration."""
+    node = Node(folder, 0, free_ports(1)[0], more, "2m")
     node.start()
     return node
 
@@ -111,3 +117,55 @@ def cluster(folder: Path, *, sync: str = "always") -> Sequence[Node]:
     for node in nodes:
         node.start()
     return nodes
+
+
+class Proxy:
+    """Passes connections on to a node, unless it is cut.
+
+    Attributes:
+        whole: Whether connections are let through.
+        deaf: Whether what the node says is thrown away.
+        place: Where it listens.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.whole = True
+        self.deaf = False
+        self._port = port
+        self._open: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.place = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def cut(self) -> None:
+        """End all connections, and let none through."""
+        self.whole = False
+        for one in self._open:
+            with suppress(OSError):  # it has ended already
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End it all."""
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._server.close()
+        self.cut()
+
+    def _serve(self) -> None:
+        with suppress(OSError):  # it is closed
+            while True:
+                near, _ = self._server.accept()
+                if not self.whole:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._open += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with source, target, suppress(OSError):  # cut
+            while data := source.recv(65536):
+                if not (self.deaf and source.getpeername()[1] == self._port):
+                    target.sendall(data)

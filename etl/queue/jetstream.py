@@ -397,7 +397,7 @@ class Journal:
         try:
             found = (await self._js.stream_info(name)).config
         except NotFoundError:
-            await self._add_stream(wanted)
+            await self._arrange(self._js.add_stream, wanted)
             return
         made_by = (found.metadata or {}).get("etl", "")
         if not made_by.isdigit() or found.subjects != subjects:
@@ -405,22 +405,24 @@ class Journal:
         if int(made_by) > VERSION:
             raise StoreVersion(f"{self._name} was made by a newer etl; upgrade etl")
         if self._replicas and found.num_replicas != self._replicas:
-            await self._js.update_stream(found.evolve(num_replicas=self._replicas))
+            await self._arrange(self._js.update_stream, found.evolve(num_replicas=self._replicas))
 
-    async def _add_stream(self, wanted: api.StreamConfig) -> None:
-        """Make a stream on three nodes, or on one where there is no cluster."""
+    async def _arrange(
+        self, arrange: Callable[[api.StreamConfig], Coroutine[Any, Any, Any]], to: api.StreamConfig
+    ) -> None:
+        """Make or change a stream; on one node where there is no cluster, unless asked for more."""
         try:
-            await self._js.add_stream(wanted)
+            await arrange(to)
         except APIError as error:
-            if error.err_code == NO_CLUSTER and not self._replicas:
-                await self._js.add_stream(wanted.evolve(num_replicas=1))
-            elif error.code == 503:  # not yet
+            if error.code == 503:  # not yet
                 raise
-            else:
-                raise StoreError(
-                    f"{self._name} cannot be made on {wanted.num_replicas} nodes: "
-                    f"{error.description}; etl store init URL --replicas N makes it on N"
-                ) from error
+            if error.err_code == NO_CLUSTER and not self._replicas:
+                await arrange(to.evolve(num_replicas=1))
+                return
+            raise StoreError(
+                f"{self._name} cannot be kept on {to.num_replicas} nodes: {error.description}; "
+                "etl store init URL --replicas N makes it on N"
+            ) from error
 
     async def _until_current(self) -> None:
         """Wait until the replica has all that the journal has at this moment."""
@@ -449,10 +451,13 @@ class Journal:
         while True:
             message = await news.next_msg(SILENCE)
             self._say_back()
-            if not message.headers or "Status" not in message.headers:
+            headers = message.headers or {}
+            if "Status" not in headers:
                 await self._take(message)
             elif message.reply:  # flow control: this far we have come
                 await client.publish(message.reply)
+            elif int(headers.get(api.Header.LAST_STREAM, 0)) > self._replica.applied:
+                raise _Behind  # something did not arrive
 
     async def _catch_up_by_snapshot(self, client: Client) -> None:
         """Load the last snapshot, if this copy is new, or behind the journal's beginning."""

@@ -11,7 +11,6 @@ import json
 import random
 import secrets
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ import nats
 import nats_servers
 import polars as pl
 import pytest
-from nats_servers import Node
+from nats_servers import Node, Proxy
 
 from etl import Batch, open_queue
 from etl.errors import StoreAway
@@ -213,49 +212,6 @@ def test_the_whole_cluster_is_stopped_and_started(cluster, nodes):
     all_well(cluster, 2_000)
     for worker in workers:
         cluster.end(worker)
-
-
-class Proxy:
-    """Passes connections on to a node, unless it is cut."""
-
-    def __init__(self, port: int) -> None:
-        self.whole = True
-        self._port = port
-        self._open: list[socket.socket] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.place = f"127.0.0.1:{self._server.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def cut(self) -> None:
-        """End all connections, and let none through."""
-        self.whole = False
-        for one in self._open:
-            with suppress(OSError):  # it has ended already
-                one.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._server.close()
-        self.cut()
-
-    def _serve(self) -> None:
-        with suppress(OSError):  # it is closed
-            while True:
-                near, _ = self._server.accept()
-                if not self.whole:
-                    near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self._port))
-                self._open += [near, far]
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with source, target, suppress(OSError):  # cut
-            while data := source.recv(65536):
-                target.sendall(data)
 
 
 @pytest.fixture
