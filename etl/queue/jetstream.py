@@ -50,7 +50,7 @@ LOG = logging.getLogger("etl.nats")
 T = TypeVar("T")
 
 CHUNK = 512 * 1024
-"""Bytes of a chunk; a server takes 1 MB by default."""
+"""Bytes of a chunk at most; a server takes 1 MB by default."""
 
 HEARTBEAT = 0.5
 """Seconds after which the server says that there is nothing new."""
@@ -124,6 +124,7 @@ class Journal:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._abandoned: dict[int, partial[Any]] = {}
         self._clock = 0.0
+        self._chunk = CHUNK
         self._snapshot = _Snapshot()
         self._failure: StoreError | None = None
         self._trouble: BaseException | None = None
@@ -258,6 +259,7 @@ class Journal:
             try:
                 async with self._connected(server) as client:
                     self._js = client.jetstream(timeout=SILENCE)
+                    self._chunk = min(CHUNK, client.max_payload // 2)
                     if not self._prepared:
                         await self._prepare()
                         self._prepared = True
@@ -553,7 +555,7 @@ class Journal:
     async def _send(self, number: int, message: bytes) -> None:
         """Put an operation into the journal, again and again; ended once it has come back."""
         headers: dict[str, str] = {api.Header.MSG_ID: f"{self._client}-{number}"}
-        if len(message) > CHUNK:
+        if len(message) > self._chunk:
             headers[BLOB] = await self._put_blob(message)
             message = b""
         subject = self._address.subject("journal")
@@ -605,7 +607,8 @@ class Journal:
 
     async def _put_blob(self, data: bytes) -> str:
         id = new_id()
-        chunks = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
+        size = self._chunk
+        chunks = [data[start : start + size] for start in range(0, len(data), size)]
         for number, chunk in enumerate(chunks):
             subject = self._address.subject(f"blob.{id}.{number}")
             await self._insist(partial(_publish, subject, chunk))

@@ -10,7 +10,7 @@ every machine by the store on NATS.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,31 +21,7 @@ from etl.queue.commit import add_totals, keep_outcome, note_history
 from etl.queue.letters import move_letters
 from etl.queue.views import READY, control_values, may_lend, position_of
 
-__all__ = [
-    "Held",
-    "Limits",
-    "Part",
-    "Stored",
-    "check_room",
-    "commit",
-    "discard",
-    "drain",
-    "forget",
-    "heartbeat",
-    "lease",
-    "pause",
-    "published",
-    "put",
-    "register",
-    "release",
-    "renew",
-    "replay",
-    "resume",
-    "split",
-    "step",
-    "stop",
-    "unregister",
-]
+__all__ = ["OPERATIONS", "Held", "Limits", "Part", "Stored", "check_room"]
 
 WORKER_GONE = 60.0
 """Seconds without a heartbeat after which a worker's slot may be taken."""
@@ -334,6 +310,18 @@ def replay(
 def discard(db: sqlite3.Connection, _now: float, *, ids: Sequence[int]) -> None:
     """Close open dead letters for good."""
     move_letters(db, ids, "discarded")
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    operation.__name__: operation
+    for operation in (
+        *(put, lease, renew, commit, release, split),
+        *(register, heartbeat, unregister, forget, published),
+        *(pause, resume, step, drain, stop),
+        *(replay, discard),
+    )
+}
+"""All of them by name, as a journal calls them."""
 
 
 def _insert(db: sqlite3.Connection, now: float, batches: Sequence[Stored]) -> None:

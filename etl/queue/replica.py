@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from etl.errors import StoreError, StoreVersion
-from etl.queue import operations
 from etl.queue.database import Database
+from etl.queue.operations import OPERATIONS
 from etl.queue.wire import decode, encode
 
 __all__ = ["VERSION", "Replica", "message_of"]
@@ -26,12 +26,6 @@ VERSION = 1
 
 FORGOTTEN = 7 * 86400.0
 """Seconds after which no message of a silent client can still be on its way."""
-
-OPERATIONS = {
-    name: operation
-    for name in operations.__all__
-    if name.islower() and name != "check_room" and callable(operation := getattr(operations, name))
-}
 
 
 def message_of(client: str, number: int, change: partial[Any], at: float | None) -> bytes:
@@ -68,12 +62,7 @@ class Replica:
             StoreVersion: If a newer etl wrote it.
             StoreError: If this copy has failed, and is no longer what others have.
         """
-        version, client, number, own_time, name, arguments = _read(message)
-        if version != VERSION or name not in OPERATIONS:
-            raise StoreVersion(
-                f"{self.database.name} has an operation {name!r} of version {version}, this etl "
-                f"knows version {VERSION}; upgrade etl"
-            )
+        client, number, own_time, name, arguments = self._read("operation", message)
         result: Any
         with self.database.lock:
             if number <= self._clients.get(client, (0, 0.0))[0]:
@@ -103,15 +92,9 @@ class Replica:
     def dump(self) -> tuple[int, bytes]:
         """Return up to which message this copy goes, and all of it for `load`."""
         with self.database.lock:
-            return self.applied, encode(
-                [
-                    VERSION,
-                    self.applied,
-                    self._now,
-                    {client: list(seen) for client, seen in self._clients.items()},
-                    self.database.dump(),
-                ]
-            )
+            clients = {client: list(seen) for client, seen in self._clients.items()}
+            applied, now, tables = self.applied, self._now, self.database.dump()
+        return applied, encode([VERSION, applied, now, clients, tables])
 
     def load(self, data: bytes) -> None:
         """Become the copy that was dumped.
@@ -119,12 +102,7 @@ class Replica:
         Raises:
             StoreVersion: If a newer etl dumped it.
         """
-        version, applied, now, clients, tables = decode(data)
-        if version != VERSION:
-            raise StoreVersion(
-                f"{self.database.name} has a snapshot of version {version}, this etl knows "
-                f"version {VERSION}; upgrade etl"
-            )
+        applied, now, clients, tables = self._read("snapshot", data)
         with self.database.lock:
             self.database.load(tables)
             self.applied, self._now = applied, now
@@ -138,7 +116,12 @@ class Replica:
             self._clients = {one: seen for one, seen in self._clients.items() if seen[1] > gone}
         self._clients[client] = (number, self._now)
 
-
-def _read(message: bytes) -> tuple[int, str, int, float | None, str, dict[str, Any]]:
-    version, client, number, at, name, arguments = decode(message)
-    return version, client, number, at, name, arguments
+    def _read(self, what: str, message: bytes) -> list[Any]:
+        """Return what a message says, if it is of this version."""
+        version, *rest = decode(message)
+        if version != VERSION:
+            raise StoreVersion(
+                f"{self.database.name} has {what}s of version {version}, this etl knows "
+                f"version {VERSION}; upgrade etl"
+            )
+        return rest

@@ -223,7 +223,7 @@ def test_a_message_of_a_newer_etl_is_refused():
     newer = encode([2, "me", 1, None, "put", {}])
     with pytest.raises(StoreVersion, match="upgrade etl"):
         one.apply(1, 10.0, newer)
-    with pytest.raises(StoreVersion, match=r"snapshot of version 2.*upgrade etl"):
+    with pytest.raises(StoreVersion, match=r"snapshots of version 2.*upgrade etl"):
         one.load(encode([2, 1, 1.0, {}, b""]))
     one.database.close()
 
