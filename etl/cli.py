@@ -286,11 +286,10 @@ def store_init(
     replicas: Annotated[
         int | None, typer.Option(min=1, max=5, help="Nodes of the cluster that keep it all.")
     ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until its servers can be reached.")] = False,
 ) -> None:
     """Make a store, or change on how many nodes of a cluster it is kept."""
-    from etl.queue import open_queue
-
-    queue = open_queue(url, replicas=replicas)
+    queue = _open(url, create=True, wait=wait, replicas=replicas)
     print(f"{queue.url} is ready")
     queue.close()
 
@@ -410,7 +409,13 @@ def _consoles() -> tuple[Any, Any]:
     return Console(), Console(stderr=True)
 
 
-def _open(store: str | None, *, create: bool = False, wait: bool = False) -> Queue:
+def _open(
+    store: str | None,
+    *,
+    create: bool = False,
+    wait: bool = False,
+    replicas: int | None = None,
+) -> Queue:
     """Open the named store, or that of the newest run; `wait` until it can be reached."""
     from etl.queue import open_queue
     from etl.runs import latest_store
@@ -423,7 +428,7 @@ def _open(store: str | None, *, create: bool = False, wait: bool = False) -> Que
         raise UsageError(f"there is no store {path!r}; etl run --store makes one")
     while True:
         try:
-            return open_queue(url)
+            return open_queue(url, replicas=replicas)
         except StoreAway as error:
             if not wait:
                 raise

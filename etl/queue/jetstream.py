@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import json
 import logging
+import random
 import ssl
 import threading
 import time
@@ -181,8 +182,9 @@ class Journal:
 
     def drop_blobs(self, refs: Iterable[str]) -> None:
         """Remove blobs, without waiting for it; what is missed is swept up later."""
-        for ref in refs:
-            self._loop.call_soon_threadsafe(self._aside, self._drop_blob(ref))
+        with self._gate:
+            for ref in refs if not self._failure else ():
+                self._loop.call_soon_threadsafe(self._aside, self._drop_blob, ref)
 
     def close(self) -> None:
         """End the connection and its thread. Closing twice is fine."""
@@ -238,12 +240,12 @@ class Journal:
                 future.result()
             raise
 
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def _aside(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Do something in the thread while all else goes on; its trouble is nobody's."""
 
         async def quietly() -> None:
             with contextlib.suppress(*TROUBLE, StoreError):
-                await work
+                await work(*arguments)
 
         task = self._loop.create_task(quietly())
         self._aside_tasks.add(task)
@@ -254,7 +256,8 @@ class Journal:
     async def _live(self) -> None:
         """Be connected, again and again, until the store is closed or cannot be used."""
         pause = 0.05
-        for server in itertools.cycle(self._address.servers):
+        servers = self._address.servers
+        for server in itertools.cycle(random.sample(servers, len(servers))):
             self._lost = self._loop.create_future()
             try:
                 async with self._connected(server) as client:
@@ -289,7 +292,6 @@ class Journal:
         tls = None
         if address.tls is not None:
             tls = ssl.create_default_context(cafile=address.tls or None)
-        self._trouble = None
         try:
             connecting = client.connect(
                 [server],
@@ -570,7 +572,7 @@ class Journal:
         """Have the client that put every so manieth message make a snapshot."""
         every = SNAPSHOT_EVERY * (1 + self._snapshot.size // SNAPSHOT_BYTES)
         if (sequence - self._snapshot.up_to) % every == 0:
-            self._aside(self._make_snapshot())
+            self._aside(self._make_snapshot)
 
     async def _make_snapshot(self) -> None:
         """Store this copy, say so in the journal, and remove what was before it."""

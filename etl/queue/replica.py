@@ -118,6 +118,7 @@ class Replica:
 
     def _read(self, what: str, message: bytes) -> list[Any]:
         """Return what a message says, if it is of this version."""
+        rest: list[Any]
         version, *rest = decode(message)
         if version != VERSION:
             raise StoreVersion(
