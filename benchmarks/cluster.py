@@ -13,18 +13,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
 from run import HERE, Bench, Contender, Target, arguments
 from work import PATTERN
 
-from etl import Batch, open_queue
+from etl import Batch, Queue, open_queue
 
 sys.path.append(str(HERE.parent / "tests"))  # nats_servers.py
 
 ETL = (sys.executable, "-m", "etl")
 STARTS = 5
+PUTS = 300
 PIPELINE = f"{HERE / 'pipeline.py'}:pipeline"
 
 
@@ -76,6 +78,24 @@ def starts(servers: str, folder: Path, messages: int) -> float:
     return median(found)
 
 
+def puts(servers: str, clients: int) -> float:
+    """Return how many puts of one line become durable a second, by so many clients at once."""
+    store = f"{servers}/{secrets.token_hex(8)}"
+    queues = [open_queue(store) for _ in range(clients)]
+
+    def put_all(queue: Queue) -> None:
+        for _ in range(PUTS):
+            queue.put(Batch.from_lines(["x"]))
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(put_all, queues))
+    seconds = time.perf_counter() - started
+    for queue in queues:
+        queue.close()
+    return clients * PUTS / seconds
+
+
 def rates(bench: Bench) -> dict[str, float]:
     """Return the median lines a second of everyone who was right."""
     return {
@@ -115,6 +135,8 @@ def main() -> None:
         for name, problem in bench.problems.items():
             print(f"{name}: {problem}")
         print(*report(rates(bench)), sep="\n")
+        for clients in (1, 4, 16):
+            print(f"puts of one line, {clients} clients: {puts(servers, clients):,.0f} a second")
         for messages in (10, 5_000):
             seconds = starts(servers, folder, messages)
             print(Target(f"start to first batch, {messages} messages, s", seconds, "<", 1.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import secrets
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -124,6 +125,27 @@ def test_a_user_and_a_password_open_the_store_and_no_others_do(tmp_path, etl):
         with pytest.raises(StoreAway, match=r"cannot be reached: .*[Aa]uthorization") as caught:
             NatsQueue(bad, patience=1)
         assert "wr0ng" not in str(caught.value)
+    finally:
+        node.kill()
+
+
+def test_a_server_is_trusted_by_its_certificate(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "ca.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    command += (
+        f" -subj /CN=test -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    tls = f"tls: {{ cert_file: {str(certificate)!r}, key_file: {str(key)!r} }}"
+    node = nats_servers.single(tmp_path / "node", tls)
+    place = f"127.0.0.1:{node.port}/x"
+    try:
+        queue = open_queue(f"nats://{place}?tls={certificate}")
+        queue.put(Batch.from_lines(["a"]))
+        assert queue.stats().accepted == 1
+        queue.close()
+        with pytest.raises(StoreAway, match="certificate verify failed"):
+            NatsQueue(f"tls://{place}", patience=2)
     finally:
         node.kill()
 
