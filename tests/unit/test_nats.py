@@ -21,12 +21,12 @@ from nats_servers import Proxy
 from etl import Batch, Outcome, open_queue
 from etl.errors import StoreAway, StoreError, StoreVersion, UsageError
 from etl.lines import LETTER_SCHEMA, Failure, Output, Tally
-from etl.queue import jetstream, operations
-from etl.queue.address import Address
-from etl.queue.nats import NatsQueue
+from etl.queue import operations
+from etl.queue.nats import NatsQueue, journal
+from etl.queue.nats.address import Address
+from etl.queue.nats.replica import Replica, message_of
+from etl.queue.nats.wire import decode, encode
 from etl.queue.operations import Stored
-from etl.queue.replica import Replica, message_of
-from etl.queue.wire import decode, encode
 
 LINES = [f"{number:x}-{number**9:x}" for number in range(40_000)]
 FAILURE = Failure("f00d", "parse", "bad", "ValueError", "Traceback …", ("parse",))
@@ -46,9 +46,9 @@ def proxy(nats_server: str) -> Iterator[Proxy]:
 
 def ask(queue: NatsQueue, stream: str) -> dict:
     """Return how much is in one of the streams: messages, first_seq, last_seq, …"""
-    journal = queue._journal
-    request = journal._ask(lambda js: js.stream_info(getattr(journal._address, stream)))
-    return journal._call(request, 10).state
+    name = getattr(queue._journal._address, stream)
+    link = queue._journal._link
+    return link.call(link.ask(lambda js: js.stream_info(name)), 10).state
 
 
 def dead(lines: int) -> Outcome:
@@ -104,8 +104,8 @@ def test_a_store_that_is_away_is_said_in_time_without_its_password(caplog):
 
 
 def test_nats_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "etl.queue.nats")
-    monkeypatch.delitem(sys.modules, "etl.queue.jetstream")
+    for name in ("", ".link", ".blobs", ".journal"):
+        monkeypatch.delitem(sys.modules, f"etl.queue.nats{name}")
     monkeypatch.setitem(sys.modules, "nats.aio.client", None)
     with pytest.raises(UsageError, match=r"needs nats.*; pip install 'etl\[nats\]'"):
         open_queue("nats://here:4222/x")
@@ -295,7 +295,7 @@ def test_an_outcome_too_large_for_a_message_is_seen_by_others(url):
 
 
 def test_a_snapshot_takes_the_place_of_the_beginning(url, monkeypatch):
-    monkeypatch.setattr(jetstream, "SNAPSHOT_EVERY", 20)
+    monkeypatch.setattr(journal, "SNAPSHOT_EVERY", 20)
     queue = open_queue(url)
     for number in range(70):
         queue.put(Batch.from_lines([f"line {number}"]))
@@ -314,7 +314,7 @@ def test_a_snapshot_takes_the_place_of_the_beginning(url, monkeypatch):
 
 
 def test_one_that_was_cut_off_for_long_goes_on_from_a_snapshot(url, proxy, monkeypatch, caplog):
-    monkeypatch.setattr(jetstream, "SNAPSHOT_EVERY", 20)
+    monkeypatch.setattr(journal, "SNAPSHOT_EVERY", 20)
     queue = open_queue(url)
     far = open_queue(f"nats://{proxy.place}/{url.rpartition('/')[2]}")
     proxy.cut()
@@ -367,8 +367,8 @@ def test_a_put_blocks_until_the_store_is_back(url, proxy, caplog):
 
 
 def test_what_is_left_by_producers_that_died_is_swept_up(url, monkeypatch):
-    monkeypatch.setattr(jetstream, "SNAPSHOT_EVERY", 10)
-    monkeypatch.setattr(jetstream, "LEFT_OVER", -60.0)
+    monkeypatch.setattr(journal, "SNAPSHOT_EVERY", 10)
+    monkeypatch.setattr(journal, "LEFT_OVER", -60.0)
     queue = open_queue(url)
     queue.put(Batch.from_lines(LINES))
     chunks = ask(queue, "blobs").messages
@@ -383,9 +383,9 @@ def test_what_is_left_by_producers_that_died_is_swept_up(url, monkeypatch):
 
 def test_a_stream_of_another_program_is_refused(url, nats_server):
     queue = open_queue(url)
-    journal = queue._journal
-    make = journal._ask(lambda js: js.add_stream(name="etl-mail-journal", subjects=["mail"]))
-    journal._call(make, 10)
+    link = queue._journal._link
+    make = link.ask(lambda js: js.add_stream(name="etl-mail-journal", subjects=["mail"]))
+    link.call(make, 10)
     with pytest.raises(StoreError, match="of another program; name another store"):
         open_queue(f"{nats_server}/mail")
     queue.close()

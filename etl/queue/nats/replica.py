@@ -16,8 +16,8 @@ from typing import Any
 
 from etl.errors import StoreError, StoreVersion
 from etl.queue.database import Database
+from etl.queue.nats.wire import decode, encode
 from etl.queue.operations import OPERATIONS
-from etl.queue.wire import decode, encode
 
 __all__ = ["VERSION", "Replica", "message_of"]
 

@@ -23,10 +23,11 @@ import polars as pl
 from etl.errors import EtlError, LeaseLost, SourceChanged, StoreAway, StoreError
 from etl.lines import Reference
 from etl.queue import operations
-from etl.queue.address import Address
-from etl.queue.jetstream import BlobGone, Journal
+from etl.queue.nats.address import Address
+from etl.queue.nats.blobs import BlobGone
+from etl.queue.nats.journal import Journal
+from etl.queue.nats.replica import Replica
 from etl.queue.operations import Stored, check_room
-from etl.queue.replica import Replica
 from etl.queue.store import FOR_EVER, PATIENCE, Result, Store
 
 __all__ = ["NatsQueue"]
