@@ -327,5 +327,7 @@ def _nats() -> type[NatsQueue]:
     try:
         from etl.queue.nats import NatsQueue
     except ModuleNotFoundError as error:
+        if not str(error.name).startswith(("nats", "nkeys")):
+            raise
         raise UsageError(f"a store on NATS needs {error.name}; pip install 'etl[nats]'") from error
     return NatsQueue

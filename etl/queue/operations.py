@@ -112,8 +112,10 @@ def put(
     _insert(db, now, new)
     add_totals(db, accepted=sum(batch.lines for batch in new))
     note_history(db, now)
-    there = {batch.id for batch in batches} - {batch.id for batch in new}
-    return [one.data.decode() for one in batches if one.id in there and one.encoding == "blob"]
+    if len(new) == len(batches):
+        return []
+    ids = {batch.id for batch in new}
+    return [one.data.decode() for one in batches if one.id not in ids and one.encoding == "blob"]
 
 
 def check_room(
