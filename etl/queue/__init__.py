@@ -277,7 +277,8 @@ class Queue(Protocol):
     def wait(self, since: object, timeout: float) -> bool:
         """Wait until the store has changed since a mark; return False if it has not in time.
 
-        At once within this process, within 25 ms for a change by another.
+        At once within this process; for a change by another, within 25 ms in a
+        file, and as soon as the journal brings it on NATS.
         """
 
     def close(self) -> None:

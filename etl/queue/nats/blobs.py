@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import zlib
+from collections.abc import Callable
 from functools import partial
 
 from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError
 
 from etl.errors import StoreError
-from etl.lines import new_id
 from etl.queue.nats.address import Address
 from etl.queue.nats.link import Link
 
-__all__ = ["BlobGone", "Blobs", "id_of"]
+__all__ = ["BlobGone", "Blobs", "id_of", "made_at"]
 
 CHUNK = 512 * 1024
 """Bytes of a chunk at most; a server takes 1 MB by default."""
@@ -28,10 +29,13 @@ class Blobs:
     """Puts, gets and removes blobs; all of it in the link's thread.
 
     A blob is named by its id, which tells when it was made, the number of its
-    chunks and the CRC-32 of its bytes.
+    chunks and the CRC-32 of its bytes. `clock` returns the servers' time.
     """
 
-    def __init__(self, link: Link, address: Address, name: str) -> None:
+    def __init__(
+        self, link: Link, address: Address, name: str, *, clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
         self._link = link
         self._address = address
         self._name = name
@@ -43,7 +47,7 @@ class Blobs:
 
     async def put(self, data: bytes) -> str:
         """Store bytes and return the blob's name."""
-        id = new_id()
+        id = f"{round(self._clock() * 1e6):014x}{secrets.token_hex(5)}"
         size = self.chunk
         chunks = [data[start : start + size] for start in range(0, len(data), size)]
         for number, chunk in enumerate(chunks):
@@ -100,3 +104,8 @@ async def _publish(subject: str, data: bytes, js: JetStreamContext) -> api.PubAc
 def id_of(blob: str) -> str:
     """Return the id in a blob's name."""
     return blob.partition("/")[0]
+
+
+def made_at(id: str) -> float:
+    """Return when a blob was made, in Unix seconds of the servers."""
+    return int(id[:14], 16) / 1e6

@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from math import inf
 from typing import Any, TypeVar
 
 from nats.aio.client import Client
@@ -31,7 +32,7 @@ from etl.errors import StoreError, StoreVersion
 from etl.lines import new_id
 from etl.queue import operations
 from etl.queue.nats.address import Address
-from etl.queue.nats.blobs import BlobGone, Blobs, id_of
+from etl.queue.nats.blobs import BlobGone, Blobs, id_of, made_at
 from etl.queue.nats.link import SILENCE, Link
 from etl.queue.nats.replica import VERSION, Replica, message_of
 from etl.queue.nats.wire import decode, encode
@@ -106,7 +107,7 @@ class Journal:
         self._snapshot = _Snapshot()
         self._applied = asyncio.Event()
         self._link = Link(address, name, prepare=self._prepare, follow=self._follow)
-        self._blobs = Blobs(self._link, address, name)
+        self._blobs = Blobs(self._link, address, name, clock=self.now)
         self._link.start()
         try:
             self._link.call(self._until_current(), patience)
@@ -225,11 +226,12 @@ class Journal:
 
         async def hear(message: Msg) -> None:
             nonlocal heard
-            heard = loop.time()
+            heard = inf  # while it is worked on, and its blob is fetched
             try:
                 await self._hear(client, message)
             except Exception as error:  # noqa: BLE001 - the link knows what to do with it
                 self._link.lose(error)
+            heard = loop.time()
 
         await client.subscribe(inbox, cb=hear)
         await js.add_consumer(
@@ -246,7 +248,7 @@ class Journal:
             num_replicas=1,
         )
         while (left := heard + SILENCE - loop.time()) > 0:  # noqa: ASYNC110 - for silence
-            await asyncio.sleep(left)
+            await asyncio.sleep(min(left, SILENCE))
         raise TimeoutError("the journal is silent")
 
     async def _hear(self, client: Client, message: Msg) -> None:
@@ -316,7 +318,8 @@ class Journal:
                 replica.blobs[sequence] = ref
             told = replica.apply(sequence, at, data)
             if told and told[0] == self._client:
-                self._tell(*told[1:])
+                _, number, result = told
+                self._tell(number, result)
                 self._perhaps_make_snapshot(sequence)
         self._applied.set()
         self._applied.clear()
@@ -328,8 +331,12 @@ class Journal:
                 future.set_exception(result)
             else:
                 future.set_result(result)
-        change = self._abandoned.pop(number, None)
-        if change and change.func is operations.lease and isinstance(result, tuple):
+        elif number in self._abandoned:
+            self._note_orphan(self._abandoned.pop(number), result)
+
+    def _note_orphan(self, change: partial[Any], result: Any) -> None:
+        """Note a lease that took place and that no one waits for any more."""
+        if change.func is operations.lease and isinstance(result, tuple):
             given = change.keywords
             self.orphans.append(Held(given["token"], given["worker"], "", result[2]))
 
@@ -350,7 +357,10 @@ class Journal:
                 sending.result()
             return future.result()
         except asyncio.CancelledError:
-            self._abandoned[number] = change
+            if not future.done():
+                self._abandoned[number] = change
+            elif future.exception() is None:  # it came in the same moment
+                self._note_orphan(change, future.result())
             raise
         finally:
             del self._waiting[number]
@@ -399,5 +409,5 @@ class Journal:
         rows = replica.database.rows("SELECT data FROM payloads WHERE encoding = 'blob'")
         needed = {snapshot, *replica.blobs.values(), *(row["data"].decode() for row in rows)}
         for id in await self._blobs.ids() - {id_of(blob) for blob in needed}:
-            if int(id[:14], 16) / 1e6 < self.now() - LEFT_OVER:
+            if made_at(id) < self.now() - LEFT_OVER:
                 await self._blobs.drop(id)
