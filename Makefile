@@ -46,7 +46,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[notebook,nats,test]'
+	$(PIP) -e '.[notebook,server,nats,test]'
 	@touch $@ $(VENV)/.run $(VENV)/.notebook
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
@@ -60,5 +60,5 @@ $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[bench]'
+	$(PIP) -e '.[bench,server]'
 	@touch $@ $(VENV)/.run

@@ -274,10 +274,31 @@ def small(folder: Path) -> Iterator[Target | str]:
             )
 
 
-def small_part(what: str, folder: Path) -> dict[str, float] | str:
-    """Run one part of `small.py` on a store of its own; return its answer or its last complaint."""
+def ingest(folder: Path) -> Iterator[Target | str]:
+    """Measure lines that come over HTTP; yield what was found."""
+    found = {
+        what: small_part(what, folder, "ingest.py")
+        for what in ("posts", "paced", "ndjson", "stats")
+    }
+    promises = {
+        "posts": ("single-line POSTs a second, 32 connections", "per_second", ">=", 1500),
+        "paced": ("POST at half that load, p99 in ms", "p99", "<", 100),
+        "ndjson": ("NDJSON lines a second, one stream", "per_second", ">=", 300_000),
+        "stats": ("GET /stats while a worker runs flat out, p99 in ms", "p99", "<", 20),
+    }
+    for what, (text, name, relation, bound) in promises.items():
+        answer = found[what]
+        if isinstance(answer, str):
+            yield f"{what}: not measured: {answer}"
+        else:
+            scale = 1000 if name == "p99" else 1
+            yield Target(text, answer[name] * scale, relation, bound)
+
+
+def small_part(what: str, folder: Path, program: str = "small.py") -> dict[str, float] | str:
+    """Run one part of a program on a store of its own; return its answer or its last complaint."""
     with Scratch(folder / "small") as path:
-        command = [sys.executable, str(HERE / "small.py"), what, str(path / "run.db")]
+        command = [sys.executable, str(HERE / program), what, str(path / "run.db")]
         sample = measure(command, cwd=path)
     return complaint(sample) if sample.code else json.loads(sample.stdout)
 
@@ -306,7 +327,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--format", default="", help="measure etl with this --format, too")
     parser.add_argument("--etl-args", default="--store {out}/run.db", help="{out} is the folder")
     parser.add_argument("--save", type=Path, help="write the rows as JSON, too")
-    parser.add_argument("--no-small", action="store_true", help="leave out puts, latency, help")
+    parser.add_argument(
+        "--no-small", action="store_true", help="leave out puts, latency, help, HTTP"
+    )
     return parser.parse_args()
 
 
@@ -323,6 +346,7 @@ def main() -> None:
     print(*targets(rows), sep="\n")
     if not given.no_small:
         print(*small(bench.folder), help_time(bench.folder), sep="\n")
+        print(*ingest(bench.folder), sep="\n")
     if given.save:
         fields = ("name", "lines", "wall", "rate", "cpu", "peak", "tree")
         saved = [{field: getattr(row, field) for field in fields} for row in rows.values()]

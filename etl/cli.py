@@ -1,20 +1,26 @@
 """The command line: each command is a few lines over what notebooks use too.
 
 Errors are one line on stderr. Exit codes: 0 well, 1 a failed run, 2 a user's
-mistake. With `--json`, stdout holds one JSON object and nothing else.
+mistake, 3 a quality gate of a batch was not passed. With `--json`, stdout holds
+one JSON object and nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from etl.errors import EtlError, StoreAway, UsageError
+from etl.errors import EtlError, GateFailed, StoreAway, UsageError
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -38,6 +44,10 @@ Store = Annotated[
     typer.Option(envvar="ETL_STORE", help="The store's URL or path; else the newest in data/runs."),
 ]
 RoomStore = Annotated[str, typer.Option("--store", envvar="ETL_STORE", help="Store to show.")]
+Browser = Annotated[bool, typer.Option(help="Open it in a browser.")]
+More = Annotated[
+    list[str] | None, typer.Argument(help="After --: options for the server, as Jupyter has them.")
+]
 PipelineName = Annotated[
     str, typer.Option("--pipeline", help="The pipeline: module:attr or path/to/file.py:attr.")
 ]
@@ -52,6 +62,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Ids = Annotated[list[int] | None, typer.Argument(help="Dead letters by id.")]
 Fingerprint = Annotated[str | None, typer.Option(help="Only this kind of failure.")]
 Processor = Annotated[str | None, typer.Option(help="Only those that failed in this processor.")]
+LogFormat = Annotated[
+    str | None, typer.Option(help="Log to stderr: human or json. etl work says nothing without.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="ETL_TOKEN", help="What clients must show; ETL_TOKEN keeps it secret."),
+]
 Everything = Annotated[bool, typer.Option("--all", help="All open dead letters.")]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -73,6 +90,8 @@ def run(
     workers: Workers = CORES,
     again: Annotated[bool, typer.Option(help="Read files anew that were read before.")] = False,
     trace: Annotated[bool, typer.Option(help="Print the paths of the last lines.")] = False,
+    serve: Annotated[bool, typer.Option(help="Serve the store on --port, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine.")] = 8000,
     as_json: Json = False,
 ) -> None:
     """Take files through a pipeline and say what became of their lines."""
@@ -80,25 +99,35 @@ def run(
     from etl.report import show_progress, show_summary, traces_table
 
     out_console, err_console = _consoles()
-    with show_progress(err_console) as watch:
-        result = runs.run(
-            sources,
-            pipeline=pipeline,
-            format=_format(format, template, regex),
-            store=store,
-            out=out,
-            workers=workers,
-            again=again,
-            watch=watch,
-            worker_stdout=sys.stderr if as_json else None,
-        )
-    queue = _open(store or result["store"])
-    if as_json:
-        _print_json(result | ({"traces": _traces(queue)} if trace else {}))
-        return
-    if trace:
-        out_console.print(traces_table(_traces(queue)))
-    show_summary(out_console, queue, result)
+    run_id = runs.new_run_id()
+    with contextlib.ExitStack() as stack:
+        if serve:
+            store = store or str(runs.RUNS / run_id / "store.db")
+            stdout = sys.stderr if as_json else sys.stdout
+            url = stack.enter_context(_dashboard(store, run_id, port, stdout))
+        with show_progress(err_console) as watch:
+            result = runs.run(
+                sources,
+                pipeline=pipeline,
+                format=_format(format, template, regex),
+                store=store,
+                out=out,
+                workers=workers,
+                again=again,
+                run_id=run_id,
+                watch=watch,
+                worker_stdout=sys.stderr if as_json else None,
+            )
+        queue = _open(store or result["store"])
+        if as_json:
+            _print_json(result | ({"traces": _traces(queue)} if trace else {}))
+        else:
+            if trace:
+                out_console.print(traces_table(_traces(queue)))
+            show_summary(out_console, queue, result)
+        if serve:
+            print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
+            _wait_for_end()
 
 
 @app.command()
@@ -114,8 +143,6 @@ def put(
     as_json: Json = False,
 ) -> None:
     """Put lines into a store's queue; workers take them from there."""
-    import signal
-    import threading
     from concurrent.futures import ThreadPoolExecutor
 
     from etl.sources import Source, expand, feed
@@ -151,6 +178,7 @@ def work(
     interval: Annotated[float, typer.Option(min=0, help="Seconds between batches.")] = 0.0,
     lease: Annotated[float, typer.Option(min=1, help="Seconds that a lease lasts.")] = 30.0,
     drain: Annotated[bool, typer.Option(help="End once nothing waits.")] = False,
+    log_format: LogFormat = None,
     run: Annotated[str, typer.Option(hidden=True)] = "",
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -164,6 +192,10 @@ def work(
     queue = _open(store, create=True, wait=True)
     out = out or output_folder(queue.url)
     if workers == 1 or parent is not None:
+        watch: dict[str, Any] = {}
+        if log_format:
+            logs = _extra("logs")
+            watch["watch"] = logs.watch_with(logs.open_log(log_format, run=run))
         worker = Worker(
             queue,
             loaded,
@@ -173,12 +205,65 @@ def work(
             lease_seconds=lease,
             run=run,
             drain=drain,
+            **watch,
         )
         run_until_signal(worker, parent)
         return
     options = ["--pipeline", pipeline, "--batch-lines", str(batch_lines), "--run", run]
     options += ["--interval", str(interval), "--lease", str(lease), *(["--drain"] * drain)]
+    options += ["--log-format", log_format] if log_format else []
     WorkerProcesses(queue, workers, options, out=out).run_until_signal()
+
+
+@app.command()
+def serve(
+    *,
+    store: Store = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 for a free one.")] = 8000,
+    token: Token = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="A further name that clients call it by.")
+    ] = None,
+    max_lines: Annotated[
+        int | None, typer.Option(min=1, help="Waiting lines at which clients are told to wait.")
+    ] = None,
+    work: Annotated[bool, typer.Option(help="Run workers beside the server.")] = False,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    out: Out = None,
+    workers: Workers = 1,
+    log_format: LogFormat = "human",
+) -> None:
+    """Take lines, show and steer a store over HTTP, until SIGTERM or Ctrl-C.
+
+    POST /logs stores lines. GET /stats, /trace, /errors, /queue, /workers, /history and
+    /metrics show them. POST /pause, /resume and /drain steer. /dlq has the dead letters,
+    /docs has all of it with examples.
+
+    Only this machine can reach it. Any other --host needs a token, which clients show as
+    'Authorization: Bearer TOKEN'.
+    """
+    from etl.pipeline import load_pipeline
+    from etl.processes import WorkerProcesses
+    from etl.runs import MOST_WAITING_BYTES, new_run_id, output_folder
+
+    server = _extra("server")
+    queue = _open(store, create=True, max_lines=max_lines, max_bytes=MOST_WAITING_BYTES)
+    run, kind = new_run_id(), log_format or "human"
+    address = server.Address(host, port, token, name or ())
+    service = server.Service(queue, run=run, log=_extra("logs").open_log(kind, run=run))
+    options = ["--pipeline", pipeline, "--run", run, "--log-format", kind]
+    folder = out or output_folder(queue.url)
+    if work:
+        load_pipeline(pipeline)  # so that a mistake in it is told here, and once
+        if queue.url == "sqlite://":
+            raise UsageError("--work needs a store that worker processes can open; name a file")
+    server.serve(
+        service,
+        address,
+        workers=(lambda: WorkerProcesses(queue, workers, options, out=folder)) if work else None,
+        announce=lambda text: print(text, flush=True),
+    )
 
 
 @app.command()
@@ -260,23 +345,113 @@ def top(
 
 
 @app.command()
-def lab(*, store: RoomStore = "data/runs/control_room.db") -> None:
-    """Open the control room in JupyterLab."""
-    _open_room(store, "jupyterlab")
+def lab(
+    more: More = None,
+    *,
+    store: RoomStore = "data/runs/control_room.db",
+    port: Annotated[int, typer.Option(help="Port on this machine, or the next free one.")] = 8888,
+    browser: Browser = True,
+) -> None:
+    """Open the control room in JupyterLab. Ctrl-C ends it."""
+    from etl.rooms import serve_lab
+
+    serve_lab(store, port, more or (), browser=browser)
 
 
 @app.command("app")
 def app_page(
+    more: More = None,
     *,
     store: RoomStore = "data/runs/control_room.db",
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 8866,
+    browser: Browser = True,
 ) -> None:
-    """Serve the control room as a web page, on this machine only."""
-    options = ["--Voila.ip=127.0.0.1", "--VoilaConfiguration.show_tracebacks=True"]
-    # A page that is left cannot end its kernel (Voilà refuses it): idle ones are ended here.
-    options += ["--MappingKernelManager.cull_idle_timeout=120"]
-    options += ["--MappingKernelManager.cull_interval=30"]
-    _open_room(store, "voila", f"--port={port}", *options)
+    """Serve the control room as a web page, on this machine only. Ctrl-C ends it."""
+    from etl.rooms import serve_page
+
+    serve_page(store, port, more or (), browser=browser)
+
+
+@app.command()
+def batch(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Files, globs or folders; none: sample logs.")
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The batch's folder; else a new one in data/runs.")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value, as in the notebook.")
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="A batch of its own for each file.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Batches at a time, with --each.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Run files as a notebook, with a report and quality gates (exit code 3: one failed)."""
+    from functools import partial
+
+    _need("papermill")
+    from etl.batches import run_batch, run_each
+    from etl.report import batches_table, watch_store
+
+    out_console, err_console = _consoles()
+    if not each:
+        watching = partial(watch_store, err_console)
+        done = run_batch(sources or [], parameter or [], out=out, watching=watching)
+        if as_json:
+            _print_json(done)
+        else:
+            print(f"run {done['run']} passed; report: {done['report']}")
+        return
+    if not (sources and out):
+        raise UsageError("--each needs files and a folder for all of them: --out")
+    outcomes = run_each(sources, parameter or [], out=out, jobs=jobs)
+    if as_json:
+        _print_json({"batches": outcomes})
+    else:
+        out_console.print(batches_table(outcomes))
+        print(f"summary: {out / 'summary.html'}")
+    codes = {one["code"] for one in outcomes}
+    sys.exit(next((code for code in (1, 2, 3) if code in codes), int(codes != {0})))
+
+
+@app.command("runs")
+def runs_list(*, as_json: Json = False) -> None:
+    """List the runs that were recorded, the newest last."""
+    from etl.registry import run_rows
+    from etl.report import runs_table
+
+    rows = run_rows()
+    if as_json:
+        _print_json({"runs": rows})
+    elif not rows:
+        print("no run is recorded yet")
+    else:
+        _consoles()[0].print(runs_table(rows))
+
+
+@app.command()
+def prune(
+    *,
+    older_than: Annotated[str, typer.Option(help="Age of the runs' ends: 30d, 12h, 4w.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also those with waiting lines or open dead letters.")
+    ] = False,
+) -> None:
+    """Remove the folders of old runs: records, stores, and the output below them."""
+    from etl.prune import age
+    from etl.prune import prune as remove
+    from etl.report import size
+
+    verdicts = remove(age(older_than), dry_run=dry_run, force=force)
+    for one in verdicts:
+        fate = f"kept: {one.kept}" if one.kept else "would go" if dry_run else "removed"
+        print(f"{one.run}  {size(one.size):>9}  {fate}")
+    gone = [one.size for one in verdicts if not one.kept]
+    verb = "would go" if dry_run else "removed"
+    print(f"{len(gone)} runs {verb}, {size(sum(gone))}; {len(verdicts) - len(gone)} old ones kept")
 
 
 @stores.command("init")
@@ -380,12 +555,60 @@ def dlq_discard(
     print(f"{DeadLetters(_open(store)).discard(**which):,} dead letters discarded")
 
 
+@dlq.command("export")
+def dlq_export(
+    file: Annotated[Path, typer.Argument(help="The file to write: .jsonl or .parquet.")],
+    ids: Ids = None,
+    *,
+    store: Store = None,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    everything: Everything = False,
+) -> None:
+    """Write dead letters to a file, for a colleague; they stay where they are."""
+    from etl.dlq import DeadLetters
+
+    which = _which(ids, fingerprint, processor, everything=everything)
+    print(f"{DeadLetters(_open(store)).export(file, **which):,} dead letters are in {file}")
+
+
+@dlq.command("import")
+def dlq_import(
+    file: Annotated[Path, typer.Argument(help="A file that etl dlq export has written.")],
+    *,
+    store: Store = None,
+) -> None:
+    """Put the lines of exported dead letters into a store's queue, once."""
+    from etl.dlq import DeadLetters
+
+    count = DeadLetters(_open(store, create=True)).import_(file)
+    print(f"{count:,} lines wait; etl work processes them" if count else "nothing new in it")
+
+
+@dlq.command("case")
+def dlq_case(
+    letter: Annotated[int, typer.Argument(help="Its id.")],
+    file: Annotated[Path, typer.Argument(help="The *.etl.toml file to add it to.")],
+    *,
+    store: Store = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    dead: Annotated[bool, typer.Option(help="The line must die again, rather than pass.")] = False,
+) -> None:
+    """Make a dead letter a test of the pipeline, which pytest then runs."""
+    from etl.cases import append_case
+    from etl.dlq import DeadLetters
+
+    found = DeadLetters(_open(store)).frame(ids=[letter], status=None).to_dict("records")
+    print(append_case(file, found[0], pipeline=pipeline, dead=dead), end="")
+
+
 def main() -> None:
     """Run the command line; an error is one line."""
     try:
         app(prog_name="etl")
     except EtlError as error:
-        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        codes = ((UsageError, 2), (GateFailed, 3), (EtlError, 1))
+        _fail(str(error), next(code for kind, code in codes if isinstance(error, kind)))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -410,11 +633,7 @@ def _consoles() -> tuple[Any, Any]:
 
 
 def _open(
-    store: str | None,
-    *,
-    create: bool = False,
-    wait: bool = False,
-    replicas: int | None = None,
+    store: str | None, *, create: bool = False, wait: bool = False, **options: int | None
 ) -> Queue:
     """Open the named store, or that of the newest run; `wait` until it can be reached."""
     from etl.queue import open_queue
@@ -428,11 +647,43 @@ def _open(
         raise UsageError(f"there is no store {path!r}; etl run --store makes one")
     while True:
         try:
-            return open_queue(url, replicas=replicas)
+            return open_queue(url, **options)
         except StoreAway as error:
             if not wait:
                 raise
             print(f"etl: {error}; trying again", file=sys.stderr)
+
+
+def _extra(name: str) -> ModuleType:
+    """Return a module of ours that needs the server extra."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"etl.{name}")
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this needs {error.name}; pip install -e '.[server]'") from error
+
+
+@contextlib.contextmanager
+def _dashboard(store: str, run: str, port: int, file: TextIO) -> Iterator[str]:
+    """Serve a run's store in the background, and give the server's URL."""
+    server = _extra("server")
+    queue = _open(store, create=True)
+    service = server.Service(queue, run=run, log=_extra("logs").open_log("human", run=run))
+    with server.serve_beside(service, server.Address(port=port)) as url:
+        try:
+            yield url
+        finally:
+            print("Shutting down...", file=file, flush=True)
+    queue.close()
+
+
+def _wait_for_end() -> None:
+    """Wait for SIGTERM or Ctrl-C."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()
 
 
 def _format(format: str | None, template: str | None, regex: str | None) -> str | None:
@@ -448,19 +699,11 @@ def _format(format: str | None, template: str | None, regex: str | None) -> str 
     return get_format(specs[0]).name
 
 
-def _open_room(store: str, module: str, *options: str) -> None:
-    """Become a server that shows the control room's notebook on a store."""
+def _need(module: str) -> None:
     import importlib.util
 
-    notebook = Path(__file__).parent.parent / "notebooks" / "01_control_room.ipynb"
-    if not notebook.exists():
-        raise UsageError(f"there is no {str(notebook)!r}; run this from a checkout of etl")
     if importlib.util.find_spec(module) is None:
         raise UsageError(f"this needs {module}; pip install -e '.[notebook]'")
-    path = store.removeprefix("sqlite:///")
-    url = store if "://" in path else f"sqlite:///{Path(path).absolute()}"
-    command = [sys.executable, "-m", module, str(notebook), *options]
-    os.execve(sys.executable, command, os.environ | {"ETL_STORE": url})  # noqa: S606
 
 
 def _which(

@@ -5,6 +5,8 @@
     letters.frame(processor="parse")    the lines, as a pandas frame
     letters.dry_run(pipeline)           how many would pass now
     letters.replay(fingerprint="…")     back into the queue
+    letters.export("bad.jsonl")         into a file, for a colleague
+    letters.import_("bad.jsonl")        from such a file into this store's queue
 
 A letter is open until it is replayed (then it waits again like any line, and
 comes back open if it dies again) or discarded. All of it works while workers run.
@@ -12,18 +14,21 @@ comes back open if it dies again) or discarded. All of it works while workers ru
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from etl.errors import UsageError
+from etl.errors import SourceBusy, UsageError, did_you_mean
 from etl.frames import TIME, frame_of
 from etl.lines import Batch
-from etl.queue import LetterFilter, Queue
+from etl.queue import LetterFilter, Position, Queue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +70,16 @@ COLUMNS = {
 GROUP_COLUMNS = dict.fromkeys(
     ("fingerprint", "processor", "code", "error", "message", "sample"), "str"
 ) | {"lines": "int64", "replays": "int64", "first_failed_at": TIME, "last_failed_at": TIME}
+
+EXPORTED: dict[str, Any] = {
+    "source": pl.String,
+    "line_number": pl.Int64,
+    "lines": pl.Int64,
+    "line": pl.String,
+    "raw": pl.Binary,
+    "format": pl.String,
+}
+"""Columns of an exported file that an import needs; the others are for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +177,53 @@ class DeadLetters:
             self._queue.discard(ids)
         return len(ids)
 
+    def export(self, path: Path | str, **which: Any) -> int:
+        """Write dead letters to a file and return how many; they stay as they are.
+
+        All columns of `frame()` but `status` and `id` are in it, times as Unix
+        seconds, `path` and `payload` as JSON text. In JSON lines `raw` is base64.
+
+        Args:
+            path: The file, `.jsonl` or `.parquet`; one that is there is replaced.
+            **which: Which letters.
+        """
+        path = Path(path)
+        suffix = _exported_as(path)
+        letters = self._pick(which).drop("id", "failure", "status")
+        staged = path.with_name(f".{path.name}.tmp")
+        try:
+            if suffix == ".parquet":
+                letters.write_parquet(staged)
+            else:
+                letters.with_columns(pl.col("raw").bin.encode("base64")).write_ndjson(staged)
+            staged.replace(path)
+        except OSError as error:
+            raise UsageError(f"{str(path)!r} cannot be written: {error}") from error
+        return letters.height
+
+    def import_(self, path: Path | str) -> int:
+        """Put the lines of exported dead letters into this queue; return how many wait now.
+
+        They are accepted here as new lines, with the source, line number,
+        format and bytes that they had: nothing is taken from the store they
+        came from. The same letters are only ever put once, whatever their
+        file is called. Ranges that could not be read have no lines and are
+        left out.
+
+        Raises:
+            UsageError: If the file is not there or was not made by `export`.
+        """
+        path = Path(path)
+        letters = _read_exported(path).filter(pl.col("lines") == 1)
+        mark = Position(f"dead letters {_digest(letters)}", 0, letters.height)
+        if not letters.height or self._queue.position(mark.source):
+            return 0
+        try:
+            self._queue.put(*_batches(letters), position=mark, expected=None)
+        except SourceBusy:  # another has just put them
+            return 0
+        return letters.height
+
     def _pick(self, which: dict[str, Any]) -> pl.DataFrame:
         """Return the letters that are wanted; those named by id must all be there."""
         wanted = _filter(which)
@@ -183,11 +245,12 @@ class DeadLetters:
 
     def _repr_html_(self) -> str:
         rows = self.group_rows()
+        left = "<td style='text-align:left'>"
         cells = "".join(
-            f"<tr><td>{row['lines']:,}</td><td>{html.escape(row['processor'])}</td>"
-            f"<td>{html.escape(row['error'] or row['code'])}</td>"
-            f"<td>{html.escape(row['message'][:200])}</td>"
-            f"<td><code>{html.escape(row['sample'][:120])}</code></td></tr>"
+            f"<tr><td>{row['lines']:,}</td>{left}{html.escape(row['processor'])}</td>"
+            f"{left}{html.escape(row['error'] or row['code'])}</td>"
+            f"{left}{html.escape(row['message'][:200])}</td>"
+            f"{left}<code>{html.escape(row['sample'][:120])}</code></td></tr>"
             for row in rows
         )
         return (
@@ -212,7 +275,8 @@ def _batches(letters: pl.DataFrame) -> Iterator[Batch]:
     """Yield batches of letters that share their source and format."""
     groups = letters.partition_by(["source", "format"], maintain_order=True)
     for group in groups:
-        rows = group.select("line", "line_number", "raw", letter="id")
+        ids = {"letter": "id"} if "id" in group.columns else {}
+        rows = group.select("line", "line_number", "raw", **ids)
         for part in rows.iter_slices(BATCH_LINES):
             yield Batch(
                 lines=part.height,
@@ -249,3 +313,57 @@ def _check_replay(letters: pl.DataFrame, *, force: bool) -> None:
             f"{tired} of {letters.height} dead letters died again after {MOST_REPLAYS} replays; "
             "mend the processor or edit the lines, or replay them with force"
         )
+
+
+def _exported_as(path: Path) -> str:
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise UsageError(
+            f"dead letters cannot be kept in {str(path)!r}; name a .jsonl or a .parquet file"
+        )
+    return path.suffix
+
+
+def _read_exported(path: Path) -> pl.DataFrame:
+    """Read the columns of an exported file that an import needs.
+
+    Raises:
+        UsageError: If the file is not there, or does not hold dead letters.
+    """
+    try:
+        if _exported_as(path) == ".parquet":
+            found = pl.read_parquet(path)
+        else:
+            with path.open(encoding="utf-8") as file:
+                rows = [_exported_row(number, text) for number, text in enumerate(file, 1)]
+            found = pl.DataFrame({name: [row[name] for row in rows] for name in EXPORTED}, EXPORTED)
+        letters = found.select(pl.col(name).cast(kind) for name, kind in EXPORTED.items())
+        if letters["line"].str.contains("\n", literal=True).any():
+            raise ValueError("a line has a line break inside")
+        if any(letters.drop("raw", "format").null_count().row(0)):
+            raise ValueError("a line, its source or its number is null")
+        return letters
+    except (OSError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        why = str(error).split("\n", maxsplit=1)[0]
+        raise UsageError(f"{str(path)!r} holds no exported dead letters: {why}") from error
+
+
+def _exported_row(number: int, text: str) -> Mapping[str, Any]:
+    found = json.loads(text)
+    row = found if isinstance(found, dict) else {}
+    for name, kind in EXPORTED.items():
+        if name not in row:
+            raise ValueError(f"line {number} has no {name!r}{did_you_mean(name, row)}")
+        needed = int if kind == pl.Int64 else str
+        optional = name in ("raw", "format")
+        if not isinstance(row[name], needed) and not (optional and row[name] is None):
+            raise ValueError(f"line {number}: {name} = {row[name]!r} is no {needed.__name__}")
+    raw = row["raw"]
+    return {**row, "raw": raw if raw is None else base64.b64decode(raw, validate=True)}
+
+
+def _digest(letters: pl.DataFrame) -> str:
+    """Return what tells these letters from others, in whatever kind of file they came."""
+    digest = hashlib.sha256()
+    for row in letters.select("source", "line_number", "line", "raw", "format").iter_rows():
+        digest.update(repr(row).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:24]

@@ -16,10 +16,13 @@
     ├── SourceChanged         a file's bytes are not those that were queued
     ├── ProcessorTimeout      a processor took longer than it may
     ├── ProcessorStop         a processor failed, and its policy says stop
-    └── WorkerFailed          worker processes died before doing anything
+    ├── WorkerFailed          worker processes died before doing anything
+    ├── BatchFailed           a batch run's notebook failed, or one of many
+    └── GateFailed            a batch is processed and written, and not good enough
 
 A message names the thing, the value found, and the next step. The command
-line prints it on one line and exits with 2 for a `UsageError`, else with 1.
+line prints it on one line and exits with 2 for a `UsageError`, 3 for
+`GateFailed`, else with 1.
 """
 
 from __future__ import annotations
@@ -28,8 +31,10 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "BatchFailed",
     "EtlError",
     "FormatError",
+    "GateFailed",
     "LeaseLost",
     "PipelineError",
     "ProcessorStop",
@@ -118,6 +123,14 @@ class ProcessorStop(EtlError):
 
 class WorkerFailed(EtlError):
     """Worker processes died before they did any work."""
+
+
+class BatchFailed(EtlError):
+    """A batch run failed; its notebook shows where."""
+
+
+class GateFailed(EtlError):
+    """A batch is processed and written, and a quality gate says it is not good enough."""
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

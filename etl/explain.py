@@ -5,20 +5,25 @@ from __future__ import annotations
 import copy
 import html
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from etl.flow import Flow
 from etl.isolate import Bad
-from etl.lines import Batch
+from etl.lines import Batch, Outcome
+from etl.plan import INPUT
 from etl.processors import Stateful
-from etl.runner import Pass
+from etl.runner import Pass, Watch
 
 if TYPE_CHECKING:
     from etl.pipeline import Pipeline
 
-__all__ = ["Explanation", "Hop", "explain"]
+__all__ = ["End", "Explanation", "Hop", "explain", "rehearse"]
+
+LEFT = "<td style='text-align:left'>"
+"""Notebooks put the text of cells to the right, as if all were numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +37,48 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """Where a row of the line ended, and by which path.
+
+    `row` holds its fields if it came to a leaf; `code`, `error` and `message`
+    say why it is dead.
+    """
+
+    path: tuple[str, ...]
+    row: dict[str, Any]
+    code: str = ""
+    error: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
-    """What a pipeline does with one line, hop by hop; `state` is done, filtered or dead."""
+    """What a pipeline does with one line, hop by hop; `state` is done, filtered or dead.
+
+    `ends` are the places where its rows came to that state, in their order.
+    """
 
     line: str
     state: str
     hops: list[Hop]
+    ends: list[End]
 
     def __str__(self) -> str:
         text = [f"{self.line!r} → {self.state}"]
         for hop in self.hops:
-            text.append(f"  {hop.processor}")
-            text += [f"    {key}: {old!r} → {new!r}" for key, old, new in _changes(hop)]
+            copies = len(hop.after) > 1
+            text.append(f"  {hop.processor}{f': {len(hop.after)} rows' if copies else ''}")
+            text += [f"    {change}" for change in _changes(hop)]
             text += [f"    error: {error}" for error in hop.errors]
         return "\n".join(text)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = []
         for hop in self.hops:
-            changes = [f"{key}: {old!r} → {new!r}" for key, old, new in _changes(hop)]
-            cell = "<br>".join(html.escape(text) for text in (*changes, *hop.errors))
-            rows.append(f"<tr><td>{html.escape(hop.processor)}</td><td>{cell}</td></tr>")
+            cell = "<br>".join(html.escape(text) for text in (*_changes(hop), *hop.errors))
+            rows.append(f"<tr>{LEFT}{html.escape(hop.processor)}</td>{LEFT}{cell}</td></tr>")
         title = f"{html.escape(self.line)} → {html.escape(self.state)}"
         return f"<table><caption>{title}</caption><tbody>{''.join(rows)}</tbody></table>"
 
@@ -65,31 +91,92 @@ def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None)
         errors = [f"{one.error or one.code}: {one.reasons[0]}" for one in bad]
         hops.append(Hop(name, _public(flow.frame), _public(out.frame), errors))
 
+    batch = Batch.from_lines([line], source="explain", format=format)
+    outcome, flows = rehearse(pipeline, batch, watch=watch)
+    if outcome.dead:
+        state, ends = "dead", _dead_ends(outcome)
+    elif outcome.done:
+        state, ends = "done", [end for flow in flows for end in _leaf_ends(flow)]
+    else:
+        state, ends = "filtered", _filtered_ends(outcome)
+    return Explanation(batch.frame()["line"][0], state, hops, ends)
+
+
+def rehearse(
+    pipeline: Pipeline,
+    batch: Batch,
+    *,
+    at: str = INPUT,
+    until: str | None = None,
+    watch: Watch | None = None,
+) -> tuple[Outcome, list[Flow]]:
+    """Run a batch with no lasting effect, and return the rows that came to the end as well.
+
+    Sinks write nothing, states stay as they are, and no retry waits.
+
+    Args:
+        pipeline: What to run it through.
+        batch: What to run.
+        at: The processor that its rows come to first; by default as lines do.
+        until: The processor that is the end; by default the leaves are.
+        watch: Is told what each processor did.
+    """
     plan = pipeline.plan()
+    plan = plan if until is None else plan.up_to(until)
     own = {
         name: copy.deepcopy(node.processor)
         if isinstance(node.processor, Stateful)
         else node.processor
         for name, node in plan.nodes.items()
     }
-    batch = Batch.from_lines([line], source="explain", format=format)
-    one = Pass(plan, own, batch, sleep=lambda _seconds: None, watch=watch)
-    one.go()
-    outcome = one.ledger.outcome()
-    state = "dead" if outcome.dead else "done" if outcome.done else "filtered"
-    return Explanation(one.ledger.origin["line"][0], state, hops)
+    flows: list[Flow] = []
+
+    def look(name: str, flow: Flow, out: Flow, bad: list[Bad]) -> None:
+        if name == until or (until is None and all(one.tee for one in plan.children[name])):
+            flows.append(out)
+        if watch:
+            watch(name, flow, out, bad)
+
+    one = Pass(plan, own, batch, sleep=lambda _seconds: None, watch=look)
+    one.go(at)
+    return one.ledger.outcome(), flows
+
+
+def _leaf_ends(flow: Flow) -> list[End]:
+    rows = _public(flow.frame)
+    ids = flow.frame["_path"] if "_path" in flow.frame.columns else [0] * len(rows)
+    return [End(flow.paths[id], row) for id, row in zip(ids, rows, strict=True)]
+
+
+def _dead_ends(outcome: Outcome) -> list[End]:
+    ends = []
+    for letter in outcome.letters.iter_rows(named=True):
+        why = outcome.failures[letter["failure"]]
+        ends.append(End(why.path, {}, why.code, why.error, letter["message"]))
+    return ends
+
+
+def _filtered_ends(outcome: Outcome) -> list[End]:
+    if outcome.trace is None:
+        return []
+    paths = [tuple(name for name, _ in path) for path in outcome.trace.paths]
+    return [End(paths[id], {}) for id in outcome.trace.lines["path"]]
 
 
 def _public(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return frame.select(pl.exclude("^_.*$")).to_dicts()
 
 
-def _changes(hop: Hop) -> list[tuple[str, Any, Any]]:
-    """Return what a hop changed in the line's first row: name, before, after."""
+def _changes(hop: Hop) -> list[str]:
+    """Return what a hop changed in the line's first row: `level: 'LOG' → 'INFO'`."""
     before = hop.before[0] if hop.before else {}
     after = hop.after[0] if hop.after else {}
     return [
-        (key, before.get(key), value)
+        f"{key}: {_show(before.get(key))} → {_show(value)}"
         for key, value in after.items()
         if key not in before or before[key] != value
     ]
+
+
+def _show(value: Any) -> str:
+    return str(value) if isinstance(value, datetime) else repr(value)

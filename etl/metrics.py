@@ -9,6 +9,9 @@ right to within 5 %.
     queue_now(queue)    one row: totals, ages, rates
     history(queue)      one row per second: totals of the queue
     processor_history   one row per second and processor
+    time_shares(queue)  where time goes: one row per processor, the busiest first
+    latency_history     time per line of each processor, by second, minute or hour
+    compare(a, b)       two runs: which processor got slower, which failure is new
     workers, errors, states
 """
 
@@ -20,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from etl.comparison import compare
 from etl.frames import TIME, frame_of
 from etl.queue import Queue
 
@@ -27,8 +31,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "compare",
     "errors",
     "history",
+    "latency_history",
     "processor_history",
     "processor_rows",
     "processors",
@@ -36,6 +42,7 @@ __all__ = [
     "rates",
     "state_totals",
     "states",
+    "time_shares",
     "workers",
 ]
 
@@ -118,6 +125,39 @@ def processor_history(queue: Queue) -> pd.DataFrame:
     """
     dtypes = {"second": TIME, "processor": "str"} | INTEGERS | {"seconds": "float64"}
     return frame_of(queue.records("processor_history"), dtypes)
+
+
+def time_shares(queue: Queue) -> pd.DataFrame:
+    """Return where the time went: one row per processor, the busiest first.
+
+    Columns: `processor`; `lines` (int64, received); `seconds` (float64, busy);
+    `share` (float64, of all busy seconds); `rate` (float64, lines per busy
+    second); `p50`, `p95`, `p99` (float64, seconds per line).
+    """
+    rows = sorted(processor_rows(queue), key=lambda row: -row["seconds"])
+    busy = sum(row["seconds"] for row in rows) or 1.0
+    rows = [row | {"lines": row["received"], "share": row["seconds"] / busy} for row in rows]
+    numbers = dict.fromkeys(("seconds", "share", "rate", "p50", "p95", "p99"), "float64")
+    return frame_of(rows, {"processor": "str", "lines": "int64"} | numbers)
+
+
+def latency_history(queue: Queue, every: str = "1s") -> pd.DataFrame:
+    """Return how long a line took in each processor over time.
+
+    Columns: `at` (datetime64, UTC: the start of each span); `processor` (str);
+    `lines` (int64, received); `seconds_per_line` (float64). Spans in which a
+    processor received nothing are left out. The store remembers an hour.
+
+    Args:
+        queue: Whose history.
+        every: Length of a span, as pandas writes it: `1s`, `1min`, `1h`.
+    """
+    spans = processor_history(queue).assign(at=lambda frame: frame["second"].dt.floor(every))
+    sums = spans.groupby(["at", "processor"], as_index=False, sort=True)[["received", "seconds"]]
+    found = sums.sum().query("received > 0")
+    found = found.assign(seconds_per_line=found["seconds"] / found["received"])
+    found = found.rename(columns={"received": "lines"}).drop(columns="seconds")
+    return found.reset_index(drop=True)
 
 
 def workers(queue: Queue) -> pd.DataFrame:

@@ -31,6 +31,7 @@ import polars as pl
 from etl.errors import PipelineError, UsageError, did_you_mean
 from etl.plan import INPUT, Node, OnError, Plan
 from etl.processors import Retry, Sink
+from etl.tap import Tap
 
 if TYPE_CHECKING:
     from etl.explain import Explanation
@@ -56,6 +57,7 @@ class Pipeline:
     def __init__(self, name: str = "pipeline") -> None:
         self.name = name
         self._plan = Plan(name, {})
+        self._taps: tuple[Tap, ...] = ()
 
     def add(
         self,
@@ -150,6 +152,27 @@ class Pipeline:
         from etl.explain import explain
 
         return explain(self, line, format=format)
+
+    def tap(self, processor: str, *, where: pl.Expr | None = None, limit: int = 20) -> Tap:
+        """Return a look at the rows that leave a processor, in any worker of this process.
+
+        Args:
+            processor: Its name.
+            where: Which rows; None for all.
+            limit: How many rows are kept, the last ones.
+
+        Raises:
+            PipelineError: If there is no such processor.
+        """
+        tap = Tap(self[processor].name, where=where, limit=limit)
+        self._taps = (*self.taps, tap)
+        return tap
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The taps that are open."""
+        self._taps = tuple(tap for tap in self._taps if not tap.closed)
+        return self._taps
 
     def to_mermaid(self) -> str:
         """Return the DAG as a Mermaid flowchart."""

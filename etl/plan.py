@@ -96,6 +96,15 @@ class Plan:
         text = "\n".join(node.source() for node in self.nodes.values())
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def up_to(self, name: str) -> Plan:
+        """Return this plan without what comes after a processor."""
+        gone: set[str] = set()
+        for node in self.order:
+            if gone.union((name,)).intersection(node.after):
+                gone.add(node.name)
+        kept = {key: node for key, node in self.nodes.items() if key not in gone}
+        return Plan(self.name, kept)
+
     def check(self) -> Plan:
         """Return this plan if it can run.
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import filesize
 from rich.console import Console, Group, JustifyMethod
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from etl.metrics import processor_rows, state_totals
-from etl.queue import LetterFilter, Queue
+from etl.queue import LetterFilter, Queue, open_queue
 from etl.runs import latest_store
 from etl.sinks import printable
 
@@ -24,15 +26,19 @@ if TYPE_CHECKING:
     from etl.runs import Progress as RunProgress
 
 __all__ = [
+    "batches_table",
     "groups_table",
     "letter_text",
     "letters_table",
     "live_view",
     "processors_table",
     "queue_line",
+    "runs_table",
     "show_progress",
     "show_summary",
+    "size",
     "traces_table",
+    "watch_store",
 ]
 
 
@@ -136,6 +142,48 @@ def traces_table(traces: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
+def runs_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row per recorded run."""
+    names = ("run", "kind", "state", "started (UTC)", "took", "accepted", "dead", "sources")
+    table = _table(*names, right=(4, 5, 6), padding=1)
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    for column, width in zip(table.columns, (20, 5, 8, 16), strict=False):
+        column.min_width = width
+    colours = {"running": "green", "gate": "yellow", "failed": "red", "killed": "red"}
+    for row in rows:
+        counts = ["" if row[name] is None else f"{row[name]:,}" for name in ("accepted", "dead")]
+        table.add_row(
+            _cell(row["run"], 40),
+            _cell(row["kind"] or ""),
+            Text(row["state"], style=colours.get(row["state"], "")),
+            clock(row["started_at"])[:16],
+            "" if row["seconds"] is None else f"{row['seconds']:,.1f} s",
+            *counts,
+            _cell(", ".join(_near(one) for one in row["sources"] or [row["store"] or ""])),
+        )
+    return table
+
+
+def batches_table(outcomes: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row per batch of `etl batch --each`."""
+    table = _table("file", "state", "accepted", "done", "dead", "seconds", "why", right=range(2, 6))
+    for one in outcomes:
+        numbers = (one[name] for name in ("accepted", "done", "dead", "seconds"))
+        table.add_row(
+            _cell(one["file"], 60),
+            Text(one["state"], style="" if one["state"] == "finished" else "red"),
+            *("" if number is None else f"{number:,}" for number in numbers),
+            _cell(one["error"], 200),
+        )
+    return table
+
+
+def size(bytes_: float) -> str:
+    """Return a number of bytes for people, such as 3.4 MB."""
+    return filesize.decimal(int(bytes_))
+
+
 def live_view(queue: Queue, result: Mapping[str, Any]) -> Group:
     """Return what `etl top` shows."""
     workers = queue.records("workers")
@@ -174,6 +222,42 @@ def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
             )
 
         yield watch
+
+
+@contextmanager
+def watch_store(console: Console, url: str) -> Iterator[None]:
+    """Show a bar of a store's lines while others work on it; nothing if there is no terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,} of {task.total:,} lines"),
+        TimeElapsedColumn(),
+    )
+    ended = threading.Event()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("running the notebook", total=0)
+
+        def look() -> None:
+            path = url.removeprefix("sqlite:///")
+            while "://" not in path and not Path(path).exists():
+                if ended.wait(0.1):
+                    return
+            queue = open_queue(url)
+            while not ended.wait(0.25):
+                stats = queue.stats()
+                bar.update(task, total=stats.accepted, completed=stats.finished)
+            queue.close()
+
+        thread = threading.Thread(target=look, name="etl-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def clock(seconds: float) -> str:

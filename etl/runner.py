@@ -15,7 +15,7 @@ import copy
 import inspect
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,14 @@ class Runner:
         started = time.perf_counter()
         plan = self._prepare()
         delivery = Delivery(id=batch.id, token=token, source=batch.source, out=self._out)
-        one = Pass(plan, self._processors, batch, sleep=self._sleep, delivery=delivery)
+        one = Pass(
+            plan,
+            self._processors,
+            batch,
+            sleep=self._sleep,
+            delivery=delivery,
+            watch=_all_watch([tap.see for tap in self._pipeline.taps]),
+        )
         self._staged = one.staged
         one.go()
         self._states = {
@@ -184,9 +191,13 @@ class Pass:
         self._watch = watch
         self._inbox: dict[str, list[Flow]] = {}
 
-    def go(self) -> None:
-        """Run every processor that lines come to, in the plan's order."""
-        self._route(INPUT, Flow(self._frame, ((),)))
+    def go(self, at: str = INPUT) -> None:
+        """Run every processor that rows come to, in the plan's order; they begin at `at`."""
+        start = Flow(self._frame, ((),))
+        if at == INPUT:
+            self._route(INPUT, start)
+        else:
+            self._send(self._plan.nodes[at], start)
         for node in self._plan.order:
             flows = self._inbox.get(node.name, [])
             if flows and not node.is_sink:
@@ -368,6 +379,16 @@ class Pass:
         dropped = rows if node.on_error == "drop" else 0
         tally = Tally(received=rows, errors=rows, filtered=dropped, dead=rows - dropped)
         self.ledger.count(node.name, tally)
+
+
+def _all_watch(watches: Sequence[Watch]) -> Watch | None:
+    """Return a watch that tells all of these; None if there are none."""
+
+    def watch(name: str, before: Flow, after: Flow, bad: list[Bad]) -> None:
+        for one in watches:
+            one(name, before, after, bad)
+
+    return watch if watches else None
 
 
 def _takes_batch(processor: Any) -> bool:

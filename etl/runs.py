@@ -6,10 +6,9 @@ started again with the same store: its sources go on where they were.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,13 +18,20 @@ from etl.metrics import processor_rows, rates
 from etl.pipeline import load_pipeline
 from etl.processes import WorkerProcesses
 from etl.queue import Queue, Stats, open_queue
+from etl.registry import RUNS, latest_store, new_run_id, recorded, runs, totals, without_secrets
 from etl.sinks import remove_staged
 from etl.sources import Source, StreamSource, expand, feed
 
-__all__ = ["RUNS", "Progress", "latest_store", "new_run_id", "output_folder", "run", "summary"]
-
-RUNS = Path("data/runs")
-"""Where runs without a named store keep their things, a folder each."""
+__all__ = [
+    "RUNS",
+    "Progress",
+    "latest_store",
+    "new_run_id",
+    "output_folder",
+    "run",
+    "runs",
+    "summary",
+]
 
 DEFAULT_PIPELINE = "etl.default:pipeline"
 
@@ -46,16 +52,6 @@ class Progress:
     seconds: float
 
 
-def new_run_id() -> str:
-    """Return a name for a run that sorts by its start, such as 20261121-231502-4f2a."""
-    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
-
-
-def latest_store(folder: Path = RUNS) -> Path | None:
-    """Return the store of the newest run without a named store, or None."""
-    return max(folder.glob("*/store.db"), default=None)
-
-
 def output_folder(url: str) -> Path:
     """Return the folder for output that goes with a store: `out` beside its file."""
     path = url.removeprefix("sqlite:///")
@@ -72,6 +68,8 @@ def run(
     workers: int = 2,
     again: bool = False,
     run_id: str | None = None,
+    kind: str = "cli",
+    parameters: Mapping[str, Any] | None = None,
     watch: Callable[[Progress], None] = lambda _progress: None,
     worker_stdout: IO[Any] | None = None,
 ) -> dict[str, Any]:
@@ -86,6 +84,8 @@ def run(
         workers: How many worker processes.
         again: Read sources that were read before.
         run_id: The run's name; by default a new one.
+        kind: What the `registry` of runs calls it.
+        parameters: What it keeps of them, beside the ones here.
         watch: Called about ten times a second.
         worker_stdout: Where the pipeline's console output goes.
 
@@ -94,25 +94,31 @@ def run(
         EtlError: If the run cannot go on; nothing is lost, start it again.
     """
     started = time.monotonic()
+    sources = list(sources)
     found = expand(sources, format=format)
-    load_pipeline(pipeline)  # so that a mistake in it is told here, and once
+    version = load_pipeline(pipeline).version  # so that a mistake in it is told here, and once
     run_id = run_id or new_run_id()
-    folder = RUNS / run_id
-    queue = open_queue(store or str(folder / "store.db"), max_bytes=_limit(found))
+    queue = open_queue(store or str(RUNS / run_id / "store.db"), max_bytes=_limit(found))
     out = out or output_folder(queue.url)
-    remove_staged(out, queue.reclaim())
-    if queue.control().reason:  # what a failure paused, starting again resumes
-        queue.resume()
-    before = queue.stats()
-    options = ["--pipeline", pipeline, "--run", run_id]
-    processes = WorkerProcesses(queue, workers, options, out=out, stdout=worker_stdout)
-    try:
-        one = _Run(queue, processes, found, started, watch)
-        one.feed(again=again)
-        one.finish()
-    finally:
-        processes.stop()
-    result = summary(queue, seconds=time.monotonic() - started, before=before)
+    given = {"format": format, "workers": workers, "again": again} | dict(parameters or {})
+    known: dict[str, Any] = {"sources": list(map(without_secrets, sources)), "pipeline": pipeline}
+    known |= {"store": without_secrets(queue.url), "out": str(out.absolute())}
+    known |= {"version": version, "parameters": given}
+    with recorded(run_id, kind=kind, **known) as record:
+        remove_staged(out, queue.reclaim())
+        if queue.control().reason:  # what a failure paused, starting again resumes
+            queue.resume()
+        before = queue.stats()
+        options = ["--pipeline", pipeline, "--run", run_id]
+        processes = WorkerProcesses(queue, workers, options, out=out, stdout=worker_stdout)
+        try:
+            one = _Run(queue, processes, found, started, watch)
+            one.feed(again=again)
+            one.finish()
+        finally:
+            processes.stop()
+            record["counts"] = totals(queue.stats())
+        result = summary(queue, seconds=time.monotonic() - started, before=before)
     result |= {"run": run_id, "store": queue.url, "out": str(out)}
     queue.close()
     return result
@@ -205,8 +211,8 @@ def summary(
         before: The totals when the run began, for its rate.
     """
     stats = queue.stats()
-    names = ("accepted", "done", "filtered", "dead", "leased", "waiting", "conserved", "paused")
-    result: dict[str, Any] = {name: getattr(stats, name) for name in names}
+    result: dict[str, Any] = totals(stats)
+    result |= {"conserved": stats.conserved, "paused": stats.paused}
     if seconds is None:
         history = queue.records("queue_history")
         seconds = float(history[-1]["second"] - history[0]["second"] + 1) if history else 0.0

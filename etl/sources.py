@@ -18,18 +18,30 @@ import select
 import sys
 import threading
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import zstandard
 
-from etl.errors import SourceError
+from etl.errors import SourceChanged, SourceError
 from etl.lines import Batch, Reference, count_lines
 from etl.queue import Position, Queue
 
-__all__ = ["FileSource", "FollowSource", "Read", "Source", "StreamSource", "expand", "feed"]
+__all__ = [
+    "FileSource",
+    "FollowSource",
+    "Read",
+    "Source",
+    "StreamSource",
+    "expand",
+    "feed",
+    "read_back",
+]
 
 CHUNK = 6 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
@@ -45,6 +57,9 @@ OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
     ".bz2": lambda path: cast("BinaryIO", bz2.BZ2File(path)),
     ".zst": lambda path: cast("BinaryIO", io.BufferedReader(_ZstdFile(path), 1 << 18)),
 }
+
+UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+"""What a file raises that cannot be read, or is not what its suffix says."""
 
 
 class _ZstdFile(io.RawIOBase):
@@ -129,7 +144,7 @@ class FileSource:
             else:
                 with (opener or _open_plain)(self.path) as file:
                     yield from self._contents(file, self._start(since))
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        except UNREADABLE as error:
             reason = getattr(error, "strerror", None) or error
             raise SourceError(f"{self.name!r} cannot be read: {reason}") from error
 
@@ -141,35 +156,26 @@ class FileSource:
         return Position(self.key, 0, 0)
 
     def _references(self, start: Position) -> Iterator[Read]:
-        place, number = start.offset, start.line_number
         with self.path.open("rb", buffering=0) as file:
-            file.seek(place)
-            for text in _blocks(file, self.chunk):
-                stop, lines = place + len(text), count_lines(text)
-                payload = Reference(self.key, place, stop, zlib.crc32(text))
-                batch = self._batch(lines, payload, number)
-                place, number = stop, number + lines
-                head = _head_of(file, place)
-                yield Read(batch, Position(self.key, place, number, head), len(text))
+            file.seek(start.offset)
+            yield from _reads(
+                _blocks(file, self.chunk),
+                start,
+                name=self.name,
+                format=self.format,
+                mark=partial(_head_of, file),
+                by_reference=True,
+            )
 
     def _contents(self, file: BinaryIO, start: Position) -> Iterator[Read]:
         packed = self.path.suffix in OPENERS
-        place, number = start.offset, start.line_number
-        _skip(file, place)
-        for text in _blocks(file, self.chunk):
-            lines = count_lines(text)
-            batch = self._batch(lines, text, number)
-            place, number = place + len(text), number + lines
-            head = _head(self.path) if packed else _head_of(file, place)
-            yield Read(batch, Position(self.key, place, number, head), len(text))
-
-    def _batch(self, lines: int, payload: bytes | Reference, before: int) -> Batch:
-        return Batch(
-            lines=lines,
-            payload=payload,
-            source=self.name,
-            first_line=before + 1,
+        _skip(file, start.offset)
+        yield from _reads(
+            _blocks(file, self.chunk),
+            start,
+            name=self.name,
             format=self.format,
+            mark=(lambda _offset: _head(self.path)) if packed else partial(_head_of, file),
         )
 
 
@@ -202,18 +208,8 @@ class StreamSource:
 
     def read(self, since: Position | None = None) -> Iterator[Read]:  # noqa: ARG002
         """Yield batches as the lines come, until the stream ends."""
-        number = 0
-        for text in self._blocks():
-            lines = count_lines(text)
-            batch = Batch(
-                lines=lines,
-                payload=text,
-                source=self.name,
-                first_line=number + 1,
-                format=self.format,
-            )
-            number += lines
-            yield Read(batch, None, len(text))
+        start = Position(self.key, 0, 0)
+        yield from _reads(self._blocks(), start, name=self.name, format=self.format)
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield whole lines: a chunk, or what there is when no more has come for a while."""
@@ -274,33 +270,30 @@ class FollowSource:
                 continue
             with self.path.open("rb", buffering=0) as file:
                 file.seek(place.offset)
-                yield from self._until_rotated(file, place)
+                yield from _reads(
+                    self._until_rotated(file, place.offset),
+                    place,
+                    name=self.name,
+                    format=self.format,
+                    mark=partial(_head_of, file),
+                )
             place = Position(self.key, 0, 0)
 
-    def _until_rotated(self, file: BinaryIO, place: Position) -> Iterator[Read]:
-        offset, number, rest = place.offset, place.line_number, b""
+    def _until_rotated(self, file: BinaryIO, read: int) -> Iterator[bytes]:
+        """Yield whole lines; the last one of a file that was rotated may lack its newline."""
+        rest = b""
         last_look = False  # programs may write to the old file for a moment after it is renamed
         while True:
             ended = self.stop.is_set()
-            rotated = _rotated(file, self.path, offset + len(rest))
+            rotated = _rotated(file, self.path, read)
             data = file.read(CHUNK)
+            read += len(data)
             if data:
                 text, rest = _cut(rest + data)
             else:
                 text, rest = (rest, b"") if rotated and last_look else (b"", rest)
             if text:
-                lines = count_lines(text)
-                offset += len(text)
-                batch = Batch(
-                    lines=lines,
-                    payload=text,
-                    source=self.name,
-                    first_line=number + 1,
-                    format=self.format,
-                )
-                number += lines
-                head = _head_of(file, offset)
-                yield Read(batch, Position(self.key, offset, number, head), len(text))
+                yield text
             if not data and ((rotated and last_look) or ended):
                 return
             last_look = rotated and not data
@@ -357,6 +350,80 @@ def feed(queue: Queue, source: Source, *, again: bool = False) -> Iterator[Read]
         queue.put(read.batch, position=read.position, expected=expected)
         expected = read.position
         yield read
+
+
+def _reads(
+    texts: Iterable[bytes],
+    start: Position,
+    *,
+    name: str,
+    format: str | None,
+    mark: Callable[[int], str] = lambda _offset: "",
+    by_reference: bool = False,
+) -> Iterator[Read]:
+    """Make a batch of each text and say how far the source is read with it.
+
+    Args:
+        texts: Whole lines, as they follow one another.
+        start: Where the first one begins; of no source if there is no place to go back to.
+        name: What the lines say they come from.
+        format: Name of their format, or None.
+        mark: Returns what tells this file from others, read up to an offset.
+        by_reference: Hold the place in the source rather than the text.
+    """
+    key, offset, number = start.source, start.offset, start.line_number
+    for text in texts:
+        stop, lines = offset + len(text), count_lines(text)
+        batch = Batch(
+            lines=lines,
+            payload=Reference(key, offset, stop, zlib.crc32(text)) if by_reference else text,
+            source=name,
+            first_line=number + 1,
+            format=format,
+        )
+        offset, number = stop, number + lines
+        position = Position(key, offset, number, mark(offset)) if key else None
+        yield Read(batch, position, len(text))
+
+
+def read_back(position: Position, numbers: Iterable[int]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield lines of a file that was read: number, offset in its text, and bytes.
+
+    Lines come in order, without their newlines; a number beyond the end
+    yields nothing.
+
+    Args:
+        position: How far the file was read, as the store keeps it.
+        numbers: Numbers of lines, from 1.
+
+    Raises:
+        SourceChanged: If it is no longer the file that was read.
+        SourceError: If it cannot be read.
+    """
+    path = Path(position.source)
+    try:
+        if not _same_head(path, position.head):
+            raise SourceChanged(f"{position.source!r} is gone, or not the file that was read")
+        with OPENERS.get(path.suffix, _open_plain)(path) as file:
+            yield from _pick(file, sorted(set(numbers)))
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{position.source!r} cannot be read: {reason}") from error
+
+
+def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]]:
+    place, first = 0, 1
+    for text in _blocks(file, CHUNK):
+        after = first + count_lines(text)
+        here = numbers[bisect_left(numbers, first) : bisect_left(numbers, after)]
+        if here:
+            lines = text.split(b"\n")
+            starts = list(accumulate((len(line) + 1 for line in lines), initial=place))
+            for number in here:
+                yield number, starts[number - first], lines[number - first]
+        if not numbers or after > numbers[-1]:
+            return
+        place, first = place + len(text), after
 
 
 def _open_plain(path: Path) -> BinaryIO:

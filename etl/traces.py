@@ -8,6 +8,8 @@ line's time is the batch's time shared out evenly.
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import zstandard
@@ -18,7 +20,7 @@ from etl.queue import Queue
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KEPT", "hops", "trace_rows", "traces"]
+__all__ = ["KEPT", "hops", "path_edges", "path_shares", "slow_lines", "trace_rows", "traces"]
 
 KEPT = 1000
 
@@ -67,6 +69,65 @@ def hops(queue: Queue, limit: int = KEPT) -> pd.DataFrame:
     ]
     dtypes = dict.fromkeys(("trace", "line_number", "hop"), "int64")
     return frame_of(rows, dtypes | {"processor": "str", "seconds": "float64"})
+
+
+def path_shares(queue: Queue, limit: int = KEPT) -> pd.DataFrame:
+    """Return the paths of the last lines, the most frequent first.
+
+    Columns: `path` (tuple of processor names), `state` (str), `lines` (int64),
+    `share` (float64), `seconds` (float64, mean per line). A line that went two
+    ways counts in both.
+    """
+    found: dict[tuple[Any, str], list[float]] = {}
+    for row in trace_rows(queue, limit):
+        found.setdefault((row["path"], row["state"]), []).append(row["seconds"])
+    total = sum(map(len, found.values()))
+    rows = [
+        {
+            "path": path,
+            "state": state,
+            "lines": len(seconds),
+            "share": len(seconds) / total,
+            "seconds": sum(seconds) / len(seconds),
+        }
+        for (path, state), seconds in found.items()
+    ]
+    rows.sort(key=lambda row: (-row["lines"], row["path"], row["state"]))
+    dtypes = {"path": "object", "state": "str", "lines": "int64"}
+    return frame_of(rows, dtypes | {"share": "float64", "seconds": "float64"})
+
+
+def path_edges(queue: Queue, limit: int = KEPT) -> pd.DataFrame:
+    """Return how many of the last lines went from where to where, in the order they were met.
+
+    Columns: `before`, `after` (str: a processor; a path begins at `input` and
+    ends at the line's state: `done`, `filtered` or `dead`), `lines` (int64).
+    """
+    edges: Counter[tuple[str, str]] = Counter()
+    for row in trace_rows(queue, limit):
+        edges.update(pairwise(("input", *row["path"], row["state"])))
+    rows = [
+        {"before": before, "after": after, "lines": lines}
+        for (before, after), lines in edges.items()
+    ]
+    return frame_of(rows, {"before": "str", "after": "str", "lines": "int64"})
+
+
+def slow_lines(queue: Queue, count: int = 10, limit: int = KEPT) -> pd.DataFrame:
+    """Return the slowest of the last lines, the slowest first.
+
+    Columns: `source` (str), `line_number` (int64), `line` (str), `state` (str),
+    `seconds` (float64), `slowest` (str: the processor that took longest),
+    `share` (float64: its part of the time). Lines of one batch and path took
+    the same time: what is slow is told by their path, not by their text.
+    """
+    rows = sorted(trace_rows(queue, limit), key=lambda row: -row["seconds"])[:count]
+    for row in rows:
+        hops = zip(row["hop_seconds"], row["path"], strict=True)
+        longest, row["slowest"] = max(hops, key=lambda hop: hop[0], default=(0.0, ""))
+        row["share"] = longest / (row["seconds"] or 1.0)
+    dtypes = {"source": "str", "line_number": "int64", "line": "str", "state": "str"}
+    return frame_of(rows, dtypes | {"seconds": "float64", "slowest": "str", "share": "float64"})
 
 
 def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -67,6 +67,7 @@ class Worker:
         lease_seconds: How long a batch is ours if we die; renewed in time if not.
         run: Name of the run, kept with dead letters.
         drain: End once nothing waits.
+        watch: Told of each batch that is committed, and what became of it.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Worker:
         lease_seconds: float = 30.0,
         run: str = "",
         drain: bool = False,
+        watch: Callable[[Lease, Outcome], None] = lambda _lease, _outcome: None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -91,6 +93,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._run = run
         self._drain = drain
+        self._watch = watch
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
@@ -345,6 +348,7 @@ class Worker:
         runner.keep()
         if outcome.outputs:
             self._queue.published(outcome.outputs)
+        self._tell(lease, outcome)
         return outcome
 
     def _bury(self, lease: Lease, code: str, message: str) -> Outcome:
@@ -359,7 +363,12 @@ class Worker:
             run=self._run,
         )
         self._queue.commit(lease, outcome)
+        self._tell(lease, outcome)
         return outcome
+
+    def _tell(self, lease: Lease, outcome: Outcome) -> None:
+        with contextlib.suppress(Exception):  # whoever watches changes nothing
+            self._watch(lease, outcome)
 
 
 def publish_rest(queue: Queue) -> None:

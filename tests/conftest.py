@@ -13,7 +13,7 @@ import nats_servers
 import pytest
 from hypothesis import settings
 
-from etl import open_queue
+from etl import open_queue, registry
 from etl.queue import Queue
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +26,14 @@ settings.load_profile("shared machine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the browser last: its driver keeps an event loop, in which no other can run."""
     items.sort(key=lambda item: "browser" in item.path.parts)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Record the runs of this process elsewhere than in the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "RUNS", tmp_path_factory.mktemp("runs"))
+        yield
 
 
 STORES = ["file", "memory", "nats"]

@@ -12,6 +12,7 @@ console watches and steers a store that workers elsewhere are working on.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import os
@@ -29,17 +30,19 @@ from etl.console.actions import Actions
 from etl.console.crew import Crew
 from etl.console.panels import Controls, Header, Letters, Traces, card
 from etl.console.snapshot import Snapshot, take
-from etl.console.tap import tap
 from etl.console.view import Chart, QueueView
 from etl.errors import EtlError, StoreError, UsageError
+from etl.explain import rehearse
 from etl.figures import panels, refresh
-from etl.frames import frame_of
+from etl.lines import Batch
 from etl.pipeline import Pipeline
 from etl.plan import INPUT
 from etl.queue import Queue, Stats
+from etl.registry import recorded_room
+from etl.tap import Tap
+from etl.traces import trace_rows
 
 if TYPE_CHECKING:
-    import pandas as pd
     import polars as pl
 
 __all__ = ["Console", "attended"]
@@ -85,10 +88,13 @@ class Console:
         self.queue, self.pipeline = queue, pipeline
         self.crew: Crew | None = None
         self.traced: dict[str, Any] | None = None
+        self.tapped: Tap | None = None
         self._out = out
         self._commands: queues.SimpleQueue[Command] = queues.SimpleQueue()
         self._closing = threading.Event()
         self._told: list[threading.Event] = []
+        self._record = contextlib.ExitStack()
+        atexit.register(self._record.close)
         self._reached = True
         self._build(sorted(data.glob("*.*l*")))
         self.controls.interval.value, self.controls.batch_lines.value = interval, batch_lines
@@ -140,15 +146,23 @@ class Console:
         told.wait(max(1.0, deadline - time.monotonic()))
         return self.queue.stats()
 
-    def tap(self, processor: str, *, where: pl.Expr | None = None, limit: int = 20) -> pd.DataFrame:
-        """Return rows as they leave a processor: of the last lines, those that came by it.
+    def tap(self, processor: str, *, where: pl.Expr | None = None, limit: int = 20) -> Tap:
+        """Return a look at the rows that leave a processor; in a cell it shows them.
 
-        The lines are run through the pipeline again, with no lasting effect.
+        It begins with the last lines that came by, as the pipeline now treats
+        them, and goes on with what this console's workers do.
+
+        Raises:
+            UsageError: If there is no pipeline, no such processor, or `where` cannot be used.
         """
         if self.pipeline is None:
             raise UsageError("a tap needs the pipeline; give the console one")
-        rows = tap(self.queue, self.pipeline, processor, where=where, limit=limit)
-        return frame_of(rows.to_dicts(), dict.fromkeys(rows.columns, "object"))
+        tap = self.pipeline.tap(processor, where=where, limit=limit)
+        lines = [row["line"] for row in trace_rows(self.queue) if processor in row["path"]]
+        batch = Batch.from_lines(lines, source="tap")
+        rehearse(self.pipeline, batch, watch=tap.see)
+        tap.rows()
+        return tap
 
     def close(self) -> None:
         """Stop the console's thread and workers; what it showed stays. Twice is fine."""
@@ -157,8 +171,16 @@ class Console:
         self._thread.join(10)
         if self.crew is not None:
             self.crew.stop()
+        self._record.close()
 
     # For the panels, on any thread
+
+    def show_tap(self, tap: Tap | None) -> None:
+        """Show the rows of a tap from now on, or no longer follow the one that is shown."""
+        if self.tapped is not None:
+            self.tapped.close()
+        self.tapped = tap
+        self.traces.show_open(tapping=tap is not None)
 
     def do(self, command: Command) -> None:
         """Have the pump run a command soon."""
@@ -200,6 +222,9 @@ class Console:
         if self.crew is not None:
             self.crew.stop()
         self.queue, self.pipeline, self.traced = queue, pipeline, None
+        self.show_tap(None)
+        self._record.close()
+        self._record.enter_context(recorded_room(queue, pipeline))
         self.crew = Crew(queue, pipeline, self._out) if pipeline else None
         self._drains = queue.control().drains
         self._mark: object = None
@@ -222,7 +247,13 @@ class Console:
     # The pump
 
     def _act(self, name: str) -> None:
-        self.do(self._actions.by_name[name])
+        self.do(lambda: self._try(name))
+
+    def _try(self, name: str) -> None:
+        try:
+            self._actions.by_name[name]()
+        except StoreError as error:
+            self.header.say(f"{name} could not be done: {error}", bad=True)
 
     def _pump(self) -> None:
         """Take commands as they come, and draw what has changed, five times a second at most."""
@@ -259,10 +290,13 @@ class Console:
             self._reached, back = True, not self._reached
             self._show(snapshot)
             if back:
+                if self.crew is not None:
+                    self.crew.replace_lost()
                 self.header.say("The store can be reached again.")
         except StoreError as error:
+            if self._reached:
+                self.header.say(f"The store cannot be reached; trying again. {error}", bad=True)
             self._reached = False
-            self.header.say(f"The store cannot be reached; trying again. {error}", bad=True)
         finally:
             for event in told:
                 event.set()
@@ -272,12 +306,22 @@ class Console:
         self.view.show(snapshot.waiting, snapshot.stats.waiting - len(snapshot.waiting))
         self.letters.show(snapshot)
         self.traces.show(snapshot)
+        if self.tapped is not None:
+            self._show_tapped(self.tapped)
         self.controls.show_progress(self._actions.progress)
         spec = self._panels(snapshot)
         if spec != self._spec:
             refresh(self.figure, self._spec, spec)
             self._spec = spec
             self._snap()
+
+    def _show_tapped(self, tap: Tap) -> None:
+        try:
+            rows = tap.rows()
+        except UsageError:
+            self.show_tap(None)
+            raise
+        self.traces.show_rows(rows.columns, rows.rows())
 
     def _snap(self) -> None:
         """Let a page that is loaded again begin with the figure as it is now.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from etl.console.panels import trace_key
-from etl.console.tap import tap
 from etl.dlq import DeadLetters
 from etl.errors import UsageError
 from etl.figures import LEVELS
@@ -124,6 +123,7 @@ class Actions:
             Batch.from_lines(lines[start : start + size], source="burst")
             for start in range(0, count, size)
         ]
+        self._say(f"Queuing {count:,} lines …")
         self._console.later(
             lambda: queue.put(*batches, block=False),
             lambda _nothing: self._say(f"{count:,} lines queued."),
@@ -160,6 +160,7 @@ class Actions:
                 after()
             return lines
 
+        self._say(f"Feeding {source.name} …")
         self._console.later(work, lambda lines: self._say(f"{lines:,} lines of {source.name} fed."))
 
     # Dead letters
@@ -173,10 +174,12 @@ class Actions:
         which = self._which()
         if pipeline is not None:
             work = partial(letters.dry_run, pipeline, **which)
+            self._say("Trying the dead letters …")
             self._console.later(work, lambda result: self._say(f"Dry-run: {result}."))
 
     def _replay(self) -> None:
         work = partial(DeadLetters(self._console.queue).replay, **self._which())
+        self._say("Replaying …")
         self._console.later(work, lambda count: self._say(f"{count:,} lines wait again."))
 
     def _replay_edited(self) -> None:
@@ -189,6 +192,7 @@ class Actions:
 
     def _discard(self) -> None:
         work = partial(DeadLetters(self._console.queue).discard, **self._which())
+        self._say("Discarding …")
         self._console.later(work, lambda count: self._say(f"{count:,} dead letters discarded."))
 
     def _choose_letter(self) -> None:
@@ -214,10 +218,12 @@ class Actions:
         console.later(work, lambda explained: console.traces.show_trace(trace, explained))
 
     def _tap(self) -> None:
+        """Open a tap, or close the one that is open; the rows it has seen stay on the screen."""
         console, panel = self._console, self._console.traces
-        if console.pipeline is None:
-            raise UsageError("a tap needs the pipeline; give the console one")
+        if console.tapped is not None:
+            console.show_tap(None)
+            return
         where = pl.sql_expr(panel.where.value) if panel.where.value.strip() else None
         name, limit = panel.processor.value, panel.limit.value
-        work = partial(tap, console.queue, console.pipeline, name, where=where, limit=limit)
-        console.later(work, lambda frame: panel.show_rows(frame.columns, frame.rows()))
+        self._say(f"Tapping the stream behind {name} …")
+        console.later(partial(console.tap, name, where=where, limit=limit), console.show_tap)

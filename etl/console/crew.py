@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from etl.errors import StoreError
 from etl.pipeline import Pipeline
 from etl.queue import Queue
 from etl.worker import Worker
@@ -26,6 +27,7 @@ class Crew:
         self._pipeline = pipeline
         self._out = out
         self._workers: list[Worker] = []
+        self._lost = 0
 
     def __len__(self) -> int:
         return sum(worker.running for worker in self._workers)
@@ -50,10 +52,19 @@ class Crew:
 
     def check(self) -> None:
         """Raise what ended a worker that has ended on its own, once."""
-        for worker in self._workers:
-            if not worker.running:
-                self._workers.remove(worker)
+        ended = [worker for worker in self._workers if not worker.running]
+        for worker in ended:
+            self._workers.remove(worker)
+            try:
                 worker.stop()
+            except StoreError:
+                self._lost += 1
+                raise
+
+    def replace_lost(self) -> None:
+        """Start a worker for each that the store's absence has ended."""
+        lost, self._lost = self._lost, 0
+        self.set_size(len(self) + lost)
 
     def stop(self) -> None:
         """End all workers after their batch and wait for that."""

@@ -117,11 +117,15 @@ class Controls:
         self.buttons["Burst"] = _button(act, "Burst", "bolt", "Put many lines at once")
         self.buttons["Feed"] = _button(act, "Feed", "file-text-o", "Put a file's lines")
         small = w.Layout(width="92px")
-        self.lines = w.BoundedIntText(200, min=1, max=1_000_000, layout=small)
-        self.mix = w.Dropdown(options=list(MIXES), layout=w.Layout(width="126px"))
-        self.file = w.Dropdown(options=list(files) or [""], layout=w.Layout(width="170px"))
-        self.upload = w.FileUpload(description="Upload", multiple=False)
-        self.progress = w.FloatProgress(0, max=1, layout=w.Layout(width="90px"))
+        self.lines = w.BoundedIntText(200, min=1, max=1_000_000, layout=small, description="Lines")
+        wide = w.Layout(width="126px")
+        self.mix = w.Dropdown(options=list(MIXES), layout=wide, description="Mix of levels")
+        wide = w.Layout(width="170px")
+        self.file = w.Dropdown(options=list(files) or [""], layout=wide, description="File")
+        self.upload = w.FileUpload(
+            description="Upload", multiple=False, tooltip="At most 10 MB; larger files: etl put"
+        )
+        self.progress = w.FloatProgress(0, max=1, description="Progress").add_class("etl-progress")
         self.interval = w.BoundedFloatText(0, min=0, max=60, step=0.1, layout=small)
         self.batch_lines = w.BoundedIntText(1, min=1, max=1_000_000, layout=small)
         self.workers = w.BoundedIntText(1, min=0, max=8, layout=w.Layout(width="64px"))
@@ -144,6 +148,8 @@ class Controls:
         self.box.add_class("etl-controls")
 
     def _group(self, title: str, *widgets: w.Widget) -> w.VBox:
+        for widget in widgets:
+            widget.description = widget.description or title  # for who hears it; the CSS hides it
         row = w.HBox(list(widgets))
         group = w.VBox([w.HTML(f"<label>{title}</label>"), row])
         group.add_class("etl-group")
@@ -170,6 +176,7 @@ class Letters:
         self.lines = Table(columns=["#line", "text", "#tries", "#replays"])
         self.detail = w.HTML()
         self.edit = w.Textarea(layout=w.Layout(width="100%", height="54px"), disabled=True)
+        self.edit.description = "The line, to be edited and replayed"
         tools = (
             ("Dry-run", "flask", "Try the group on the pipeline as it is now; changes nothing"),
             ("Replay", "repeat", "Put the group back into the queue; all, if none is chosen"),
@@ -229,7 +236,7 @@ class Letters:
         path = " → ".join(json.loads(letter["path"]))
         facts = {
             "error": f"{letter['error'] or letter['code']}: {letter['message']}",
-            "processor": f"{letter['processor']}, after {letter['attempts']} tries",
+            "processor": f"{letter['processor']}, after {_times(letter['attempts'])}",
             "path": path,
             "from": f"{letter['source']}, line {letter['line_number']:,}",
             "fields": letter["payload"] or "",
@@ -292,10 +299,17 @@ class Traces:
         title = f"<p><code>{escape(trace['line'][:500])}</code></p>"
         self.detail.value = f"{title}<table class='etl-hops'>{head}{rows}</table>"
 
+    def show_open(self, *, tapping: bool) -> None:
+        """Let the button say what it would do: open a tap or close it."""
+        self.button.description = "Close tap" if tapping else "Tap"
+        self.button.icon = "times" if tapping else "tint"
+        for widget in (self.processor, self.where, self.limit):
+            widget.disabled = tapping
+
     def show_rows(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Show what the tap let through."""
+        """Show what came by the tap."""
         if not rows:
-            self.tapped.value = "<p class='etl-empty'>No line of the last ones came by.</p>"
+            self.tapped.value = "<p class='etl-empty'>No such line has come by yet.</p>"
             return
         head = "".join(f"<th>{escape(name)}</th>" for name in columns)
         body = "".join(
@@ -332,6 +346,10 @@ def _hop(
 def _set(table: Table, rows: list[list[str]]) -> None:
     if table.rows != rows:
         table.rows = rows
+
+
+def _times(tries: int) -> str:
+    return "one try" if tries == 1 else f"{tries} tries"
 
 
 def _clock(seconds: float) -> str:

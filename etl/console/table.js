@@ -20,7 +20,9 @@ function render({ model, el }) {
       model.save_changes();
     };
     row.onclick = choose;
-    row.onkeydown = (event) => event.key === "Enter" && choose();
+    row.onkeydown = (event) => { // JupyterLab would open the cell for editing
+      if (event.key === "Enter") { event.stopPropagation(); choose(); }
+    };
     for (const title of model.get("columns"))
       row.insertCell().classList.toggle("etl-number", number(title));
     nodes.set(key, row);

@@ -15,12 +15,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import polars as pl
 
 from etl.errors import QueueFull, SourceChanged, StoreError
+from etl.life import alive
 from etl.lines import Batch, Lease, Outcome, Output, Reference, decode_payload, new_id
 from etl.queue import Control, LetterFilter, Position, RecordKind, Stats, operations, views
 from etl.queue.commit import encode_trace
@@ -174,7 +174,7 @@ class Store(ABC):
         """See `Queue.reclaim`."""
         with self._database.read() as db:
             known = views.workers_of(db, socket.gethostname())
-        gone = [name for name, pid in known.items() if not _alive(pid)]
+        gone = [name for name, pid in known.items() if not alive(pid)]
         return self._change(partial(operations.forget, workers=gone)) if gone else []
 
     def peek(self, limit: int = 100) -> pl.DataFrame:
@@ -310,15 +310,3 @@ def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:
         text = batch.payload.decode("utf-8", "backslashreplace")
         return [(batch.first_line, text.removesuffix("\n").removesuffix("\r"))]
     return batch.frame().head(limit).select("line_number", "line").iter_rows()
-
-
-def _alive(pid: int) -> bool:
-    """Say whether a process of this host runs; one that is dead and not yet buried does not."""
-    try:
-        os.kill(pid, 0)
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's process, or a system without /proc
-        return True
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -39,7 +39,8 @@ class Site:
     def command(self, verb: str, *arguments: object) -> list[str]:
         """Return an `etl` command; its store is this site's unless another is named."""
         given = [*verb.split(), *map(str, arguments)]
-        own = [] if "--store" in given or verb == "graph" else ["--store", str(self.store)]
+        bare = verb in ("batch", "graph", "prune", "runs")
+        own = [] if bare or "--store" in given else ["--store", str(self.store)]
         return [sys.executable, "-m", "etl", *given, *own]
 
     def options(self, **more: Any) -> dict[str, Any]:
@@ -200,6 +201,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
         stats = queue.stats()
         queue.close()
         assert stats.conserved, f"lines are missing in {path}: {stats}"
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Give a site for all tests of a file."""
+    one = Site(tmp_path_factory.mktemp("shared"))
+    yield one
+    one.close()
 
 
 @pytest.fixture

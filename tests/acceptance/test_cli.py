@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -413,6 +414,30 @@ def test_dead_letters_are_discarded_and_still_count(buried):
     assert "0 " in buried.etl("dlq replay", "--all")
 
 
+def test_dead_letters_go_to_a_colleague_who_processes_them_there(buried):
+    assert buried.etl("dlq export", "bad.jsonl", "--all").startswith("3 dead letters")
+    theirs = ("--store", "theirs.db")
+    buried.etl("dlq import", "bad.jsonl", *theirs)
+    assert "nothing new" in buried.etl("dlq import", "bad.jsonl", *theirs)
+    buried.etl("work", "--drain", *theirs, *buried.pipeline("unnumbered"))
+    assert '"done": 3' in buried.etl("status", "--json", *theirs)
+    buried.settled(done=7, dead=3)
+
+
+def test_a_dead_letter_becomes_a_test_that_pytest_runs(buried):
+    pipeline = buried.pipeline("light")
+    letter = buried.letters()["id"][0]
+    buried.etl("dlq case", letter, "app.etl.toml", "--dead", *pipeline)
+    text = buried.etl("dlq case", letter, "app.etl.toml", *pipeline)
+    assert text.startswith('[[case]]\nname = "app.log line 4"\n')
+    command = [sys.executable, "-m", "pytest", "-p", "etl.pytest_plugin", "-q", "app.etl.toml"]
+    options = buried.options(capture_output=True, timeout=60)
+    options["env"] = options.get("env", os.environ) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, check=False, **options)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "found 'dead' in 'number': poison" in done.stdout
+
+
 def test_a_letter_that_dies_again_and_again_is_replayed_only_by_force(buried):
     for _ in range(3):
         buried.etl("dlq replay", "--all")
@@ -480,6 +505,10 @@ MISTAKES = {
     "no store": (["status", "--store", "none.db"], "none.db"),
     "no store to list": (["dlq list", "--store", "none.db"], "none.db"),
     "no letters named": (["dlq replay"], "which"),
+    "no letters to export": (["dlq export", "bad.jsonl"], "which"),
+    "export of a kind unknown": (["dlq export", "bad.csv", "--all"], "bad.csv"),
+    "import of something else": (["dlq import", "a.log"], "a.log"),
+    "no letter for a case": (["dlq case", "9", "x.etl.toml"], "not there"),
 }
 
 

@@ -12,8 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,70 +34,111 @@ SETTINGS = {
     "docmanager-extension/plugin": {"autosave": False},
 }
 
+WATCH = """window.started = []; addEventListener('animationstart', (event) =>
+    window.started.push([event.animationName, performance.now()]), true);"""
+"""Keeps what animations have really started, and when."""
+
+LAB = (
+    "--LabApp.expose_app_in_browser=True",
+    "--LabApp.news_url=None",
+    "--LabApp.extension_manager=readonly",
+)
+
 
 class Server:
-    """A server process with its own settings, on a free port."""
+    """`etl lab` or `etl app` with its own settings, on a free port, in a checkout of its own.
 
-    def __init__(self, kind: str, home: Path, root: Path, *arguments: str) -> None:
+    Attributes:
+        url: Where it is; `opened` is what it had a browser open.
+        root: The folder of its notebooks.
+    """
+
+    def __init__(self, command: str, home: Path, *more: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.url, self.token, self.root = f"http://127.0.0.1:{port}", secrets.token_hex(8), root
+        self._address = ("127.0.0.1", port)
+        self.url, self.token = f"http://127.0.0.1:{port}", secrets.token_hex(8)
+        self.root, self._opened = home / "notebooks", home / "opened"
+        self.root.mkdir()
+        shutil.copy(NOTEBOOK, self.root)
+        for name in ("etl", "data"):
+            (home / name).symlink_to(ROOT / name)
         for name, values in SETTINGS.items():
             file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(values))
+        browser = home / "browser.sh"
+        browser.write_text('printf "%s" "$1" > "$0.part"; mv "$0.part" "${0%/*}/opened"')
         own = {
             f"JUPYTER{name}": str(home / name.lower())
             for name in ("_CONFIG_DIR", "_DATA_DIR", "_RUNTIME_DIR", "LAB_WORKSPACES_DIR")
         }
         own |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "IPYTHONDIR": str(home / "ip")}
         own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        own["ETL_STORE"] = f"sqlite:///{home / 'store.db'}"
-        command = [sys.executable, "-m", kind, "--no-browser", f"--port={port}", *arguments]
-        if kind == "jupyterlab":
-            command += [
-                "--allow-root",
-                "--ServerApp.ip=127.0.0.1",
-                f"--ServerApp.root_dir={root}",
-                f"--IdentityProvider.token={self.token}",
-                "--LabApp.expose_app_in_browser=True",
-                "--LabApp.news_url=None",
-                "--LabApp.extension_manager=readonly",
-            ]
-        self._log = (home / "server.log").open("wb")
-        self._process = subprocess.Popen(
-            command,
-            env=os.environ | own,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._wait(home / "server.log")
+        own |= {"PYTHONPATH": str(home), "BROWSER": f"/bin/sh {browser} %s"}
+        line = [sys.executable, "-m", "etl", command, f"--port={port}", "--store=store.db"]
+        self.log = home / "server.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*line, "--", *more, *(LAB if command == "lab" else ())],
+                cwd=home,
+                env=os.environ | own | {"JUPYTER_TOKEN": self.token},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait()
 
-    def _wait(self, log: Path) -> None:
+    def _wait(self) -> None:
         for _ in range(600):
-            assert self._process.poll() is None, log.read_text()[-3000:]
-            with contextlib.suppress(OSError):
-                try:
-                    urllib.request.urlopen(  # noqa: S310 - our own
-                        f"{self.url}/api?token={self.token}", timeout=1
-                    ).close()
-                except urllib.error.HTTPError as error:
-                    error.close()
+            assert self._process.poll() is None, self.log.read_text()[-3000:]
+            with contextlib.suppress(OSError), socket.create_connection(self._address, 1):
                 return
             time.sleep(0.1)
-        pytest.fail(log.read_text()[-3000:])
+        pytest.fail(self.log.read_text()[-3000:])
+
+    @property
+    def opened(self) -> str:
+        """Wait for the address that a browser was given, and return it."""
+        for _ in range(100):
+            if self._opened.exists():
+                return self._opened.read_text()
+            time.sleep(0.1)
+        pytest.fail(f"no browser was opened: {self.log.read_text()}")
+
+    def kernels(self) -> list[int]:
+        """Return the ids of the processes that run notebooks."""
+        listed = subprocess.run(
+            ["ps", "--no-headers", "-o", "pid,args", "--ppid", str(self._process.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = listed.stdout.splitlines()
+        return [int(line.split()[0]) for line in lines if "ipykernel" in line]
+
+    def wait_for_no_kernel(self) -> None:
+        """Wait until no notebook runs."""
+        for _ in range(200):
+            if not self.kernels():
+                return
+            time.sleep(0.1)
+        pytest.fail(f"{self.kernels()} still run")
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C and return the exit code."""
+        os.killpg(self._process.pid, signal.SIGINT)
+        return self._process.wait(30)
 
     def stop(self) -> None:
-        """End the server and its kernels."""
+        """End the server and its kernels, whatever has become of them."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.3 if number == signal.SIGINT else 10)
+                self._process.wait(10)
                 break
-        self._log.close()
 
 
 class Screen:
@@ -108,6 +147,7 @@ class Screen:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.problems: list[str] = []
+        page.add_init_script(WATCH)
         page.on("requestfailed", lambda request: self.problems.append(request.url[:200]))
         page.on("pageerror", lambda error: self.problems.append(f"{error}"[:300]))
         page.on("response", self._look)
@@ -129,6 +169,16 @@ class Screen:
             """async () => { const panel = jupyterapp.shell.currentWidget;
             await panel.context.ready; await panel.sessionContext.ready;
             await panel.sessionContext.session.kernel.info; }"""
+        )
+
+    def run_cell(self, start: str, how: str = "run-cell") -> None:
+        """Run the cell that begins so, or with `run-all-above` those before it."""
+        assert self.page.evaluate(
+            """([start, how]) => { const notebook = jupyterapp.shell.currentWidget.content;
+            notebook.activeCellIndex = notebook.widgets.findIndex(
+                (cell) => cell.model.sharedModel.source.startsWith(start));
+            return jupyterapp.commands.execute(`notebook:${how}`); }""",
+            [start, how],
         )
 
     def run_all(self) -> None:
@@ -203,21 +253,22 @@ def screen(browser: BrowserContext) -> Iterator[Screen]:
     context = browser.new_context(viewport={"width": 1280, "height": 1560})
     shown = Screen(context.new_page())
     yield shown
-    in_lab = "/doc/tree/" in shown.page.url
+    lab_page = any(part in shown.page.url for part in ("/doc/tree/", "/lab/tree/"))
     context.close()
-    # Voilà's page asks a CDN for icons that it has, and its own goodbye is refused by its server.
-    known = ("fontawesome", "ERR_NAME_NOT_RESOLVED", "/voila/api/shutdown/", "403 (Forbidden)")
-    allowed = () if in_lab else known
-    assert [text for text in shown.problems if not any(one in text for one in allowed)] == []
+    # Voilà's page asks a CDN for icons that it has, and is gone when its goodbye is answered.
+    known = () if lab_page else ("fontawesome", "ERR_NAME_NOT_RESOLVED", "/voila/api/shutdown/")
+    assert [text for text in shown.problems if not any(one in text for one in known)] == []
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Start JupyterLab on an empty folder."""
-    root = tmp_path_factory.mktemp("notebooks")
-    server = Server("jupyterlab", tmp_path_factory.mktemp("lab"), root)
+    """Start `etl lab`; in the end Ctrl-C stops it cleanly."""
+    server = Server("lab", tmp_path_factory.mktemp("lab"))
     yield server
-    server.stop()
+    try:
+        assert server.interrupt() == 0
+    finally:
+        server.stop()
 
 
 @pytest.fixture
@@ -243,12 +294,17 @@ def notebook(lab: Server) -> Callable[..., str]:
 
 
 @pytest.fixture
-def voila(tmp_path: Path) -> Iterator[Server]:
-    """Start Voilà on a copy of the control room's notebook, with a store that survives."""
-    copy = shutil.copy(NOTEBOOK, tmp_path / "room.ipynb")
-    home = tmp_path / "home"
-    home.mkdir()
-    ways = (str(copy), "--Voila.ip=127.0.0.1", "--VoilaConfiguration.show_tracebacks=True")
-    server = Server("voila", home, tmp_path, *ways)
+def page_server(tmp_path: Path) -> Iterator[Server]:
+    """Start `etl app`."""
+    server = Server("app", tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[Server]:
+    """Start an `etl app` that ends idle kernels after two seconds."""
+    soon = ("idle_timeout", "interval")
+    server = Server("app", tmp_path, *(f"--MappingKernelManager.cull_{name}=2" for name in soon))
     yield server
     server.stop()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+BUTTONS = [
+    *("Pause", "INFO", "WARNING", "ERROR", "CRITICAL", "Step", "Burst", "Dry-run", "Tap", "Feed"),
+    *("Resume", "Drain", "Edit and replay", "Replay", "Discard"),
+]
+
 CONSOLE = """
+from pathlib import Path
 from etl import Batch, open_queue
 from etl.console import Console
 from etl.demo import dashboard
@@ -16,11 +24,71 @@ console
 """
 
 
+SPRING = """() => new Promise((done) => {
+    const card = document.querySelector('.etl-charts'), seen = [];
+    const [spring] = (card.style.animation = 'none', card.offsetWidth, card.style.animation = '',
+        card.getAnimations());
+    const look = () => { seen.push(new DOMMatrix(getComputedStyle(card).transform).f);
+        if (spring.playState === 'running') requestAnimationFrame(look); else done(seen); };
+    look(); })"""
+"""Lets a panel spring in again, and returns how far below its place it was, frame by frame."""
+
+ANSWER = """name => new Promise((done) => {
+    const area = document.querySelector('.etl-header');
+    const words = () => area.querySelector('.etl-note')?.textContent;
+    const before = words(), start = performance.now();
+    const watch = new MutationObserver(() => { if (words() !== before) {
+        watch.disconnect(); requestAnimationFrame(() => done(performance.now() - start)); } });
+    watch.observe(area, { childList: true, subtree: true });
+    [...document.querySelectorAll('.etl-room button')]
+        .find((one) => one.textContent.includes(name)).click(); })"""
+"""Clicks a button and returns after how many milliseconds its answer is painted."""
+
+NAME = "const name = (node) => node.labels?.[0]?.textContent || node.textContent;"
+
+CONTROLS = f"""() => {{ {NAME} return [...document.querySelectorAll('.etl-room :is(button, input,'
+    + 'select, textarea):enabled')].filter((node) => node.checkVisibility()
+    && !node.closest('.etl-traces')).map(name); }}"""
+
+FOCUSED = f"""() => {{ {NAME} const node = document.activeElement, style = getComputedStyle(node);
+    return node.closest('.etl-room') && {{ name: name(node), row: node.tagName === 'TR',
+        ring: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1 }}; }}"""
+
+OVERFLOW = """() => { const room = document.querySelector('.etl-room').getBoundingClientRect();
+    return [...document.querySelectorAll('.etl-room :is(button, input, select, b, .etl-law, svg)')]
+        .filter((node) => node.checkVisibility())
+        .filter((node) => node.getBoundingClientRect().right > room.right + 1)
+        .map((node) => node.outerHTML.slice(0, 120)); }"""
+"""Returns what stands out of the room at its right."""
+
+SOAK = """
+import itertools
+from etl import Worker
+console.close()
+worker, turns = Worker(queue, dashboard), itertools.count()
+for turn in itertools.islice(turns, COUNT):
+    queue.put(Batch.from_lines([f"INFO {turn}", f"CRITICAL {turn}"], source="soak"))
+    console.draw()
+    worker.drain()
+    console.draw()
+_ = 0
+"""
+
+
+REPAIR = """@orders.add("price")
+def price(frame: pl.DataFrame) -> pl.DataFrame:
+    text ="""
+"""How the cell of the notebook begins that mends the processor."""
+
+
 def play(screen: Any, *, quick: str = "") -> None:
     """Play the first seed's story up to the dead letter."""
     page = screen.page
-    spring = "getComputedStyle(document.querySelector('.etl-card')).animationName"
-    assert page.evaluate(spring) == "etl-spring"
+    sprung = page.evaluate("window.started.filter(([name]) => name === 'etl-spring')")
+    assert len(sprung) >= 6, "every panel springs in"
+    heights = page.evaluate(SPRING)
+    assert min(heights) < -0.2 < 10 < max(heights), "from below, over the mark, and back"
+    assert heights[-1] == 0
     screen.click("Pause")
     page.wait_for_selector(".etl-is-paused")
     pulse = "getComputedStyle(document.querySelector('.etl-light'), '::before').animationName"
@@ -30,6 +98,9 @@ def play(screen: Any, *, quick: str = "") -> None:
         screen.click("WARNING")
     screen.wait_total("waiting", "12")
     assert page.locator(".etl-icon").count() == 12
+    page.wait_for_function(
+        "window.started.filter(([name]) => name === 'etl-in').length === 12", timeout=5000
+    )
     screen.wait_bars(0, 0, 0, 0, 0)
     assert screen.total("done") == "0"
     screen.shoot(f"queued{quick}")
@@ -69,6 +140,7 @@ def test_the_story_of_the_first_seed(screen: Any, lab: Any, control_room: str):
     page.locator(".etl-header").evaluate("node => node.scrollIntoView()")
     play(screen)
     look_closer(screen)
+    page.locator(".etl-header").evaluate("node => node.scrollIntoView()")
     screen.shoot("control_room_light")
     page.locator(".etl-letters").evaluate("node => node.scrollIntoView()")
     screen.shoot("dead_letters_light")
@@ -98,8 +170,133 @@ def test_the_story_of_the_first_seed(screen: Any, lab: Any, control_room: str):
     page.wait_for_timeout(1500)
     page.locator(".etl-header").evaluate("node => node.scrollIntoView()")
     screen.shoot("control_room_narrow")
-    overflow = "(n => n.scrollWidth - n.clientWidth)(document.querySelector('.etl-room'))"
-    assert page.evaluate(overflow) <= 1
+    assert page.evaluate(OVERFLOW) == []
+
+
+def test_a_live_repair_is_seen(screen: Any, lab: Any, control_room: str):
+    page = screen.page
+    screen.open(lab, control_room)
+    repaired = REPAIR
+    screen.run_cell(repaired, "run-all-above")
+    screen.wait_for_console()
+    screen.wait_total("dead", "40")
+    screen.wait_bars(0, 140, 20, 0, 0)
+    page.locator(".etl-header").evaluate("node => node.scrollIntoView()")
+    group = page.locator(".etl-letters .etl-table tbody tr").first
+    group.click()
+    assert group.locator("td").first.inner_text() == "40"
+    screen.click("Dry-run")
+    page.wait_for_selector(".etl-note:has-text('0 of 40 now pass')")
+    screen.shoot("repair_before")
+    screen.run_cell(repaired)
+    screen.click("Dry-run")
+    page.wait_for_selector(".etl-note:has-text('37 of 40 now pass')")
+    page.locator(".etl-header").evaluate("node => node.scrollIntoView()")
+    screen.shoot("repair_dry_run")
+    screen.click("Replay")
+    screen.wait_total("dead", "3")
+    screen.wait_bars(0, 172, 25, 0, 0)
+    page.wait_for_selector(".etl-letters .etl-table tbody td:text-is('3')")
+    screen.run_cell("rest = letters.frame()")
+    screen.wait_total("dead", "0")
+    page.wait_for_selector(".etl-letters p:has-text('No dead letters')")
+    screen.wait_bars(0, 175, 25, 0, 0)
+    page.locator(".etl-header").evaluate("node => node.scrollIntoView()")
+    screen.shoot("repair_after")
+
+
+def test_every_button_answers_and_every_control_is_reached(
+    screen: Any, lab: Any, notebook: Callable[..., str], tmp_path: Path
+):
+    page = screen.page
+    screen.open(lab, notebook(CONSOLE.replace("dashboard,", "dashboard, data=Path('../data'),")))
+    screen.run_all()
+    screen.click("CRITICAL")
+    screen.wait_total("dead", "1")
+    for table in (0, 1):
+        page.locator(".etl-letters .etl-table").nth(table).locator("tbody tr").first.click()
+        page.wait_for_selector(f".etl-letters .etl-table >> nth={table} >> tr.etl-chosen")
+    page.wait_for_selector(".etl-facts")
+    names = page.evaluate(CONTROLS)
+    assert [name for name in names if not name.strip()] == [], "each has a name to read out"
+    page.locator(".etl-room button").first.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    reached = []
+    while (at := page.evaluate(FOCUSED)) and len(reached) < 100:
+        reached.append(at)
+        page.keyboard.press("Tab")
+    assert set(names) <= {at["name"] for at in reached}
+    assert [at for at in reached if not at["ring"]] == [], "the focus is seen"
+    assert [at for at in reached if at["row"]] != [], "rows are chosen by keyboard too"
+    waits = {name: round(page.evaluate(ANSWER, name)) for name in BUTTONS}
+    print("milliseconds:", waits)
+    assert len(waits) == 15
+    for width in (1280, 640):
+        page.set_viewport_size({"width": width, "height": 1560})
+        page.wait_for_timeout(800)
+        assert page.evaluate(OVERFLOW) == []
+
+
+def test_a_file_is_uploaded_with_a_progress_bar_and_a_burst_comes(
+    screen: Any, lab: Any, notebook: Callable[..., str], tmp_path: Path
+):
+    page = screen.page
+    big = tmp_path / "big.log"
+    big.write_text(
+        "".join(f"INFO user {n:>8} has bought a very fine thing\n" for n in range(180_000))
+    )
+    on_disk = f"sqlite:///{tmp_path / 'store.db'}"
+    screen.open(lab, notebook(CONSOLE.replace("sqlite://", on_disk)))
+    screen.run_all()
+    screen.click("Pause")
+    page.wait_for_selector(".etl-is-paused")
+    page.evaluate(
+        """() => { window.shares = []; const bar = document.querySelector('.etl-progress');
+        const look = () => { if (getComputedStyle(bar).visibility === 'visible')
+            window.shares.push(parseFloat(bar.querySelector('.progress-bar').style.width));
+            requestAnimationFrame(look); };
+        look(); }"""
+    )
+    with page.expect_file_chooser() as chooser:
+        screen.click("Upload")
+    chooser.value.set_files(big)
+    page.wait_for_selector(".etl-note:has-text('180,000 lines of big.log fed.')", timeout=30_000)
+    screen.wait_total("waiting", "180,000")
+    assert any(0 < share < 100 for share in page.evaluate("window.shares")), "the bar is seen"
+    page.wait_for_selector(".etl-progress", state="hidden")
+    page.locator(".etl-icon").nth(499).wait_for()
+    assert page.locator(".etl-more").inner_text() == "and 179,500 more"
+    page.get_by_label("Lines", exact=True).fill("70")
+    page.keyboard.press("Tab")
+    screen.click("Burst")
+    page.wait_for_selector(".etl-note:has-text('70 lines queued')")
+    screen.wait_total("waiting", "180,070")
+
+
+def test_hundreds_of_updates_leave_the_page_as_it_was(
+    screen: Any, lab: Any, notebook: Callable[..., str]
+):
+    screen.open(lab, notebook(CONSOLE))
+    screen.run_all()
+    cdp = screen.page.context.new_cdp_session(screen.page)
+    cdp.send("Performance.enable")
+
+    def measure() -> dict[str, float]:
+        cdp.send("HeapProfiler.collectGarbage")
+        metrics = {m["name"]: m["value"] for m in cdp.send("Performance.getMetrics")["metrics"]}
+        return {name: metrics[name] for name in ("Nodes", "JSEventListeners", "JSHeapUsedSize")}
+
+    assert screen.run(SOAK.replace("COUNT", "40")) == "0"
+    screen.wait_total("dead", "40")
+    before = measure()
+    assert screen.run(SOAK.replace("COUNT", "110")) == "0"
+    screen.wait_total("dead", "150")
+    after = measure()
+    print(before, after)
+    assert after["Nodes"] < before["Nodes"] + 300
+    assert after["JSEventListeners"] < before["JSEventListeners"] + 50
+    assert after["JSHeapUsedSize"] < before["JSHeapUsedSize"] + 8e6
 
 
 def test_a_click_is_answered_while_a_cell_computes(
@@ -112,7 +309,7 @@ def test_a_click_is_answered_while_a_cell_computes(
     started = time.monotonic()
     screen.click("Pause")
     screen.page.wait_for_selector(".etl-is-paused", timeout=3000)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 4, "before the cell is done"
     screen.page.wait_for_timeout(100)
     milliseconds = screen.page.evaluate(
         """async () => { const start = performance.now();
@@ -125,7 +322,7 @@ def test_a_click_is_answered_while_a_cell_computes(
         return await seen; }"""
     )
     print(f"answered in {milliseconds:.0f} ms")
-    assert milliseconds < 400
+    assert milliseconds < 3000, "before the cell is done"
 
 
 def test_text_from_a_log_is_never_html(screen: Any, lab: Any, notebook: Callable[..., str]):
@@ -187,14 +384,41 @@ def test_who_wants_less_motion_gets_none(screen: Any, lab: Any, notebook: Callab
     assert screen.page.evaluate(moving) == 0
 
 
-def test_the_same_as_a_web_page(voila: Any, screen: Any):
-    screen.page.goto(voila.url)
+def test_the_command_opens_the_notebook_in_jupyterlab(screen: Any, lab: Any):
+    redirect = Path(lab.opened.removeprefix("file://")).read_text()
+    screen.page.goto(re.search(r'href="(http[^"]+)"', redirect)[1].replace("&amp;", "&"))
+    screen.page.wait_for_selector(".jp-NotebookPanel h1:has-text('The control room')")
+    assert "/lab/tree/01_control_room.ipynb" in screen.page.url
+
+
+def test_the_same_as_a_web_page(page_server: Any, screen: Any):
+    page = screen.page
+    said = f"The control room is at {page_server.url}/ (Ctrl-C ends it)\n"
+    assert page_server.log.read_text() == said
+    page.goto(page_server.url)
     screen.wait_for_console()
     play(screen, quick="_voila")
     look_closer(screen)
     screen.shoot("voila")
-    screen.page.goto(voila.url)
+    page.goto(page_server.url)
     screen.wait_for_console()
     screen.wait_total("done", "12")
     screen.wait_bars(0, 6, 6, 0, 0)
     assert screen.total("dead") == "1"
+    assert len(page_server.kernels()) == 1, "a page that is left ends its kernel"
+    page.goto("about:blank")
+    page_server.wait_for_no_kernel()
+    assert page_server.log.read_text() == said
+    assert page_server.interrupt() == 0
+    assert page_server.log.read_text() == said
+
+
+def test_a_page_that_is_lost_without_a_word_has_its_kernel_ended(screen: Any, forgetful: Any):
+    page = screen.page
+    page.goto(forgetful.url)
+    screen.wait_for_console()
+    page.wait_for_timeout(3000)
+    assert len(forgetful.kernels()) == 1, "not while it is looked at"
+    page.route("**/voila/api/shutdown/*", lambda route: route.abort())
+    page.goto("about:blank")
+    forgetful.wait_for_no_kernel()

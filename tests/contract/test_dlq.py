@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pandas as pd
 import polars as pl
 import pytest
 
-from etl import Batch, DeadLetters, Pipeline, Queue, Worker, each, reject
+from etl import Batch, DeadLetters, Pipeline, Queue, Worker, each, open_queue, reject
 from etl.errors import StoreFull, UsageError
 from etl.lines import LETTER_SCHEMA, Failure, Outcome
 from etl.queue.sqlite import SqliteQueue
+from etl.sources import expand, feed
 
 INTEGERS = ["id", "line_number", "lines", "attempts", "replays"]
 TEXTS = ["status", "source", "line", "processor", "code", "error", "message", "traceback"]
@@ -473,3 +475,133 @@ def test_two_hundred_thousand_letters_are_looked_at_and_replayed(tmp_path, audit
     assert counts(queue) == (0, 0, many)
     audit(queue)
     queue.close()
+
+
+# To a colleague and back
+
+
+@pytest.fixture
+def theirs(queue):
+    """Give another store, to import into."""
+    other = open_queue("sqlite://")
+    yield other
+    assert other.stats().conserved
+    other.close()
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_letters_go_to_another_store_as_they_were(queue, theirs, tmp_path, ending):
+    lines = ["a", b"b\xff", "=cmd|' /C calc'!A0", IMG, "tab\there", "u\u2028v \U0001f600"]
+    letters = kill(queue, *lines, source="app.log")
+    kill(queue, "x", source="other.log")
+    queue.put(Batch.from_lines(["y"] * 200, source="app.log", format="json"))
+    work(queue)
+    path = tmp_path / f"bad.{ending}"
+    assert letters.export(path) == 207
+    assert counts(queue) == (0, 207, 0)
+    assert DeadLetters(theirs).import_(path) == 207
+    assert counts(theirs) == (0, 0, 207)
+
+    work(theirs)
+    same = ["source", "line_number", "line", "raw", "format", "processor", "message"]
+    before, after = (DeadLetters(one).frame()[same] for one in (queue, theirs))
+    order = ["source", "line_number", "line"]
+    pd.testing.assert_frame_equal(
+        before.sort_values(order, ignore_index=True), after.sort_values(order, ignore_index=True)
+    )
+
+
+def test_the_same_letters_are_imported_once_whatever_their_file_is(queue, theirs, tmp_path):
+    letters = kill(queue, "a", b"\xff", "c")
+    letters.export(tmp_path / "all.jsonl")
+    letters.export(tmp_path / "again.parquet")
+    letters.export(tmp_path / "one.jsonl", limit=1)
+    imported = DeadLetters(theirs)
+
+    assert imported.import_(tmp_path / "all.jsonl") == 3
+    assert imported.import_(tmp_path / "all.jsonl") == 0
+    work(theirs)
+    assert imported.import_(tmp_path / "again.parquet") == 0
+    assert imported.import_(tmp_path / "one.jsonl") == 1
+
+
+def test_two_who_import_at_once_import_each_letter_once(queue, theirs, tmp_path):
+    kill(queue, *"abc").export(tmp_path / "bad.jsonl")
+    gate = threading.Barrier(2)
+    imported = []
+
+    def import_() -> None:
+        gate.wait(10)
+        imported.append(DeadLetters(theirs).import_(tmp_path / "bad.jsonl"))
+
+    threads = [threading.Thread(target=import_) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(imported) == [0, 3]
+
+
+def test_an_imported_line_that_passes_there_is_done_there_and_stays_dead_here(
+    queue, theirs, tmp_path
+):
+    kill(queue, "a", "b").export(tmp_path / "bad.jsonl", limit=1)
+    DeadLetters(theirs).import_(tmp_path / "bad.jsonl")
+    work(theirs, numbers(half_or_none))
+
+    assert counts(theirs) == (1, 0, 0)
+    assert counts(queue) == (0, 2, 0)
+    assert DeadLetters(queue).frame()["status"].to_list() == ["open", "open"]
+
+
+def test_a_range_without_lines_is_exported_to_look_at_and_not_imported(queue, theirs, tmp_path):
+    log = tmp_path / "app.log"
+    log.write_bytes(b"1\n2\n")
+    for source in expand([str(log)]):
+        list(feed(queue, source))
+    log.write_bytes(b"3\n4\n")
+    work(queue)
+
+    assert DeadLetters(queue).export(tmp_path / "bad.jsonl") == 1
+    assert DeadLetters(theirs).import_(tmp_path / "bad.jsonl") == 0
+
+
+ROW = {"source": "s", "line_number": 1, "lines": 1, "line": "x", "raw": None, "format": None}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("no json", "Expecting value"),
+        ("[]", "line 2 has no 'source'"),
+        (ROW | {"line": None}, "line 2: line = None is no str"),
+        (ROW | {"line_number": "1"}, "line 2: line_number = '1' is no int"),
+        (ROW | {"line": "a\nb"}, "line break"),
+        (ROW | {"line": "\ud800"}, "surrogates not allowed"),
+        (ROW | {"raw": "!"}, "base64"),
+        (ROW | {"line_number": 1 << 70}, "Int64"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused_whole(queue, tmp_path, row, said):
+    text = row if isinstance(row, str) else json.dumps(row)
+    (tmp_path / "bad.jsonl").write_text(json.dumps(ROW) + "\n" + text + "\n")
+    with pytest.raises(UsageError, match=f"holds no exported dead letters: .*({said})"):
+        DeadLetters(queue).import_(tmp_path / "bad.jsonl")
+
+    assert counts(queue) == (0, 0, 0)
+
+
+def test_files_of_other_kinds_are_refused_with_what_to_do(queue, tmp_path):
+    letters = kill(queue, "a")
+    with pytest.raises(UsageError, match=r"name a .jsonl or a .parquet"):
+        letters.export(tmp_path / "bad.csv")
+    with pytest.raises(UsageError, match="No such file"):
+        letters.import_(tmp_path / "none.jsonl")
+    with pytest.raises(UsageError, match="cannot be written"):
+        letters.export(tmp_path / "none" / "bad.jsonl")
+    pl.DataFrame({"line": ["a"]}).write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(UsageError, match="source"):
+        letters.import_(tmp_path / "x.parquet")
+    pl.DataFrame([ROW | {"source": None}]).write_parquet(tmp_path / "y.parquet")
+    with pytest.raises(UsageError, match="is null"):
+        letters.import_(tmp_path / "y.parquet")

@@ -31,6 +31,14 @@ FRAMES = {
     metrics.history: {"second": UTC}
     | dict.fromkeys(("accepted", "done", "filtered", "dead", "waiting", "leased"), "int64"),
     metrics.processor_history: {"second": UTC, "processor": "str", **COUNTS, "seconds": "float64"},
+    metrics.time_shares: {"processor": "str", "lines": "int64"}
+    | dict.fromkeys(("seconds", "share", "rate", "p50", "p95", "p99"), "float64"),
+    metrics.latency_history: {
+        "at": UTC,
+        "processor": "str",
+        "lines": "int64",
+        "seconds_per_line": "float64",
+    },
     metrics.workers: {
         "name": "str",
         "slot": "int64",
@@ -99,6 +107,27 @@ def test_counts_of_a_processor_are_sums_over_its_batches(queue):
     assert (rows["parse"]["seconds"], rows["parse"]["rate"]) == (1.0, 20.0)
     assert [rows["end"][name] for name in COUNTS] == [6, 6, 0, 0, 0, 0]
     assert rows["end"]["rate"] == 0.0
+
+
+def test_shares_of_the_time_are_of_all_busy_seconds_and_the_busiest_is_first(queue):
+    fast, slow = Tally(received=10, seconds=0.5), Tally(received=5, seconds=1.5)
+    commit(queue, tallies={"fast": fast, "slow": slow})
+    shares = metrics.time_shares(queue)
+    assert shares["processor"].to_list() == ["slow", "fast"]
+    assert shares["share"].to_list() == [0.75, 0.25]
+    assert shares["lines"].to_list() == [5, 10]
+
+
+def test_latency_is_told_by_span(store, clock):
+    queue = store()
+    for seconds in (0, 1, 60):
+        clock.tick(seconds)
+        commit(queue, tallies=busy(10, 0.001 * (1 + seconds)))
+    by_second, by_minute = metrics.latency_history(queue), metrics.latency_history(queue, "1min")
+    assert by_second["seconds_per_line"].to_list() == pytest.approx([0.001, 0.002, 0.061])
+    assert by_minute["seconds_per_line"].to_list() == pytest.approx([0.0015, 0.061])
+    assert by_minute["lines"].to_list() == [20, 10]
+    assert by_minute["at"].dt.second.to_list() == [0, 0]
 
 
 def test_a_batch_whose_commit_failed_is_not_counted(queue):

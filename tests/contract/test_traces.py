@@ -10,7 +10,7 @@ import pytest
 
 from etl import Batch, Outcome, Pipeline, Queue, Worker, each
 from etl.lines import Trace
-from etl.traces import hops, trace_rows, traces
+from etl.traces import hops, path_edges, path_shares, slow_lines, trace_rows, traces
 
 UTC = "datetime64, UTC"
 TRACES = {
@@ -28,6 +28,13 @@ TRACES = {
 }
 HOPS = {"trace": "int64", "line_number": "int64", "hop": "int64", "processor": "str"}
 HOPS |= {"seconds": "float64"}
+PATHS = {"path": "object", "state": "str", "lines": "int64"}
+PATHS |= {"share": "float64", "seconds": "float64"}
+EDGES = {"before": "str", "after": "str", "lines": "int64"}
+SLOW = {"source": "str", "line_number": "int64", "line": "str", "state": "str"}
+SLOW |= {"seconds": "float64", "slowest": "str", "share": "float64"}
+FRAMES = [(traces, TRACES), (hops, HOPS), (path_shares, PATHS), (path_edges, EDGES)]
+FRAMES += [(slow_lines, SLOW)]
 """The columns and dtypes that the docstrings promise, in order."""
 
 
@@ -57,15 +64,14 @@ def branches() -> Pipeline:
     return pipeline.add("even", None, after="start").add("end", None, after=("odd", "even"))
 
 
-def test_the_frames_have_their_documented_columns(queue):
+@pytest.mark.parametrize(("frame", "documented"), FRAMES)
+def test_the_frames_have_their_documented_columns(queue, frame, documented):
     commit(queue, ["a", "b"], version="v1")
-    assert dtypes(traces(queue)) == TRACES
-    assert dtypes(hops(queue)) == HOPS
-    assert traces(queue).columns.to_list() == list(TRACES)
-    assert hops(queue).columns.to_list() == list(HOPS)
+    assert dtypes(frame(queue)) == documented
+    assert frame(queue).columns.to_list() == list(documented)
 
 
-@pytest.mark.parametrize(("frame", "documented"), [(traces, TRACES), (hops, HOPS)])
+@pytest.mark.parametrize(("frame", "documented"), FRAMES)
 def test_the_frames_have_their_documented_columns_when_empty(queue, frame, documented):
     assert frame(queue).empty
     assert frame(queue).columns.to_list() == list(documented)
@@ -130,6 +136,39 @@ def test_one_line_batches_are_kept_and_forgotten_alike(queue):
     commit(queue, ["y"] * 950, first_line=1_000)
     numbers = [row["line_number"] for row in trace_rows(queue)]
     assert numbers == [*range(80, 130), *range(1_000, 1_950)]
+
+
+def test_paths_are_counted_with_what_became_of_their_lines(queue):
+    queue.put(Batch.from_lines(["2", "4", "x", "1"]))
+    Worker(queue, branches()).drain()
+    shares = path_shares(queue)
+    assert list(zip(shares["path"], shares["state"], shares["lines"], strict=True)) == [
+        (("start", "even", "end"), "done", 2),
+        (("start",), "dead", 1),
+        (("start", "odd"), "filtered", 1),
+    ]
+    assert shares["share"].to_list() == [0.5, 0.25, 0.25]
+
+
+def test_edges_lead_from_the_input_to_the_end_and_lose_no_line(queue):
+    queue.put(Batch.from_lines(["2", "4", "x", "1"]))
+    Worker(queue, branches()).drain()
+    edges = path_edges(queue).set_index(["before", "after"])["lines"].to_dict()
+    assert edges[("input", "start")] == 4
+    assert (edges[("start", "dead")], edges[("odd", "filtered")], edges[("end", "done")]) == (
+        1,
+        1,
+        2,
+    )
+    assert sum(lines for (_, after), lines in edges.items() if after == "even") == 2
+
+
+def test_slow_lines_tell_what_held_them_up(queue):
+    commit(queue, ["a", "b"], first_line=5)
+    (row,) = slow_lines(queue, count=1).to_dict("records")
+    assert (row["source"], row["line_number"], row["line"]) == ("app.log", 5, "a")
+    assert (row["seconds"], row["slowest"]) == (0.75, "end")
+    assert row["share"] == pytest.approx(2 / 3)
 
 
 def test_a_big_batch_takes_the_place_of_all_before(queue):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import polars as pl
 import pytest
 
 from etl import Batch, Count, DeadLetters, Pipeline, Worker, open_queue, reject
-from etl.console import Console
+from etl.console import PERIOD, Console, _all
 from etl.console.snapshot import level_of
 from etl.console.view import QueueView
 from etl.errors import StoreError, UsageError
@@ -210,8 +213,23 @@ def test_a_tap_looks_between_processors(console: Console):
 
     until(console, lambda: "INFO c" in console.traces.tapped.value)
     assert "ERROR b" not in console.traces.tapped.value
-    rows = console.tap("level", where=pl.col("level") == "ERROR")
-    assert rows.to_dict("list") == {"line": ["ERROR b"], "level": ["ERROR"]}
+    kill(console, "INFO d")
+    assert "INFO d" in console.traces.tapped.value
+    click(console, "Tap")
+    until(console, lambda: console.tapped is None)
+    kill(console, "INFO e")
+    assert "INFO e" not in console.traces.tapped.value
+
+
+def test_a_tap_in_a_cell_begins_with_what_was_and_follows(console: Console):
+    kill(console, "INFO a", "ERROR b", "INFO c")
+    with console.tap("level", where=pl.col("level") == "ERROR", limit=2) as tap:
+        assert tap.frame().to_dict("list") == {"line": ["ERROR b"], "level": ["ERROR"]}
+        kill(console, "ERROR d", "ERROR e")
+    kill(console, "ERROR f")
+
+    assert tap.rows()["line"].to_list() == ["ERROR d", "ERROR e"]
+    assert "<td>ERROR d</td>" in tap._repr_html_()
 
 
 @pytest.mark.parametrize("where", ["nothing = 1", "((", "level"])
@@ -294,25 +312,74 @@ class Flaky(SqliteQueue):
 
     away = False
 
-    def stats(self) -> Any:
-        if self.away:
+    def __getattribute__(self, name: str) -> Any:
+        away = ("stats", "control", "changes", "register", "pause", "put", "peek")
+        if name in away and self.away:
             raise StoreError("the store is away")
-        return super().stats()
+        return super().__getattribute__(name)
+
+
+def noted(console: Console, text: str) -> bool:
+    """Wait until the console says something, on a store that cannot answer."""
+    deadline = time.monotonic() + 20
+    while text not in console.header.note.value and time.monotonic() < deadline:
+        threading.Event().wait(0.02)
+    return text in console.header.note.value
 
 
 def test_a_store_that_is_away_for_a_while_is_said_and_comes_back(pipeline: Pipeline):
     queue = Flaky(None)
     console = Console(queue, pipeline, workers=0, data=Path("nowhere"))
     queue.away = True
-    console.do(lambda: None)
-    for _ in range(100):
-        if "cannot be reached" in console.header.note.value:
-            break
-        threading.Event().wait(0.05)
-    assert "the store is away" in console.header.note.value
+    assert noted(console, "The store cannot be reached; trying again. the store is away")
+    console.buttons["Pause"].click()
+    assert noted(console, "Pause could not be done: the store is away")
+    console.buttons["INFO"].click()
+    assert noted(console, "INFO could not be done: the store is away")
+    assert "etl-bad" in console.header.note.value
     queue.away = False
-    until(console, lambda: "can be reached again" in console.header.note.value)
+    assert noted(console, "can be reached again")
+    assert not queue.stats().paused
+    assert queue.stats().accepted == 0
+    click(console, "Pause", "INFO")
+    assert (light(console), len(console.view._shown)) == ("paused", 1)
     console.close()
+
+
+def test_workers_that_the_store_s_absence_ended_are_replaced(pipeline: Pipeline, tmp_path: Path):
+    queue = Flaky(None)
+    console = Console(queue, pipeline, interval=0, workers=0, out=tmp_path, data=Path("nowhere"))
+    queue.away = True
+    console.controls.workers.value = 1
+    assert noted(console, "The store cannot be reached")
+    started = threading.Event()
+    console.do(started.set)
+    assert started.wait(20)
+    queue.away = False
+    assert noted(console, "can be reached again")
+    click(console, "INFO")
+
+    assert console.settle().done == 1
+    console.close()
+
+
+def test_a_store_in_constant_change_is_drawn_five_times_a_second_at_most(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+):
+    drawn, enough, draw = [], threading.Event(), Console.draw
+
+    def count(self: Console) -> None:
+        drawn.append(time.monotonic())
+        if len(drawn) == 11:
+            enough.set()
+        draw(self)
+
+    monkeypatch.setattr(Console, "draw", count)
+    while not enough.is_set():
+        console.buttons["INFO"].click()
+        console.queue.put(Batch.from_lines(["INFO a"], source="churn"))
+
+    assert drawn[10] - drawn[0] >= 10 * PERIOD
 
 
 def test_a_failing_callback_is_told_and_stops_nothing(console: Console):
@@ -383,27 +450,37 @@ def test_a_lines_level_is_found(line: str, level: str):
     assert level_of(line) == level
 
 
-def test_an_hour_of_updates_leaks_nothing(pipeline: Pipeline):
-    now = 1e9
+def test_an_hour_of_updates_leaks_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch):
+    now, sent = 1e9, [0]
     queue = SqliteQueue(None, clock=lambda: now)
     console = Console(queue, pipeline, workers=0, data=Path("nowhere"))
     console.close()
+    for widget in _all(console.room):
+        monkeypatch.setattr(widget, "_send", partial(weigh, sent))
     worker = Worker(queue, pipeline)
-    sizes = []
+    seen = []
     for turn in range(360):
         now += 10
         queue.put(Batch.from_lines([f"INFO {turn}", f"ERROR {turn}"], source="soak"))
         console.draw()
         worker.drain()
         console.draw()
-        if turn in (120, 359):
+        if turn in (120, 240, 359):
             gc.collect()
-            sizes.append(len(gc.get_objects()))
+            seen.append((len(gc.get_objects()), threading.active_count(), sent[0]))
 
-    assert sizes[1] - sizes[0] < 5000
+    objects, threads, bytes_sent = zip(*seen, strict=True)
+    assert objects[2] - objects[0] < 5000
+    assert len(set(threads)) == 1
+    assert 0 < bytes_sent[2] - bytes_sent[1] < 1.2 * (bytes_sent[1] - bytes_sent[0])
     assert console.view._shown == {}
     assert len(console.traces.lines.rows) <= 60
     assert sys.getsizeof(console._told) < 200
+
+
+def weigh(sent: list[int], message: Any, buffers: Any = None) -> None:
+    """Count the bytes of what a widget tells its page."""
+    sent[0] += len(json.dumps(message, default=str)) + sum(map(len, buffers or ()))
 
 
 def test_queue_is_the_protocol(console: Console):

@@ -16,11 +16,12 @@ ROOT = Path(etl.__file__).parent
 
 LOW = {"errors", "lines"}
 ENGINE = LOW | {"formats", "processors", "flow", "isolate", "ledger"}
-PIPELINE = ENGINE | {"explain", "pipeline", "plan", "runner"}
-STORE = LOW | {"queue"}
+PIPELINE = ENGINE | {"explain", "pipeline", "plan", "runner", "tap"}
+STORE = LOW | {"life", "queue"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "life": set(),
     "lines": LOW,
     "formats": LOW,
     "processors": LOW | {"formats"},
@@ -31,20 +32,46 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": PIPELINE,
     "runner": PIPELINE,
     "explain": PIPELINE,
+    "tap": LOW | {"flow", "frames"},
     "sinks": LOW | {"processors"},
     "queue": STORE,
     "dlq": STORE | {"frames"},
-    "metrics": STORE | {"frames"},
+    "comparison": STORE | {"frames"},
+    "metrics": STORE | {"comparison", "frames"},
     "traces": STORE | {"frames"},
     "sources": STORE,
+    "lineage": STORE | {"frames", "sources", "traces"},
+    "templates": LOW | {"frames"},
+    "figures": {"sinks"},
     "worker": PIPELINE | STORE | {"sinks"},
+    "registry": STORE | {"frames"},
+    "prune": STORE | {"registry"},
+    "profile": {"frames", "sinks"},
+    "tables": {"sinks"},
+    "notebooks": {"errors"},
     "processes": STORE | {"sinks", "worker"},
+    "logs": LOW | {"sinks"},
+    "server": STORE | {"dlq", "formats", "logs", "metrics", "processes", "traces"},
     "default": PIPELINE | {"sinks"},
+    "testing": PIPELINE | STORE | {"sinks", "sources", "worker"},
+    "cases": PIPELINE | {"sinks", "testing"},
+    "pytest_plugin": {"cases", "errors", "queue", "testing"},
     "demo": PIPELINE | {"sinks"},
 }
 """Module by module, the modules that it may import; one that is not here may import any."""
 
-HEAVY = ("pandas", "polars", "plotly", "IPython", "fastapi", "nats", "typer", "rich", "anyio")
+HEAVY = (
+    "pandas",
+    "polars",
+    "plotly",
+    "IPython",
+    "fastapi",
+    "structlog",
+    "nats",
+    "typer",
+    "rich",
+    "anyio",
+)
 
 
 def room(name: str) -> str:

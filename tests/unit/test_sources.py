@@ -14,10 +14,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import SourceError
+from etl.errors import SourceChanged, SourceError
 from etl.lines import Batch, Reference, count_lines
 from etl.queue import Position, Queue
-from etl.sources import FileSource, FollowSource, Read, StreamSource, expand, feed
+from etl.sources import FileSource, FollowSource, Read, StreamSource, expand, feed, read_back
 
 LINES = b"one\ntwo\r\n\nfour\xff\nlast"
 
@@ -101,6 +101,32 @@ def test_a_line_longer_than_a_chunk_is_one_batch(tmp_path: Path):
     reads = list(FileSource("a", path, chunk=10).read())
     assert [read.batch.lines for read in reads] == [1, 1]
     assert reads[0].size == 1001
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("chunk", [1, 6, 100])
+def test_lines_are_read_back_by_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, chunk: int
+):
+    path = compressed(tmp_path, suffix, LINES)
+    (*_, last) = FileSource("a", path).read()
+    monkeypatch.setattr("etl.sources.CHUNK", chunk)
+
+    assert list(read_back(last.position, [5, 2, 4, 9, 2, 0])) == [
+        (2, 4, b"two\r"),
+        (4, 10, b"four\xff"),
+        (5, 16, b"last"),
+    ]
+    assert list(read_back(last.position, [])) == []
+
+
+def test_lines_of_a_file_that_was_replaced_are_not_read_back(tmp_path: Path):
+    path = compressed(tmp_path, ".log", LINES)
+    (*_, last) = FileSource("a", path).read()
+    path.write_bytes(b"another file, not shorter than the first")
+
+    with pytest.raises(SourceChanged, match="not the file that was read"):
+        list(read_back(last.position, [1]))
 
 
 def test_an_empty_file_has_no_batches(tmp_path: Path):

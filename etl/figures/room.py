@@ -1,18 +1,11 @@
-"""Frames as Plotly figures: pure functions, the same for a live console and for a report.
+"""The figures of the control room: what happens now.
 
-    levels(counts)            lines processed, by level
-    throughput(history)       lines a second, and lines that wait, over time
-    latency(processors)       time per line of every processor
-    graph(processors, edges)  the pipeline: where lines, time and errors go
-    control_room(...)         all four in one figure, for a `FigureWidget`
-
-The frames are those of `metrics`. Text from a log or a pipeline is escaped.
-Levels have colours that people with any colour vision tell apart.
+The frames are those of `metrics`. `panels` gives them all as plain data, always
+of one shape, so that a live figure is sent only what differs.
 """
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -20,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from etl.figures.look import FONT, INK, LEVELS, OTHER, SOFT, escape, figure
+
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "LEVELS",
+    "WINDOW",
+    "Spec",
     "control_room",
     "graph",
     "latency",
@@ -34,34 +30,23 @@ __all__ = [
     "throughput",
 ]
 
-LEVELS = {
-    "DEBUG": "#7d8590",
-    "INFO": "#2f7fc1",
-    "WARNING": "#e3a008",
-    "ERROR": "#d9541e",
-    "CRITICAL": "#c2185b",
-}
-"""Colour by level: they differ in lightness too, and white or black text is readable on each."""
-
-OTHER = "#a0a6ae"
 WINDOW = 120
 """Seconds that `throughput` shows."""
 
 NARROW = 820
 """Pixels of width below which the panels stand below each other."""
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
 
 def _key(title: str, *signs: tuple[str, str]) -> str:
-    spans = (f"<span style='color:{colour}'>{sign}</span>" for colour, sign in signs)
+    parts = ((colour, *sign.split(" ", 1)) for colour, sign in signs)
+    spans = (f"<span style='color:{colour}'>{mark}</span> {name}" for colour, mark, name in parts)
     return "   ".join((f"<b>{title}</b>", *spans))
 
 
 TITLES = (
     "<b>Processed by level</b>",
-    _key("Over time", ("#2a9d8f", "━ lines/s"), ("#7b61c9", "┅ waiting")),
-    _key("Time per line", ("#2f7fc1", "● p50"), ("#e3a008", "◆ p95"), ("#c2185b", "✖ p99")),
+    _key("Over time", ("#2a9d8f", "━ lines/s"), ("#8a70d6", "┅ waiting")),
+    _key("Time per line", ("#2f7fc1", "● p50"), ("#e3a008", "◆ p95"), ("#d81b60", "✖ p99")),
     _key("Pipeline", ("#2f7fc1", "● where time goes"), ("#d9541e", "◯ errors")),
 )
 TICKS = ("0.1 µs", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s")
@@ -72,7 +57,7 @@ Spec = dict[str, Any]
 
 def levels(counts: Mapping[str, float], *, dark: bool = False) -> go.Figure:
     """Draw lines processed by level; keys that are no level's name are drawn last."""
-    return _single(*_levels(counts), dark=dark)
+    return _single(*_levels(counts), title="Processed by level", dark=dark)
 
 
 def throughput(history: pd.DataFrame, *, now: float, dark: bool = False) -> go.Figure:
@@ -83,12 +68,12 @@ def throughput(history: pd.DataFrame, *, now: float, dark: bool = False) -> go.F
         now: Unix seconds at the right edge.
         dark: For a dark page.
     """
-    return _single(*_throughput(history, now), dark=dark)
+    return _single(*_throughput(history, now), title="The last two minutes", dark=dark)
 
 
 def latency(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     """Draw p50, p95 and p99 of the time per line, in µs, of `metrics.processors`."""
-    return _single(*_latency(processors), dark=dark)
+    return _single(*_latency(processors), title="Time per line", dark=dark)
 
 
 def graph(
@@ -102,7 +87,7 @@ def graph(
         lit: A line's path, drawn over the rest.
         dark: For a dark page.
     """
-    return _single(*_graph(processors, edges, lit), dark=dark)
+    return _single(*_graph(processors, edges, lit), title="Pipeline", dark=dark)
 
 
 def control_room(*, dark: bool = False, width: int = 1100, **frames: Any) -> go.Figure:
@@ -186,7 +171,7 @@ def _levels(counts: Mapping[str, float]) -> tuple[list[Spec], Spec]:
     values = [counts.get(name, 0) for name in names]
     bars = {
         "type": "bar",
-        "x": [html.escape(name) for name in names],
+        "x": [escape(name) for name in names],
         "y": values,
         "text": [f"{value:,.0f}" for value in values],
         "textposition": "outside",
@@ -210,7 +195,7 @@ def _throughput(history: pd.DataFrame, now: float) -> tuple[list[Spec], Spec]:
         | {"y": rate, "name": "lines/s", "fill": "tozeroy", "line": {"color": "#2a9d8f"}}
         | {"fillcolor": "rgba(42,157,143,0.18)", "hovertemplate": "%{y:,.0f} lines/s"},
         same
-        | {"y": waiting, "name": "waiting", "line": {"color": "#7b61c9", "dash": "dot"}}
+        | {"y": waiting, "name": "waiting", "line": {"color": "#8a70d6", "dash": "dot"}}
         | {"hovertemplate": "%{y:,} waiting"},
     ]
     yaxis = {"range": [0, _nice(max(*rate, *waiting), 10)], "nticks": 5}
@@ -222,7 +207,7 @@ def _throughput(history: pd.DataFrame, now: float) -> tuple[list[Spec], Spec]:
 
 def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
     timed = processors[processors["p50"] > 0]
-    names = [html.escape(name) for name in timed["processor"]]
+    names = [escape(name) for name in timed["processor"]]
     times = {share: [value * 1e6 for value in timed[share]] for share in ("p50", "p95", "p99")}
     bars: list[float | None] = []
     for low, high in zip(times["p50"], times["p99"], strict=True):
@@ -230,7 +215,7 @@ def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
     line = {"type": "scatter", "mode": "lines", "x": bars, "hoverinfo": "skip", "showlegend": False}
     line |= {"y": [name for name in names for _ in range(3)]}
     line["line"] = {"color": "rgba(128,136,148,0.45)", "width": 4}
-    marks = {"p50": ("circle", "#2f7fc1"), "p95": ("diamond", "#e3a008"), "p99": ("x", "#c2185b")}
+    marks = {"p50": ("circle", "#2f7fc1"), "p95": ("diamond", "#e3a008"), "p99": ("x", "#d81b60")}
     dots = [
         {"type": "scatter", "mode": "markers", "x": times[share], "y": names, "name": share}
         | {"marker": {"symbol": symbol, "color": colour, "size": 9}}
@@ -280,7 +265,7 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
 
 
 def _label(name: str, row: Mapping[str, Any] | None) -> str:
-    short = html.escape(name if len(name) <= 14 else f"{name[:13]}…")
+    short = escape(name if len(name) <= 14 else f"{name[:13]}…")
     if row is None:
         return f"<b>{short}</b><br>0"
     dead = f" · {row['dead']:,} dead" if row["dead"] else ""
@@ -333,11 +318,11 @@ def _nice(value: float, least: float) -> float:
 
 
 def _layout(dark: bool) -> Spec:  # noqa: FBT001 - a private hand-over
-    ink, clear = ("#d7dbe0", "rgba(0,0,0,0)") if dark else ("#2b3137", "rgba(0,0,0,0)")
+    clear = "rgba(0,0,0,0)"
     legend = {"orientation": "h", "bgcolor": clear}
     return {
         "template": "none",
-        "font": {"family": FONT, "size": 11, "color": ink},
+        "font": {"family": FONT, "size": 11, "color": INK[dark]},
         "paper_bgcolor": clear,
         "plot_bgcolor": clear,
         "showlegend": False,
@@ -348,8 +333,7 @@ def _layout(dark: bool) -> Spec:  # noqa: FBT001 - a private hand-over
 
 
 def _axis(axis: Spec) -> Spec:
-    soft = "rgba(128,136,148,0.22)"
-    return {"gridcolor": soft, "linecolor": soft, "zeroline": False, "fixedrange": True} | axis
+    return {"gridcolor": SOFT, "linecolor": SOFT, "zeroline": False, "fixedrange": True} | axis
 
 
 def _place(
@@ -366,7 +350,5 @@ def _on_axes(trace: Spec, number: int) -> Spec:
     return trace | {"xaxis": f"x{mark}", "yaxis": f"y{mark}"}
 
 
-def _single(traces: list[Spec], axes: Spec, *, dark: bool) -> go.Figure:
-    layout = _layout(dark) | {"margin": {"l": 48, "r": 16, "t": 16, "b": 40}, "showlegend": True}
-    layout |= {"xaxis": _axis(axes["xaxis"]), "yaxis": _axis(axes["yaxis"])}
-    return go.Figure({"data": traces, "layout": layout})
+def _single(traces: list[Spec], axes: Spec, *, title: str, dark: bool) -> go.Figure:
+    return figure(traces, axes | {"height": 340}, title=title, legend=1, dark=dark)

@@ -1,0 +1,130 @@
+"""Remove the folders of old runs, and nothing else.
+
+A folder goes if it holds a run's record, the run ended long enough ago, no
+process works in it, and its stores hold no line that someone still wants: none
+that waits, none that is worked on, no open dead letter. It is never followed
+out of the folder of runs.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from etl.errors import StoreError, UsageError
+from etl.queue import LetterFilter, open_queue
+from etl.registry import ENDED, FILE, RUNS, Record, read, run_rows, state_of
+
+__all__ = ["Verdict", "age", "prune"]
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of an old run's folder: removed (or would be), or kept, and why."""
+
+    run: str
+    size: int
+    kept: str = ""
+
+
+def age(text: str) -> float:
+    """Return the seconds of an age such as 90m, 12h, 30d or 4w."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
+    if found is None:
+        raise UsageError(f"{text!r} is no age; write 30d, 12h or 4w")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def prune(
+    older_than: float,
+    *,
+    folder: Path | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+    now: float | None = None,
+) -> list[Verdict]:
+    """Remove folders of runs that ended long ago, and say of each old one what became of it.
+
+    Args:
+        older_than: Seconds since a run's end; since its start, if it was killed.
+        folder: Where runs are recorded; by default `RUNS`.
+        dry_run: Remove nothing.
+        force: Also those in whose stores lines wait or dead letters are open.
+        now: Unix seconds; by default the clock's.
+    """
+    folder = folder or RUNS
+    busy = _places_in_use(folder)
+    before = (time.time() if now is None else now) - older_than
+    verdicts = []
+    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+        record = None if place.is_symlink() or (place / FILE).is_symlink() else read(place)
+        if record is None or _ended(record) > before:
+            continue
+        size = sum(path.lstat().st_size for path in place.rglob("*"))
+        kept = next(_reasons(place, record, busy, force=force), "")
+        verdicts.append(Verdict(place.name, size, kept))
+        if not kept and not dry_run:
+            _remove(place)
+    return verdicts
+
+
+def _ended(record: Record) -> float:
+    return float(record.get("ended_at") or record["started_at"])
+
+
+def _places_in_use(folder: Path) -> list[Path]:
+    """Return the stores and outputs of runs that go on, wherever they are recorded."""
+    going = [row for row in run_rows(folder) if row["state"] == "running"]
+    urls = [str(row[name] or "") for row in going for name in ("store", "out")]
+    return [Path(url.removeprefix("sqlite:///")).resolve() for url in urls if url]
+
+
+def _reasons(place: Path, record: Record, busy: list[Path], *, force: bool) -> Iterator[str]:
+    """Yield why a folder has to stay."""
+    state = state_of(record)
+    if state not in ENDED:
+        yield f"it is {state}"
+    if any(one.is_relative_to(place.resolve()) for one in busy):
+        yield "another run works in it"
+    for file in place.rglob("*.db"):
+        if file.is_file() and not file.is_symlink():
+            yield from _wanted(file, force=force)
+
+
+def _wanted(file: Path, *, force: bool) -> Iterator[str]:
+    """Yield what in a store someone still wants."""
+    try:
+        queue = open_queue(str(file))
+    except StoreError as error:
+        if not force:
+            yield f"{error} (or --force)"
+        return
+    queue.reclaim()  # workers that were killed hold nothing
+    workers, stats = len(queue.records("workers")), queue.stats()
+    open_letters = sum(group["lines"] for group in queue.letter_groups(LetterFilter()))
+    queue.close()
+    if workers:
+        yield f"{workers} workers run on {file.name}"
+    if stats.waiting + stats.leased and not force:
+        yield f"{stats.waiting + stats.leased:,} lines still wait; etl work, or --force"
+    if open_letters and not force:
+        yield f"{open_letters:,} dead letters are open; replay or discard them, or --force"
+
+
+def _remove(place: Path) -> None:
+    """Remove a folder, its record last: what is left by a crash is still known for a run's."""
+    for path in place.iterdir():
+        if path.name == FILE:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    (place / FILE).unlink()
+    place.rmdir()

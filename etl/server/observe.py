@@ -1,0 +1,257 @@
+"""What can be asked of a store: everything here only reads.
+
+Endpoints are plain functions: FastAPI runs them in threads, so that reading the store holds
+up no other request. Lists begin with the newest row; `offset` counts from there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from etl.metrics import processor_rows, rates
+from etl.queue import LetterFilter, Stats
+from etl.server.models import (
+    ErrorRow,
+    Group,
+    Health,
+    History,
+    Letter,
+    LetterId,
+    Name,
+    Page,
+    QueueNow,
+    StatsNow,
+    TraceRow,
+    WorkerRow,
+)
+from etl.server.problems import PROBLEMS, Refused
+from etl.server.prometheus import StoreCollector
+from etl.server.service import Here
+from etl.traces import KEPT, trace_rows
+
+__all__ = ["router"]
+
+MOST_ROWS = 500
+MOST_OFFSET = 10_000
+LONGEST_SHOWN = 2_000
+"""Characters of a line in a list; `GET /dlq/{id}` shows all of it."""
+
+router = APIRouter(responses={code: PROBLEMS[code] for code in (401, 421, 422, 503)})
+
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows, at most.")]
+Offset = Annotated[int, Query(ge=0, le=MOST_OFFSET, description="Rows that are passed over.")]
+Processor = Annotated[Name | None, Query(description="Only of this processor.")]
+Worker = Annotated[Name | None, Query(description="Only of this worker.")]
+Source = Annotated[Name | None, Query(description="Only of this source.")]
+Fingerprint = Annotated[Name | None, Query(description="Only this kind of failure.")]
+Status = Annotated[
+    Literal["open", "replaying", "replayed", "discarded", "any"], Query(description="What became.")
+]
+
+
+@router.get("/stats", tags=["observe"], response_model=StatsNow)
+def stats(
+    here: Here,
+    *,
+    processor: Processor = None,
+    worker: Worker = None,
+    by_worker: Annotated[bool, Query(description="A row per worker and processor.")] = False,
+) -> Any:
+    """Live metrics: totals, rates, and a row per processor."""
+    rows = processor_rows(here.queue, by_worker=by_worker or worker is not None)
+    found = _having(rows, processor=processor, worker=worker)
+    return _totals(here.queue.stats()) | rates(here.queue) | {"processors": found}
+
+
+@router.get("/trace", tags=["observe"])
+def trace(
+    here: Here,
+    *,
+    limit: Limit = 100,
+    offset: Annotated[int, Query(ge=0, le=KEPT)] = 0,
+    processor: Annotated[Name | None, Query(description="Only lines that passed it.")] = None,
+    state: Literal["done", "filtered", "dead"] | None = None,
+    worker: Worker = None,
+    source: Source = None,
+) -> Page[TraceRow]:
+    """The paths of the last lines, with the time at each hop; the last 1,000 are kept."""
+    rows = _having(trace_rows(here.queue)[::-1], state=state, worker=worker, source=source)
+    if processor is not None:
+        rows = [row for row in rows if processor in row["path"]]
+    return _page(TraceRow, rows, limit, offset)
+
+
+@router.get("/errors", tags=["observe"])
+def errors(
+    here: Here,
+    *,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    processor: Processor = None,
+    worker: Worker = None,
+    action: Literal["dead", "dropped", "retried"] | None = None,
+) -> Page[ErrorRow]:
+    """The last errors, whatever became of their lines; 1,000 are kept."""
+    rows = here.queue.records("errors")[::-1]
+    found = _having(rows, processor=processor, worker=worker, action=action)
+    return _page(ErrorRow, found, limit, offset)
+
+
+@router.get("/queue", tags=["observe"], response_model=QueueNow)
+def queue(here: Here, limit: Limit = 100, offset: Offset = 0, source: Source = None) -> Any:
+    """The totals, and the lines that wait, the oldest first; a source's among the first 10,000."""
+    now = here.queue.stats()
+    seen = here.queue.peek(MOST_OFFSET if source else offset + limit + 1)
+    rows = _having(seen.to_dicts(), source=source)
+    items = [_short(row) for row in rows[offset : offset + limit]]
+    names = ("waiting_bytes", "waiting_batches", "leased_batches")
+    own = {name: getattr(now, name) for name in names}
+    return _totals(now) | own | {"items": items, "next": _next(rows, limit, offset)}
+
+
+@router.get("/workers", tags=["observe"])
+def workers(here: Here, limit: Limit = 100, offset: Offset = 0) -> Page[WorkerRow]:
+    """The workers that run, and the batch that each has."""
+    return _page(WorkerRow, here.queue.records("workers"), limit, offset)
+
+
+@router.get("/history", tags=["observe"], response_model=History)
+def history(
+    here: Here,
+    *,
+    seconds: Annotated[int, Query(ge=1, le=3600, description="How far back.")] = 600,
+    processor: Processor = None,
+) -> Any:
+    """The queue and the processors, second by second, oldest first; kept for an hour."""
+    since = time.time() - seconds
+    of_processors = _having(here.queue.records("processor_history"), processor=processor)
+    return {
+        "queue": _since(here.queue.records("queue_history", limit=seconds + 1), since),
+        "processors": _since(of_processors, since),
+    }
+
+
+@router.get("/dlq", tags=["dead letters"])
+def dead_letters(
+    here: Here,
+    *,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    status: Status = "open",
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    code: Annotated[Name | None, Query(description="Only with this code.")] = None,
+    source: Source = None,
+) -> Page[Letter]:
+    """The dead letters, the newest first; their lines are cut at 2,000 characters."""
+    wanted = LetterFilter(
+        status=_status(status),
+        fingerprint=fingerprint,
+        processor=processor,
+        code=code,
+        source=source,
+        limit=offset + limit + 1,
+    )
+    rows = here.queue.letters(wanted)[::-1][offset:].to_dicts()
+    items = [Letter.model_validate(_short(_letter(row))) for row in rows[:limit]]
+    return Page(items=items, next=_next(rows, limit, 0, start=offset))
+
+
+@router.get("/dlq/groups", tags=["dead letters"])
+def groups(
+    here: Here,
+    *,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    status: Status = "open",
+    processor: Processor = None,
+    source: Source = None,
+) -> Page[Group]:
+    """The dead letters by kind of failure, the most frequent first."""
+    wanted = LetterFilter(status=_status(status), processor=processor, source=source)
+    return _page(Group, here.queue.letter_groups(wanted), limit, offset)
+
+
+@router.get("/dlq/{id}", tags=["dead letters"], responses={404: PROBLEMS[404]})
+def dead_letter(here: Here, id: Annotated[LetterId, Path()]) -> Letter:
+    """All that is known of one dead letter."""
+    rows = here.queue.letters(LetterFilter(ids=[id], status=None)).to_dicts()
+    if not rows:
+        raise Refused(404, f"there is no dead letter {id}; GET /dlq lists them")
+    return Letter.model_validate(_letter(rows[0]))
+
+
+@router.get(
+    "/metrics",
+    tags=["observe"],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def prometheus(here: Here) -> Response:
+    """The store's numbers for Prometheus, with labels queue, processor, worker."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StoreCollector(here.queue))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/healthz", tags=["health"])
+async def healthz() -> Health:
+    """Whether the server runs."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", tags=["health"])
+def readyz(here: Here) -> Health:
+    """Whether it can take lines: not while it drains, nor when the store cannot be written."""
+    trouble = here.trouble()
+    if trouble:
+        raise Refused(503, f"not ready: {trouble}")
+    return Health(status="ok")
+
+
+def _totals(now: Stats) -> dict[str, Any]:
+    names = ("accepted", "done", "filtered", "dead", "leased", "waiting")
+    return {name: getattr(now, name) for name in (*names, "conserved", "paused", "oldest_age")}
+
+
+def _having(rows: Iterable[Mapping[str, Any]], **wanted: str | None) -> list[Any]:
+    """Return the rows whose columns have the values that are given."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return [row for row in rows if all(row[name] == value for name, value in given.items())]
+
+
+def _since(rows: Iterable[Mapping[str, Any]], second: float) -> list[Any]:
+    return [row for row in rows if row["second"] >= second]
+
+
+def _page(model: Any, rows: Sequence[Any], limit: int, offset: int) -> Page[Any]:
+    items = [model.model_validate(row) for row in rows[offset : offset + limit]]
+    return Page(items=items, next=_next(rows, limit, offset))
+
+
+def _next(rows: Sequence[Any], limit: int, offset: int, *, start: int = 0) -> int | None:
+    return start + offset + limit if len(rows) > offset + limit else None
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"line": row["line"][:LONGEST_SHOWN]}
+
+
+def _status(status: str) -> str | None:
+    return None if status == "any" else status
+
+
+def _letter(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a dead letter as it is shown."""
+    raw, payload = row["raw"], row["payload"]
+    return row | {
+        "raw": raw.hex() if isinstance(raw, bytes) else None,
+        "payload": json.loads(payload) if payload else None,
+        "path": json.loads(row["path"]),
+    }

@@ -1,0 +1,707 @@
+"""`etl serve` as a client meets it: a real process, real connections."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
+from etl import open_queue
+from etl.server import Service, create_app
+
+TEXT = {"content-type": "text/plain"}
+ANYWHERE = "0.0.0.0"  # noqa: S104 - it must not
+TOKEN = "correct-horse-battery-staple"  # noqa: S105
+SCHEMA = schemathesis.openapi.from_dict(
+    create_app(Service(open_queue("sqlite://"), run="", log=None))._app.openapi()
+)
+PAGES = ["/stats", "/trace", "/errors", "/queue", "/workers", "/history", "/dlq", "/dlq/groups"]
+LISTS = ["/trace", "/errors", "/queue", "/workers", "/dlq", "/dlq/groups"]
+
+
+@schemathesis.serializer("application/x-ndjson")
+def serialize_ndjson(_context, value):
+    return str(value).encode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def serving(site, *options, **more):
+    """Start a server, and give a client that knows its address and its log."""
+    path = site.folder / "serve.log"
+    with path.open("a") as log:
+        server = site.start("serve", "--port", 0, *options, stderr=log, **more)
+        told = server.stdout.readline()
+        assert told.startswith("📊 Dashboard running at http://localhost:"), path.read_text()
+        with httpx.Client(base_url=told.split()[-1], timeout=30, trust_env=False) as client:
+            client.server, client.log = server, path
+            yield client
+
+
+@pytest.fixture
+def serve(site):
+    """Start servers."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *options, **more: stack.enter_context(serving(site, *options, **more))
+
+
+@pytest.fixture
+def client(serve):
+    return serve()
+
+
+@pytest.fixture(scope="module")
+def shared(shared_site):
+    """Give a client of a server that many tests share; they leave nothing in its store."""
+    with serving(shared_site) as client:
+        yield client
+        assert client.get("/stats").json()["accepted"] == 0
+
+
+def refused(answer, code, part):
+    """Check that an answer is a refusal in the one form that all have."""
+    assert (answer.status_code, set(answer.json())) == (code, {"error", "accepted"}), answer.text
+    assert part in answer.json()["error"]
+    return answer
+
+
+def raw(client, data, *, timeout=30.0):
+    """Send bytes as they are and return all that comes back until the server hangs up."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout) as connection:
+        connection.sendall(data)
+        with contextlib.suppress(ConnectionResetError):
+            return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def lines_of(site):
+    return site.queue.peek(1_000)["line"].to_list()
+
+
+# Ingest
+
+
+def test_one_line_is_stored_and_the_answer_says_where(client, site):
+    answer = client.post("/logs", json={"line": "INFO ready"})
+    assert answer.status_code == 202
+    waiting = site.queue.peek()
+    assert waiting.select("line", "line_number", "source").rows() == [("INFO ready", 1, "http")]
+    assert answer.json() == {
+        "accepted": 1,
+        "batch": waiting["batch"][0],
+        "batches": 1,
+        "first_line": 1,
+        "duplicate": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        ('"INFO a"', ["INFO a"]),
+        ('["INFO a", "INFO b\\n", ""]', ["INFO a", "INFO b", ""]),
+        ('{"line": "nul \\u0000 and \\u2028"}', ["nul \0 and \u2028"]),
+    ],
+)
+def test_json_is_a_line_or_a_list_of_lines(client, site, body, lines):
+    answer = client.post("/logs", content=body, headers={"content-type": "application/json"})
+    assert answer.json()["accepted"] == len(lines), answer.text
+    assert lines_of(site) == lines
+
+
+def test_text_keeps_its_bytes(client, site):
+    body = b"crlf\r\nnul \0\n\n\xff odd\nno end"
+    params = {"source": "mine", "format": "json"}
+    answer = client.post("/logs", content=body, headers=TEXT, params=params)
+    assert answer.json()["accepted"] == 5
+    batch = site.queue.lease("test").batch
+    frame = batch.frame()
+    assert frame["line"].to_list() == ["crlf", "nul \0", "", "\\xff odd", "no end"]
+    assert frame["raw"].drop_nulls().to_list() == [b"\xff odd"]
+    assert (batch.source, batch.format) == ("mine", "json")
+
+
+def test_a_long_stream_comes_in_batches_that_are_numbered_on(client, site):
+    lines = [f'{{"n": {number}, "pad": "{"x" * 80}"}}\n' for number in range(60_000)]
+    chunks = ("".join(lines[start : start + 700]).encode() for start in range(0, 60_000, 700))
+    answer = client.post("/logs", content=chunks, headers={"content-type": "application/x-ndjson"})
+    receipt = answer.json()
+    assert receipt["accepted"] == 60_000
+    assert receipt["batches"] > 2
+    found = []
+    while lease := site.queue.lease("test", lines=1_000_000):
+        ids = [batch.id for batch in lease.batches]
+        assert set(ids) <= {receipt["batch"]} | {f"{receipt['batch']}-{n}" for n in range(9)}
+        found += lease.batch.frame().select("line_number", "line").rows()
+    assert found == [(number + 1, line[:-1]) for number, line in enumerate(lines)]
+
+
+def test_lines_of_many_clients_share_batches_and_each_is_told_its_place(client, site):
+    def post(number):
+        return number, client.post("/logs", json=f"line {number}").json()
+
+    with ThreadPoolExecutor(16) as pool:
+        told = dict(pool.map(post, range(300)))
+    rows = site.queue.peek(1_000).select("batch", "line_number", "line").rows()
+    places = {(batch, number): line for batch, number, line in rows}
+    assert len(places) == 300
+    for number, receipt in told.items():
+        assert places[receipt["batch"], receipt["first_line"]] == f"line {number}"
+
+
+def test_a_retry_with_the_same_key_stores_nothing_twice(client, site):
+    headers = TEXT | {"idempotency-key": "order-17"}
+    first, second = (client.post("/logs", content="a\nb\n", headers=headers) for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json()["duplicate"] is False
+    assert second.json() == first.json() | {"duplicate": True}
+    assert lines_of(site) == ["a", "b"]
+    for other in ("a\nc\n", "a\nb\nc\n", "a\n"):
+        answer = client.post("/logs", content=other, headers=headers)
+        refused(answer, 422, "came with another body")
+    assert lines_of(site) == ["a", "b"]
+
+
+def test_a_stream_that_broke_off_goes_on_where_it_was_when_it_comes_again(client, site, until):
+    body = b"".join(b"%08d %s\n" % (number, b"x" * 90) for number in range(80_000))
+    head = (
+        "POST /logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+        f"Idempotency-Key: k\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", client.base_url.port)) as connection:
+        connection.sendall(head + body[: len(body) // 2])
+        until(lambda: site.queue.stats().accepted > 0)
+    stored = site.queue.stats().accepted
+    assert 0 < stored < 80_000
+    other = b"y" + body[1:]
+    headers = TEXT | {"idempotency-key": "k"}
+    refused(client.post("/logs", content=other, headers=headers), 422, "another body")
+    answer = client.post("/logs", content=body, headers=headers)
+    assert (answer.json()["accepted"], answer.json()["duplicate"]) == (80_000, False)
+    assert client.post("/logs", content=body, headers=headers).json()["duplicate"] is True
+    numbers = []
+    while lease := site.queue.lease("test", lines=1_000_000):
+        numbers += [int(line[:8]) for line in lease.batch.frame()["line"]]
+    assert numbers == list(range(80_000))
+
+
+def test_a_key_in_use_by_another_request_is_told_to_wait(client, site):
+    headers = TEXT | {"idempotency-key": "same"}
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(client.post, "/logs", content="a", headers=headers) for _ in range(40)]
+    codes = {call.result().status_code for call in calls}
+    assert codes <= {202, 409}
+    assert lines_of(site) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "code", "part"),
+    [
+        ("application/json", "{", 422, "JSON"),
+        ("application/json", '{"line": 1}', 422, "string"),
+        ("application/json", '{"line": "a", "more": 1}', 422, "send {"),
+        ("application/json", "[]", 422, "no line"),
+        ("application/json", "NaN", 422, "send {"),
+        ("application/json", '"\\ud800"', 422, "JSON"),
+        ("application/json", '"a\\nb"', 422, "line break"),
+        ("application/json", "[" * 200_000, 422, "recursion"),
+        ("text/plain", "", 422, "no line"),
+        ("text/plain", b"x" * (2 << 20), 413, "longer than 1,048,576"),
+        ("application/json", b'"' + b"x" * (2 << 20) + b'"', 413, "longer than 1,048,576"),
+        ("application/json", b" " * (5 << 20), 413, "stream it"),
+        ("application/x-www-form-urlencoded", "a=b", 415, "Content-Type"),
+        ("image/png", "a", 415, "Content-Type"),
+    ],
+)
+def test_a_body_that_cannot_be_stored_is_refused(shared, kind, body, code, part):
+    refused(shared.post("/logs", content=body, headers={"content-type": kind}), code, part)
+
+
+@pytest.mark.parametrize(
+    ("params", "headers", "part"),
+    [
+        ({"format": "nginx_acess"}, {}, "did you mean 'nginx_access'?"),
+        ({"source": "a\nb"}, {}, "source"),
+        ({"source": ""}, {}, "source"),
+        ({"source": "x" * 201}, {}, "source"),
+        ({}, {"idempotency-key": "two words"}, "idempotency-key"),
+        ({}, {"idempotency-key": "x" * 201}, "idempotency-key"),
+    ],
+)
+def test_what_is_said_of_lines_is_checked(shared, params, headers, part):
+    answer = shared.post("/logs", content="a", headers=TEXT | headers, params=params)
+    refused(answer, 422, part)
+
+
+def test_compressed_bodies_are_not_opened(shared):
+    headers = TEXT | {"content-encoding": "gzip"}
+    refused(shared.post("/logs", content=b"\x1f\x8b", headers=headers), 415, "compressed")
+
+
+def test_a_full_queue_is_told_with_a_time_to_come_again(serve, site):
+    client = serve("--max-lines", 10)
+    assert client.post("/logs", json=["a"] * 10).status_code == 202
+    answer = refused(client.post("/logs", json="b"), 429, "10 lines waiting")
+    assert answer.headers["retry-after"] == "1"
+    headers = TEXT | {"idempotency-key": "k"}
+    refused(client.post("/logs", content="c", headers=headers), 429, "waiting")
+    site.queue.commit(lease := site.queue.lease("test"), done(lease))
+    assert client.post("/logs", content="c", headers=headers).status_code == 202
+
+
+def test_a_stream_into_a_full_queue_is_told_how_far_it_came(serve, site):
+    client = serve("--max-lines", 100_000)
+    body = b"%s\n" % (b"x" * 40) * 300_000
+    answer = refused(client.post("/logs", content=body, headers=TEXT), 429, "waiting")
+    stats = site.queue.stats()
+    assert answer.json()["accepted"] == stats.accepted > 0
+
+
+def done(lease):
+    from etl import Outcome
+
+    return Outcome(done=lease.lines)
+
+
+# Observe
+
+
+def test_everything_can_be_seen(serve, site):
+    client = serve("--work", "--pipeline", "etl.demo:dashboard")
+    client.post("/logs", json=["INFO a", "WARNING b", "CRITICAL c"])
+    site.seen(lambda stats: stats.finished == 3)
+    stats = client.get("/stats").json()
+    assert [stats[name] for name in ("accepted", "done", "dead", "conserved")] == [3, 2, 1, True]
+    assert [row["processor"] for row in stats["processors"]] == ["level", "check", "count"]
+    trace = client.get("/trace").json()["items"]
+    assert sorted((row["line"], tuple(row["path"])) for row in trace) == [
+        ("CRITICAL c", ("level", "check")),
+        ("INFO a", ("level", "check", "count")),
+        ("WARNING b", ("level", "check", "count")),
+    ]
+    error = client.get("/errors").json()["items"][0]
+    assert (error["processor"], error["error"], error["action"]) == ("check", "poison", "dead")
+    assert len(client.get("/workers").json()["items"]) == 1
+    history = client.get("/history").json()
+    assert history["queue"][-1]["dead"] == 1
+    assert {row["processor"] for row in history["processors"]} == {"level", "check", "count"}
+    letter = client.get("/dlq").json()["items"][0]
+    assert client.get(f"/dlq/{letter['id']}").json() == letter
+    assert (letter["line"], letter["payload"]) == ("CRITICAL c", {"level": "CRITICAL"})
+    groups = client.get("/dlq/groups").json()["items"]
+    assert [(group["code"], group["lines"]) for group in groups] == [("poison", 1)]
+
+
+def test_lists_are_filtered_and_come_in_pages(client, site):
+    lines = [f"{'CRITICAL' if number % 2 else 'INFO'} {number}" for number in range(20)]
+    client.post("/logs", json=lines)
+    assert [row["line"] for row in client.get("/queue?limit=2&offset=18").json()["items"]] == [
+        "INFO 18",
+        "CRITICAL 19",
+    ]
+    site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
+    seen, offset = [], 0
+    while offset is not None:
+        page = client.get(f"/dlq?limit=3&offset={offset}").json()
+        seen += [row["line"] for row in page["items"]]
+        offset = page["next"]
+    assert seen == [f"CRITICAL {number}" for number in range(19, 0, -2)]
+    dead = client.get("/trace?state=dead&limit=3").json()
+    assert ([row["state"] for row in dead["items"]], dead["next"]) == (["dead"] * 3, 3)
+    assert len(client.get("/trace?processor=count").json()["items"]) == 10
+    rows = client.get("/stats?processor=check&by_worker=true").json()["processors"]
+    assert [(row["processor"], row["dead"]) for row in rows] == [("check", 10)]
+    assert client.get("/dlq?processor=level").json()["items"] == []
+    assert client.get("/errors?action=retried").json()["items"] == []
+
+
+@pytest.mark.parametrize("page", LISTS)
+@pytest.mark.parametrize("query", ["limit=0", "limit=501", "offset=-1", "offset=99999", "limit=x"])
+def test_pages_are_bounded(shared, page, query):
+    refused(shared.get(f"{page}?{query}"), 422, query.split("=")[0])
+
+
+@pytest.mark.parametrize("id", ["0", "-1", "x", "9223372036854775808", "1e3", "%00"])
+def test_a_dead_letter_without_a_number_is_refused(shared, id):
+    refused(shared.get(f"/dlq/{id}"), 422, "id")
+
+
+def test_a_dead_letter_that_is_not_there_is_404(shared):
+    refused(shared.get("/dlq/7"), 404, "there is no dead letter 7")
+    assert shared.get("/nothing").status_code == 404
+
+
+def test_prometheus_reads_counts_and_histograms_with_labels(serve, site):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    site.put([f"INFO {number}" for number in range(500)], of=100)
+    site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard", "--batch-lines", 100)
+    answer = serve().get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    families = {one.name: one for one in text_string_to_metric_families(answer.text)}
+    assert families["etl_lines_done"].samples[0].value == 500
+    received = families["etl_processor_received"].samples
+    assert {one.labels["processor"] for one in received} == {"level", "check", "count"}
+    assert all(one.labels["worker"] and one.labels["queue"] == "s/store.db" for one in received)
+    samples = families["etl_line_seconds"].samples
+    check = [one for one in samples if one.labels["processor"] == "check"]
+    buckets = [one.value for one in check if one.name.endswith("_bucket")]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == 500
+    assert 500 in [one.value for one in check if one.name.endswith("_count")]
+    busy = site.queue.records("processors")
+    total = next(one.value for one in check if one.name.endswith("_sum"))
+    assert total == pytest.approx(sum(r["seconds"] for r in busy if r["processor"] == "check"))
+
+
+# Steer
+
+
+def test_an_operator_pauses_and_resumes(serve, site):
+    client = serve("--work", "--pipeline", "etl.demo:dashboard")
+    assert client.post("/pause").json() == {"paused": True, "draining": False}
+    assert site.queue.control().paused
+    client.post("/logs", json="INFO a")
+    assert client.get("/stats").json()["waiting"] == 1
+    assert client.post("/resume").json()["paused"] is False
+    site.seen(lambda stats: stats.done == 1)
+
+
+def test_a_drain_takes_no_lines_and_ends_the_workers_until_resume(serve, site, until):
+    client = serve("--work", "--pipeline", "etl.demo:dashboard")
+    until(lambda: site.queue.records("workers"))
+    client.post("/logs", json="INFO a")
+    assert client.get("/readyz").json() == {"status": "ok"}
+    assert client.post("/drain").json() == {"paused": False, "draining": True}
+    refused(client.post("/logs", json="INFO b"), 503, "draining")
+    assert refused(client.get("/readyz"), 503, "draining").headers["retry-after"] == "1"
+    assert client.get("/healthz").status_code == 200
+    until(lambda: not site.queue.records("workers"))
+    site.settled(done=1)
+    client.post("/resume")
+    assert client.get("/readyz").status_code == 200
+    client.post("/logs", json="INFO b")
+    site.seen(lambda stats: stats.done == 2)
+
+
+def test_dead_letters_are_replayed_and_discarded(client, site):
+    client.post("/logs", json=["CRITICAL a", "CRITICAL b", "no level"])
+    site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
+    ids = {row["line"]: row["id"] for row in client.get("/dlq").json()["items"]}
+    assert client.post("/dlq/replay", json={"ids": [ids["CRITICAL a"]]}).json() == {"replayed": 1}
+    refused(client.post("/dlq/replay", json={"ids": [ids["CRITICAL a"]]}), 409, "not open any more")
+    assert client.get("/dlq?status=replaying").json()["items"][0]["line"] == "CRITICAL a"
+    assert client.post("/dlq/discard", json={"code": "poison"}).json() == {"discarded": 1}
+    assert client.post("/dlq/replay", json={"all": True}).json() == {"replayed": 1}
+    stats = site.queue.stats()
+    assert (stats.waiting, stats.dead) == (2, 1)
+
+
+@pytest.mark.parametrize("verb", ["replay", "discard"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("{}", '{"all": true, "ids": [1]}', '{"ids": []}', '{"ids": [0]}', '{"ids": [1e400]}'),
+        *(
+            '{"ids": [9223372036854775808]}',
+            '{"source": "\\ud800"}',
+            '{"code": "\\u0000"}',
+            "[",
+            "7",
+        ),
+        *('{"nope": 1}', '{"all": NaN}', "[" * 100_000, '{"ids": [' + "1" * 5_000 + "]}"),
+    ],
+)
+def test_which_dead_letters_must_be_said(shared, verb, body):
+    headers = {"content-type": "application/json"}
+    answer = shared.post(f"/dlq/{verb}", content=body, headers=headers)
+    assert answer.status_code in (400, 422), answer.text
+    assert set(answer.json()) == {"error", "accepted"}
+
+
+def test_small_bodies_are_bounded_too(shared):
+    body = b'{"ids": [' + b"1, " * (2 << 20) + b"1]}"
+    headers = {"content-type": "application/json"}
+    refused(shared.post("/dlq/replay", content=body, headers=headers), 413, "longer than")
+
+
+# Health and pages
+
+
+def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, site):
+    client = serve()
+    assert client.get("/readyz").status_code == 200
+    with site.queue._database.write() as db:
+        refuse = "BEGIN SELECT raise(ABORT, 'no room'); END"
+        db.execute(f"CREATE TRIGGER full BEFORE INSERT ON positions {refuse}")
+
+    def answers():
+        while (answer := client.get("/readyz")).status_code == 200:
+            yield answer
+        yield answer
+
+    refused([*answers()][-1], 503, "no room")
+    headers = TEXT | {"idempotency-key": "k"}
+    refused(client.post("/logs", content="a", headers=headers), 503, "no room")
+    assert client.get("/healthz").status_code == 200
+
+
+def test_the_pages_load_nothing_from_outside(shared):
+    front = shared.get("/")
+    for path in (*PAGES, "/docs", "/openapi.json", "/metrics", "etl app"):
+        assert path in front.text
+    for page in (front, shared.get("/docs")):
+        assert page.status_code == 200
+        places = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+        assert [place for place in places if not re.match(r"/(?!/)|data:,$", place)] == []
+        assert "<script" not in page.text
+    assert "url(" not in shared.get("/style.css").text
+
+
+def test_every_endpoint_is_described_with_an_example(shared):
+    schema = shared.get("/openapi.json").json()
+    assert set(schema["paths"]) >= {*PAGES, "/logs", "/pause", "/resume", "/drain", "/metrics"}
+    for path, methods in schema["paths"].items():
+        for about in methods.values():
+            assert about["description"], path
+            answer = about["responses"].get("200") or about["responses"]["202"]
+            assert "content" in answer, path
+
+
+# Safety
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "", "[", "a@localhost:x"]
+)
+def test_a_host_header_of_another_name_is_refused(shared, host):
+    refused(shared.get("/stats", headers={"host": host}), 421, "no name of this server")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9", "[::1]:8000", socket.gethostname()])
+def test_our_own_names_are_known(shared, host):
+    assert shared.get("/stats", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:1"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/logs", "/pause", "/resume", "/drain", "/dlq/discard"])
+def test_a_page_of_another_site_changes_nothing(shared, path, headers):
+    refused(shared.post(path, json={"all": True}, headers=headers), 403, "another site")
+
+
+def test_our_own_page_may_post_and_no_other_origin_may_read(shared):
+    origin = str(shared.base_url).rstrip("/")
+    answer = shared.post("/pause", headers={"origin": origin, "sec-fetch-site": "same-origin"})
+    assert answer.status_code == 200
+    asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    for answer in (shared.options("/logs", headers=asked), shared.get("/stats", headers=asked)):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", ["/", "/stats", "/docs", "/nothing", "/dlq/0", "/metrics"])
+def test_every_answer_has_the_headers_that_keep_browsers_safe(shared, path):
+    headers = shared.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--host", ANYWHERE), "set ETL_TOKEN"),
+        (("--host", ANYWHERE, "--token", ""), "set ETL_TOKEN"),
+        (("--host", ANYWHERE, "--token", "short"), "at least 16"),
+        (("--host", "256.1.1.1", "--token", TOKEN), "cannot listen"),
+        (("--log-format", "xml"), "human or json"),
+        (("--work", "--pipeline", "nope:pipeline"), "nope"),
+        (("--work", "--store", "sqlite://"), "name a file"),
+    ],
+)
+def test_it_does_not_start_where_it_should_not(site, options, part):
+    assert part in site.refused("serve", "--port", 0, *options)
+
+
+def test_a_port_in_use_is_said(shared, site):
+    text = site.refused("serve", "--port", shared.base_url.port)
+    assert f"port {shared.base_url.port}" in text
+    assert "--port" in text
+
+
+def test_others_need_the_token(serve):
+    client = serve("--host", ANYWHERE, env={"ETL_TOKEN": TOKEN})
+    for shown in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {TOKEN}"}):
+        answer = refused(client.get("/stats", headers=shown), 401, "Bearer")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        refused(client.post("/logs", json="a", headers=shown), 401, "Bearer")
+    odd = raw(
+        client,
+        b"GET /stats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \xff\r\n"
+        b"Connection: close\r\n\r\n",
+    )
+    assert odd.startswith(b"HTTP/1.1 401")
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+    right = {"authorization": f"Bearer {TOKEN}"}
+    assert client.post("/logs", json="a", headers=right).status_code == 202
+    assert TOKEN not in client.log.read_text()
+
+
+def test_a_request_that_is_no_http_is_refused_and_the_server_goes_on(shared):
+    for nonsense in (b"\x16\x03\x01 hello\r\n\r\n", b"GET / HTTP/1.1\r\nX: a\nb\r\n\r\n"):
+        raw(shared, nonsense)
+    assert shared.get("/healthz").status_code == 200
+
+
+def test_endless_headers_are_hung_up_on(shared):
+    endless = b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: %s\r\n" % (b"y" * 1000) * 3000
+    with contextlib.suppress(ConnectionError):
+        assert b"200 OK" not in (raw(shared, endless) or b"")
+    assert shared.get("/healthz").status_code == 200
+
+
+def test_slow_clients_are_given_up(shared):
+    head = b"POST /logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    slow = (b"", head, head + b"Content-Length: 9\r\n\r\nabc")
+    with ThreadPoolExecutor(3) as pool:
+        nothing, no_end, no_body = pool.map(lambda data: raw(shared, data), slow)
+    assert (nothing, no_end) == (b"", b"")
+    assert no_body.startswith(b"HTTP/1.1 408")
+
+
+def test_a_fault_of_ours_tells_nothing_of_itself(client, site, until):
+    client.post("/logs", json="CRITICAL a")
+    site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
+    with site.queue._database.write() as db:
+        db.execute("UPDATE dead SET payload = '{'")
+    answer = client.get("/dlq")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "internal error; the log says more", "accepted": 0}
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    until(lambda: "JSONDecodeError" in client.log.read_text())
+
+
+@pytest.fixture(scope="module")
+def tried(shared_site):
+    """Give a client of a server with workers, on a store of its own."""
+    shared_site.store = shared_site.folder / "tried" / "store.db"
+    with serving(shared_site, "--work", "--pipeline", "etl.demo:dashboard") as client:
+        yield client
+
+
+@SCHEMA.parametrize()
+@settings(max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_whatever_the_schema_allows_is_answered_as_it_says(tried, case):
+    answer = case.call(base_url=str(tried.base_url).rstrip("/"))
+    assert answer.status_code != 500, answer.text
+    case.validate_response(answer, checks=[status_code_conformance, response_schema_conformance])
+
+
+# The log, and the end
+
+
+def test_the_log_is_json_with_run_and_batch_in_its_lines(serve, site):
+    client = serve("--work", "--pipeline", "etl.demo:dashboard", "--log-format", "json")
+    batch = client.post("/logs", json="INFO a").json()["batch"]
+    site.seen(lambda stats: stats.done == 1)
+    text = site.end(client.server)
+    assert text == "Shutting down...\n"
+    lines = [json.loads(line) for line in client.log.read_text().splitlines()]
+    assert len({line["run"] for line in lines}) == 1
+    assert {line["event"] for line in lines} == {"serving", "stored", "committed", "ended"}
+    about = {line["event"] for line in lines if line.get("batch") == batch}
+    assert about == {"stored", "committed"}
+
+
+def test_a_person_reads_the_log_and_no_line_steers_the_terminal(serve, site):
+    client = serve()
+    raw(client, b"GET /\x1b[31m HTTP/1.1\r\nHost: a\x1b[31m\r\n\r\n")
+    client.post("/pause")
+    site.end(client.server)
+    text = client.log.read_text()
+    assert "paused" in text
+    assert "\x1b" not in text
+
+
+def test_a_run_is_served_until_ctrl_c_as_the_second_seed_shows(site, until):
+    log = (site.folder / "run.log").open("w")
+    boot = site.data / "boot.log"
+    with log, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        free.close()
+        arguments = ("--pipeline", "etl.demo:levels", "--trace", "--serve", "--port", port)
+        run = site.start("run", boot, *arguments, stderr=log)
+        told = []
+        while not told or not told[-1].startswith("📊"):
+            told.append(run.stdout.readline())
+        assert told[:4] == [
+            "[info: system booted]\n",
+            "[WARN: DISK SPACE LOW]\n",
+            "[error: failed to connect]\n",
+            "[info: user login]\n",
+        ]
+        assert told[-1] == f"📊 Dashboard running at http://localhost:{port}\n"
+        stats = httpx.get(f"http://localhost:{port}/stats", trust_env=False).json()
+        assert (stats["done"], stats["conserved"]) == (4, True)
+        assert (
+            len(httpx.get(f"http://localhost:{port}/trace", trust_env=False).json()["items"]) == 4
+        )
+        run.send_signal(signal.SIGINT)
+        assert site.ended(run) == "Shutting down...\n"
+
+
+# Load
+
+
+@pytest.mark.timeout(200)
+def test_under_load_with_workers_killed_every_line_is_somewhere_and_none_twice(serve, site):
+    client = serve("--log-format", "json")
+    url, wanted = str(client.base_url), 4_000
+
+    def post(number):
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as own:
+            for line in range(number, wanted, 8):
+                own.post("/logs", json=f"line {line}").raise_for_status()
+
+    with ThreadPoolExecutor(8) as pool:
+        posts = [pool.submit(post, number) for number in range(8)]
+        deaths = 0
+        while deaths < 4:
+            arguments = (*site.pipeline("numbered"), "--batch-lines", 200)
+            worker = site.start("work", *arguments, env={"DELAY": "0.05"})
+            assert site.busy(worker)
+            with pytest.raises(subprocess.TimeoutExpired):
+                worker.wait(random.uniform(0, 0.2))
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.communicate()
+            deaths += 1
+            stats = client.get("/stats").json()
+            parts = ("done", "filtered", "dead", "leased", "waiting")
+            assert stats["accepted"] == sum(stats[name] for name in parts)
+        for one in posts:
+            one.result()
+    site.etl("work", "--drain", *site.pipeline("numbered"))
+    stats = site.queue.stats()
+    assert (stats.accepted, stats.leased, stats.waiting) == (wanted, 0, 0)
+    letters = [int(line.split()[1]) for line in site.letters()["line"]]
+    assert sorted([*site.rows()["number"], *letters]) == list(range(wanted))

@@ -1,0 +1,166 @@
+"""What a batch notebook is made of: processing once, profile, gates, tables, parameters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import polars as pl
+import pytest
+
+from etl import Batch, Pipeline, Worker, open_queue, reject
+from etl.batch import Done, failures, paths, with_secrets
+from etl.errors import GateFailed, UsageError
+from etl.gates import enforce, judge
+from etl.notebooks import parameters
+from etl.profile import levels_over_time, output, profile
+from etl.tables import Table
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def refuse(frame):
+    return reject(frame, pl.col("line").str.contains("poison"), "poison", "the line is poison")
+
+
+@pytest.fixture
+def done(tmp_path):
+    """Give a batch of eight good lines and two dead ones."""
+    queue = open_queue(str(tmp_path / "store.db"))
+    lines = [f"line {n}" for n in range(8)] + ["poison 1", "poison <b>2</b>"]
+    queue.put(Batch.from_lines(lines, source="test"))
+    Worker(queue, Pipeline("p").add("refuse", refuse), out=tmp_path).drain()
+    yield Done("r", queue, tmp_path, {})
+    queue.close()
+
+
+def written(folder, *frames):
+    for number, frame in enumerate(frames):
+        pl.DataFrame(frame).write_parquet(folder / f"{number}.parquet")
+    return output(folder)
+
+
+def test_a_password_stays_in_the_environment(monkeypatch):
+    monkeypatch.setenv("ETL_STORE", "nats://me:secret@host:4222/q")
+    assert with_secrets("nats://host:4222/q") == "nats://me:secret@host:4222/q"
+    assert with_secrets("nats://host:4222/other") == "nats://host:4222/other"
+    assert with_secrets("") == ""
+
+
+def test_a_profile_has_a_row_per_column_over_all_files(tmp_path):
+    rows = written(tmp_path, {"a": [1, 2, 2], "b": ["x", None, "y\n"]}, {"a": [7], "c": [[1]]})
+    found = profile(rows).set_index("column")
+    assert found.loc["a", ["nulls", "distinct", "least", "greatest"]].tolist() == [0, 3, "1", "7"]
+    assert found.loc["b", ["nulls", "distinct", "least"]].tolist() == [2, 2, "x"]
+    assert found.loc["b", "greatest"] == "y\\n"
+    assert found.loc["b", "filled"] == 0.5
+    assert pd.isna(found.loc["c", "distinct"])
+
+
+def test_a_profile_of_nothing_has_the_same_columns_and_dtypes(tmp_path):
+    empty, full = profile(output(tmp_path)), profile(written(tmp_path, {"a": [1]}))
+    assert empty.empty
+    assert empty.dtypes.to_dict() == full.dtypes.to_dict()
+
+
+def test_levels_are_counted_over_at_most_so_many_bars(tmp_path):
+    times = [START + timedelta(minutes=n) for n in range(600)] + [None]
+    levels = ["INFO", "ERROR"] * 300 + ["INFO"]
+    found = levels_over_time(written(tmp_path, {"timestamp": times, "level": levels}), most=30)
+    assert found["lines"].sum() == 600
+    assert found["at"].nunique() <= 31
+    assert found["at"].min() == pd.Timestamp(START)
+    assert set(found["level"]) == {"INFO", "ERROR"}
+
+
+def test_levels_over_years_have_bars_of_whole_days(tmp_path):
+    times = [START + timedelta(days=n) for n in range(3000)]
+    found = levels_over_time(written(tmp_path, {"timestamp": times, "level": [None] * 3000}))
+    assert found["at"].nunique() <= 61
+    assert set(found["level"]) == {"no level"}
+
+
+@pytest.mark.parametrize("rows", [{"a": [1]}, {"timestamp": [None], "level": ["INFO"]}])
+def test_output_without_times_has_no_levels_over_time(tmp_path, rows):
+    frame = written(
+        tmp_path,
+        pl.DataFrame(
+            rows, schema_overrides={"timestamp": pl.Datetime} if "timestamp" in rows else None
+        ),
+    )
+    assert levels_over_time(frame).empty
+
+
+@pytest.mark.parametrize(
+    ("limits", "failed"),
+    [
+        ({}, []),
+        ({"max_dead_ratio": 0.2, "max_dead": 2, "min_lines": 10}, []),
+        ({"max_dead_ratio": 0.19}, ["dead lines, share"]),
+        ({"max_dead": 1, "min_lines": 11}, ["lines read", "dead lines"]),
+        ({"expect_columns": "a, b"}, ["columns"]),
+        ({"expect_columns": ["a"]}, []),
+    ],
+)
+def test_gates_hold_up_to_their_limits(done, tmp_path, limits, failed):
+    verdicts = judge(done, written(tmp_path, {"a": [1]}), **limits)
+    assert verdicts[~verdicts["passed"]]["gate"].tolist() == failed
+    if not failed:
+        enforce(done, verdicts)
+        return
+    with pytest.raises(GateFailed, match=rf"{len(failed)} of {len(verdicts)} quality gates"):
+        enforce(done, verdicts)
+
+
+def test_lines_that_wait_fail_a_gate(done):
+    done.queue.put(Batch.from_lines(["more"], source="test"))
+    verdicts = judge(done, None).set_index("gate")
+    assert not verdicts.loc["lines that still wait", "passed"]
+    assert verdicts.loc["no line is missing", "passed"]
+
+
+def test_failures_and_paths_show_a_line_of_each_kind(done):
+    (row,) = failures(done.queue).to_dict("records")
+    assert (row["lines"], row["processor"]) == (2, "refuse")
+    assert row["why"] == "poison: the line is poison"
+    assert paths(done.queue)["state"].tolist() in (["done"], ["dead"], ["dead", "done"])
+
+
+def test_a_table_escapes_text_and_aligns_numbers():
+    frame = pd.DataFrame({"n": [1234567], "share": [0.5], "text": ["<b>\x1b[0m"], "fine": [False]})
+    table = Table(frame, share=".1%")
+    shown = table._repr_html_()
+    assert "1,234,567" in shown
+    assert "50.0%" in shown
+    assert "&lt;b&gt;\\x1b[0m" in shown
+    assert "✗ failed" in shown
+    assert '<td style="text-align:right;white-space:nowrap">1,234,567</td>' in shown
+    assert "1,234,567" in repr(table)
+
+
+def test_parameters_get_the_types_of_their_defaults():
+    defaults = {"n": 1, "share": 0.5, "on": False, "names": [], "text": ""}
+    given = ["n=007", "share=1e-2", "on=yes", "names=a, b", "text=true=1"]
+    assert parameters(given, defaults) == {
+        "n": 7,
+        "share": 0.01,
+        "on": True,
+        "names": ["a", "b"],
+        "text": "true=1",
+    }
+    assert parameters(['names=["a,b"]'], defaults) == {"names": ["a,b"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("nn=1", "unknown parameter 'nn'; did you mean 'n'"),
+        ("n=1.5", "n has to be a whole number, not '1.5'"),
+        ("on=maybe", "on has to be true or false, not 'maybe'"),
+        ("names=[1", "names has to be"),
+        ("n", "no name=value"),
+    ],
+)
+def test_a_parameter_that_does_not_fit_is_refused(given, why):
+    with pytest.raises(UsageError, match=why):
+        parameters([given], {"n": 1, "on": True, "names": []})
