@@ -272,7 +272,8 @@ class Link:
                 writer.transport.abort()
 
     async def _note_trouble(self, error: Exception) -> None:
-        self._trouble = error
+        if "authorization" not in str(self._trouble).lower():  # which says more than what follows
+            self._trouble = error
 
     def _say_away(self, error: BaseException) -> None:
         self._trouble = self._trouble or error
