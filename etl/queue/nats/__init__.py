@@ -132,10 +132,11 @@ class NatsQueue(Store):
             raise StoreAway(f"{self._database.name} does not answer; try again when it does")
         try:
             while self._journal.orphans:
-                held = self._journal.orphans.pop()
+                held = self._journal.orphans[-1]
                 back = partial(operations.release, held=held, delay=0.0)
                 with contextlib.suppress(LeaseLost):
                     self._journal.submit(back, patience=patience, at=None)
+                self._journal.orphans.remove(held)
             yield
         finally:
             self._lane.release()

@@ -28,7 +28,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NotFoundError
 
-from etl.errors import StoreError, StoreVersion
+from etl.errors import StoreAway, StoreError, StoreVersion
 from etl.lines import new_id
 from etl.queue import operations
 from etl.queue.nats.address import Address
@@ -134,7 +134,11 @@ class Journal:
         """
         number = next(self._numbers)
         message = message_of(self._client, number, change, at)
-        result: T = self._link.call(self._carry_out(number, change, message), patience)
+        try:
+            result: T = self._link.call(self._carry_out(number, change, message), patience)
+        except StoreAway as error:
+            what = change.func.__name__
+            raise StoreAway(f"{error}; this {what} may or may not take place yet") from None
         return result
 
     def put_blob(self, data: bytes, *, patience: float) -> str:
