@@ -23,7 +23,7 @@ test: $(VENV)/.test $(VENV)/.chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lab: $(VENV)/.notebook
 	$(BIN)/etl lab

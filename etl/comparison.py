@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Any
 from etl.errors import UsageError
 from etl.frames import frame_of
 from etl.queue import LetterFilter, Queue, open_queue
+from etl.registry import RUNS, read
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Comparison", "compare"]
-
-RUNS = Path("data/runs")
-"""Where a run that is named by its id has its store."""
 
 PROCESSOR_COLUMNS = {
     "processor": "str",
@@ -224,15 +222,17 @@ def _opened(run: Queue | str | Path) -> Iterator[Queue]:
 
 
 def _store(run: str) -> str:
-    """Return the URL or path of a store that is there."""
+    """Return the store that is meant: by its URL or path, a run's folder, or a run's id."""
     if "://" in run and not run.startswith("sqlite:///"):
         return run
     path = Path(run.removeprefix("sqlite:///"))
-    places = [path, path / "store.db", RUNS / run / "store.db"]
-    for place in places:
+    for place in (path, path / "store.db"):
         if place.is_file():
             return str(place)
-    raise UsageError(f"there is no store, run folder or run {run!r}; name one that `etl run` made")
+    record = read(path) or read(RUNS / run)
+    if record is None:
+        raise UsageError(f"there is no store, folder or run {run!r}; etl runs lists the runs")
+    return str(record["store"])
 
 
 def _names(names: list[str]) -> str:

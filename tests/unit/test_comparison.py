@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -147,7 +148,9 @@ def test_a_run_is_named_by_its_store_its_folder_or_its_id(
 ):
     store = tmp_path / "data" / "runs" / "20261121-1" / "store.db"
     ran({"parse": 1.0}, url=str(store)).close()
-    monkeypatch.chdir(tmp_path)
+    record = {"state": "finished", "started_at": 1.0, "pid": 1, "store": f"sqlite:///{store}"}
+    store.with_name("run.json").write_text(json.dumps(record))
+    monkeypatch.setattr("etl.comparison.RUNS", store.parent.parent)
     names: dict[str, str | Path] = {
         "path": store,
         "text": str(store),
@@ -162,7 +165,7 @@ def test_a_run_is_named_by_its_store_its_folder_or_its_id(
 
 
 def test_a_run_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"no store, run folder or run '.*nope.db'"):
+    with pytest.raises(UsageError, match=r"no store, folder or run '.*nope.db'"):
         metrics.compare(tmp_path / "nope.db", open_queue("sqlite://"))
 
     assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sinks": LOW | {"processors"},
     "queue": STORE,
     "dlq": STORE | {"frames"},
-    "comparison": STORE | {"frames"},
+    "comparison": STORE | {"frames", "registry"},
     "metrics": STORE | {"comparison", "frames"},
     "traces": STORE | {"frames"},
     "sources": STORE,

@@ -245,7 +245,7 @@ def test_a_dead_letter_holds_what_is_needed_to_understand_it():
         "\x00\u2028",
         2**100,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_whatever_a_row_holds_it_can_be_a_dead_letter(value: Any):
     dtype = pl.Object if type(value) is object else pl.Int128 if value == 2**100 else None
