@@ -33,6 +33,7 @@ app: $(VENV)/.notebook
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/cluster.py
 
 clean:
 	rm -rf $(VENV) data/runs .mypy_cache .pytest_cache .ruff_cache
@@ -45,7 +46,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[notebook,server,test]'
+	$(PIP) -e '.[notebook,server,nats,test]'
 	@touch $@ $(VENV)/.run $(VENV)/.notebook
 
 # A browser: one that is there, else Debian's package, else Playwright's own.

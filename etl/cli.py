@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from etl.errors import EtlError, GateFailed, UsageError
+from etl.errors import EtlError, GateFailed, StoreAway, UsageError
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 dlq = typer.Typer(help="Dead letters: look at them, replay them, discard.", no_args_is_help=True)
 app.add_typer(dlq, name="dlq")
+stores = typer.Typer(help="Stores: make one.", no_args_is_help=True)
+app.add_typer(stores, name="store")
 
 Sources = Annotated[list[str], typer.Argument(help="Files, globs, folders, or - for stdin.")]
 Store = Annotated[
@@ -116,7 +118,7 @@ def run(
                 watch=watch,
                 worker_stdout=sys.stderr if as_json else None,
             )
-        queue = _open(result["store"])
+        queue = _open(store or result["store"])
         if as_json:
             _print_json(result | ({"traces": _traces(queue)} if trace else {}))
         else:
@@ -187,7 +189,7 @@ def work(
     from etl.worker import Worker, run_until_signal
 
     loaded = load_pipeline(pipeline)
-    queue = _open(store, create=True)
+    queue = _open(store, create=True, wait=True)
     out = out or output_folder(queue.url)
     if workers == 1 or parent is not None:
         watch: dict[str, Any] = {}
@@ -452,6 +454,21 @@ def prune(
     print(f"{len(gone)} runs {verb}, {size(sum(gone))}; {len(verdicts) - len(gone)} old ones kept")
 
 
+@stores.command("init")
+def store_init(
+    url: Annotated[str, typer.Argument(help="nats://host:4222/name, or the path of a file.")],
+    *,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=5, help="Nodes of the cluster that keep it all.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until its servers can be reached.")] = False,
+) -> None:
+    """Make a store, or change on how many nodes of a cluster it is kept."""
+    queue = _open(url, create=True, wait=wait, replicas=replicas)
+    print(f"{queue.url} is ready")
+    queue.close()
+
+
 @dlq.command("list")
 def dlq_list(
     *,
@@ -615,8 +632,10 @@ def _consoles() -> tuple[Any, Any]:
     return Console(), Console(stderr=True)
 
 
-def _open(store: str | None, *, create: bool = False, **limits: int | None) -> Queue:
-    """Open the named store, or that of the newest run."""
+def _open(
+    store: str | None, *, create: bool = False, wait: bool = False, **options: int | None
+) -> Queue:
+    """Open the named store, or that of the newest run; `wait` until it can be reached."""
     from etl.queue import open_queue
     from etl.runs import latest_store
 
@@ -626,7 +645,13 @@ def _open(store: str | None, *, create: bool = False, **limits: int | None) -> Q
     path = url.removeprefix("sqlite:///")
     if not create and "://" not in path and not Path(path).exists():
         raise UsageError(f"there is no store {path!r}; etl run --store makes one")
-    return open_queue(url, **limits)
+    while True:
+        try:
+            return open_queue(url, **options)
+        except StoreAway as error:
+            if not wait:
+                raise
+            print(f"etl: {error}; trying again", file=sys.stderr)
 
 
 def _extra(name: str) -> ModuleType:

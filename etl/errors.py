@@ -8,6 +8,7 @@
     ├── StoreError            the store cannot be used
     │   ├── StoreVersion      made by a newer etl
     │   ├── StoreFull         no room on the disk
+    │   ├── StoreAway         cannot be reached at this moment
     │   └── QueueClosed       used after close()
     ├── QueueFull             the limit on waiting lines or bytes is reached
     ├── LeaseLost             the lease ran out; another worker has the batch
@@ -43,6 +44,7 @@ __all__ = [
     "SourceBusy",
     "SourceChanged",
     "SourceError",
+    "StoreAway",
     "StoreError",
     "StoreFull",
     "StoreVersion",
@@ -85,6 +87,10 @@ class StoreVersion(StoreError):
 
 class StoreFull(StoreError):
     """There is no room left for the store on its disk."""
+
+
+class StoreAway(StoreError):
+    """The store cannot be reached at this moment."""
 
 
 class QueueClosed(StoreError):

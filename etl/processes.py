@@ -50,7 +50,7 @@ class WorkerProcesses:
     ) -> None:
         self._queue = queue
         self._out = out
-        self._command = [sys.executable, "-m", "etl", "work", "--store", queue.url]
+        self._command = [sys.executable, "-m", "etl", "work"]
         self._command += ["--out", str(out), "--parent", str(os.getpid()), *arguments]
         self._stdout = stdout
         self._threads = max(1, (os.cpu_count() or 1) // count)
@@ -123,6 +123,7 @@ class WorkerProcesses:
             "POLARS_MAX_THREADS": str(self._threads),
             "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
         } | os.environ
+        environment["ETL_STORE"] = self._queue.secret_url  # which other users must not see
         # Its error is told once, by the process that looks after it.
         environment["ETL_LAST_WORDS"] = self._last_words
         return subprocess.Popen(self._command, stdout=self._stdout, env=environment)

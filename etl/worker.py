@@ -26,7 +26,9 @@ from etl.errors import (
     LeaseLost,
     PipelineError,
     ProcessorStop,
+    QueueClosed,
     SourceChanged,
+    StoreAway,
     StoreError,
     UsageError,
     WorkerFailed,
@@ -185,7 +187,7 @@ class Worker:
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
 
-        A store that cannot be reached is waited for with growing pauses.
+        A store that cannot be reached is waited for, with growing pauses.
         """
         self._asked_before = self._asked()
         self._ready.set()
@@ -203,6 +205,9 @@ class Worker:
             try:
                 ended, pause = await anyio.to_thread.run_sync(self._turn)
                 failures = 0
+            except StoreAway:  # it says so itself
+                failures = min(failures + 1, 8)
+                ended, pause = False, min(5.0, 0.1 * 2**failures)
             except StoreError:
                 failures += 1
                 if failures > 8:
@@ -254,7 +259,8 @@ class Worker:
             self._runner = None
             ended.set()
             beat.join()
-            self._queue.unregister(self.name)
+            with contextlib.suppress(StoreAway):  # it will be missed by its heartbeat
+                self._queue.unregister(self.name)
 
     def _take_over(self) -> None:
         """About once a second, take back what workers that have died here held."""
@@ -329,6 +335,8 @@ class Worker:
     def _commit(self, runner: Runner, lease: Lease, outcome: Outcome) -> Outcome:
         try:
             self._queue.commit(lease, outcome)
+        except QueueClosed:  # perhaps after it was sent: whoever works next will know
+            raise
         except Exception:
             runner.undo()
             raise

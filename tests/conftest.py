@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nats_servers
 import pytest
 from hypothesis import settings
 
@@ -34,11 +36,33 @@ def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["file", "memory"])
-def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
+STORES = ["file", "memory", "nats"]
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a NATS server of our own, and give its URL."""
+    node = nats_servers.single(tmp_path_factory.mktemp("nats") / "node")
+    yield node.url
+    node.kill()
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Return a function that names an empty store of a kind."""
+
+    def name(kind: str) -> str:
+        if kind == "nats":
+            return f"{request.getfixturevalue('nats_server')}/{secrets.token_hex(8)}"
+        return f"sqlite:///{tmp_path / 'store.db'}" if kind == "file" else "sqlite://"
+
+    return name
+
+
+@pytest.fixture(params=STORES)
+def queue(request: pytest.FixtureRequest, store_url: Callable[[str], str]) -> Iterator[Queue]:
     """Give an empty queue, once for every store."""
-    url = f"sqlite:///{tmp_path / 'store.db'}" if request.param == "file" else "sqlite://"
-    opened = open_queue(url)
+    opened = open_queue(store_url(request.param))
     yield opened
     stats = opened.stats()
     opened.close()

@@ -21,7 +21,7 @@ def requirement(text: str) -> tuple[str, str]:
 def test_conda_users_get_the_same_packages():
     text = (ROOT / "environment.yml").read_text()
     listed = dict(
-        requirement(line) for line in re.findall(r"^  - ([\w-]+ [<>=].*)$", text, re.MULTILINE)
+        requirement(line) for line in re.findall(r"^ +- ([\w-]+ [<>=][^#\n]*)", text, re.MULTILINE)
     )
     wanted = [*PROJECT["dependencies"]]
     for extra in EXTRAS:

@@ -6,6 +6,7 @@ the command line and workers only read and steer it. It knows no pipeline.
 
     sqlite:///path/run.db    a file; many processes may use it at once
     sqlite://                in memory; for tests
+    nats://host:4222/name    on NATS JetStream; many machines may use it at once
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
 
 from etl.errors import UsageError
 from etl.lines import Batch, Lease, Outcome, Output
+
+if TYPE_CHECKING:
+    from etl.queue.nats import NatsQueue
 
 __all__ = [
     "Control",
@@ -119,6 +123,10 @@ class Queue(Protocol):
     """A durable queue of batches and what is kept with it. Safe to use from many threads."""
 
     url: str
+    """Names the store; without passwords."""
+
+    secret_url: str
+    """Opens the store; with passwords, so it is shown nowhere."""
 
     def put(
         self,
@@ -269,31 +277,58 @@ class Queue(Protocol):
     def wait(self, since: object, timeout: float) -> bool:
         """Wait until the store has changed since a mark; return False if it has not in time.
 
-        At once within this process, within 25 ms for a change by another.
+        At once within this process; for a change by another, within 25 ms in a
+        file, and as soon as the journal brings it on NATS.
         """
 
     def close(self) -> None:
         """Close the store. Closing twice is fine."""
 
 
-def open_queue(url: str, *, max_lines: int | None = None, max_bytes: int | None = None) -> Queue:
+def open_queue(
+    url: str,
+    *,
+    max_lines: int | None = None,
+    max_bytes: int | None = None,
+    replicas: int | None = None,
+) -> Queue:
     """Open a store, and make it if it is not there.
 
     Args:
-        url: `sqlite:///relative/or//absolute/path.db`, a plain path, or `sqlite://`.
+        url: `sqlite:///relative/or//absolute/path.db`, a plain path, `sqlite://`, or
+            `nats://[user:password@]host:4222[,host2:4222]/name[?creds=FILE][&tls=CA_FILE]`.
         max_lines: Waiting lines at which `put` blocks or is refused.
         max_bytes: The same in bytes of text.
+        replicas: On how many nodes a store on NATS is kept; by default three
+            in a cluster. A store that is there already is changed to that.
 
     Raises:
-        UsageError: If the URL is of no known kind.
-        StoreError: If the file is no store, is newer than this etl, or cannot be used.
+        UsageError: If the URL is of no known kind, or NATS is not installed.
+        StoreError: If the store is none, is newer than this etl, or cannot be used.
+        StoreAway: If no server can be reached.
     """
+    scheme, mark, rest = url.partition("://")
+    if scheme in ("nats", "tls") and mark:
+        return _nats()(url, max_lines=max_lines, max_bytes=max_bytes, replicas=replicas)
+
     from etl.queue.sqlite import SqliteQueue
 
-    scheme, mark, rest = url.partition("://")
     if not mark:
         return SqliteQueue(Path(url), max_lines=max_lines, max_bytes=max_bytes)
     if scheme == "sqlite":
         path = Path(rest.removeprefix("/")) if rest else None
         return SqliteQueue(path, max_lines=max_lines, max_bytes=max_bytes)
-    raise UsageError(f"store {url!r} is of no known kind; use sqlite:///path/run.db or a path")
+    raise UsageError(
+        f"store {url!r} is of no known kind; use sqlite:///path/run.db, a path, or "
+        "nats://host:4222/name"
+    )
+
+
+def _nats() -> type[NatsQueue]:
+    try:
+        from etl.queue.nats import NatsQueue
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith(("nats", "nkeys")):
+            raise
+        raise UsageError(f"a store on NATS needs {error.name}; pip install 'etl[nats]'") from error
+    return NatsQueue

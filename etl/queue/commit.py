@@ -14,27 +14,44 @@ from typing import Any
 import zstandard
 
 from etl.errors import LeaseLost
-from etl.lines import Failure, Lease, Outcome, Tally, Trace
+from etl.lines import Failure, Outcome, Tally, Trace
 
-__all__ = ["add_totals", "keep_outcome", "note_history"]
+__all__ = ["add_totals", "encode_trace", "keep_outcome", "note_history"]
 
 HISTORY_SECONDS = 3600
 KEPT_TRACES = 1000
 KEPT_ERRORS = 1000
 
 
-def keep_outcome(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> None:
-    """Write all of an outcome; `now` is in Unix seconds.
+def keep_outcome(
+    db: sqlite3.Connection,
+    now: float,
+    *,
+    worker: str,
+    batch: sqlite3.Row,
+    outcome: Outcome,
+    trace: bytes | None,
+) -> None:
+    """Write all of an outcome.
+
+    Args:
+        db: The store.
+        now: Unix seconds.
+        worker: Whose outcome it is.
+        batch: Id, source and format of the first batch.
+        outcome: What became of it, but for the trace.
+        trace: What `encode_trace` made of that.
 
     Raises:
         LeaseLost: If the worker's slot, and with it its state, has gone to another.
     """
     add_totals(db, done=outcome.done, filtered=outcome.filtered, dead=outcome.dead)
-    _keep_letters(db, lease, outcome, now)
-    _keep_tallies(db, lease.worker, outcome.tallies, int(now))
-    _keep_states(db, lease, outcome)
-    _keep_errors(db, lease, outcome, now)
-    _keep_trace(db, lease, outcome, now)
+    _keep_letters(db, batch, outcome, now)
+    _keep_tallies(db, worker, outcome.tallies, int(now))
+    _keep_states(db, worker, outcome)
+    _keep_errors(db, worker, batch, outcome, now)
+    if trace is not None:
+        _keep_trace(db, (now, worker, batch["id"], batch["source"], outcome.version), trace)
     db.executemany(
         "INSERT INTO outputs VALUES (?, ?)",
         [(output.staged, output.final) for output in outcome.outputs],
@@ -64,14 +81,13 @@ def note_history(db: sqlite3.Connection, now: float) -> None:
         db.execute(f"DELETE FROM {table} WHERE second < ?", (second - HISTORY_SECONDS,))
 
 
-def _keep_letters(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> None:
+def _keep_letters(db: sqlite3.Connection, batch: sqlite3.Row, outcome: Outcome, now: float) -> None:
     db.executemany(
         "UPDATE dead SET status = 'replayed' WHERE id = ?", [(id,) for id in outcome.passed]
     )
     if not outcome.letters.height:
         return
     ids = [_failure_id(db, failure, outcome) for failure in outcome.failures]
-    batch = lease.batches[0]
     new: list[tuple[Any, ...]] = []
     again: list[tuple[Any, ...]] = []
     for (
@@ -89,9 +105,9 @@ def _keep_letters(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: f
             new.append(
                 (
                     ids[failure],
-                    batch.id,
-                    batch.source,
-                    batch.format,
+                    batch["id"],
+                    batch["source"],
+                    batch["format"],
                     number,
                     lines,
                     line,
@@ -161,55 +177,46 @@ def _keep_tallies(
     )
 
 
-def _keep_states(db: sqlite3.Connection, lease: Lease, outcome: Outcome) -> None:
+def _keep_states(db: sqlite3.Connection, worker: str, outcome: Outcome) -> None:
     """Save states, unless this worker's slot has gone to another in the meantime."""
     if not outcome.states:
         return
     holds = db.execute(
-        "SELECT 1 FROM workers WHERE name = ? AND slot = ?", (lease.worker, outcome.slot)
+        "SELECT 1 FROM workers WHERE name = ? AND slot = ?", (worker, outcome.slot)
     ).fetchone()
     if holds is None:
-        raise LeaseLost(f"worker {lease.worker!r} no longer has slot {outcome.slot}")
+        raise LeaseLost(f"worker {worker!r} no longer has slot {outcome.slot}")
     db.executemany(
         "INSERT OR REPLACE INTO states VALUES (?, ?, ?)",
         [(outcome.slot, name, state) for name, state in outcome.states.items()],
     )
 
 
-def _keep_errors(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> None:
+def _keep_errors(
+    db: sqlite3.Connection, worker: str, batch: sqlite3.Row, outcome: Outcome, now: float
+) -> None:
     if not outcome.errors:
         return
     db.executemany(
         "INSERT INTO errors (at, worker, batch, processor, error, message, lines, action) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(now, lease.worker, lease.batches[0].id, *error) for error in outcome.errors],
+        [(now, worker, batch["id"], *error) for error in outcome.errors],
     )
     db.execute("DELETE FROM errors WHERE seq <= (SELECT max(seq) FROM errors) - ?", (KEPT_ERRORS,))
 
 
-def _keep_trace(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> None:
+def _keep_trace(
+    db: sqlite3.Connection, head: tuple[float, str, str, str, str], trace: bytes
+) -> None:
     """Keep the batch's trace, and of the older ones what is needed for 1,000 lines."""
-    trace = outcome.trace
-    if trace is None:
-        return
-    batch = lease.batches[0]
-    seq = (
-        db.execute(
-            "INSERT INTO traces (at, worker, batch, source, version, lines, block) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                now,
-                lease.worker,
-                batch.id,
-                batch.source,
-                outcome.version,
-                trace.lines.height,
-                _encode_trace(trace),
-            ),
-        ).lastrowid
-        or 0
+    lines = int.from_bytes(trace[:4], "big")
+    inserted = db.execute(
+        "INSERT INTO traces (at, worker, batch, source, version, lines, block) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*head, lines, trace[4:]),
     )
-    if trace.lines.height >= KEPT_TRACES:
+    seq = inserted.lastrowid or 0
+    if lines >= KEPT_TRACES:
         db.execute("DELETE FROM traces WHERE seq < ?", (seq,))
     elif seq % 64 == 0:
         db.execute(
@@ -219,7 +226,8 @@ def _keep_trace(db: sqlite3.Connection, lease: Lease, outcome: Outcome, now: flo
         )
 
 
-def _encode_trace(trace: Trace) -> bytes:
-    """Return a trace as compressed JSON."""
+def encode_trace(trace: Trace) -> bytes:
+    """Return the number of a trace's lines in four bytes, and then itself as compressed JSON."""
     text = json.dumps([trace.lines.to_dict(as_series=False), list(trace.paths)])
-    return zstandard.ZstdCompressor(level=-1).compress(text.encode())
+    block = zstandard.ZstdCompressor(level=-1).compress(text.encode())
+    return trace.lines.height.to_bytes(4, "big") + block

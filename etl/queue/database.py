@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,21 @@ LONGEST_POLL = 0.025
 class Database:
     """An SQLite file with our tables in it, or one in memory if there is no path.
 
+    Attributes:
+        name: What error messages call it.
+        lock: Held by whoever writes.
+
     Raises:
         StoreError: If the file is not ours, or cannot be used.
         StoreVersion: If a newer etl made it.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._name = "the store in memory" if path is None else f"store {str(path)!r}"
+    def __init__(self, path: Path | None, *, name: str | None = None) -> None:
+        self.name = name or ("the store in memory" if path is None else f"store {str(path)!r}")
         self._closed = True  # until all is open
         self._writes = 0
         self._changed = threading.Condition()
-        self._write_lock = threading.RLock()
+        self.lock = threading.RLock()
         if path is not None:
             self._check_header(path)
         with self._as_store_errors():
@@ -52,7 +56,7 @@ class Database:
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
             self._reader = self._writer if path is None else self._connect(path)
-        self._read_lock = self._write_lock if path is None else threading.RLock()
+        self._read_lock = self.lock if path is None else threading.RLock()
         self._closed = False
 
     def __del__(self) -> None:
@@ -61,7 +65,7 @@ class Database:
 
     def changes(self) -> object:
         """Return a mark that differs once anything has been written by anyone."""
-        with self._read() as db:
+        with self.read() as db:
             return self._writes, db.execute("PRAGMA data_version").fetchone()[0]
 
     def wait(self, since: object, timeout: float) -> bool:
@@ -80,7 +84,7 @@ class Database:
 
     def close(self) -> None:
         """Close both connections. Closing twice is fine."""
-        with self._write_lock, self._read_lock:
+        with self.lock, self._read_lock:
             if not self._closed:
                 self._closed = True
                 self._reader.close()
@@ -90,15 +94,15 @@ class Database:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
-                raise StoreError(f"{self._name} is a folder; name a file in it")
+                raise StoreError(f"{self.name} is a folder; name a file in it")
             head = b""
             if path.exists():
                 with path.open("rb") as file:
                     head = file.read(16)
         except OSError as error:
-            raise StoreError(f"{self._name} cannot be opened: {error.strerror}") from error
+            raise StoreError(f"{self.name} cannot be opened: {error.strerror}") from error
         if head and head != b"SQLite format 3\0":
-            raise StoreError(f"{self._name} is not an etl store; name another file")
+            raise StoreError(f"{self.name} is not an etl store; name another file")
 
     def _connect(self, path: Path | None) -> sqlite3.Connection:
         target = ":memory:" if path is None else str(path)
@@ -116,10 +120,10 @@ class Database:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
             if not empty and found != APPLICATION_ID:
-                raise StoreError(f"{self._name} is a database of another program; name another")
+                raise StoreError(f"{self.name} is a database of another program; name another")
             if version > VERSION:
                 raise StoreVersion(
-                    f"{self._name} was made by a newer etl (its version is {version}, this etl "
+                    f"{self.name} was made by a newer etl (its version is {version}, this etl "
                     f"knows up to {VERSION}); upgrade etl"
                 )
             if empty:
@@ -134,9 +138,9 @@ class Database:
             raise
 
     @contextmanager
-    def _write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Run a transaction; unless it is `durable`, a power cut may undo it."""
-        with self._write_lock, self._as_store_errors():
+        with self.lock, self._as_store_errors():
             self._check_open()
             db = self._writer
             try:
@@ -155,10 +159,30 @@ class Database:
             self._changed.notify_all()
 
     @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection that reads."""
         with self._read_lock, self._as_store_errors():
             self._check_open()
             yield self._reader
+
+    def dump(self) -> bytes:
+        """Return all tables as the bytes of an SQLite file."""
+        with self.read() as db:
+            return db.serialize()
+
+    def load(self, data: bytes) -> None:
+        """Replace all tables, of a store in memory, by those that `dump` returned."""
+        with self.lock, self._as_store_errors():
+            self._check_open()
+            self._writer.deserialize(data)
+        with self._changed:
+            self._writes += 1
+            self._changed.notify_all()
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """Return the rows of a query, for a look inside."""
+        with self.read() as db:
+            return [dict(row) for row in db.execute(sql)]
 
     @contextmanager
     def _as_store_errors(self) -> Iterator[None]:
@@ -168,23 +192,14 @@ class Database:
             text = str(error)
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
                 raise StoreFull(
-                    f"{self._name} cannot be written: {text}; free some space, or look after the "
+                    f"{self.name} cannot be written: {text}; free some space, or look after the "
                     "disk: nothing was lost"
                 ) from error
-            raise StoreError(f"{self._name} cannot be used: {text}") from error
+            raise StoreError(f"{self.name} cannot be used: {text}") from error
 
     def _check_open(self) -> None:
         if self._closed:
-            raise QueueClosed(f"{self._name} is closed; open it again with open_queue()")
-
-    def _all(self, sql: str, *values: Any, **named: Any) -> list[dict[str, Any]]:
-        with self._read() as db, closing(db.execute(sql, named or values)) as cursor:
-            return [dict(row) for row in cursor]
-
-    def _one(self, sql: str, *values: Any, **named: Any) -> dict[str, Any] | None:
-        with self._read() as db, closing(db.execute(sql, named or values)) as cursor:
-            row = cursor.fetchone()
-            return dict(row) if row else None
+            raise QueueClosed(f"{self.name} is closed; open it again with open_queue()")
 
 
 def _statements() -> Iterator[str]:

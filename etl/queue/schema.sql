@@ -1,4 +1,4 @@
--- The SQLite store. One row per waiting or leased batch; its payload lies in a
+-- The tables of a store. One row per waiting or leased batch; its payload lies in a
 -- table of its own, so that taking a lease does not rewrite megabytes. All
 -- times are Unix seconds. `totals` is what conservation is read from:
 -- accepted = done + filtered + dead + leased + waiting.

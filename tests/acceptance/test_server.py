@@ -441,7 +441,7 @@ def test_small_bodies_are_bounded_too(shared):
 def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, site):
     client = serve()
     assert client.get("/readyz").status_code == 200
-    with site.queue._write() as db:
+    with site.queue._database.write() as db:
         refuse = "BEGIN SELECT raise(ABORT, 'no room'); END"
         db.execute(f"CREATE TRIGGER full BEFORE INSERT ON positions {refuse}")
 
@@ -592,7 +592,7 @@ def test_slow_clients_are_given_up(shared):
 def test_a_fault_of_ours_tells_nothing_of_itself(client, site, until):
     client.post("/logs", json="CRITICAL a")
     site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
-    with site.queue._write() as db:
+    with site.queue._database.write() as db:
         db.execute("UPDATE dead SET payload = '{'")
     answer = client.get("/dlq")
     assert answer.status_code == 500

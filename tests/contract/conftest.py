@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from etl.queue import Queue
+from etl.queue.nats import NatsQueue
 from etl.queue.sqlite import SqliteQueue
+from etl.queue.store import Store
 
 
 class Clock:
@@ -31,20 +33,19 @@ def clock() -> Clock:
 
 def _audit(queue: Any) -> None:
     """Check that the totals are the sums over the batches and dead letters they stand for."""
+    rows = queue._database.rows
     stats = queue.stats()
     assert stats.conserved, f"lines are missing: {stats}"
-    totals = {
-        row["name"]: (row["lines"], row["bytes"]) for row in queue._all("SELECT * FROM totals")
-    }
+    totals = {row["name"]: (row["lines"], row["bytes"]) for row in rows("SELECT * FROM totals")}
     assert min(min(values) for values in totals.values()) >= 0
-    sums = queue._all("SELECT state, sum(lines) AS n, sum(bytes) AS size FROM batches GROUP BY 1")
+    sums = rows("SELECT state, sum(lines) AS n, sum(bytes) AS size FROM batches GROUP BY 1")
     found = {row["state"]: (row["n"], row["size"]) for row in sums}
     for state in ("waiting", "leased"):
         assert totals[state] == found.get(state, (0, 0))
-    (dead,) = queue._all("SELECT sum(lines) AS n FROM dead WHERE status IN ('open', 'discarded')")
+    (dead,) = rows("SELECT sum(lines) AS n FROM dead WHERE status IN ('open', 'discarded')")
     assert totals["dead"] == (dead["n"] or 0, 0)
     orphans = "SELECT id FROM payloads WHERE id NOT IN (SELECT payload FROM batches)"
-    assert queue._all(orphans) == []
+    assert rows(orphans) == []
 
 
 @pytest.fixture
@@ -53,12 +54,12 @@ def audit() -> Callable[[Queue], None]:
 
 
 @pytest.fixture
-def contents() -> Callable[[SqliteQueue], dict[str, Any]]:
+def contents() -> Callable[[Store], dict[str, Any]]:
     """Return a function that reads every row of every table, to show that nothing changed."""
 
-    def read(queue: SqliteQueue) -> dict[str, Any]:
-        tables = queue._all("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return {row["name"]: queue._all(f"SELECT * FROM {row['name']}") for row in tables}
+    def read(queue: Store) -> dict[str, Any]:
+        tables = queue._database.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {row["name"]: queue._database.rows(f"SELECT * FROM {row['name']}") for row in tables}
 
     return read
 
@@ -69,16 +70,20 @@ def queue(queue: Queue) -> Iterator[Queue]:
     _audit(queue)
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "nats"])
 def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
-) -> Iterator[Callable[..., SqliteQueue]]:
-    """Make a store of either kind that reads the fake clock, with the limits it is given."""
-    opened: list[SqliteQueue] = []
+    request: pytest.FixtureRequest, store_url: Callable[[str], str], clock: Clock
+) -> Iterator[Callable[..., Store]]:
+    """Make a store of any kind that reads the fake clock, with the limits it is given."""
+    opened: list[Store] = []
 
-    def make(**limits: int) -> SqliteQueue:
-        path = tmp_path / "timed.db" if request.param == "file" else None
-        opened.append(SqliteQueue(path, clock=clock, **limits))
+    def make(**limits: int) -> Store:
+        url = store_url(request.param)
+        if request.param == "nats":
+            opened.append(NatsQueue(url, clock=clock, **limits))
+        else:
+            path = Path(url.removeprefix("sqlite:///")) if request.param == "file" else None
+            opened.append(SqliteQueue(path, clock=clock, **limits))
         return opened[-1]
 
     yield make

@@ -307,15 +307,16 @@ def test_a_letter_taken_by_another_in_between_stops_the_whole_replay(queue, cont
     assert contents(queue) == before
 
 
+@pytest.mark.parametrize("queue", ["file", "memory"], indirect=True)
 def test_a_replay_without_room_on_the_disk_changes_nothing(queue, contents):
     letters = kill(queue, *(f"{number:x}-{number**300:x}" for number in range(7, 300)))
     before = contents(queue)
-    pages = queue._writer.execute("PRAGMA page_count").fetchone()[0]
-    queue._writer.execute(f"PRAGMA max_page_count = {pages}")
+    pages = queue._database._writer.execute("PRAGMA page_count").fetchone()[0]
+    queue._database._writer.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreFull):
         letters.replay()
     assert contents(queue) == before
-    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     assert letters.replay() == 293
 
 

@@ -6,7 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -59,6 +61,20 @@ def outcome(lease: Lease, *, filtered: int = 0, dead: int = 0, **more: object) -
     done = lease.lines - filtered - dead
     given = {"letters": letters(lease, dead), "failures": [FAILURE]} | more
     return Outcome(done=done, filtered=filtered, dead=dead, **given)
+
+
+@pytest.fixture(params=["file", "nats"])
+def shared_url(request, store_url) -> str:
+    """Name a store that several may open."""
+    return store_url(request.param)
+
+
+def until(queue: Queue, holds: Callable[[], bool]) -> None:
+    """Wait until a store says so: another process's change may take a moment to be seen."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        queue.wait(queue.changes(), 0.01)
 
 
 def work_off(queue: Queue) -> list[str]:
@@ -358,7 +374,7 @@ def test_a_payload_lives_until_its_last_part_is_gone(queue, audit):
     while lease := queue.lease("w"):
         assert texts(lease)
         queue.commit(lease, outcome(lease))
-        left.append(queue._one("SELECT count(*) AS n FROM payloads")["n"])
+        left.append(queue._database.rows("SELECT count(*) AS n FROM payloads")[0]["n"])
         audit(queue)
     assert left == [1, 1, 1, 0]
 
@@ -387,8 +403,8 @@ def test_split_parts_count_with_the_age_of_their_batch(store, clock):
     assert queue.stats().oldest_age == 60.0
 
 
-def test_reclaim_takes_back_what_a_dead_process_held(tmp_path, audit):
-    queue = open_queue(str(tmp_path / "s.db"))
+def test_reclaim_takes_back_what_a_dead_process_held(shared_url, audit):
+    queue = open_queue(shared_url)
     queue.put(batch(2), batch(3))
     queue.register("here")
     mine = queue.lease("here")
@@ -499,15 +515,15 @@ def test_a_step_lets_that_many_through_a_pause(queue):
     assert [queue.lease("w") is not None for _ in range(3)] == [True, True, False]
 
 
-def test_a_pause_is_kept_in_the_file_and_seen_by_others(tmp_path):
-    url = str(tmp_path / "s.db")
-    first, second = open_queue(url), open_queue(url)
+def test_a_pause_is_kept_and_seen_by_others(shared_url):
+    first, second = open_queue(shared_url), open_queue(shared_url)
     first.put(batch())
     first.pause("night")
+    until(second, lambda: second.control().paused)
     assert second.lease("w") is None
     first.close()
     second.close()
-    again = open_queue(url)
+    again = open_queue(shared_url)
     assert again.control().reason == "night"
     again.close()
 
@@ -721,7 +737,7 @@ def test_the_bytes_of_a_dead_line_are_kept_with_it(queue):
     queue.put(Batch.from_lines([b"caf\xe9"]))
     lease = queue.lease("w")
     queue.commit(lease, outcome(lease, dead=1))
-    assert queue._one("SELECT raw FROM dead")["raw"] == b"caf\xe9"
+    assert queue._database.rows("SELECT raw FROM dead")[0]["raw"] == b"caf\xe9"
 
 
 @pytest.mark.parametrize("line", ["a\nb", b"a\nb\n", "\na", "a\r\nb"])
@@ -754,9 +770,8 @@ def test_wait_is_woken_by_another_thread(queue):
         assert woken.result() is True
 
 
-def test_wait_is_woken_by_another_opening_of_the_file(tmp_path):
-    url = str(tmp_path / "s.db")
-    reader, writer = open_queue(url), open_queue(url)
+def test_wait_is_woken_by_another_opening(shared_url):
+    reader, writer = open_queue(shared_url), open_queue(shared_url)
     with ThreadPoolExecutor(1) as pool:
         woken = pool.submit(reader.wait, reader.changes(), 20)
         writer.put(batch())
@@ -766,8 +781,8 @@ def test_wait_is_woken_by_another_opening_of_the_file(tmp_path):
     writer.close()
 
 
-def test_closing_ends_a_wait(queue, tmp_path):
-    other = open_queue(str(tmp_path / "other.db"))
+def test_closing_ends_a_wait(shared_url):
+    other = open_queue(shared_url)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(other.wait, other.changes(), 20)
         other.close()
@@ -821,8 +836,8 @@ queue.close()
 """
 
 
-def test_two_processes_on_one_file_lose_nothing_and_get_nothing_twice(tmp_path, audit):
-    queue = open_queue(str(tmp_path / "s.db"))
+def test_two_processes_on_one_store_lose_nothing_and_get_nothing_twice(shared_url, audit):
+    queue = open_queue(shared_url)
     running = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, queue.url, name], stdout=subprocess.PIPE, text=True
@@ -904,8 +919,8 @@ def test_an_unknown_kind_of_store_is_the_users_mistake():
         open_queue("redis://here")
 
 
-def test_a_store_is_reopened_by_its_url_with_all_that_is_in_it(tmp_path):
-    first = open_queue(str(tmp_path / "deep" / "er" / "s.db"))
+def test_a_store_is_reopened_by_its_url_with_all_that_is_in_it(shared_url):
+    first = open_queue(shared_url)
     first.put(batch(3))
     lease = first.lease("killed", seconds=1e6)
     first.close()
@@ -916,8 +931,8 @@ def test_a_store_is_reopened_by_its_url_with_all_that_is_in_it(tmp_path):
     second.close()
 
 
-def test_a_closed_queue_says_so():
-    queue = open_queue("sqlite://")
+def test_a_closed_queue_says_so(shared_url):
+    queue = open_queue(shared_url)
     queue.put(batch())
     lease = queue.lease("w")
     queue.close()
@@ -932,8 +947,8 @@ def test_a_closed_queue_says_so():
 
 def fill_disk(queue: SqliteQueue) -> None:
     """Let the store grow by no more than two pages."""
-    pages = queue._writer.execute("PRAGMA page_count").fetchone()[0]
-    queue._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    pages = queue._database._writer.execute("PRAGMA page_count").fetchone()[0]
+    queue._database._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
 
 
 def noise(count: int) -> Batch:
@@ -942,6 +957,7 @@ def noise(count: int) -> Batch:
     return Batch.from_lines([random.randbytes(500).hex() for _ in range(count)])
 
 
+@pytest.mark.parametrize("queue", ["file", "memory"], indirect=True)
 def test_a_full_disk_refuses_a_put_and_loses_nothing(queue, contents):
     queue.put(batch(3))
     before = contents(queue)
@@ -949,11 +965,12 @@ def test_a_full_disk_refuses_a_put_and_loses_nothing(queue, contents):
     with pytest.raises(StoreFull, match=r"cannot be written: .*full; free some space"):
         queue.put(noise(200), position=Position("big.log", 1, 1))
     assert contents(queue) == before
-    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.put(noise(200))
     assert len(work_off(queue)) == 203
 
 
+@pytest.mark.parametrize("queue", ["file", "memory"], indirect=True)
 def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, contents):
     queue.put(noise(200))
     lease = queue.lease("w")
@@ -963,6 +980,6 @@ def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, content
     with pytest.raises(StoreFull):
         queue.commit(lease, outcome(lease, dead=200))
     assert contents(queue) == before
-    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.commit(lease, outcome(lease, dead=200))
     assert queue.stats().dead == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -16,12 +18,15 @@ from hypothesis.stateful import (
     multiple,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from etl.dlq import DeadLetters
 from etl.errors import LeaseLost, UsageError
 from etl.lines import LETTER_SCHEMA, Batch, Failure, Lease, Outcome
+from etl.queue.nats import NatsQueue
 from etl.queue.sqlite import SqliteQueue
+from etl.queue.store import Store
 
 SECONDS = 10.0
 FAILURES = [Failure(f"f{number}", "parse", "bad", "", "", ("parse",)) for number in range(2)]
@@ -32,10 +37,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     leases = Bundle("leases")
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[..., Store]) -> None:
         super().__init__()
         self.now = 1_000.0
-        self.queue = SqliteQueue(None, clock=lambda: self.now)
+        self.queue = make(clock=lambda: self.now)
         self.letters = DeadLetters(self.queue)
         self.names = 0
         self.places: dict[str, str] = {}
@@ -242,7 +247,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert payloads == {row["payload"] for row in self.all("SELECT payload FROM batches")}
 
     def all(self, sql: str) -> list[dict[str, Any]]:
-        return self.queue._all(sql)
+        return self.queue._database.rows(sql)
 
 
 def replayed(lease: Lease) -> list[int]:
@@ -272,5 +277,14 @@ def outcome_of(frame: pl.DataFrame, fates: dict[str, str]) -> Outcome:
     return Outcome(**counts, letters=table, failures=FAILURES, passed=passed)
 
 
-TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+def test_the_queue_in_memory_does_what_the_model_does():
+    rounds = settings(max_examples=100, stateful_step_count=30, deadline=None)
+    run_state_machine_as_test(lambda: QueueMachine(partial(SqliteQueue, None)), settings=rounds)
+
+
+def test_the_queue_on_nats_does_what_the_model_does(store_url):
+    def make(**options: Any) -> NatsQueue:
+        return NatsQueue(store_url("nats"), **options)
+
+    rounds = settings(max_examples=15, stateful_step_count=30, deadline=None)
+    run_state_machine_as_test(lambda: QueueMachine(make), settings=rounds)

@@ -126,7 +126,7 @@ def test_the_last_thousand_lines_are_kept_however_many_batches_come(queue):
     frame = traces(queue)
     assert frame["line_number"].to_list() == list(range(1_000, 2_000))
     assert frame["line"].iloc[[0, -1]].to_list() == ["line 1000", "line 1999"]
-    (stored,) = queue._all("SELECT sum(lines) AS n FROM traces")
+    (stored,) = queue._database.rows("SELECT sum(lines) AS n FROM traces")
     assert 1_000 <= stored["n"] < 1_000 + 65 * 10
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from etl import Batch, JsonLines, Pipeline, Worker, each, open_queue
 from etl.dlq import DeadLetters
-from etl.errors import SourceBusy, UsageError
+from etl.errors import QueueClosed, SourceBusy, UsageError
 from etl.lines import Output
 from etl.queue import Position
 from etl.sinks import publish_files
@@ -111,9 +111,26 @@ def test_an_interrupt_right_after_the_commit_keeps_the_output(tmp_path, monkeypa
     queue.close()
 
 
+def test_a_store_that_is_closed_while_it_commits_keeps_the_output(tmp_path, monkeypatch):
+    queue = open_queue(str(tmp_path / "s.db"))
+    queue.put(Batch.from_lines(["a"]))
+    commit = queue.commit
+
+    def closed(*arguments: Any) -> None:
+        commit(*arguments)
+        raise QueueClosed
+
+    monkeypatch.setattr(queue, "commit", closed)
+    with pytest.raises(QueueClosed):
+        Worker(queue, Pipeline().add("out", JsonLines()), out=tmp_path / "out").step()
+    Worker(queue, Pipeline().add("out", JsonLines()), out=tmp_path / "out").step()
+    assert written(tmp_path / "out") == ["a"]
+    queue.close()
+
+
 def test_an_interrupted_transaction_does_not_stay_open(queue):
     def interrupted() -> None:
-        with queue._write() as db:
+        with queue._database.write() as db:
             db.execute("INSERT INTO control VALUES ('x', 'y')")
             raise KeyboardInterrupt
 

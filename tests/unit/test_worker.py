@@ -607,7 +607,7 @@ def test_a_lease_is_renewed_while_its_batch_runs(tmp_path: Path):
 
     def slow(frame: pl.DataFrame) -> pl.DataFrame:
         def reached() -> bool:
-            until.append(queue._one("SELECT until FROM batches")["until"])
+            until.append(queue._database.rows("SELECT until FROM batches")[0]["until"])
             return until[-1] > until[0]
 
         wait_until(queue, reached)
