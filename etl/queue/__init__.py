@@ -330,5 +330,5 @@ def _nats() -> type[NatsQueue]:
     except ModuleNotFoundError as error:
         if not str(error.name).startswith(("nats", "nkeys")):
             raise
-        raise UsageError(f"a store on NATS needs {error.name}; pip install 'etl[nats]'") from error
+        raise UsageError(f"a store on NATS needs {error.name}; pip install -e '.[nats]'") from error
     return NatsQueue

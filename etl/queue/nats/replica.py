@@ -5,7 +5,7 @@ applies it, in its order, to tables in its memory. An operation is the same
 function everywhere and looks at nothing but the tables, so after the same
 message all copies are the same: what is true in one is true in all.
 
-Not here: where the journal is, and how messages come and go (`jetstream.py`).
+Not here: where the journal is, and how messages come and go (`journal.py`).
 """
 
 from __future__ import annotations
