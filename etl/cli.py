@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from etl.errors import EtlError, GateFailed, StoreAway, UsageError
+from etl.life import when_asked_to_end
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -149,8 +149,7 @@ def put(
 
     stop = threading.Event()
     if follow:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        when_asked_to_end(stop.set)
     spec = _format(format, template, regex)
     queue = _open(store, create=True)
     found = expand(sources, format=spec, by_reference=False, follow=stop if follow else None)
@@ -681,8 +680,7 @@ def _dashboard(store: str, run: str, port: int, file: TextIO) -> Iterator[str]:
 def _wait_for_end() -> None:
     """Wait for SIGTERM or Ctrl-C."""
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    when_asked_to_end(ended.set)
     ended.wait()
 
 

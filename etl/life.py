@@ -1,11 +1,15 @@
-"""Whether a process of this machine still lives."""
+"""Whether a process of this machine still lives, and when this one is asked to end."""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
-__all__ = ["alive", "birth"]
+__all__ = ["alive", "birth", "when_asked_to_end"]
 
 
 def alive(pid: int, born: str = "") -> bool:
@@ -31,6 +35,23 @@ def birth(pid: int) -> str:
         return _stat(pid)[19]
     except OSError:
         return ""
+
+
+def when_asked_to_end(act: Callable[[], None]) -> None:
+    """Call `act` once, in a thread of its own, when SIGTERM or Ctrl-C asks this process to end.
+
+    A signal's handler itself may interrupt code that holds a lock, such as that
+    of a `threading.Event`, and would wait for it for ever.
+    """
+    asked: SimpleQueue[None] = SimpleQueue()  # its `put` may interrupt anything
+
+    def wait() -> None:
+        asked.get()
+        act()
+
+    threading.Thread(target=wait, name="etl-end", daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.put(None))
 
 
 def _stat(pid: int) -> list[str]:

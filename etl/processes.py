@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from etl.errors import WorkerFailed
+from etl.life import when_asked_to_end
 from etl.queue import Queue
 from etl.sinks import remove_staged
 from etl.worker import publish_rest
@@ -87,8 +88,7 @@ class WorkerProcesses:
     def run_until_signal(self) -> None:
         """Look after the workers until SIGTERM or SIGINT, or until all have ended."""
         stopping = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
+        when_asked_to_end(stopping.set)
         try:
             while self.check() and not stopping.wait(0.1):
                 pass

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import threading
 import time
@@ -34,6 +33,7 @@ from etl.errors import (
     WorkerFailed,
 )
 from etl.ledger import fingerprint
+from etl.life import when_asked_to_end
 from etl.lines import LETTER_SCHEMA, Failure, Lease, Outcome, new_id
 from etl.pipeline import Pipeline
 from etl.queue import Queue
@@ -166,7 +166,7 @@ class Worker:
             raise failure
 
     def request_stop(self) -> None:
-        """Ask for the end after the current batch, without waiting; safe in a signal handler."""
+        """Ask for the end after the current batch, without waiting."""
         self._stopping.set()
 
     def pause(self) -> None:
@@ -408,8 +408,7 @@ def run_until_signal(worker: Worker, parent: int | None = None) -> None:
             time.sleep(0.5)
         worker.request_stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.request_stop())
+    when_asked_to_end(worker.request_stop)
     if parent is not None:
         threading.Thread(target=watch_parent, name="etl-parent", daemon=True).start()
     anyio.run(worker.run)
