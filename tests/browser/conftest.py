@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import nbformat
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
@@ -117,6 +118,13 @@ class Server:
         )
         lines = listed.stdout.splitlines()
         return [int(line.split()[0]) for line in lines if "ipykernel" in line]
+
+    def end_kernels(self) -> None:
+        """End all kernels, as a person does with JupyterLab's list of them."""
+        headers = {"Authorization": f"token {self.token}"}
+        with httpx.Client(base_url=self.url, headers=headers) as client:
+            for kernel in client.get("/api/kernels").raise_for_status().json():
+                client.delete(f"/api/kernels/{kernel['id']}").raise_for_status()
 
     def wait_for_no_kernel(self) -> None:
         """Wait until no notebook runs."""
@@ -248,13 +256,15 @@ def browser() -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def screen(browser: BrowserContext) -> Iterator[Screen]:
+def screen(browser: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Screen]:
     """Give a fresh page on which nothing goes wrong and nothing is asked of another host."""
     context = browser.new_context(viewport={"width": 1280, "height": 1560})
     shown = Screen(context.new_page())
     yield shown
     lab_page = any(part in shown.page.url for part in ("/doc/tree/", "/lab/tree/"))
     context.close()
+    if "lab" in request.fixturenames:
+        request.getfixturevalue("lab").end_kernels()
     # Voilà's page asks a CDN for icons that it has, and is gone when its goodbye is answered.
     known = () if lab_page else ("fontawesome", "ERR_NAME_NOT_RESOLVED", "/voila/api/shutdown/")
     assert [text for text in shown.problems if not any(one in text for one in known)] == []
