@@ -145,6 +145,7 @@ def put(
     """Put lines into a store's queue; workers take them from there."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from etl.registry import new_run_id, recorded_use
     from etl.sources import Source, expand, feed
 
     stop = threading.Event()
@@ -153,12 +154,17 @@ def put(
     spec = _format(format, template, regex)
     queue = _open(store, create=True)
     found = expand(sources, format=spec, by_reference=False, follow=stop if follow else None)
+    if follow:
+        print(f"etl: following {len(found)} files into {queue.url}; Ctrl-C ends", file=sys.stderr)
 
     def put_one(source: Source) -> int:
         return sum(read.batch.lines for read in feed(queue, source, again=again))
 
     # Files that grow are read side by side, others one after another.
-    with ThreadPoolExecutor(len(found) if follow else 1) as pool:
+    with (
+        recorded_use(queue, new_run_id(), kind="put"),
+        ThreadPoolExecutor(len(found) if follow else 1) as pool,
+    ):
         lines = sum(pool.map(put_one, found))
     if as_json:
         _print_json({"put": lines})
@@ -189,6 +195,8 @@ def work(
 
     loaded = load_pipeline(pipeline)
     queue = _open(store, create=True, wait=True)
+    if parent is None and not log_format:
+        print(f"etl: working on {queue.url}; Ctrl-C ends", file=sys.stderr)
     out = out or output_folder(queue.url)
     if workers == 1 or parent is not None:
         watch: dict[str, Any] = {}
@@ -242,8 +250,11 @@ def serve(
     Only this machine can reach it. Any other --host needs a token, which clients show as
     'Authorization: Bearer TOKEN'.
     """
+    from functools import partial
+
     from etl.pipeline import load_pipeline
     from etl.processes import WorkerProcesses
+    from etl.registry import recorded_use
     from etl.runs import MOST_WAITING_BYTES, new_run_id, output_folder
 
     server = _extra("server")
@@ -257,12 +268,14 @@ def serve(
         load_pipeline(pipeline)  # so that a mistake in it is told here, and once
         if queue.url == "sqlite://":
             raise UsageError("--work needs a store that worker processes can open; name a file")
-    server.serve(
-        service,
-        address,
-        workers=(lambda: WorkerProcesses(queue, workers, options, out=folder)) if work else None,
-        announce=lambda text: print(text, flush=True),
-    )
+    beside = partial(WorkerProcesses, queue, workers, options, out=folder)
+    with recorded_use(queue, run, kind="serve"):
+        server.serve(
+            service,
+            address,
+            workers=beside if work else None,
+            announce=lambda text: print(text, flush=True),
+        )
 
 
 @app.command()
@@ -272,7 +285,7 @@ def status(*, store: Store = None, as_json: Json = False) -> None:
     from etl.runs import summary
 
     queue = _open(store)
-    result = summary(queue)
+    result = summary(queue) | {"store": queue.url}
     if as_json:
         _print_json(result)
     else:
@@ -495,6 +508,8 @@ def dlq_list(
         print(f"no dead letters are {status}")
     else:
         _consoles()[0].print((letters_table if lines else groups_table)(rows))
+        if lines and len(rows) == limit:
+            print(f"the newest {limit:,}; --limit shows more")
 
 
 @dlq.command("show")
@@ -666,10 +681,15 @@ def _extra(name: str) -> ModuleType:
 @contextlib.contextmanager
 def _dashboard(store: str, run: str, port: int, file: TextIO) -> Iterator[str]:
     """Serve a run's store in the background, and give the server's URL."""
+    from etl.registry import new_run_id, recorded_use
+
     server = _extra("server")
     queue = _open(store, create=True)
     service = server.Service(queue, run=run, log=_extra("logs").open_log("human", run=run))
-    with server.serve_beside(service, server.Address(port=port)) as url:
+    with (
+        recorded_use(queue, new_run_id(), kind="serve"),
+        server.serve_beside(service, server.Address(port=port)) as url,
+    ):
         try:
             yield url
         finally:

@@ -206,9 +206,9 @@ class DeadLetters:
 
         They are accepted here as new lines, with the source, line number,
         format and bytes that they had: nothing is taken from the store they
-        came from. The same letters are only ever put once, whatever their
-        file is called. Ranges that could not be read have no lines and are
-        left out.
+        came from. The same set of letters is only ever put once, whatever
+        its file is called; letters that two files share are put twice. Ranges
+        that could not be read have no lines and are left out.
 
         Raises:
             UsageError: If the file is not there or was not made by `export`.
@@ -342,7 +342,9 @@ def _read_exported(path: Path) -> pl.DataFrame:
         if any(letters.drop("raw", "format").null_count().row(0)):
             raise ValueError("a line, its source or its number is null")
         return letters
-    except (OSError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except (TypeError, ValueError, RecursionError, pl.exceptions.PolarsError) as error:
         why = str(error).split("\n", maxsplit=1)[0]
         raise UsageError(f"{str(path)!r} holds no exported dead letters: {why}") from error
 

@@ -92,9 +92,14 @@ def _reasons(place: Path, record: Record, busy: list[Path], *, force: bool) -> I
         yield f"it is {state}"
     if any(one.is_relative_to(place.resolve()) for one in busy):
         yield "another run works in it"
-    for file in place.rglob("*.db"):
-        if file.is_file() and not file.is_symlink():
+    for file in place.rglob("*"):
+        if file.is_file() and not file.is_symlink() and _is_sqlite(file):
             yield from _wanted(file, force=force)
+
+
+def _is_sqlite(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(16) == b"SQLite format 3\0"
 
 
 def _wanted(file: Path, *, force: bool) -> Iterator[str]:

@@ -36,7 +36,6 @@ from etl.queue import Queue, Stats
 if TYPE_CHECKING:
     import pandas as pd
 
-    from etl.pipeline import Pipeline
 
 __all__ = [
     "ENDED",
@@ -50,7 +49,7 @@ __all__ = [
     "place_of",
     "read",
     "recorded",
-    "recorded_room",
+    "recorded_use",
     "run_rows",
     "runs",
     "state_of",
@@ -86,8 +85,10 @@ def new_run_id() -> str:
 
 
 def latest_store(folder: Path | None = None) -> Path | None:
-    """Return the store of the newest run without a named store, or None."""
-    return max((folder or RUNS).glob("*/store.db"), default=None)
+    """Return the file that is the store of the newest run, or None if there is none."""
+    newest = sorted((one for _, one in _records(folder)), key=lambda one: -one["started_at"])
+    stores = (Path(str(one.get("store", "")).removeprefix("sqlite:///")) for one in newest)
+    return next((store for store in stores if store.is_file()), None)
 
 
 @contextmanager
@@ -131,13 +132,12 @@ def recorded(run_id: str, *, folder: Path | None = None, **known: Any) -> Iterat
 
 
 @contextmanager
-def recorded_room(queue: Queue, pipeline: Pipeline | None) -> Iterator[None]:
-    """Record that a control room is open on a store, unless it is one in memory."""
+def recorded_use(queue: Queue, run_id: str, *, kind: str, **known: Any) -> Iterator[None]:
+    """Record that a store is in use, by a room, a server or a producer; not one in memory."""
     if queue.url == "sqlite://":
         yield
         return
-    known: Record = {"store": without_secrets(queue.url), "version": pipeline and pipeline.version}
-    with recorded(new_run_id(), kind="room", **known) as record:
+    with recorded(run_id, kind=kind, store=without_secrets(queue.url), **known) as record:
         yield
         with suppress(StoreError):
             record["counts"] = totals(queue.stats())

@@ -55,12 +55,17 @@ def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> N
     if groups := queue.letter_groups(LetterFilter()):
         console.print(groups_table(groups))
         console.print(Text(f"look at them with: etl dlq list --lines{hint}", style="dim"))
-    if result["dead"] == result["accepted"] > 0:
+    if result.get("new") == 0:
+        console.print(Text("nothing new: all of it was read before; --again reads it anew"))
+    if result["dead"] == result["accepted"] > 0 and {row["code"] for row in groups} == {
+        "no_format"
+    }:
         console.print(Text("every line is dead; name their --format, or describe it: --template"))
     rate, seconds = result["lines_per_second"], result["seconds"]
     console.print(Text(f"{seconds:.1f} s, {rate:,.0f} lines/s", style="dim"))
     if "out" in result:
         console.print(Text(f"output: {_near(result['out'])}"), soft_wrap=True)
+    if "store" in result:
         console.print(Text(f"store:  {_near(result['store'])}"), soft_wrap=True)
 
 
@@ -74,10 +79,16 @@ def processors_table(queue: Queue) -> Table:
         column.no_wrap = True
     for row in processor_rows(queue):
         numbers = [_count(row[name]) for name in counts]
-        times = [f"{row['seconds']:.2f}", *(f"{row[p] * 1e6:.3g}" for p in ("p50", "p99"))]
+        times = [f"{row['seconds']:.2f}", *(_micros(row[p]) for p in ("p50", "p99"))]
         name = _cell(row["processor"], 20)
         table.add_row(name, *numbers, *times, style="red" if row["dead"] else None)
     return table
+
+
+def _micros(seconds: float) -> str:
+    """Return microseconds with three digits, or as many as are before the point."""
+    micros = seconds * 1e6
+    return f"{micros:.3g}" if micros < 999.5 else f"{micros:,.0f}"
 
 
 def queue_line(result: Mapping[str, Any]) -> Text:

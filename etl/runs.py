@@ -119,7 +119,8 @@ def run(
             processes.stop()
             record["counts"] = totals(queue.stats())
         result = summary(queue, seconds=time.monotonic() - started, before=before)
-    result |= {"run": run_id, "store": queue.url, "out": str(out)}
+    new = result["accepted"] - before.accepted
+    result |= {"run": run_id, "store": queue.url, "out": str(out), "new": new}
     queue.close()
     return result
 

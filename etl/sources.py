@@ -332,6 +332,8 @@ def expand(
                 sources.append(StreamSource(name, path.open("rb"), format))
             elif follow is None:
                 sources.append(FileSource(str(path), path, format, by_reference))
+            elif path.suffix in OPENERS:
+                raise SourceError(f"{name!r} is compressed and cannot be followed; put it as it is")
             else:
                 sources.append(FollowSource(str(path), path, follow, format))
     return sources

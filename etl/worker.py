@@ -25,10 +25,10 @@ from etl.errors import (
     LeaseLost,
     PipelineError,
     ProcessorStop,
-    QueueClosed,
     SourceChanged,
     StoreAway,
     StoreError,
+    StoreFull,
     UsageError,
     WorkerFailed,
 )
@@ -103,6 +103,7 @@ class Worker:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._stale = False  # states are those of the store only after it is asked again
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} on {self._queue.url}>"
@@ -292,6 +293,8 @@ class Worker:
             return None
         self._lease = lease
         try:
+            if self._stale:
+                self._runner, self._stale = self._enter(), False
             return self._process(self._runner or self._enter(), lease)
         except LeaseLost:
             self._start_afresh(lease)
@@ -335,7 +338,11 @@ class Worker:
     def _commit(self, runner: Runner, lease: Lease, outcome: Outcome) -> Outcome:
         try:
             self._queue.commit(lease, outcome)
-        except QueueClosed:  # perhaps after it was sent: whoever works next will know
+        except (LeaseLost, StoreFull):
+            runner.undo()
+            raise
+        except StoreError:  # it may have taken place: whoever works next will know
+            self._stale = True
             raise
         except Exception:
             runner.undo()

@@ -81,6 +81,7 @@ def run_batch(
     given = _given(sources, texts, out, defaults_of(notebook))
     store = with_secrets(given["store"]) or store_in(Path(given["out"]))
     is_over(given["run_id"], _sources(given), store)  # refuses what would mix two runs
+    _make(Path(given["out"]))
     executed, page = Path(given["out"], "run.ipynb"), Path(given["out"], "report.html")
     problem: EtlError | None = None
     try:
@@ -90,7 +91,7 @@ def run_batch(
         problem = error
     write_report(executed, page, _about(given, problem))
     if problem:
-        raise problem
+        raise type(problem)(f"{problem}; report: {page}") from problem
     return {"run": given["run_id"], "notebook": str(executed), "report": str(page)}
 
 
@@ -116,6 +117,7 @@ def run_each(
     """
     parameters(texts, defaults_of(find_notebook(NOTEBOOK)))
     files = _folders(patterns)
+    _make(out)
     running: set[subprocess.Popen[str]] = set()
     one = partial(_run_one, texts=texts, out=out, running=running)
     with ThreadPoolExecutor(jobs) as pool:
@@ -126,7 +128,6 @@ def run_each(
             for process in list(running):
                 process.send_signal(signal.SIGINT)
             raise
-    out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps(outcomes, indent=1), encoding="utf-8")
     (out / "summary.html").write_text(_page(outcomes), encoding="utf-8")
     return outcomes
@@ -143,12 +144,25 @@ def _given(
     if not all(isinstance(one, FileSource) for one in found):
         raise UsageError("a batch reads files, so that it can be started again; etl run reads -")
     load_pipeline(given["pipeline"])
+    if not 0 <= given["max_dead_ratio"] <= 1:
+        raise UsageError(f"max_dead_ratio is {given['max_dead_ratio']}; give a share from 0 to 1")
     if given["store"] != without_secrets(given["store"]):
         os.environ["ETL_STORE"] = given["store"]  # the notebook is kept, the password is not
         given["store"] = without_secrets(given["store"])
     given["run_id"] = given["run_id"] or run_of(given["store"], given["out"])
     given["out"] = given["out"] or str(RUNS / given["run_id"])
     return given
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".etl-probe").touch()
+        (folder / ".etl-probe").unlink()
+    except OSError as error:
+        raise UsageError(
+            f"nothing can be written below {str(folder)!r}: {error.strerror}; name another --out"
+        ) from error
 
 
 def _sources(given: Mapping[str, Any]) -> list[str]:

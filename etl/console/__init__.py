@@ -38,7 +38,7 @@ from etl.lines import Batch
 from etl.pipeline import Pipeline
 from etl.plan import INPUT
 from etl.queue import Queue, Stats
-from etl.registry import recorded_room
+from etl.registry import new_run_id, recorded_use
 from etl.tap import Tap
 from etl.traces import trace_rows
 
@@ -224,7 +224,9 @@ class Console:
         self.queue, self.pipeline, self.traced = queue, pipeline, None
         self.show_tap(None)
         self._record.close()
-        self._record.enter_context(recorded_room(queue, pipeline))
+        version = pipeline and pipeline.version
+        use = recorded_use(queue, new_run_id(), kind="room", version=version)
+        self._record.enter_context(use)
         self.crew = Crew(queue, pipeline, self._out) if pipeline else None
         self._drains = queue.control().drains
         self._mark: object = None

@@ -137,8 +137,10 @@ class Store(ABC):
         until, deliveries, _ = lent
         try:
             batches = tuple(self._batch(row) for row in rows)
-        except SourceChanged as error:
-            raise StoreError(str(error)) from error
+        except StoreError:  # its lines cannot be had at this moment
+            held = Held(token, worker, rows[0]["id"], len(rows))
+            self._change(partial(operations.release, held=held, delay=1.0))
+            raise
         return Lease(token, worker, batches, until, deliveries)
 
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:

@@ -34,7 +34,7 @@ from etl.lines import Batch, count_lines, new_id
 from etl.logs import Log
 from etl.queue import Position, Queue
 from etl.server.guard import Limits
-from etl.server.models import Line, Name, Receipt
+from etl.server.models import EXAMPLE, Line, Name, Receipt
 from etl.server.problems import PROBLEMS, Refused, refusal
 from etl.server.service import Service
 
@@ -351,11 +351,11 @@ router = APIRouter(tags=["ingest"], route_class=_Direct)
                         ]
                     },
                     "examples": {
-                        "one line": {"value": {"line": "INFO user logged in"}},
-                        "a list": {"value": ["INFO ready", "WARNING disk space low"]},
+                        "one line": {"value": {"line": EXAMPLE}},
+                        "a list": {"value": [EXAMPLE, EXAMPLE]},
                     },
                 },
-                "text/plain": {"schema": {"type": "string"}, "example": "INFO ready\n"},
+                "text/plain": {"schema": {"type": "string"}, "example": f"{EXAMPLE}\n"},
                 "application/x-ndjson": {
                     "schema": {"type": "string"},
                     "example": '{"level": "INFO", "message": "ready"}\n',

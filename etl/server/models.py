@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
+    "EXAMPLE",
     "Control",
     "Discard",
     "DiscardAnswer",
@@ -37,6 +38,9 @@ Row = TypeVar("Row")
 
 MOST_IDS = 10_000
 
+EXAMPLE = "2026-11-22 09:00:00,000 INFO shop: user 17 logged in"
+"""A line of a format that is detected."""
+
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
@@ -62,9 +66,7 @@ class Problem(BaseModel):
 class Line(BaseModel):
     """One log line."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"line": "INFO user logged in"}]}
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"line": EXAMPLE}]})
 
     line: str
 

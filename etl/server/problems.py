@@ -82,7 +82,10 @@ def handle_problems(app: FastAPI) -> None:
 
     async def on_mistake(_request: Request, error: Exception) -> JSONResponse:
         mistakes = error.errors() if isinstance(error, RequestValidationError) else []
-        told = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in mistakes[:3]]
+        told = [
+            f"{'.'.join(map(str, one['loc'][1:] or one['loc']))}: {one['msg']}"
+            for one in mistakes[:3]
+        ]
         return JSONResponse(Problem(error="; ".join(told)).model_dump(), 422)
 
     async def on_hang_up(_request: Request, _error: Exception) -> JSONResponse:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 import secrets
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import nats_servers
@@ -18,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats_servers import Proxy
 
-from etl import Batch, Outcome, open_queue
+from etl import Batch, Outcome, Pipeline, Worker, open_queue
 from etl.errors import StoreAway, StoreError, StoreVersion, UsageError
 from etl.lines import LETTER_SCHEMA, Failure, Output, Tally
-from etl.queue import operations
+from etl.queue import LetterFilter, operations
 from etl.queue.nats import NatsQueue, journal
 from etl.queue.nats.address import Address
 from etl.queue.nats.replica import Replica, message_of
@@ -107,7 +109,7 @@ def test_nats_that_is_not_installed_is_named(monkeypatch):
     for name in ("", ".link", ".blobs", ".journal"):
         monkeypatch.delitem(sys.modules, f"etl.queue.nats{name}")
     monkeypatch.setitem(sys.modules, "nats.aio.client", None)
-    with pytest.raises(UsageError, match=r"needs nats.*; pip install 'etl\[nats\]'"):
+    with pytest.raises(UsageError, match=r"needs nats.*; pip install -e '.\[nats\]'"):
         open_queue("nats://here:4222/x")
 
 
@@ -242,6 +244,19 @@ def test_copies_of_one_journal_are_the_same_and_so_is_a_copy_of_a_copy():
         one.database.close()
 
 
+def test_a_copy_of_a_copy_knows_what_each_client_was_told_last():
+    first, second = Replica("test"), Replica("test")
+    first.apply(1, 10.0, put(1, "a"))
+    first.apply(2, 10.0, message_of("you", 4, partial(operations.discard, ids=[7]), None))
+    second.load(first.dump()[1])
+    number, error = second.last("you")
+    assert second.last("me") == (1, [])
+    assert (number, type(error), str(error)) == (4, UsageError, str(first.last("you")[1]))
+    assert second.last("nobody") is None
+    first.database.close()
+    second.database.close()
+
+
 def test_a_message_of_a_newer_etl_is_refused():
     one = Replica("store 'x'")
     newer = encode([2, "me", 1, None, "put", {}])
@@ -335,6 +350,40 @@ def test_one_that_was_cut_off_for_long_goes_on_from_a_snapshot(url, proxy, monke
     ] == " can be reached again"
     queue.close()
     far.close()
+
+
+def test_a_put_that_took_place_before_a_snapshot_is_told_so(url, proxy, monkeypatch, caplog):
+    monkeypatch.setattr(journal, "SNAPSHOT_EVERY", 20)
+    queue = open_queue(url)
+    far = open_queue(f"nats://{proxy.place}/{url.rpartition('/')[2]}")
+    proxy.deaf = True
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(far.put, Batch.from_lines(["from afar"]))
+        while queue.stats().accepted < 1:
+            queue.wait(queue.changes(), 1)
+        for number in range(50):
+            queue.put(Batch.from_lines([f"line {number}"]))
+        while ask(queue, "journal").first_seq < 40:
+            queue.wait(queue.changes(), 0.01)
+        proxy.deaf = False
+        putting.result(60)
+    while far.stats().accepted < 51:
+        far.wait(far.changes(), 1)
+    far.heartbeat("w")  # nothing is in the way of the next
+    queue.close()
+    far.close()
+
+
+def test_a_batch_whose_lines_are_gone_is_dead(url, nats_server, tmp_path):
+    queue = open_queue(url)
+    queue.put(Batch.from_lines([f"{random.random()}" for _ in range(3000)], source="s"))
+    for id in queue._journal._link.call(queue._journal._blobs.ids(), 10):
+        queue._journal._link.call(queue._journal._blobs.drop(id), 10)
+    Worker(queue, Pipeline().add("pass", None), out=tmp_path).drain()
+    assert (queue.stats().dead, queue.stats().leased) == (3000, 0)
+    (group,) = queue.letter_groups(LetterFilter())
+    assert (group["code"], group["lines"]) == ("source_changed", 3000)
+    queue.close()
 
 
 def test_a_lease_whose_answer_was_lost_is_given_back(url, proxy):

@@ -7,14 +7,16 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
 import polars as pl
 import pytest
 
-from etl import Batch, JsonLines, Pipeline, Worker, each, open_queue
+from etl import Batch, Count, JsonLines, Pipeline, Worker, each, metrics, open_queue
 from etl.dlq import DeadLetters
-from etl.errors import QueueClosed, SourceBusy, UsageError
-from etl.lines import Output
+from etl.errors import QueueClosed, SourceBusy, StoreAway, UsageError
+from etl.lines import Lease, Outcome, Output
 from etl.queue import Position
+from etl.queue.sqlite import SqliteQueue
 from etl.sinks import publish_files
 from etl.sources import FileSource, expand, feed
 
@@ -187,3 +189,27 @@ def test_what_was_published_already_is_left_alone(tmp_path):
     final.write_text("x")
     publish_files([Output(str(tmp_path / "gone"), str(final))])
     assert final.read_text() == "x"
+
+
+class Unsure(SqliteQueue):
+    """A store that commits, and cannot say so, once."""
+
+    sure = False
+
+    def commit(self, lease: Lease, outcome: Outcome) -> None:
+        super().commit(lease, outcome)
+        if not self.sure:
+            self.sure = True
+            raise StoreAway("it does not answer")
+
+
+def test_what_was_committed_and_not_said_to_be_is_published_and_counted_once(tmp_path):
+    queue = Unsure(tmp_path / "store.db")
+    queue.put(*[Batch.from_lines([f"INFO {n}"], source=f"{n}.log") for n in range(3)])
+    pipeline = Pipeline().add("count", Count("line"))
+    worker = Worker(queue, pipeline.add("out", JsonLines()), out=tmp_path, drain=True)
+    anyio.run(worker.run)
+    assert written(tmp_path) == ["INFO 0", "INFO 1", "INFO 2"]
+    assert metrics.state_totals(queue) == {"count": {f"INFO {n}": 1 for n in range(3)}}
+    assert queue.stats().done == 3
+    queue.close()

@@ -14,7 +14,17 @@ import pytest
 from etl import Batch, Pipeline, Worker, open_queue, registry, reject
 from etl.errors import UsageError
 from etl.prune import age, prune
-from etl.registry import amend, find, read, recorded, recorded_room, run_rows, runs, without_secrets
+from etl.registry import (
+    amend,
+    find,
+    new_run_id,
+    read,
+    recorded,
+    recorded_use,
+    run_rows,
+    runs,
+    without_secrets,
+)
 
 DAY = 86400.0
 
@@ -125,7 +135,7 @@ def test_a_control_room_is_recorded_unless_its_store_is_in_memory(tmp_path, monk
     monkeypatch.setattr(registry, "RUNS", tmp_path)
     for url in ("sqlite://", str(tmp_path / "store.db")):
         queue = open_queue(url)
-        with recorded_room(queue, None):
+        with recorded_use(queue, new_run_id(), kind="room"):
             pass
         queue.close()
     (row,) = run_rows(tmp_path)

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from etl.errors import EtlError, LeaseLost, SourceChanged, StoreAway, StoreError
+from etl.errors import EtlError, LeaseLost, StoreAway, StoreError
 from etl.lines import Reference
 from etl.queue import operations
 from etl.queue.nats.address import Address
@@ -34,6 +34,10 @@ __all__ = ["NatsQueue"]
 
 INLINE = 16 * 1024
 """Bytes of an encoded payload up to which it is in the journal itself."""
+
+
+LOADING = 60.0
+"""Seconds to wait for the lines of a batch."""
 
 
 class NatsQueue(Store):
@@ -118,9 +122,9 @@ class NatsQueue(Store):
     def _payload(self, encoding: str, data: bytes) -> bytes | Reference | pl.DataFrame:
         if encoding == "blob":
             try:
-                body = self._journal.get_blob(data.decode(), patience=PATIENCE)
-            except BlobGone as error:
-                raise SourceChanged(str(error)) from error
+                body = self._journal.get_blob(data.decode(), patience=LOADING)
+            except BlobGone as error:  # to be found out by whoever reads it
+                return Reference(str(error), 0, 0, checksum=1)
             name, _, data = body.partition(b"\n")
             encoding = name.decode()
         return super()._payload(encoding, data)

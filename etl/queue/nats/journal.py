@@ -211,7 +211,7 @@ class Journal:
                 return
             raise StoreError(
                 f"{self._name} cannot be kept on {to.num_replicas} nodes: {error.description}; "
-                "etl store init URL --replicas N makes it on N"
+                "etl store init URL --replicas N makes it on N, with 1 for a server alone"
             ) from error
 
     # From the journal to the replica
@@ -298,6 +298,8 @@ class Journal:
             except BlobGone as error:  # there is a newer one already
                 raise _Behind from error
             await asyncio.to_thread(self._replica.load, data)
+            if last := self._replica.last(self._client):
+                self._tell(*last)  # it took place in what the snapshot leaves out
         self._snapshot = snapshot
 
     async def _take(self, message: Msg) -> None:
@@ -340,7 +342,7 @@ class Journal:
 
     def _note_orphan(self, change: partial[Any], result: Any) -> None:
         """Note a lease that took place and that no one waits for any more."""
-        if change.func is operations.lease and isinstance(result, tuple):
+        if change.func is operations.lease and isinstance(result, tuple | list):
             given = change.keywords
             self.orphans.append(Held(given["token"], given["worker"], "", result[2]))
 

@@ -14,6 +14,7 @@ import sqlite3
 from functools import partial
 from typing import Any
 
+from etl import errors
 from etl.errors import StoreError, StoreVersion
 from etl.queue.database import Database
 from etl.queue.nats.wire import decode, encode
@@ -51,7 +52,7 @@ class Replica:
         self.applied = 0
         self.blobs: dict[int, str] = {}
         self._now = 0.0
-        self._clients: dict[str, tuple[int, float]] = {}
+        self._clients: dict[str, tuple[int, float, Any]] = {}
 
     def apply(self, sequence: int, at: float, message: bytes) -> tuple[str, int, Any] | None:
         """Apply a message and return its client, its number and its result or exception.
@@ -65,7 +66,7 @@ class Replica:
         client, number, own_time, name, arguments = self._read("operation", message)
         result: Any
         with self.database.lock:
-            if number <= self._clients.get(client, (0, 0.0))[0]:
+            if number <= self._clients.get(client, (0,))[0]:
                 self.applied = sequence
                 return None
             self._now = max(self._now, at if own_time is None else own_time)
@@ -80,9 +81,14 @@ class Replica:
                         f"this copy of {self.database.name} failed: {error}"
                     ) from error
                 result = error
-            self._note(client, number)
+            self._note(client, number, result)
             self.applied = sequence
         return client, number, result
+
+    def last(self, client: str) -> tuple[int, Any] | None:
+        """Return number and result or exception of a client's last operation, if it had any."""
+        found = self._clients.get(client)
+        return (found[0], found[2]) if found else None
 
     def skip(self, sequence: int) -> None:
         """Note a message that changes nothing."""
@@ -92,7 +98,10 @@ class Replica:
     def dump(self) -> tuple[int, bytes]:
         """Return up to which message this copy goes, and all of it for `load`."""
         with self.database.lock:
-            clients = {client: list(seen) for client, seen in self._clients.items()}
+            clients = {
+                client: [number, at, *_told(result)]
+                for client, (number, at, result) in self._clients.items()
+            }
             applied, now, tables = self.applied, self._now, self.database.dump()
         return applied, encode([VERSION, applied, now, clients, tables])
 
@@ -106,15 +115,18 @@ class Replica:
         with self.database.lock:
             self.database.load(tables)
             self.applied, self._now = applied, now
-            self._clients = {client: (number, at) for client, (number, at) in clients.items()}
+            self._clients = {
+                client: (number, at, _untold(kind, result))
+                for client, (number, at, kind, result) in clients.items()
+            }
             self.blobs.clear()
 
-    def _note(self, client: str, number: int) -> None:
+    def _note(self, client: str, number: int, result: Any) -> None:
         """Note a client's last number, and forget clients that are long gone."""
         if client not in self._clients:
             gone = self._now - FORGOTTEN
             self._clients = {one: seen for one, seen in self._clients.items() if seen[1] > gone}
-        self._clients[client] = (number, self._now)
+        self._clients[client] = (number, self._now, result)
 
     def _read(self, what: str, message: bytes) -> list[Any]:
         """Return what a message says, if it is of this version."""
@@ -126,3 +138,12 @@ class Replica:
                 f"version {VERSION}; upgrade etl"
             )
         return rest
+
+
+def _told(result: Any) -> tuple[str, Any]:
+    """Return a result as plain values: the name of its exception, if it is one, and the rest."""
+    return (type(result).__name__, str(result)) if isinstance(result, Exception) else ("", result)
+
+
+def _untold(kind: str, result: Any) -> Any:
+    return getattr(errors, kind, StoreError)(result) if kind else result
