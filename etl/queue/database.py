@@ -174,7 +174,9 @@ class Database:
         """Replace all tables, of a store in memory, by those that `dump` returned."""
         with self.lock, self._as_store_errors():
             self._check_open()
-            self._writer.deserialize(data)
+            with closing(sqlite3.connect(":memory:")) as loaded:
+                loaded.deserialize(data)  # which may hold 1 GiB at most, and grow no more
+                loaded.backup(self._writer)
         with self._changed:
             self._writes += 1
             self._changed.notify_all()
