@@ -151,6 +151,7 @@ class Actions:
 
         def work() -> int:
             lines = read = 0
+            self.progress = 0.0
             try:
                 for part in feed(queue, source, again=True):
                     lines, read = lines + part.batch.lines, read + part.size
