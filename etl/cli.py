@@ -254,6 +254,7 @@ def serve(
 
     from etl.pipeline import load_pipeline
     from etl.processes import WorkerProcesses
+    from etl.queue.urls import IN_MEMORY
     from etl.registry import recorded_use
     from etl.runs import MOST_WAITING_BYTES, new_run_id, output_folder
 
@@ -266,7 +267,7 @@ def serve(
     folder = out or output_folder(queue.url)
     if work:
         load_pipeline(pipeline)  # so that a mistake in it is told here, and once
-        if queue.url == "sqlite://":
+        if queue.url == IN_MEMORY:
             raise UsageError("--work needs a store that worker processes can open; name a file")
     beside = partial(WorkerProcesses, queue, workers, options, out=folder)
     with recorded_use(queue, run, kind="serve"):
@@ -651,14 +652,15 @@ def _open(
 ) -> Queue:
     """Open the named store, or that of the newest run; `wait` until it can be reached."""
     from etl.queue import open_queue
+    from etl.queue.urls import file_of
     from etl.runs import latest_store
 
     url = str(store or latest_store() or "")
     if not url:
         raise UsageError("there is no run in data/runs yet; name a store with --store")
-    path = url.removeprefix("sqlite:///")
-    if not create and "://" not in path and not Path(path).exists():
-        raise UsageError(f"there is no store {path!r}; etl run --store makes one")
+    file = file_of(url)
+    if file and not create and not file.exists():
+        raise UsageError(f"there is no store {str(file)!r}; etl run --store makes one")
     while True:
         try:
             return open_queue(url, **options)

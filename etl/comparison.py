@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from etl.errors import UsageError
 from etl.frames import frame_of
 from etl.queue import LetterFilter, Queue, open_queue
+from etl.queue.urls import file_of
 from etl.registry import RUNS, read
 
 if TYPE_CHECKING:
@@ -223,9 +224,9 @@ def _opened(run: Queue | str | Path) -> Iterator[Queue]:
 
 def _store(run: str) -> str:
     """Return the store that is meant: by its URL or path, a run's folder, or a run's id."""
-    if "://" in run and not run.startswith("sqlite:///"):
+    path = file_of(run)
+    if path is None:
         return run
-    path = Path(run.removeprefix("sqlite:///"))
     for place in (path, path / "store.db"):
         if place.is_file():
             return str(place)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from etl.errors import StoreError, UsageError
 from etl.queue import LetterFilter, open_queue
+from etl.queue.urls import file_of
 from etl.registry import ENDED, FILE, RUNS, Record, read, run_rows, state_of
 
 __all__ = ["Verdict", "age", "prune"]
@@ -82,7 +83,7 @@ def _places_in_use(folder: Path) -> list[Path]:
     """Return the stores and outputs of runs that go on, wherever they are recorded."""
     going = [row for row in run_rows(folder) if row["state"] == "running"]
     urls = [str(row[name] or "") for row in going for name in ("store", "out")]
-    return [Path(url.removeprefix("sqlite:///")).resolve() for url in urls if url]
+    return [file.resolve() for url in urls if url and (file := file_of(url))]
 
 
 def _reasons(place: Path, record: Record, busy: list[Path], *, force: bool) -> Iterator[str]:

@@ -25,13 +25,13 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import etl
 from etl.errors import StoreError, UsageError
 from etl.frames import TIME, frame_of
 from etl.life import alive, birth
 from etl.queue import Queue, Stats
+from etl.queue.urls import IN_MEMORY, file_of, url_of, without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,6 @@ __all__ = [
     "runs",
     "state_of",
     "totals",
-    "without_secrets",
 ]
 
 RUNS = Path(os.environ.get("ETL_RUNS") or "data/runs")
@@ -87,8 +86,8 @@ def new_run_id() -> str:
 def latest_store(folder: Path | None = None) -> Path | None:
     """Return the file that is the store of the newest run, or None if there is none."""
     newest = sorted((one for _, one in _records(folder)), key=lambda one: -one["started_at"])
-    stores = (Path(str(one.get("store", "")).removeprefix("sqlite:///")) for one in newest)
-    return next((store for store in stores if store.is_file()), None)
+    stores = (file_of(str(one.get("store", ""))) for one in newest)
+    return next((store for store in stores if store and store.is_file()), None)
 
 
 @contextmanager
@@ -134,10 +133,10 @@ def recorded(run_id: str, *, folder: Path | None = None, **known: Any) -> Iterat
 @contextmanager
 def recorded_use(queue: Queue, run_id: str, *, kind: str, **known: Any) -> Iterator[None]:
     """Record that a store is in use, by a room, a server or a producer; not one in memory."""
-    if queue.url == "sqlite://":
+    if queue.url == IN_MEMORY:
         yield
         return
-    with recorded(run_id, kind=kind, store=without_secrets(queue.url), **known) as record:
+    with recorded(run_id, kind=kind, store=queue.url, **known) as record:
         yield
         with suppress(StoreError):
             record["counts"] = totals(queue.stats())
@@ -186,7 +185,7 @@ def state_of(record: Record) -> str:
 
 def find(store: str, *, kind: str, folder: Path | None = None) -> Record | None:
     """Return the newest record of a kind of run on a store, or None."""
-    url = without_secrets(store)
+    url = without_secrets(url_of(store))
     records = (one for _, one in _records(folder) if one.get("store") == url)
     found = [one for one in records if one.get("kind") == kind]
     return max(found, key=lambda one: float(one["started_at"]), default=None)
@@ -226,14 +225,6 @@ def runs(folder: Path | None = None) -> pd.DataFrame:
 def totals(stats: Stats) -> dict[str, int]:
     """Return a store's totals as a record keeps them."""
     return {name: getattr(stats, name) for name in COUNTS}
-
-
-def without_secrets(url: str) -> str:
-    """Return a URL without the name, password and query in it; a path as it is."""
-    parts = urlsplit(url)
-    if "://" not in url or parts.scheme == "sqlite":
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 def _records(folder: Path | None) -> Iterator[tuple[Path, Record]]:

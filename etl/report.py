@@ -17,6 +17,7 @@ from rich.text import Text
 
 from etl.metrics import processor_rows, state_totals
 from etl.queue import LetterFilter, Queue, open_queue
+from etl.queue.urls import file_of
 from etl.runs import latest_store
 from etl.sinks import printable
 
@@ -57,9 +58,8 @@ def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> N
         console.print(Text(f"look at them with: etl dlq list --lines{hint}", style="dim"))
     if result.get("new") == 0:
         console.print(Text("nothing new: all of it was read before; --again reads it anew"))
-    if result["dead"] == result["accepted"] > 0 and {row["code"] for row in groups} == {
-        "no_format"
-    }:
+    codes = {row["code"] for row in groups}
+    if result["dead"] == result["accepted"] > 0 and codes == {"no_format"}:
         console.print(Text("every line is dead; name their --format, or describe it: --template"))
     rate, seconds = result["lines_per_second"], result["seconds"]
     console.print(Text(f"{seconds:.1f} s, {rate:,.0f} lines/s", style="dim"))
@@ -252,8 +252,8 @@ def watch_store(console: Console, url: str) -> Iterator[None]:
         task = bar.add_task("running the notebook", total=0)
 
         def look() -> None:
-            path = url.removeprefix("sqlite:///")
-            while "://" not in path and not Path(path).exists():
+            file = file_of(url)
+            while file and not file.exists():
                 if ended.wait(0.1):
                     return
             queue = open_queue(url)
@@ -303,6 +303,5 @@ def _short(text: str, most: int = 100) -> str:
 
 def _near(place: str) -> str:
     """Return a path from here, if it is below the current folder."""
-    path = Path(place.removeprefix("sqlite:///"))
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else place
+    path, here = file_of(place), Path.cwd()
+    return str(path.relative_to(here)) if path and path.is_relative_to(here) else place

@@ -10,11 +10,11 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from etl.batch.notebooks import find_notebook
 from etl.errors import UsageError
+from etl.queue.urls import url_of
 from etl.registry import RUNS
 
 __all__ = ["serve_lab", "serve_page"]
@@ -114,6 +114,4 @@ def _settled(options: Sequence[str], more: Sequence[str]) -> list[str]:
 
 def _environment(store: str) -> dict[str, str]:
     """Return what tells a kernel, which works in the notebook's folder, where things are."""
-    path = store.removeprefix("sqlite:///")
-    url = store if "://" in path else f"sqlite:///{Path(path).absolute()}"
-    return {"ETL_STORE": url, "ETL_RUNS": str(RUNS.absolute())}
+    return {"ETL_STORE": url_of(store), "ETL_RUNS": str(RUNS.absolute())}

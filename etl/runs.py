@@ -18,7 +18,8 @@ from etl.metrics import processor_rows, rates
 from etl.pipeline import load_pipeline
 from etl.processes import WorkerProcesses
 from etl.queue import Queue, Stats, open_queue
-from etl.registry import RUNS, latest_store, new_run_id, recorded, runs, totals, without_secrets
+from etl.queue.urls import file_of, without_secrets
+from etl.registry import RUNS, latest_store, new_run_id, recorded, runs, totals
 from etl.sinks import remove_staged
 from etl.sources import Source, StreamSource, expand, feed
 
@@ -54,8 +55,8 @@ class Progress:
 
 def output_folder(url: str) -> Path:
     """Return the folder for output that goes with a store: `out` beside its file."""
-    path = url.removeprefix("sqlite:///")
-    return Path(path).parent / "out" if "://" not in path else Path("data/out")
+    file = file_of(url)
+    return file.parent / "out" if file else Path("data/out")
 
 
 def run(
@@ -102,7 +103,7 @@ def run(
     out = out or output_folder(queue.url)
     given = {"format": format, "workers": workers, "again": again} | dict(parameters or {})
     known: dict[str, Any] = {"sources": list(map(without_secrets, sources)), "pipeline": pipeline}
-    known |= {"store": without_secrets(queue.url), "out": str(out.absolute())}
+    known |= {"store": queue.url, "out": str(out.absolute())}
     known |= {"version": version, "parameters": given}
     with recorded(run_id, kind=kind, **known) as record:
         remove_staged(out, queue.reclaim())

@@ -24,7 +24,8 @@ from etl.errors import UsageError
 from etl.frames import frame_of
 from etl.pipeline import load_pipeline
 from etl.queue import Queue, open_queue
-from etl.registry import RUNS, find, new_run_id, place_of, read, state_of, without_secrets
+from etl.queue.urls import file_of, url_of, without_secrets
+from etl.registry import RUNS, find, new_run_id, place_of, read, state_of
 from etl.runs import DEFAULT_PIPELINE, Progress, run, summary
 from etl.traces import traces
 
@@ -154,10 +155,9 @@ def run_of(store: str, out: str) -> str:
     """Return the id of the run that a store or a batch's folder had, or a new one."""
     if not (store or out):
         return new_run_id()
-    url = store or store_in(Path(out))
-    url = url if "://" in url else f"sqlite:///{Path(url).absolute()}"
-    gone = url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
-    record = None if gone else find(url, kind="batch")
+    store = store or store_in(Path(out))
+    file = file_of(store)
+    record = find(store, kind="batch") if file is None or file.exists() else None
     return str(record["run"]) if record else new_run_id()
 
 
@@ -229,7 +229,7 @@ def with_secrets(store: str) -> str:
 
 def store_in(folder: Path) -> str:
     """Return the URL of the store in a batch's folder."""
-    return f"sqlite:///{(folder / 'store.db').absolute()}"
+    return url_of(str(folder / "store.db"))
 
 
 def is_over(run_id: str, sources: Sequence[str], store: str) -> bool:

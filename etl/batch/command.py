@@ -28,7 +28,8 @@ from etl.batch import is_over, run_of, samples, store_in, with_secrets
 from etl.batch.notebooks import defaults_of, find_notebook, parameters, run_notebook, write_report
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
 from etl.pipeline import load_pipeline
-from etl.registry import RUNS, find, place_of, read, without_secrets
+from etl.queue.urls import without_secrets
+from etl.registry import RUNS, find, place_of, read
 from etl.report import clock
 from etl.sources import FileSource, expand
 
@@ -233,7 +234,7 @@ def _run_one(
     _, errors = process.communicate()
     running.discard(process)
     code = process.returncode
-    record = find(f"sqlite:///{(folder / 'store.db').absolute()}", kind="batch") or {}
+    record = find(store_in(folder), kind="batch") or {}
     counts = record.get("counts") or {}
     said = errors.strip().splitlines()
     return {

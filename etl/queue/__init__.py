@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
 
 from etl.errors import UsageError
 from etl.lines import Batch, Lease, Outcome, Output
+from etl.queue.urls import IN_MEMORY, file_of
 
 if TYPE_CHECKING:
     from etl.queue.nats import NatsQueue
@@ -307,17 +307,14 @@ def open_queue(
         StoreError: If the store is none, is newer than this etl, or cannot be used.
         StoreAway: If no server can be reached.
     """
-    scheme, mark, rest = url.partition("://")
-    if scheme in ("nats", "tls") and mark:
+    if url.startswith(("nats://", "tls://")):
         return _nats()(url, max_lines=max_lines, max_bytes=max_bytes, replicas=replicas)
 
     from etl.queue.sqlite import SqliteQueue
 
-    if not mark:
-        return SqliteQueue(Path(url), max_lines=max_lines, max_bytes=max_bytes)
-    if scheme == "sqlite":
-        path = Path(rest.removeprefix("/")) if rest else None
-        return SqliteQueue(path, max_lines=max_lines, max_bytes=max_bytes)
+    file = file_of(url)
+    if file is not None or url == IN_MEMORY:
+        return SqliteQueue(file, max_lines=max_lines, max_bytes=max_bytes)
     raise UsageError(
         f"store {url!r} is of no known kind; use sqlite:///path/run.db, a path, or "
         "nats://host:4222/name"

@@ -14,6 +14,7 @@ from pathlib import Path
 from etl.queue import operations
 from etl.queue.database import Database
 from etl.queue.store import PATIENCE, Result, Store
+from etl.queue.urls import IN_MEMORY, url_of
 
 __all__ = ["SqliteQueue"]
 
@@ -47,7 +48,7 @@ class SqliteQueue(Store):
         max_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        url = "sqlite://" if path is None else f"sqlite:///{path.absolute()}"
+        url = IN_MEMORY if path is None else url_of(str(path))
         super().__init__(Database(path), url, max_lines=max_lines, max_bytes=max_bytes, clock=clock)
 
     def _change(self, change: partial[Result], *, patience: float = PATIENCE) -> Result:  # noqa: ARG002 - a file is here or it is not

@@ -24,7 +24,7 @@ from etl.errors import EtlError, UsageError
 from etl.logs import forward
 from etl.server.app import create_app
 from etl.server.guard import Impatient, Limits, is_loopback
-from etl.server.service import Service, shown_url
+from etl.server.service import Service
 
 if TYPE_CHECKING:
     from etl.processes import WorkerProcesses
@@ -114,7 +114,7 @@ def serve(
         thread = threading.Thread(target=look_after, name="etl-workers", daemon=True)
         thread.start()
         announce(f"📊 Dashboard running at {url_of(listening)}")
-        service.log.info("serving", url=url_of(listening), store=shown_url(service.queue.url))
+        service.log.info("serving", url=url_of(listening), store=service.queue.url)
         server.run(sockets=[listening])
         announce("Shutting down...")
         ended.set()
@@ -137,7 +137,7 @@ def serve_beside(service: Service, address: Address) -> Iterator[str]:
             target=server.run, args=([listening],), name="etl-server", daemon=True
         )
         thread.start()
-        service.log.info("serving", url=url_of(listening), store=shown_url(service.queue.url))
+        service.log.info("serving", url=url_of(listening), store=service.queue.url)
         try:
             yield url_of(listening)
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from etl.server.service import Here, shown_url
+from etl.server.service import Here
 
 __all__ = ["router"]
 
@@ -45,7 +45,7 @@ def front(request: Request, here: Here) -> HTMLResponse:
         f"<td>{escape(about['description'].splitlines()[0])}</td></tr>"
         for method, path, about in _operations(request)
     )
-    store, here_url = escape(shown_url(here.queue.url)), escape(str(request.base_url))
+    store, here_url = escape(here.queue.url), escape(str(request.base_url))
     body = f"""
 <h1>etl</h1>
 <p>Log lines through a durable queue, a pipeline and a dead-letter queue. This server takes

@@ -19,7 +19,6 @@ from prometheus_client.registry import Collector
 
 from etl.metrics import processor_rows
 from etl.queue import Queue
-from etl.server.service import shown_url
 
 __all__ = ["StoreCollector"]
 
@@ -56,7 +55,7 @@ class StoreCollector(Collector):
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._name = "/".join(shown_url(queue.url).split("/")[-2:])
+        self._name = "/".join(queue.url.split("/")[-2:])
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families."""

@@ -12,7 +12,7 @@ from etl.errors import EtlError
 from etl.logs import Log
 from etl.queue import Position, Queue
 
-__all__ = ["Here", "Service", "shown_url"]
+__all__ = ["Here", "Service"]
 
 LOOK = 1.0
 """Seconds that an answer to `is it ready` holds: asking it often costs no writes."""
@@ -77,12 +77,6 @@ class Service:
         except EtlError as error:
             return str(error)
         return None
-
-
-def shown_url(url: str) -> str:
-    """Return a store's URL without the password that it may have in it."""
-    scheme, mark, rest = url.partition("://")
-    return url if scheme == "sqlite" else f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 async def _service(request: Request) -> Service:

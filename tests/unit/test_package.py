@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": PIPELINE | STORE | {"sinks"},
     "registry": STORE | {"frames"},
     "prune": STORE | {"registry"},
-    "rooms": {"batch", "errors", "registry"},
+    "rooms": {"batch", "errors", "queue", "registry"},
     "processes": STORE | {"sinks", "worker"},
     "logs": LOW | {"sinks"},
     "server": STORE | {"dlq", "formats", "logs", "metrics", "processes", "traces"},

@@ -1,0 +1,41 @@
+"""How a store is named, and what of that is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from etl import open_queue
+from etl.queue.urls import file_of, url_of, without_secrets
+
+
+@pytest.mark.parametrize(
+    ("store", "file"),
+    [
+        ("runs/a.db", "runs/a.db"),
+        ("sqlite:///runs/a.db", "runs/a.db"),
+        ("sqlite:////var/a.db", "/var/a.db"),
+        ("sqlite://", None),
+        ("nats://host/a", None),
+        ("redis://host/a", None),
+    ],
+)
+def test_a_store_is_a_file_or_is_none(store, file):
+    assert file_of(store) == (None if file is None else Path(file))
+
+
+def test_a_url_is_the_one_that_the_open_queue_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for store in ("a.db", "sqlite:///a.db", str(tmp_path / "a.db"), "sqlite://"):
+        queue = open_queue(store)
+        assert url_of(store) == url_of(queue.url) == queue.url
+        queue.close()
+    assert url_of("nats://host/a") == "nats://host/a"
+    assert [path.name for path in tmp_path.glob("*.db")] == ["a.db"]
+
+
+def test_no_password_is_kept():
+    assert without_secrets("nats://me:secret@host:4222/q?token=x") == "nats://host:4222/q"
+    assert without_secrets("sqlite:////a@b/c.db") == "sqlite:////a@b/c.db"
+    assert without_secrets("logs/a@b?.log") == "logs/a@b?.log"
