@@ -90,6 +90,11 @@ class Plan:
             for name in names
         }
 
+    @property
+    def edges(self) -> list[tuple[str, str]]:
+        """The pairs of nodes between which lines go."""
+        return [(before, node.name) for node in self.nodes.values() for before in node.after]
+
     @cached_property
     def version(self) -> str:
         """Twelve hex digits that change when any processor's source or place does."""
@@ -162,7 +167,8 @@ def _same_condition(one: pl.Expr | None, other: pl.Expr | None) -> bool:
 def _source_of(processor: Any) -> str:
     """Return a processor's source, and its settings if it is an object."""
     if isinstance(processor, partial):
-        settings = f"{processor.args} {sorted(processor.keywords.items())}"
+        named = sorted((name, _text_of(value)) for name, value in processor.keywords.items())
+        settings = f"{[_text_of(value) for value in processor.args]} {named}"
         return f"{_source_of(processor.func)} {settings}"
     kind = processor if inspect.isroutine(processor) else type(processor)
     try:

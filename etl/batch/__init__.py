@@ -217,8 +217,7 @@ def samples() -> list[str]:
 
 def edges(pipeline: str) -> list[tuple[str, str]]:
     """Return the pairs of processors between which lines go in a pipeline."""
-    nodes = load_pipeline(pipeline).plan().nodes.values()
-    return [(before, node.name) for node in nodes for before in node.after]
+    return load_pipeline(pipeline).plan().edges
 
 
 def with_secrets(store: str) -> str:

@@ -95,8 +95,7 @@ def level_of(line: str) -> str:
 def edges_of(pipeline: Pipeline | None, traces: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return the pipeline's edges, or, without one, those that the last lines went along."""
     if pipeline is not None:
-        nodes = pipeline.plan().nodes.values()
-        return [(before, node.name) for node in nodes for before in node.after]
+        return pipeline.plan().edges
     paths = [(INPUT, *trace["path"]) for trace in traces]
     pairs = [pair for path in paths for pair in pairwise(path)]
     return sorted(set(pairs))

@@ -563,6 +563,15 @@ def test_the_version_changes_with_a_processor_s_settings(one: Any, two: Any):
     assert version_of(processor=one) != version_of(processor=two)
 
 
+def test_the_version_is_that_of_the_code_wherever_it_is_in_memory():
+    def made() -> Any:
+        return lambda frame: frame
+
+    one, two = (functools.partial(functools.reduce, made(), initial=made()) for _ in "ab")
+
+    assert version_of(processor=one) == version_of(processor=two)
+
+
 def test_the_version_changes_with_every_value_of_a_long_condition():
     many = [str(number) for number in range(100)]
     other = [*many[:50], "other", *many[51:]]
