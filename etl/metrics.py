@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.comparison import compare
 from etl.frames import TIME, frame_of
-from etl.queue import Queue
+from etl.queue import TOTALS, Queue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,7 @@ __all__ = [
     "compare",
     "errors",
     "history",
+    "latency_histograms",
     "latency_history",
     "processor_history",
     "processor_rows",
@@ -48,7 +49,6 @@ __all__ = [
 
 COUNTS = ("received", "emitted", "filtered", "errors", "retries", "dead")
 INTEGERS = dict.fromkeys(COUNTS, "int64")
-TOTALS = ("accepted", "done", "filtered", "dead", "leased", "waiting")
 
 RATE_SECONDS = 10
 """Rates are over this many seconds."""
@@ -61,7 +61,7 @@ def processor_rows(queue: Queue, *, by_worker: bool = False) -> list[dict[str, A
         key = (row["worker"], row["processor"]) if by_worker else (row["processor"],)
         counts = sums.setdefault(key, Counter())
         counts.update({name: row[name] for name in (*COUNTS, "seconds")})
-    histograms = _histograms(queue)
+    histograms = latency_histograms(queue)
     return [_processor_row(key, counts, histograms[key[-1]]) for key, counts in sums.items()]
 
 
@@ -100,21 +100,24 @@ def queue_now(queue: Queue) -> pd.DataFrame:
     `done_per_second` (float64); `paused`, `conserved` (bool).
     """
     stats = queue.stats()
-    row = {name: getattr(stats, name) for name in (*TOTALS, "oldest_age", "paused", "conserved")}
+    more = {name: getattr(stats, name) for name in ("oldest_age", "paused", "conserved")}
     times = dict.fromkeys(("oldest_age", "accepted_per_second", "done_per_second"), "float64")
     dtypes = dict.fromkeys(TOTALS, "int64") | times | {"paused": "bool", "conserved": "bool"}
-    return frame_of([row | rates(queue)], dtypes)
+    return frame_of([stats.totals() | more | rates(queue)], dtypes)
 
 
-def history(queue: Queue) -> pd.DataFrame:
+def history(queue: Queue, *, limit: int | None = None) -> pd.DataFrame:
     """Return the queue's totals at the end of each second in which they changed.
 
     Columns: `second` (datetime64, UTC); `accepted`, `done`, `filtered`,
-    `dead`, `waiting`, `leased` (int64). Kept for an hour.
+    `dead`, `leased`, `waiting` (int64). Kept for an hour.
+
+    Args:
+        queue: Whose history.
+        limit: Only so many rows, the newest.
     """
-    names = ("accepted", "done", "filtered", "dead", "waiting", "leased")
-    dtypes = {"second": TIME} | dict.fromkeys(names, "int64")
-    return frame_of(queue.records("queue_history"), dtypes)
+    dtypes = {"second": TIME} | dict.fromkeys(TOTALS, "int64")
+    return frame_of(queue.records("queue_history", limit=limit), dtypes)
 
 
 def processor_history(queue: Queue) -> pd.DataFrame:
@@ -213,7 +216,8 @@ def _processor_row(
     return row
 
 
-def _histograms(queue: Queue) -> dict[str, dict[int, int]]:
+def latency_histograms(queue: Queue) -> dict[str, dict[int, int]]:
+    """Return lines by bucket, by processor; bucket `b` is about 2 ** (b / 8) seconds a line."""
     found: dict[str, dict[int, int]] = defaultdict(dict)
     for row in queue.records("latency"):
         found[row["processor"]][row["bucket"]] = row["lines"]

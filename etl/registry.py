@@ -30,7 +30,7 @@ import etl
 from etl.errors import StoreError, UsageError
 from etl.frames import TIME, frame_of
 from etl.life import alive, birth
-from etl.queue import Queue, Stats
+from etl.queue import TOTALS, Queue
 from etl.queue.urls import IN_MEMORY, file_of, url_of, without_secrets
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ __all__ = [
     "run_rows",
     "runs",
     "state_of",
-    "totals",
 ]
 
 RUNS = Path(os.environ.get("ETL_RUNS") or "data/runs")
@@ -64,12 +63,10 @@ FILE = "run.json"
 ENDED = frozenset({"finished", "gate", "failed", "killed"})
 """States of a run that goes on no more; `killed` is what a run is whose process is gone."""
 
-COUNTS = ("accepted", "done", "filtered", "dead", "leased", "waiting")
-
 COLUMNS = (
     dict.fromkeys(("run", "state", "kind"), "str")
     | {"started_at": TIME, "ended_at": TIME, "seconds": "float64"}
-    | dict.fromkeys(COUNTS, "Int64")
+    | dict.fromkeys(TOTALS, "Int64")
     | dict.fromkeys(("sources", "parameters"), "object")
     | dict.fromkeys(("pipeline", "version", "store", "out", "error", "host"), "str")
     | {"pid": "int64", "etl": "str", "python": "str", "polars": "str"}
@@ -139,7 +136,7 @@ def recorded_use(queue: Queue, run_id: str, *, kind: str, **known: Any) -> Itera
     with recorded(run_id, kind=kind, store=queue.url, **known) as record:
         yield
         with suppress(StoreError):
-            record["counts"] = totals(queue.stats())
+            record["counts"] = queue.stats().totals()
 
 
 def amend(run_id: str, *, folder: Path | None = None, **more: Any) -> None:
@@ -220,11 +217,6 @@ def runs(folder: Path | None = None) -> pd.DataFrame:
         folder: Where they are recorded; by default `RUNS`.
     """
     return frame_of(run_rows(folder), COLUMNS)
-
-
-def totals(stats: Stats) -> dict[str, int]:
-    """Return a store's totals as a record keeps them."""
-    return {name: getattr(stats, name) for name in COUNTS}
 
 
 def _records(folder: Path | None) -> Iterator[tuple[Path, Record]]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.metrics import processor_rows, state_totals
-from etl.queue import LetterFilter, Queue, open_queue
+from etl.queue import TOTALS, LetterFilter, Queue, open_queue
 from etl.queue.urls import file_of
 from etl.runs import latest_store
 from etl.sinks import printable
@@ -93,9 +93,7 @@ def _micros(seconds: float) -> str:
 
 def queue_line(result: Mapping[str, Any]) -> Text:
     """Return the conservation law with its numbers."""
-    parts = " + ".join(
-        f"{result[name]:,} {name}" for name in ("done", "filtered", "dead", "leased", "waiting")
-    )
+    parts = " + ".join(f"{result[name]:,} {name}" for name in TOTALS[1:])
     mark = ("✓", "green") if result["conserved"] else ("✗ lines are missing", "bold red")
     text = Text.assemble((f"{result['accepted']:,} accepted = {parts} ", "bold"), mark)
     return text.append("  paused", "bold red") if result["paused"] else text

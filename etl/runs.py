@@ -19,7 +19,7 @@ from etl.pipeline import load_pipeline
 from etl.processes import WorkerProcesses
 from etl.queue import Queue, Stats, open_queue
 from etl.queue.urls import file_of, without_secrets
-from etl.registry import RUNS, latest_store, new_run_id, recorded, runs, totals
+from etl.registry import RUNS, latest_store, new_run_id, recorded, runs
 from etl.sinks import remove_staged
 from etl.sources import Source, StreamSource, expand, feed
 
@@ -118,7 +118,7 @@ def run(
             one.finish()
         finally:
             processes.stop()
-            record["counts"] = totals(queue.stats())
+            record["counts"] = queue.stats().totals()
         result = summary(queue, seconds=time.monotonic() - started, before=before)
     new = result["accepted"] - before.accepted
     result |= {"run": run_id, "store": queue.url, "out": str(out), "new": new}
@@ -213,7 +213,7 @@ def summary(
         before: The totals when the run began, for its rate.
     """
     stats = queue.stats()
-    result: dict[str, Any] = totals(stats)
+    result: dict[str, Any] = stats.totals()
     result |= {"conserved": stats.conserved, "paused": stats.paused}
     if seconds is None:
         history = queue.records("queue_history")

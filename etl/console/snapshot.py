@@ -12,7 +12,6 @@ import polars as pl
 
 from etl import metrics
 from etl.figures import LEVELS, WINDOW
-from etl.frames import TIME, frame_of
 from etl.pipeline import Pipeline
 from etl.plan import INPUT
 from etl.queue import Control, LetterFilter, Queue, Stats
@@ -64,8 +63,6 @@ def take(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot
     stats = queue.stats()
     traces = trace_rows(queue, SHOWN)[::-1]
     wanted = LetterFilter(fingerprint=group, limit=SHOWN)
-    names = ("accepted", "done", "filtered", "dead", "waiting", "leased")
-    dtypes = {"second": TIME} | dict.fromkeys(names, "int64")
     return Snapshot(
         at=time.time(),
         stats=stats,
@@ -73,7 +70,7 @@ def take(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot
         rate=metrics.rates(queue)["done_per_second"],
         workers=len(queue.records("workers")),
         counts=_counts(queue),
-        history=frame_of(queue.records("queue_history", limit=WINDOW + 2), dtypes),
+        history=metrics.history(queue, limit=WINDOW + 2),
         processors=metrics.processors(queue),
         edges=edges_of(pipeline, traces),
         waiting=_waiting(queue) if stats.waiting else [],

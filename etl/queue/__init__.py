@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from etl.queue.nats import NatsQueue
 
 __all__ = [
+    "TOTALS",
     "Control",
     "LetterFilter",
     "Position",
@@ -47,6 +48,10 @@ RecordKind = Literal[
 ]
 
 
+TOTALS = ("accepted", "done", "filtered", "dead", "leased", "waiting")
+"""The law of conservation: the first is the sum of the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """The totals of a store at one moment, in source lines.
@@ -65,6 +70,10 @@ class Stats:
     leased_batches: int = 0
     oldest_age: float = 0.0
     paused: bool = False
+
+    def totals(self) -> dict[str, int]:
+        """Return the six numbers of the law of conservation, by the names in `TOTALS`."""
+        return {name: getattr(self, name) for name in TOTALS}
 
     @property
     def conserved(self) -> bool:

@@ -216,8 +216,8 @@ def readyz(here: Here) -> Health:
 
 
 def _totals(now: Stats) -> dict[str, Any]:
-    names = ("accepted", "done", "filtered", "dead", "leased", "waiting")
-    return {name: getattr(now, name) for name in (*names, "conserved", "paused", "oldest_age")}
+    more = {name: getattr(now, name) for name in ("conserved", "paused", "oldest_age")}
+    return now.totals() | more
 
 
 def _having(rows: Iterable[Mapping[str, Any]], **wanted: str | None) -> list[Any]:

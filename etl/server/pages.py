@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from etl.queue import TOTALS
 from etl.server.service import Here
 
 __all__ = ["router"]
@@ -36,10 +37,7 @@ a { color: #0b57a4; }
 def front(request: Request, here: Here) -> HTMLResponse:
     """Say what this is and where to go."""
     stats = here.queue.stats()
-    law = " + ".join(
-        f"{getattr(stats, name):,} {name}"
-        for name in ("done", "filtered", "dead", "leased", "waiting")
-    )
+    law = " + ".join(f"{getattr(stats, name):,} {name}" for name in TOTALS[1:])
     rows = "".join(
         f"<tr><td>{method}</td><td>{_link(method, path)}</td>"
         f"<td>{escape(about['description'].splitlines()[0])}</td></tr>"

@@ -6,8 +6,9 @@ are a gauge, since a replay makes them fewer. Nothing is counted here: the store
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -17,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from etl.metrics import processor_rows
+from etl.metrics import latency_histograms, processor_rows
 from etl.queue import Queue
 
 __all__ = ["StoreCollector"]
@@ -72,11 +73,11 @@ class StoreCollector(Collector):
         workers = GaugeMetricFamily("etl_workers", "Workers that run.", labels=["queue"])
         workers.add_metric([self._name], len(self._queue.records("workers")))
         yield workers
-        yield from self._processors()
-        yield self._latency()
-
-    def _processors(self) -> Iterator[Metric]:
         rows = processor_rows(self._queue, by_worker=True)
+        yield from self._processors(rows)
+        yield self._latency(rows)
+
+    def _processors(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
         labels = ["queue", "worker", "processor"]
         for name, text in PROCESSOR.items():
             family = CounterMetricFamily(f"etl_processor_{name}", text, labels=labels)
@@ -84,17 +85,15 @@ class StoreCollector(Collector):
                 family.add_metric([self._name, row["worker"], row["processor"]], row[name])
             yield family
 
-    def _latency(self) -> Metric:
+    def _latency(self, rows: Iterable[Mapping[str, Any]]) -> Metric:
         family = HistogramMetricFamily(
             "etl_line_seconds", "Seconds per line in a processor.", labels=["queue", "processor"]
         )
-        found: dict[str, dict[int, int]] = defaultdict(dict)
-        for row in self._queue.records("latency"):
-            found[row["processor"]][row["bucket"]] = row["lines"]
-        busy = {row["processor"]: row["seconds"] for row in processor_rows(self._queue)}
-        for processor, histogram in found.items():
-            buckets = _buckets(histogram)
-            family.add_metric([self._name, processor], buckets, busy.get(processor, 0.0))
+        busy: Counter[str] = Counter()
+        for row in rows:
+            busy[row["processor"]] += row["seconds"]
+        for processor, histogram in latency_histograms(self._queue).items():
+            family.add_metric([self._name, processor], _buckets(histogram), busy[processor])
         return family
 
 

@@ -28,8 +28,7 @@ FRAMES = {
         "paused": "bool",
         "conserved": "bool",
     },
-    metrics.history: {"second": UTC}
-    | dict.fromkeys(("accepted", "done", "filtered", "dead", "waiting", "leased"), "int64"),
+    metrics.history: {"second": UTC} | dict.fromkeys(TOTALS, "int64"),
     metrics.processor_history: {"second": UTC, "processor": "str", **COUNTS, "seconds": "float64"},
     metrics.time_shares: {"processor": "str", "lines": "int64"}
     | dict.fromkeys(("seconds", "share", "rate", "p50", "p95", "p99"), "float64"),
