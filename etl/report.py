@@ -284,7 +284,7 @@ def _table(*columns: str, right: Sequence[int], padding: int = 2) -> Table:
 
 def _cell(text: str, most: int = 100) -> Text:
     """Return text on one line, cut where there is no room; other columns keep theirs."""
-    return Text(_short(text, most), no_wrap=True, overflow="ellipsis")
+    return Text(printable(text, most), no_wrap=True, overflow="ellipsis")
 
 
 def _count(number: int) -> str:
@@ -292,11 +292,6 @@ def _count(number: int) -> str:
     if number >= 1_000_000:
         return f"{number / 1e6:.3f}M"
     return f"{number:,}" if number else "·"
-
-
-def _short(text: str, most: int = 100) -> str:
-    text = printable(text[: most + 1])
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _near(place: str) -> str:

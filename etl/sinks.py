@@ -121,13 +121,19 @@ class Console:
         return StagedText([printable(text) for text in texts])
 
 
-def printable(text: str) -> str:
-    """Return text that cannot steer a terminal: control and format characters as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+def printable(text: str, most: int | None = None) -> str:
+    """Return text that cannot steer a terminal: control and format characters as escapes.
+
+    Args:
+        text: Any text.
+        most: Characters at which it is cut, with `…` for the rest.
+    """
+    shown = text if most is None else text[: most + 1]
+    if not shown.isprintable():
+        shown = "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown
+        )
+    return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
 def publish_files(outputs: Iterable[Output]) -> None:

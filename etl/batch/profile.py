@@ -108,4 +108,4 @@ def _column(name: str, dtype: pl.DataType, rows: int, found: dict[str, Any]) -> 
 def _shown(value: Any) -> str:
     text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
     text = text.removesuffix("+00:00")
-    return printable(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
+    return printable(text, LONGEST)

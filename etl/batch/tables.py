@@ -73,4 +73,4 @@ class Table:
         if pd.isna(value):
             return ""
         text = format(value, self._formats.get(name, ""))
-        return printable(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
+        return printable(text, LONGEST)

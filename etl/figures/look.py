@@ -61,10 +61,7 @@ MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 def label(text: object, most: int = 40) -> str:
     """Return text that Plotly shows as it is: escaped, on one line, cut to some characters."""
-    shown = printable(str(text))
-    if len(shown) > most:
-        shown = shown[: most - 1] + "…"
-    return escape(shown)
+    return escape(printable(str(text), most))
 
 
 def escape(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from etl.figures.look import FONT, INK, LEVELS, OTHER, SOFT, escape, figure
+from etl.figures.look import FONT, INK, LEVELS, OTHER, SOFT, escape, figure, label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -265,7 +265,7 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
 
 
 def _label(name: str, row: Mapping[str, Any] | None) -> str:
-    short = escape(name if len(name) <= 14 else f"{name[:13]}…")
+    short = label(name, 14)
     if row is None:
         return f"<b>{short}</b><br>0"
     dead = f" · {row['dead']:,} dead" if row["dead"] else ""

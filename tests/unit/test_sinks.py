@@ -209,6 +209,14 @@ def test_control_characters_are_shown_as_escapes(text: str, shown: str):
     assert printable(text) == shown
 
 
-@given(st.text())
-def test_whatever_is_printed_is_printable(text: str):
+@given(st.text(), st.integers(1, 20))
+def test_whatever_is_printed_is_printable_and_as_short_as_asked(text: str, most: int):
     assert printable(text).isprintable()
+    assert printable(text, most).isprintable()
+    assert len(printable(text, most)) <= most
+
+
+def test_text_that_is_too_long_is_cut_with_a_mark():
+    assert printable("12345", 5) == "12345"
+    assert printable("123456", 5) == "1234…"
+    assert printable("12\n45", 5) == "12\\n…"
