@@ -126,13 +126,13 @@ class Server:
             for kernel in client.get("/api/kernels").raise_for_status().json():
                 client.delete(f"/api/kernels/{kernel['id']}").raise_for_status()
 
-    def wait_for_no_kernel(self) -> None:
-        """Wait until no notebook runs."""
-        for _ in range(200):
-            if not self.kernels():
+    def wait_for_kernels(self, count: int) -> None:
+        """Wait until so many notebooks run."""
+        for _ in range(300):
+            if len(self.kernels()) == count:
                 return
             time.sleep(0.1)
-        pytest.fail(f"{self.kernels()} still run")
+        pytest.fail(f"{self.kernels()} run, not {count}")
 
     def interrupt(self) -> int:
         """Press Ctrl-C and return the exit code."""

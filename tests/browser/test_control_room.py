@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from playwright.sync_api import expect
 
 BUTTONS = [
     *("Pause", "INFO", "WARNING", "ERROR", "CRITICAL", "Step", "Burst", "Dry-run", "Tap", "Feed"),
@@ -24,14 +25,20 @@ console
 """
 
 
-SPRING = """() => new Promise((done) => {
-    const card = document.querySelector('.etl-charts'), seen = [];
-    const [spring] = (card.style.animation = 'none', card.offsetWidth, card.style.animation = '',
-        card.getAnimations());
-    const look = () => { seen.push(new DOMMatrix(getComputedStyle(card).transform).f);
-        if (spring.playState === 'running') requestAnimationFrame(look); else done(seen); };
-    look(); })"""
-"""Lets a panel spring in again, and returns how far below its place it was, frame by frame."""
+SPRING = """() => {
+    const card = document.querySelector('.etl-charts');
+    card.style.animation = 'none'; card.offsetWidth; card.style.animation = '';
+    const [spring] = card.getAnimations(), length = spring.effect.getComputedTiming().endTime;
+    spring.pause();
+    return Array.from({ length: 41 }, (_, step) => { spring.currentTime = length * step / 40;
+        return new DOMMatrix(getComputedStyle(card).transform).f; }); }"""
+"""Lets a panel spring in again, and returns how far below its place it is on the way."""
+
+LEAVE = """() => { window.seen = new Set(); const box = document.querySelector('.etl-icons');
+    const look = () => window.seen.add(box.querySelectorAll('.etl-icon:not(.etl-leaving)').length);
+    new MutationObserver(look).observe(box, { subtree: true, childList: true, attributes: true });
+    look(); }"""
+"""Notes every number of icons that there is from here on, in `window.seen`."""
 
 ANSWER = """name => new Promise((done) => {
     const area = document.querySelector('.etl-header');
@@ -65,6 +72,13 @@ BAR_STANDS = """() => {
     return getComputedStyle(bar).visibility === 'visible' && waiting > 0
         && performance.now() - window.barSeen.since > 1000 && { share, waiting }; }"""
 """Is true once the bar has been seen for a second with nothing changing: share and lines."""
+
+FRAMES = """() => new Promise((done) => { let count = 0; const start = performance.now();
+    const next = () => { count += 1; const ms = performance.now() - start;
+        if (ms > 3000) done(count / ms * 1000);
+        else requestAnimationFrame(next); };
+    requestAnimationFrame(next); })"""
+"""Counts frames for three seconds, and returns how many came in one."""
 
 OVERFLOW = """() => { const room = document.querySelector('.etl-room').getBoundingClientRect();
     return [...document.querySelectorAll('.etl-room :is(button, input, select, b, .etl-law, svg)')]
@@ -109,7 +123,7 @@ def play(screen: Any, *, quick: str = "") -> None:
         screen.click("INFO")
         screen.click("WARNING")
     screen.wait_total("waiting", "12")
-    assert page.locator(".etl-icon").count() == 12
+    expect(page.locator(".etl-icon")).to_have_count(12)
     page.wait_for_function(
         "window.started.filter(([name]) => name === 'etl-in').length === 12", timeout=5000
     )
@@ -118,12 +132,11 @@ def play(screen: Any, *, quick: str = "") -> None:
     screen.shoot(f"queued{quick}")
     page.locator(".etl-group:has-text('Seconds between') input").fill("0.4")
     page.keyboard.press("Tab")
+    page.evaluate(LEAVE)
     screen.click("Resume")
-    seen = set()
-    while screen.total("done") != "12":
-        seen.add(page.locator(".etl-icon:not(.etl-leaving)").count())
-        page.wait_for_timeout(50)
-    assert len(seen) > 6, "icons leave one by one"
+    screen.wait_total("done", "12")
+    page.wait_for_function("window.seen.has(0)")
+    assert page.evaluate("window.seen.size") > 6, "icons leave one by one"
     screen.wait_bars(0, 6, 6, 0, 0)
     screen.click("Pause")
     screen.click("CRITICAL")
@@ -196,7 +209,7 @@ def test_a_live_repair_is_seen(screen: Any, lab: Any, control_room: str):
     page.locator(".etl-header").evaluate("node => node.scrollIntoView()")
     group = page.locator(".etl-letters .etl-table tbody tr").first
     group.click()
-    assert group.locator("td").first.inner_text() == "40"
+    expect(group.locator("td").first).to_have_text("40")
     screen.click("Dry-run")
     page.wait_for_selector(".etl-note:has-text('0 of 40 now pass')")
     screen.shoot("repair_before")
@@ -271,7 +284,7 @@ def test_a_file_is_uploaded_with_a_progress_bar_and_a_burst_comes(
     assert 50 < held["share"] < 60, "a full queue holds the feed at its 100,000th line"
     assert 95_000 < held["waiting"] <= 100_000
     page.locator(".etl-icon").nth(499).wait_for()
-    assert page.locator(".etl-more").inner_text() == f"and {held['waiting'] - 500:,} more"
+    expect(page.locator(".etl-more")).to_have_text(f"and {held['waiting'] - 500:,} more")
     screen.click("Resume")
     page.wait_for_selector(".etl-note:has-text('180,000 lines of big.log fed.')", timeout=30_000)
     page.wait_for_selector(".etl-progress", state="hidden")
@@ -311,17 +324,18 @@ def test_hundreds_of_updates_leave_the_page_as_it_was(
 
 
 def test_a_click_is_answered_while_a_cell_computes(
-    screen: Any, lab: Any, notebook: Callable[..., str]
+    screen: Any, lab: Any, notebook: Callable[..., str], tmp_path: Path
 ):
     screen.open(lab, notebook(CONSOLE))
     screen.run_all()
-    screen.run("import time; time.sleep(5)", wait=False)
-    screen.page.wait_for_timeout(300)
-    started = time.monotonic()
+    enough = tmp_path / "enough"
+    cell = f"while not Path({str(enough)!r}).exists(): sum(range(1000))"
+    screen.run(f"Path({str(tmp_path / 'begun')!r}).touch()\n{cell}", wait=False)
+    while not (tmp_path / "begun").exists():
+        screen.page.wait_for_timeout(20)
     screen.click("Pause")
-    screen.page.wait_for_selector(".etl-is-paused", timeout=3000)
-    assert time.monotonic() - started < 4, "before the cell is done"
-    screen.page.wait_for_timeout(100)
+    screen.page.wait_for_selector(".etl-is-paused")
+    screen.page.wait_for_selector(".etl-note:has-text('Paused')")
     milliseconds = screen.page.evaluate(
         """async () => { const start = performance.now();
         const note = document.querySelector('.etl-note').parentElement;
@@ -333,7 +347,7 @@ def test_a_click_is_answered_while_a_cell_computes(
         return await seen; }"""
     )
     print(f"answered in {milliseconds:.0f} ms")
-    assert milliseconds < 3000, "before the cell is done"
+    enough.touch()
 
 
 def test_text_from_a_log_is_never_html(screen: Any, lab: Any, notebook: Callable[..., str]):
@@ -372,15 +386,11 @@ for step in range(60):
 """
     screen.run(churn, wait=False)
     screen.page.wait_for_function("document.querySelectorAll('.etl-icon').length >= 500")
-    frames = screen.page.evaluate(
-        """() => new Promise((done) => { let count = 0; const start = performance.now();
-        const next = () => { count += 1; const ms = performance.now() - start;
-            if (ms > 3000) done(count / ms * 1000);
-            else requestAnimationFrame(next); };
-        requestAnimationFrame(next); })"""
-    )
-    print(f"{frames:.0f} frames a second")
-    assert frames > 30
+    busy = screen.page.evaluate(FRAMES)
+    screen.page.goto("about:blank")
+    idle = screen.page.evaluate(FRAMES)
+    print(f"{busy:.0f} frames a second, {idle:.0f} on an empty page")
+    assert busy > idle / 2
 
 
 def test_who_wants_less_motion_gets_none(screen: Any, lab: Any, notebook: Callable[..., str]):
@@ -415,10 +425,10 @@ def test_the_same_as_a_web_page(page_server: Any, screen: Any):
     screen.wait_for_console()
     screen.wait_total("done", "12")
     screen.wait_bars(0, 6, 6, 0, 0)
-    assert screen.total("dead") == "1"
-    assert len(page_server.kernels()) == 1, "a page that is left ends its kernel"
+    screen.wait_total("dead", "1")
+    page_server.wait_for_kernels(1)  # a page that is left ends its kernel
     page.goto("about:blank")
-    page_server.wait_for_no_kernel()
+    page_server.wait_for_kernels(0)
     assert page_server.log.read_text() == said
     assert page_server.interrupt() == 0
     assert page_server.log.read_text() == said
@@ -432,4 +442,4 @@ def test_a_page_that_is_lost_without_a_word_has_its_kernel_ended(screen: Any, fo
     assert len(forgetful.kernels()) == 1, "not while it is looked at"
     page.route("**/voila/api/shutdown/*", lambda route: route.abort())
     page.goto("about:blank")
-    forgetful.wait_for_no_kernel()
+    forgetful.wait_for_kernels(0)
