@@ -336,6 +336,8 @@ def test_a_click_is_answered_while_a_cell_computes(
     screen.click("Pause")
     screen.page.wait_for_selector(".etl-is-paused")
     screen.page.wait_for_selector(".etl-note:has-text('Paused')")
+    presses = ("INFO", "Resume", "WARNING", "Pause", "Step", "ERROR", "Resume", "Pause")
+    print("milliseconds:", [round(screen.page.evaluate(ANSWER, one)) for one in presses])
     milliseconds = screen.page.evaluate(
         """async () => { const start = performance.now();
         const note = document.querySelector('.etl-note').parentElement;
