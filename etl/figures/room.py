@@ -7,6 +7,7 @@ of one shape, so that a live figure is sent only what differs.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,9 @@ def graph(
         lit: A line's path, drawn over the rest.
         dark: For a dark page.
     """
-    return _single(*_graph(processors, edges, lit), title="Pipeline", dark=dark)
+    traces, axes = _graph(processors, edges, lit)
+    widest = max(Counter(traces[-1]["x"]).values(), default=1)
+    return figure(traces, axes | {"height": 120 + 90 * widest}, title="Pipeline", dark=dark)
 
 
 def control_room(*, dark: bool = False, width: int = 1100, **frames: Any) -> go.Figure:
@@ -226,8 +229,8 @@ def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
     ends = [math.floor(min(found, default=0)), max(3, math.ceil(max(found, default=3)))]
     decades = [10.0**power for power in range(-1, 8)]
     xaxis = {"type": "log", "range": ends, "tickvals": decades, "ticktext": TICKS}
-    yaxis = {"type": "category", "range": [len(names) - 0.5, -0.5], "categoryorder": "array"}
-    yaxis |= {"categoryarray": names}
+    yaxis: Spec = {"type": "category", "range": [len(names) - 0.5, -0.5], "categoryorder": "array"}
+    yaxis |= {"categoryarray": names, "showticklabels": bool(names)}
     return [line, *dots], {"xaxis": xaxis, "yaxis": yaxis}
 
 
@@ -285,7 +288,8 @@ def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[flo
         here = [name for name in names if depth[name] == column]
         for number, name in enumerate(here):
             x = place / max(1, len(columns) - 1) if len(columns) > 1 else 0.5
-            spots[name] = (x, 1 - (number + 0.5) / len(here))
+            y = 1 - number / (len(here) - 1) if len(here) > 2 else 1 - (number + 0.5) / len(here)
+            spots[name] = (x, y)
     return spots
 
 

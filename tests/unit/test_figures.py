@@ -111,6 +111,19 @@ def test_branches_stand_above_each_other(worked: Queue):
     assert places["a"] < places["b"] < places["d"]
 
 
+def test_the_graph_is_as_high_as_its_branches_need(worked: Queue):
+    none = metrics.processors(worked).head(0)
+    heights = {}
+    for count in (1, 2, 3, 5):
+        edges = [("input", str(number)) for number in range(count)]
+        drawn = figures.graph(none, edges)
+        _, *ys = drawn.data[-1].y
+        gaps = [above - below for above, below in itertools.pairwise(ys)]
+        heights[count] = drawn.layout.height
+        assert all(gap * heights[count] / 1.35 > 60 for gap in gaps), "a node and two lines of text"
+    assert list(heights.values()) == sorted(set(heights.values()))
+
+
 def test_the_control_room_has_one_shape_for_any_store(worked: Queue):
     empty, full = spec(open_queue("sqlite://")), spec(worked, lit=["input", "level"])
 
