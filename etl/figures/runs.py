@@ -3,48 +3,53 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from etl.figures.look import COLOURS, OTHER, SOFT, figure, label, span
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["comparison", "flow", "latency_times", "paths", "time_shares"]
 
 ENDS = {"done": COLOURS["green"], "filtered": OTHER, "dead": COLOURS["red"]}
 """Colours of what becomes of a line."""
 
+SHORT = pd.Timedelta(seconds=10)
+EACH_SECOND = {"dtick": 1000, "tickformat": "%H:%M:%S"}
+"""The time axis of a run that was over in less than `SHORT`."""
+
 CHANGES = {"slower": COLOURS["red"], "faster": COLOURS["green"]}
 
 
 def flow(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
-    """Draw lines a second, and below it the lines that wait.
+    """Draw lines a second, and below it the lines that wait, from the second before the first.
 
     Args:
         history: As `metrics.history` returns it.
         dark: For a dark page.
     """
+    before = history.head(1).assign(done=0, filtered=0, dead=0, waiting=0)
+    before["second"] -= pd.Timedelta(seconds=1)
+    history = pd.concat([before, history])
     finished = history[["done", "filtered", "dead"]].sum(axis=1)
-    seconds = history["second"].diff().dt.total_seconds().fillna(1.0)
-    rate = finished.diff().fillna(finished) / seconds
+    rate = finished.diff() / history["second"].diff().dt.total_seconds()
     same = {"type": "scatter", "mode": "lines+markers", "x": history["second"].tolist()}
     traces: list[dict[str, Any]] = [
         same
-        | {"y": rate.tolist(), "name": "lines a second", "fill": "tozeroy"}
-        | {"line": {"color": COLOURS["green"], "shape": "hv"}}
+        | {"y": rate.fillna(0.0).tolist(), "name": "lines a second", "fill": "tozeroy"}
+        | {"line": {"color": COLOURS["green"], "shape": "vh"}}
         | {"hovertemplate": "%{x|%H:%M:%S}: %{y:,.0f} lines/s<extra></extra>"},
         same
         | {"y": history["waiting"].tolist(), "name": "waiting", "fill": "tozeroy"}
         | {"line": {"color": COLOURS["blue"], "shape": "hv"}, "yaxis": "y2"}
         | {"hovertemplate": "%{x|%H:%M:%S}: %{y:,} waiting<extra></extra>"},
     ]
-    upright = {"rangemode": "tozero", "nticks": 5}
+    upright = {"rangemode": "nonnegative", "nticks": 5, "tickformat": ","}
+    short = len(history) and history["second"].iloc[-1] - history["second"].iloc[0] < SHORT
     layout = {
         "height": 380,
-        "xaxis": {"anchor": "y2", "title": {"text": "time, UTC"}},
+        "xaxis": {"anchor": "y2", "title": {"text": "time, UTC"}} | (EACH_SECOND if short else {}),
         "yaxis": upright | {"domain": [0.56, 0.94]},
         "yaxis2": upright | {"domain": [0, 0.38]},
         "annotations": [_caption("lines a second", 0.95), _caption("lines waiting", 0.39)],

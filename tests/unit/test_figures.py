@@ -209,9 +209,18 @@ def history(*rows: tuple[int, int, int]) -> pd.DataFrame:
 def test_flow_is_lines_a_second_since_the_last_change():
     rate, waiting = figures.flow(history((100, 10, 90), (101, 40, 60), (105, 100, 0))).data
 
-    assert list(rate.y) == [10, 30, 15]
-    assert list(waiting.y) == [90, 60, 0]
+    assert [at.second for at in rate.x] == [39, 40, 41, 45], "from the second before the first"
+    assert list(rate.y) == [0, 10, 30, 15]
+    assert rate.line.shape == "vh", "a rate is that of the time up to its second"
+    assert list(waiting.y) == [0, 90, 60, 0]
+    assert waiting.line.shape == "hv", "a level holds from its second on"
     assert waiting.yaxis == "y2"
+
+
+def test_the_flow_of_a_short_run_has_whole_seconds_on_its_axis():
+    axes = [figures.flow(history((100, 1, 0), (end, 2, 0))).layout.xaxis for end in (101, 160)]
+    assert [axis.dtick for axis in axes] == [1000, None]
+    assert len(figures.flow(history()).data[0].x) == 0
 
 
 def test_shares_of_time_are_in_order_with_the_time_per_line():
