@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from etl.batch.notebooks import find_notebook
@@ -23,6 +24,12 @@ NOTEBOOK = "01_control_room"
 
 ENCRYPTED = "--KernelManager.transport_encryption=auto"
 """Of what goes to a kernel over TCP, others on this machine read nothing."""
+
+PINGS = {"ws_ping_timeout": 30_000}
+"""Milliseconds; Jupyter's own default is more than Tornado allows, and is warned of."""
+
+SETTINGS = Path(__file__).parent / "console"
+"""Where JupyterLab finds that it need not ask about news: that would stand over the room."""
 
 UNTRACKED = ("comm_msg", "comm_open", "comm_close", "status", "stream", "display_data", "error")
 """Messages of a kernel that do not show that anybody is there: a console sends them by itself."""
@@ -46,12 +53,14 @@ def serve_lab(store: str, port: int, more: Sequence[str] = (), *, browser: bool 
         f"--ServerApp.root_dir={notebook.parent}",
         f"--LabApp.default_url=/lab/tree/{notebook.name}",
         "--ServerApp.answer_yes=True",
+        f"--ServerApp.tornado_settings={PINGS}",
         "--ServerApp.log_level=WARN",
         "--LabApp.log_level=WARN",
         "--allow-root",  # in a container there is often nobody else
         *([] if browser else ["--no-browser"]),
     ]
-    os.environ |= _environment(store)
+    paths = [str(SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    os.environ |= _environment(store) | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
     server.launch_instance(_settled(options, more))
 
 
@@ -92,7 +101,7 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
     ]
     # A page that is left ends its kernel with a token from a cookie; Voilà never sets that cookie.
     cookie = f"_xsrf={secrets.token_hex(16)}; Path=/; SameSite=Strict"
-    settings = {"headers": {"Set-Cookie": cookie}, "ws_ping_timeout": 30_000}
+    settings = PINGS | {"headers": {"Set-Cookie": cookie}}
     os.environ |= _environment(store) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     print(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
     server.launch_instance(_settled(options, more), tornado_settings=settings)

@@ -30,7 +30,6 @@ ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", ONLY_HERE]
 
 SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
     "docmanager-extension/plugin": {"autosave": False},
 }
@@ -41,7 +40,6 @@ WATCH = """window.started = []; addEventListener('animationstart', (event) =>
 
 LAB = (
     "--LabApp.expose_app_in_browser=True",
-    "--LabApp.news_url=None",
     "--LabApp.extension_manager=readonly",
 )
 

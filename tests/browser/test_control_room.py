@@ -412,6 +412,10 @@ def test_the_command_opens_the_notebook_in_jupyterlab(screen: Any, lab: Any):
     screen.page.goto(re.search(r'href="(http[^"]+)"', redirect)[1].replace("&amp;", "&"))
     screen.page.wait_for_selector(".jp-NotebookPanel h1:has-text('The control room')")
     assert "/lab/tree/01_control_room.ipynb" in screen.page.url
+    disabled = screen.page.evaluate(
+        "JSON.parse(document.getElementById('jupyter-config-data').textContent).disabledExtensions"
+    )
+    assert "@jupyterlab/apputils-extension:announcements" in disabled, "it asks about no news"
 
 
 def test_the_same_as_a_web_page(page_server: Any, screen: Any):
