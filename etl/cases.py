@@ -159,7 +159,8 @@ def append_case(path: str | Path, letter: Mapping[str, Any], *, pipeline: str, *
         The case's text.
 
     Raises:
-        UsageError: If the file's name ends otherwise, or it holds something else.
+        UsageError: If the file's name ends otherwise, or it holds something else,
+            or this very case.
     """
     path = Path(path)
     if not path.name.endswith(".etl.toml"):
@@ -168,14 +169,14 @@ def append_case(path: str | Path, letter: Mapping[str, Any], *, pipeline: str, *
     if file.endswith(".py"):
         pipeline = Path(os.path.relpath(file, path.parent)).as_posix() + colon + attribute
     if not path.exists():
-        start = f"pipeline = {_quote(pipeline)}\n"
-        own = None
+        start, before, own = f"pipeline = {_quote(pipeline)}\n", "", None
     else:
         read_cases(path)
-        start = ""
-        shared = tomllib.loads(path.read_text(encoding="utf-8")).get("pipeline")
-        own = None if shared == pipeline else pipeline
+        start, before = "", path.read_text(encoding="utf-8")
+        own = None if tomllib.loads(before).get("pipeline") == pipeline else pipeline
     text = case_of(letter, pipeline=own, **rest)
+    if f"{text}\n" in f"{before}\n":
+        raise UsageError(f"{path.name!r} holds this case already; pytest runs it")
     with path.open("a", encoding="utf-8", newline="\n") as out:
         out.write(f"{start}\n{text}")
     return text

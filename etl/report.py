@@ -130,7 +130,7 @@ def letter_text(letter: Mapping[str, Any]) -> Text:
     """Return all that is known of one dead letter, a field a line."""
     text = Text()
     for name, value in letter.items():
-        if name in ("failure", "raw") and not isinstance(value, bytes):
+        if name == "failure" or value is None or value == "":
             continue
         shown = clock(value) if name.endswith("_at") else str(value)
         body = "\n".join(printable(line) for line in shown.split("\n"))

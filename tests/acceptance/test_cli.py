@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -384,6 +385,7 @@ def test_one_dead_letter_is_shown_with_all_that_is_known(buried):
     text = buried.etl("dlq show", letter["id"])
     for word in ("line 3 poison", "app.log", "number", "poison", "path", letter["fingerprint"]):
         assert word in text
+    assert not re.search(r": (None)?$", text, re.MULTILINE), "what is not known is not listed"
     assert "no dead letter 99" in buried.refused("dlq show", 99)
 
 

@@ -175,6 +175,20 @@ def test_a_case_of_another_pipeline_says_so_itself(shop: Path, queue: Queue):
     ]
 
 
+def test_a_case_is_not_added_twice(shop: Path, queue: Queue):
+    (letter,) = kill(queue, "x")
+    path = shop / "x.etl.toml"
+    for name in ("the first of its file", "the last"):
+        append_case(path, letter, pipeline="etl.demo:levels", name=name)
+    whole = path.read_text()
+    for name in ("the first of its file", "the last"):
+        with pytest.raises(UsageError, match=r"'x.etl.toml' holds this case already"):
+            append_case(path, letter, pipeline="etl.demo:levels", name=name)
+    assert path.read_text() == whole
+    append_case(path, letter, pipeline="etl.demo:levels", name="the last", dead=True)
+    assert len(read_cases(path)) == 3
+
+
 def test_what_cannot_be_a_case_is_refused_and_nothing_is_written(shop: Path, queue: Queue):
     (letter,) = kill(queue, "x")
     path = shop / "x.etl.toml"
