@@ -45,7 +45,7 @@ def flow(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         | {"line": {"color": COLOURS["blue"], "shape": "hv"}, "yaxis": "y2"}
         | {"hovertemplate": "%{x|%H:%M:%S}: %{y:,} waiting<extra></extra>"},
     ]
-    upright = {"rangemode": "nonnegative", "nticks": 5, "tickformat": ","}
+    upright = {"rangemode": "tozero", "nticks": 5, "tickformat": ","}
     short = len(history) and history["second"].iloc[-1] - history["second"].iloc[0] < SHORT
     layout = {
         "height": 380,

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,13 @@ class Database:
         self.lock = threading.RLock()
         if path is not None:
             self._check_header(path)
-        with self._as_store_errors():
-            self._writer = self._connect(path)
+        with self._as_store_errors(), ExitStack() as unless_whole:
+            self._writer = unless_whole.enter_context(closing(self._connect(path)))
             self._create()
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
             self._reader = self._writer if path is None else self._connect(path)
+            unless_whole.pop_all()
         self._read_lock = self.lock if path is None else threading.RLock()
         self._closed = False
 
@@ -134,7 +135,6 @@ class Database:
             db.execute("COMMIT")
         except BaseException:
             db.execute("ROLLBACK")
-            db.close()
             raise
 
     @contextmanager
