@@ -30,7 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import UsageError, did_you_mean
+from etl.lines import UNREAD
 from etl.pipeline import Pipeline, load_pipeline
+from etl.plan import INPUT
 from etl.sinks import printable
 from etl.testing import assert_dead, assert_line
 
@@ -132,8 +134,11 @@ def case_of(
     Raises:
         UsageError: If the letter stands for a range without lines, or a field cannot be written.
     """
-    if letter["lines"] > 1:
-        raise UsageError(f"dead letter {letter['id']} stands for {letter['lines']} lines unread")
+    if letter["processor"] == INPUT and letter["code"] in UNREAD:
+        raise UsageError(
+            f"dead letter {letter['id']} stands for {letter['lines']:,} lines that could not be "
+            "read"
+        )
     source = os.path.basename(letter["source"])  # noqa: PTH119 - any text may be a source
     raw = letter["raw"]
     text: dict[str, Any] = {"name": name or f"{source} line {letter['line_number']}"}

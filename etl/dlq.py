@@ -27,7 +27,8 @@ import polars as pl
 
 from etl.errors import SourceBusy, UsageError, did_you_mean
 from etl.frames import TIME, frame_of
-from etl.lines import Batch
+from etl.lines import UNREAD, Batch
+from etl.plan import INPUT
 from etl.queue import LetterFilter, Position, Queue
 
 if TYPE_CHECKING:
@@ -78,8 +79,13 @@ EXPORTED: dict[str, Any] = {
     "line": pl.String,
     "raw": pl.Binary,
     "format": pl.String,
+    "processor": pl.String,
+    "code": pl.String,
 }
 """Columns of an exported file that an import needs; the others are for people."""
+
+READ = (pl.col("processor") != INPUT) | ~pl.col("code").is_in(UNREAD)
+"""Which letters have the text of a line, rather than why it could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +114,11 @@ class DeadLetters:
         """Return dead letters as a pandas frame, oldest first.
 
         Columns: `id` (int64), `status` (open, replaying, replayed, discarded),
-        `source`, `line_number`, `lines` (over 1 for a range that could not be
-        read), `line` (the original text), `raw` (its bytes if not UTF-8, else
-        null), `format`, `payload` (dict of the fields at failure, or null),
-        `processor`, `code`, `error`, `message`, `traceback`, `attempts`,
+        `source`, `line_number`, `lines` (over 1 only for a range that could
+        not be read), `line` (the original text, or why there is none), `raw`
+        (its bytes if not UTF-8, else null), `format`, `payload` (dict of the
+        fields at failure, or null), `processor`, `code`, `error`, `message`,
+        `traceback`, `attempts`,
         `replays`, `first_failed_at`, `last_failed_at` (datetime64, UTC),
         `path` (tuple of processors), `version`, `run`, `fingerprint`, `batch`.
         """
@@ -137,10 +144,13 @@ class DeadLetters:
         return self._queue.letter_groups(_filter(which))
 
     def dry_run(self, pipeline: Pipeline, **which: Any) -> DryRun:
-        """Run dead letters through a pipeline as it is now, with no lasting effect."""
-        letters = self._pick(which).filter(pl.col("lines") == 1)
+        """Run dead letters through a pipeline as it is now, with no lasting effect.
+
+        Those whose text could not be read count as ones that would die.
+        """
+        letters = self._pick(which)
         passed: list[int] = []
-        for batch in _batches(letters):
+        for batch in _batches(letters.filter(READ)):
             passed += pipeline.run(batch).passed
         gone = set(passed)
         return DryRun(passed, [id for id in letters["id"] if id not in gone])
@@ -214,7 +224,7 @@ class DeadLetters:
             UsageError: If the file is not there or was not made by `export`.
         """
         path = Path(path)
-        letters = _read_exported(path).filter(pl.col("lines") == 1)
+        letters = _read_exported(path).filter(READ)
         mark = Position(f"dead letters {_digest(letters)}", 0, letters.height)
         if not letters.height or self._queue.position(mark.source):
             return 0
@@ -301,11 +311,12 @@ def _apply_edits(letters: pl.DataFrame, edited: pd.DataFrame) -> pl.DataFrame:
 
 
 def _check_replay(letters: pl.DataFrame, *, force: bool) -> None:
-    ranges = letters.filter(pl.col("lines") > 1)
-    if ranges.height:
+    unread = letters.filter(~READ)
+    if unread.height:
         raise UsageError(
-            f"dead letter {ranges['id'][0]} stands for {ranges['lines'][0]} lines of "
-            f"{ranges['source'][0]!r}, which has changed; read it anew with etl run --again"
+            f"dead letter {unread['id'][0]} stands for {unread['lines'][0]:,} lines of "
+            f"{unread['source'][0]!r} that could not be read: {unread['message'][0]}; read it "
+            "anew with etl run --again"
         )
     tired = letters.filter(pl.col("replays") >= MOST_REPLAYS).height
     if tired and not force:

@@ -272,8 +272,11 @@ LETTER_SCHEMA: dict[str, type[pl.DataType]] = {
 }
 """Columns of `Outcome.letters`: `letter` is the id of the dead letter that this
 line was replayed from, or null; `failure` is an index into `Outcome.failures`;
-`payload` the row at failure as JSON; `lines` is over 1 only for a range whose
-text could not be read."""
+`payload` the row at failure as JSON; `lines` is 1, or how many lines a letter
+stands for whose text could not be read."""
+
+UNREAD = ("source_changed", "unreadable")
+"""Codes of letters that die at the input without their text: `line` says why instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,15 +337,20 @@ def _bare(line: str | bytes) -> bytes:
 
 def _decode_text(data: bytes) -> pl.DataFrame:
     try:
-        return pl.read_lines(data, name="line")
+        return _read_lines(data)
     except pl.exceptions.ComputeError:
         return _decode_odd_text(data)
+
+
+def _read_lines(data: bytes) -> pl.DataFrame:
+    """Cut text into lines. Polars decompresses what looks compressed, but not behind a newline."""
+    return pl.read_lines(b"\n" + data, name="line").slice(1)
 
 
 def _decode_odd_text(data: bytes) -> pl.DataFrame:
     """Decode text that is not all UTF-8: keep the bytes of the odd lines beside it."""
     text = data.decode("utf-8", "backslashreplace").encode()
-    frame = pl.read_lines(text, name="line")
+    frame = _read_lines(text)
     raw = [None if _is_utf8(line) else line.removesuffix(b"\r") for line in data.split(b"\n")]
     return frame.with_columns(raw=pl.Series(raw[: frame.height], dtype=pl.Binary))
 

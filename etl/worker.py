@@ -320,7 +320,7 @@ class Worker:
         except (LeaseLost, StoreError):
             raise
         except SourceChanged as error:
-            return self._bury(lease, "source_changed", str(error))
+            return self._bury_unread(lease, "source_changed", str(error))
         except (ProcessorStop, PipelineError) as error:
             runner.undo()
             self._queue.pause(str(error))
@@ -359,11 +359,36 @@ class Worker:
         return outcome
 
     def _bury(self, lease: Lease, code: str, message: str) -> Outcome:
-        """Dead-letter a whole lease without running it."""
+        """Dead-letter a whole lease without running it: a letter for each line."""
+        try:
+            rows = lease.batch.frame().drop("source")
+        except Exception as error:  # noqa: BLE001 - what cannot even be read never stops a worker
+            return self._bury_unread(lease, "unreadable", f"{type(error).__name__}: {error}")
+        return self._dead(lease, code, message, rows, lines=1)
+
+    def _bury_unread(self, lease: Lease, code: str, message: str) -> Outcome:
+        """Dead-letter a batch whose lines cannot be had: one letter for all of them."""
+        if len(lease.batches) > 1:  # only one of them may be to blame
+            self._queue.split(lease, parts=1)
+            return Outcome()
+        rows = pl.DataFrame({"line": [message], "line_number": [lease.batches[0].first_line]})
+        return self._dead(lease, code, message, rows, lines=lease.lines)
+
+    def _dead(
+        self, lease: Lease, code: str, message: str, rows: pl.DataFrame, *, lines: int
+    ) -> Outcome:
+        """Commit a lease as dead; each row is a letter for so many lines."""
+        letters = rows.with_columns(
+            failure=pl.lit(0, pl.UInt32),
+            message=pl.lit(message),
+            lines=pl.lit(lines, pl.Int64),
+            attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
+        )
+        empty = pl.DataFrame(schema=LETTER_SCHEMA)
         failure = Failure(fingerprint("input", code), "input", code, "", "", ("input",))
         outcome = Outcome(
             dead=lease.lines,
-            letters=_whole_letters(lease, code, message),
+            letters=pl.concat([empty, letters], how="diagonal").select(empty.columns),
             failures=[failure],
             errors=[("input", code, message, lease.lines, "dead")],
             version=self._pipeline.version,
@@ -384,23 +409,6 @@ def publish_rest(queue: Queue) -> None:
     if unpublished:
         publish_files(one for one in unpublished if Path(one.staged).exists())
         queue.published([one for one in unpublished if Path(one.final).exists()])
-
-
-def _whole_letters(lease: Lease, code: str, message: str) -> pl.DataFrame:
-    """Return letters for all lines of a lease: one each, or one for what cannot be read."""
-    if code == "source_changed":
-        rows = pl.DataFrame({"line": [message], "line_number": [lease.batches[0].first_line]})
-        lines = lease.lines
-    else:
-        rows, lines = lease.batch.frame().drop("source"), 1
-    rows = rows.with_columns(
-        failure=pl.lit(0, pl.UInt32),
-        message=pl.lit(message),
-        lines=pl.lit(lines, pl.Int64),
-        attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
-    )
-    empty = pl.DataFrame(schema=LETTER_SCHEMA)
-    return pl.concat([empty, rows], how="diagonal").select(empty.columns)
 
 
 def run_until_signal(worker: Worker, parent: int | None = None) -> None:

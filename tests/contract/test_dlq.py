@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from etl import Batch, DeadLetters, Pipeline, Queue, Worker, each, open_queue, reject
+from etl.cases import case_of
 from etl.errors import StoreFull, UsageError
 from etl.lines import LETTER_SCHEMA, Failure, Outcome
 from etl.queue.sqlite import SqliteQueue
@@ -388,25 +390,33 @@ def test_discarded_letters_are_closed_and_still_count_as_dead(queue, audit):
     assert len(letters) == 0
 
 
-def test_a_range_of_a_changed_file_is_not_replayed(queue):
+@pytest.mark.parametrize("lines", [5, 1])
+def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_path, lines):
     failure = Failure("f", "input", "source_changed", "", "", ("input",))
     given = {
         "failure": 0,
         "line": "bytes 0 to 9",
         "line_number": 1,
-        "lines": 5,
+        "lines": lines,
         "message": "changed",
     }
     row = {name: given.get(name) for name in LETTER_SCHEMA} | {"attempts": 1}
-    queue.put(Batch.from_lines("abcde"))
+    queue.put(Batch.from_lines("abcde"[:lines]))
     lease = queue.lease("w")
     table = pl.DataFrame([row], schema=LETTER_SCHEMA)
-    queue.commit(lease, Outcome(dead=5, letters=table, failures=[failure]))
+    queue.commit(lease, Outcome(dead=lines, letters=table, failures=[failure]))
     letters = DeadLetters(queue)
-    with pytest.raises(UsageError, match="stands for 5 lines of 'memory', which has changed"):
+    why = f"stands for {lines} lines of 'memory' that could not be read: changed"
+    with pytest.raises(UsageError, match=why):
         letters.replay()
-    assert (len(letters), letters.discard()) == (5, 1)
-    assert counts(queue) == (0, 5, 0)
+    assert letters.dry_run(Pipeline().add("same", None)).would_die == letters.frame()["id"].tolist()
+    letters.export(tmp_path / "a.jsonl")
+    with contextlib.closing(open_queue("sqlite://")) as other:
+        assert DeadLetters(other).import_(tmp_path / "a.jsonl") == 0
+    with pytest.raises(UsageError, match=f"stands for {lines} lines that could not be read"):
+        case_of(letters.frame().iloc[0])
+    assert (len(letters), letters.discard()) == (lines, 1)
+    assert counts(queue) == (0, lines, 0)
 
 
 # Beside running workers, and many
@@ -567,6 +577,7 @@ def test_a_range_without_lines_is_exported_to_look_at_and_not_imported(queue, th
 
 
 ROW = {"source": "s", "line_number": 1, "lines": 1, "line": "x", "raw": None, "format": None}
+ROW |= {"processor": "parse", "code": "no_format"}
 
 
 @pytest.mark.parametrize(

@@ -196,8 +196,9 @@ def test_what_cannot_be_a_case_is_refused_and_nothing_is_written(shop: Path, que
         append_case(shop / "x.toml", letter, pipeline="p:p")
     with pytest.raises(UsageError, match=r"fields.when = None cannot be written"):
         append_case(path, letter, pipeline="p:p", fields={"when": None})
+    unread = {"lines": 9, "processor": "input", "code": "source_changed"}
     with pytest.raises(UsageError, match="stands for 9 lines"):
-        append_case(path, letter | {"lines": 9}, pipeline="p:p")
+        append_case(path, letter | unread, pipeline="p:p")
     path.write_text("[[case]]\nlien = 'x'")
     with pytest.raises(UsageError, match="unknown key 'lien'"):
         append_case(path, letter, pipeline="p:p")
@@ -208,6 +209,7 @@ def test_what_cannot_be_a_case_is_refused_and_nothing_is_written(shop: Path, que
 
 SCALARS = st.text() | st.floats() | st.integers() | st.booleans()
 LETTER = {"id": 1, "lines": 1, "line_number": 3, "raw": None, "format": None}
+LETTER |= {"processor": "parse", "code": "no_format"}
 
 
 @given(line=st.text(), source=st.text(), key=st.text(), value=SCALARS)

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tap": LOW | {"flow", "frames"},
     "sinks": LOW | {"processors"},
     "queue": STORE,
-    "dlq": STORE | {"frames"},
+    "dlq": STORE | {"frames", "plan"},
     "comparison": STORE | {"frames", "registry"},
     "metrics": STORE | {"comparison", "frames"},
     "traces": STORE | {"frames"},

@@ -86,7 +86,7 @@ def wait_until(queue: Queue, reached: Callable[[], bool]) -> None:
     pytest.fail(f"never reached: {queue.stats()}")
 
 
-def put(queue: Queue, *lines: str, source: str = "a.log") -> Batch:
+def put(queue: Queue, *lines: str | bytes, source: str = "a.log") -> Batch:
     batch = Batch.from_lines(lines, source=source)
     queue.put(batch)
     return batch
@@ -560,6 +560,36 @@ def test_text_that_changed_after_it_was_queued_is_a_dead_range(queue: Queue, tmp
     assert counts(queue) == (0, 0, 2, 0)
     assert (row["code"], row["lines"], row["line_number"]) == ("source_changed", 2, 1)
     assert "are not the bytes that were queued" in row["message"]
+
+
+@pytest.mark.parametrize("start", [b"x^2 = 4", b"x\x01y", b"\x1f\x8b\x08", b"(\xb5/\xfd"])
+def test_lines_that_look_compressed_are_lines(queue: Queue, start: bytes):
+    put(queue, start, "two")
+    assert queue.peek()["line"].to_list()[1] == "two"
+    Worker(queue, Pipeline().add("a", same)).drain()
+
+    assert counts(queue) == (2, 0, 0, 0)
+
+
+def test_a_batch_that_cannot_be_read_is_a_dead_range_and_stops_no_worker(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+):
+    frame = Batch.frame
+
+    def broken(batch: Batch) -> pl.DataFrame:
+        if isinstance(batch.payload, bytes) and b"bad" in batch.payload:
+            raise OSError("cannot be decoded")
+        return frame(batch)
+
+    monkeypatch.setattr(Batch, "frame", broken)
+    for line in ("one", "bad", "two"):
+        put(queue, line)
+    Worker(queue, Pipeline().add("a", same), batch_lines=10).drain()
+
+    row = letters(queue).row(0, named=True)
+    assert counts(queue) == (2, 0, 1, 0)
+    assert (row["code"], row["lines"]) == ("unreadable", 1)
+    assert row["message"] == "OSError: cannot be decoded"
 
 
 def test_a_changed_range_takes_no_other_batch_with_it(queue: Queue, tmp_path: Path):
