@@ -16,6 +16,7 @@ from etl.lines import Batch, Outcome
 from etl.plan import INPUT
 from etl.processors import Stateful
 from etl.runner import Pass, Watch
+from etl.sinks import printable
 
 if TYPE_CHECKING:
     from etl.pipeline import Pipeline
@@ -69,7 +70,7 @@ class Explanation:
             copies = len(hop.after) > 1
             text.append(f"  {hop.processor}{f': {len(hop.after)} rows' if copies else ''}")
             text += [f"    {change}" for change in _changes(hop)]
-            text += [f"    error: {error}" for error in hop.errors]
+            text += [f"    error: {printable(error)}" for error in hop.errors]
         return "\n".join(text)
 
     __repr__ = __str__

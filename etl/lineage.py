@@ -93,7 +93,7 @@ def _dicts(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any]) -> list[dict[s
 def _origin(row: Mapping[str, Any]) -> dict[str, Any]:
     batch, path, file = row.get("batch"), row.get("path"), row.get("file")
     if isinstance(file, str) and not isinstance(batch, str):
-        batch = unquote(Path(file).stem)
+        batch = unquote(Path(file).stem).partition("~")[0]
     if isinstance(path, str):
         path = path.split(" → ")
     return {

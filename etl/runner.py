@@ -280,7 +280,11 @@ class Pass:
             tried.append(sink.stage(for_sink(flow.rows(frame)), delivery))
             return frame
 
-        result = self._isolated(node, call, flow)
+        try:
+            result = self._isolated(node, call, flow)
+        except BaseException:
+            self.staged += tried  # to be undone with the rest
+            raise
         if len(tried) != 1 or result.bad:
             for staged in tried:
                 staged.discard()
@@ -371,6 +375,7 @@ class Pass:
                 self.ledger.bury(node.name, failed, bad)
 
     def _fail_branch(self, node: Node, flow: Flow, error: BaseException) -> None:
+        flow = Flow(flow.frame, tuple((*path, node.name) for path in flow.paths))
         text = str(error).split("\n", maxsplit=1)[0]
         reason = f"when= of {node.name!r} cannot be evaluated: {text}"
         rows = flow.frame.height

@@ -169,12 +169,12 @@ def _stage_file(
         write(staged)
         _sync(staged)
         _sync(place)
-    except (OSError, pl.exceptions.ComputeError) as error:
-        if not isinstance(error, OSError) and "os error" not in str(error):
-            raise
+    except BaseException as error:
         with contextlib.suppress(OSError):
             staged.unlink()
-        raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
+        if isinstance(error, OSError) or "os error" in str(error):
+            raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
+        raise
     return StagedFile([Output(str(staged.absolute()), str(final.absolute()))])
 
 

@@ -69,7 +69,7 @@ class _ZstdFile(io.RawIOBase):
         self._file = path.open("rb")
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._compressed = b""
-        self._ready = b""
+        self._ready = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -77,14 +77,14 @@ class _ZstdFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill some of a buffer; 0 at the end."""
         while not self._ready:
-            data = self._compressed or self._file.read(1 << 16)
+            data = self._compressed or self._file.read(1 << 12)
             if not data:
                 if not self._frame.eof:
                     raise EOFError("it ends in the middle")
                 return 0
             if self._frame.eof:
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._ready = self._frame.decompress(data)
+            self._ready = memoryview(self._frame.decompress(data))
             self._compressed = self._frame.unused_data
         size = min(len(buffer), len(self._ready))
         buffer[:size], self._ready = self._ready[:size], self._ready[size:]
@@ -265,10 +265,12 @@ class FollowSource:
         if since is not None and _same_head(self.path, since.head):
             place = since
         while not self.stop.is_set():
-            if not self.path.exists():
+            try:
+                opened = self.path.open("rb", buffering=0)
+            except OSError:  # not there yet, or between two of its names
                 self.stop.wait(self.poll)
                 continue
-            with self.path.open("rb", buffering=0) as file:
+            with opened as file:
                 file.seek(place.offset)
                 yield from _reads(
                     self._until_rotated(file, place.offset),
@@ -281,17 +283,18 @@ class FollowSource:
 
     def _until_rotated(self, file: BinaryIO, read: int) -> Iterator[bytes]:
         """Yield whole lines; the last one of a file that was rotated may lack its newline."""
-        rest = b""
+        rest: list[bytes] = []
         last_look = False  # programs may write to the old file for a moment after it is renamed
         while True:
             ended = self.stop.is_set()
             rotated = _rotated(file, self.path, read)
             data = file.read(CHUNK)
             read += len(data)
-            if data:
-                text, rest = _cut(rest + data)
-            else:
-                text, rest = (rest, b"") if rotated and last_look else (b"", rest)
+            text, tail = _cut(data)
+            if text or (not data and rotated and last_look):
+                text, rest = b"".join([*rest, text]), []
+            if tail:
+                rest.append(tail)
             if text:
                 yield text
             if not data and ((rotated and last_look) or ended):
@@ -517,7 +520,7 @@ def _rotated(file: BinaryIO, path: Path, read: int) -> bool:
     """Say whether the name now stands for another file, or this one was cut short."""
     try:
         now = path.stat()
-    except FileNotFoundError:  # renamed, and the new one is still to come
+    except OSError:  # renamed, and the new one is still to come
         return False
     mine = os.fstat(file.fileno())
     return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino) or now.st_size < read

@@ -57,6 +57,8 @@ class Tap:
             self._error = str(error).split("\n", maxsplit=1)[0]
             return
         with self._lock:
+            if self._seen and self._seen[-1].is_empty():
+                self._seen.pop()
             self._seen.append(found)
             while sum(one.height for one in self._seen) - self._seen[0].height >= self._limit:
                 self._seen.popleft()

@@ -338,8 +338,13 @@ class Worker:
     def _commit(self, runner: Runner, lease: Lease, outcome: Outcome) -> Outcome:
         try:
             self._queue.commit(lease, outcome)
-        except (LeaseLost, StoreFull):
+        except LeaseLost:
             runner.undo()
+            raise
+        except StoreFull:  # the batch is not to blame, so that this delivery does not count
+            runner.undo()
+            with contextlib.suppress(StoreError, LeaseLost):
+                self._queue.release(lease)
             raise
         except StoreError:  # it may have taken place: whoever works next will know
             self._stale = True

@@ -70,11 +70,13 @@ def levels_over_time(rows: pl.LazyFrame | None, *, most: int = 60) -> pd.DataFra
     """Return lines by level and time, for at most so many bars.
 
     Columns: `at` (datetime64, UTC: the start of a bar), `level` (str), `lines`
-    (int64). Empty if the output has no `timestamp` and `level`; rows without a
-    timestamp are left out.
+    (int64). Empty if the output has no `timestamp` that is a time, or no `level`;
+    rows without a timestamp are left out.
     """
     dtypes = {"at": TIME, "level": "str", "lines": "int64"}
-    if rows is None or not {"timestamp", "level"} <= set(rows.collect_schema()):
+    schema = rows.collect_schema() if rows is not None else pl.Schema()
+    timed = isinstance(schema.get("timestamp"), pl.Datetime)
+    if rows is None or "level" not in schema or not timed:
         return frame_of([], dtypes)
     time = pl.col("timestamp")
     ends = rows.select(least=time.min(), greatest=time.max()).collect(engine="streaming").row(0)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from etl.errors import EtlError, UsageError
+from etl.errors import UsageError
 from etl.logs import forward
 from etl.server.app import create_app
 from etl.server.guard import Impatient, Limits, is_loopback
@@ -98,14 +98,14 @@ def serve(
     """
     with address.listen() as listening:
         server = _server(service, address)
-        failures: list[EtlError] = []
+        failures: list[Exception] = []
         ended = threading.Event()
 
         def look_after() -> None:
             try:
                 if workers:
                     _keep_working(service, workers, ended)
-            except EtlError as error:
+            except Exception as error:  # noqa: BLE001 - raised by the thread that serves
                 failures.append(error)
                 server.should_exit = True
 

@@ -82,6 +82,8 @@ def test_levels_over_years_have_bars_of_whole_days(tmp_path):
 
 @pytest.mark.parametrize("rows", [{"a": [1]}, {"timestamp": [None], "level": ["INFO"]}])
 def test_output_without_times_has_no_levels_over_time(tmp_path, rows):
+    text = {"timestamp": ["2026-01-01 soon"], "level": ["INFO"]}
+    assert levels_over_time(written(tmp_path, text)).empty
     frame = written(
         tmp_path,
         pl.DataFrame(

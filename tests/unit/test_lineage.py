@@ -63,6 +63,14 @@ def test_a_row_of_the_output_leads_to_its_line(run: tuple[Queue, pl.DataFrame]):
     assert found["batch"].to_list() == done["batch"].to_list()
 
 
+def test_the_file_of_a_second_sink_leads_to_the_same_batch(run: tuple[Queue, pl.DataFrame]):
+    queue, rows = run
+    second = rows.with_columns(file=pl.col("file").str.replace(".parquet", "~1.parquet"))
+    columns = ["text", "batch", "state"]
+
+    assert lineage(second, queue)[columns].equals(lineage(rows, queue)[columns])
+
+
 def test_dead_letters_and_traces_lead_to_their_lines(run: tuple[Queue, pl.DataFrame]):
     queue, _ = run
     (dead,) = lineage(DeadLetters(queue).frame(), queue).to_dict("records")

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": LOW | {"processors"},
     "pipeline": PIPELINE,
     "runner": PIPELINE,
-    "explain": PIPELINE,
+    "explain": PIPELINE | {"sinks"},
     "tap": LOW | {"flow", "frames"},
     "sinks": LOW | {"processors"},
     "queue": STORE,

@@ -669,6 +669,13 @@ def test_explain_shows_why_a_line_dies():
     assert "ZeroDivisionError" in told._repr_html_()
 
 
+def test_explain_shows_no_control_characters_of_an_error():
+    def bad(_frame: pl.DataFrame) -> pl.DataFrame:
+        raise ValueError("\x1b[2J")
+
+    assert "\\x1b[2J" in str(Pipeline().add("bad", bad).explain("a"))
+
+
 def test_explain_escapes_the_line_and_the_names_in_html():
     text = Pipeline().add(NASTY, upper("line")).explain(NASTY)._repr_html_()
 

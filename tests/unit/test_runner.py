@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from etl.lines import Batch, Outcome
 from etl.pipeline import Pipeline
 from etl.processors import Count, Delivery, Retry, drop, each, reject, upper
 from etl.runner import Runner
-from etl.sinks import JsonLines
+from etl.sinks import JsonLines, StagedFile
 
 
 def same(frame: pl.DataFrame) -> pl.DataFrame:
@@ -417,6 +418,46 @@ def test_a_run_that_stops_half_way_can_be_undone(tmp_path: Path):
     runner.undo()
 
     assert list(tmp_path.iterdir()) == [blocked]
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 5.0}])
+def test_a_sink_that_fails_leaves_nothing_behind(options: dict[str, Any], tmp_path: Path):
+    def with_bytes(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(data=pl.lit(b"\xff"))  # which JSON cannot hold
+
+    pipeline = Pipeline().add("bytes", with_bytes).add("out", JsonLines(), **options)
+    runner = Runner(pipeline, out=tmp_path)
+    outcome = runner.run(Batch.from_lines(["a", "b", "c"]))
+
+    assert (outcome.done, outcome.dead, outcome.outputs) == (0, 3, [])
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+def test_a_stop_while_culprits_are_looked_for_can_be_undone(tmp_path: Path):
+    @dataclass(frozen=True)
+    class Odd(JsonLines):
+        """Fails on several rows at once, stages some alone, and stops at the last."""
+
+        def stage(self, frame: pl.DataFrame, delivery: Delivery) -> StagedFile:
+            if frame.height > 1:
+                raise ValueError("one by one, please")
+            if frame["line"][0] == "c":
+                raise ProcessorStop("no more")
+            return super().stage(frame, delivery)
+
+    runner = Runner(Pipeline().add("out", Odd()), out=tmp_path)
+    with pytest.raises(ProcessorStop):
+        runner.run(Batch.from_lines(["a", "b", "c"]))
+    assert len(list(tmp_path.rglob("*.tmp"))) > 0
+    runner.undo()
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+def test_a_branch_that_cannot_be_decided_is_where_its_lines_died():
+    pipeline = Pipeline().add("a", same).add("b", same, when=pl.col("none") == 1, after="a")
+    first = Pipeline().add("b", same, when=pl.col("none") == 1)
+    paths = [Runner(one).run(Batch.from_lines(["x"])).failures[0].path for one in (pipeline, first)]
+    assert paths == [("a", "b"), ("b",)]
 
 
 # States

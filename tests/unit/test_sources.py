@@ -459,6 +459,20 @@ def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path):
     assert follower.end() == b""
 
 
+def test_a_name_that_cannot_be_opened_for_a_while_is_waited_for(tmp_path: Path):
+    path = tmp_path / "late.log"
+    path.mkdir()
+    follower = Follower(path)
+
+    def mend() -> None:
+        path.rmdir()
+        follower.append(b"one\n")
+
+    threading.Timer(0.02, mend).start()
+    assert follower.next() == b"one\n"
+    assert follower.end() == b""
+
+
 def test_following_goes_on_from_a_position(follower: Follower):
     position = next(follower.reads).position
     follower.end()

@@ -55,6 +55,15 @@ def test_a_condition_that_cannot_be_used_harms_no_line(pipeline: Pipeline, tmp_p
         tap.rows()
 
 
+def test_a_condition_that_is_never_met_keeps_nothing(pipeline: Pipeline, tmp_path: Path):
+    tap = pipeline.tap("first", where=pl.col("line") == "none of them")
+    work(pipeline, tmp_path)
+
+    assert tap.rows().is_empty()
+    assert tap.rows().columns == ["line"]
+    assert len(tap._seen) == 1
+
+
 def test_an_unknown_processor_is_named(pipeline: Pipeline):
     with pytest.raises(PipelineError, match="unknown processor 'lout'; did you mean 'loud'"):
         pipeline.tap("lout")

@@ -12,7 +12,7 @@ import anyio
 import polars as pl
 import pytest
 
-from etl.errors import ProcessorStop, QueueClosed
+from etl.errors import ProcessorStop, QueueClosed, StoreFull
 from etl.lines import Batch, Lease, Reference
 from etl.pipeline import Pipeline
 from etl.processors import Count, Retry, each, reject
@@ -590,6 +590,21 @@ def test_a_batch_that_cannot_be_read_is_a_dead_range_and_stops_no_worker(
     assert counts(queue) == (2, 0, 1, 0)
     assert (row["code"], row["lines"]) == ("unreadable", 1)
     assert row["message"] == "OSError: cannot be decoded"
+
+
+def test_a_full_disk_is_not_held_against_a_line(queue: Queue, monkeypatch: pytest.MonkeyPatch):
+    def full(*_anything: object) -> None:
+        raise StoreFull("the disk is full")
+
+    put(queue, "one")
+    worker = Worker(queue, Pipeline().add("a", same))
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "commit", full)
+        for _ in range(GIVE_UP_AT + 1):
+            with pytest.raises(StoreFull):
+                worker.step()
+    worker.drain()
+    assert counts(queue) == (1, 0, 0, 0)
 
 
 def test_a_changed_range_takes_no_other_batch_with_it(queue: Queue, tmp_path: Path):
