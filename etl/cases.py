@@ -182,8 +182,11 @@ def append_case(path: str | Path, letter: Mapping[str, Any], *, pipeline: str, *
     text = case_of(letter, pipeline=own, **rest)
     if f"{text}\n" in f"{before}\n":
         raise UsageError(f"{path.name!r} holds this case already; pytest runs it")
-    with path.open("a", encoding="utf-8", newline="\n") as out:
-        out.write(f"{start}\n{text}")
+    try:
+        with path.open("a", encoding="utf-8", newline="\n") as out:
+            out.write(f"{start}\n{text}")
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}") from error
     return text
 
 

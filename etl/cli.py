@@ -98,6 +98,7 @@ def run(
     from etl import runs
     from etl.report import show_progress, show_summary, traces_table
 
+    _check_store(store)
     out_console, err_console = _consoles()
     run_id = runs.new_run_id()
     with contextlib.ExitStack() as stack:
@@ -197,6 +198,8 @@ def work(
     queue = _open(store, create=True, wait=True)
     if parent is None and not log_format:
         print(f"etl: working on {queue.url}; Ctrl-C ends", file=sys.stderr)
+        if queue.control().paused:
+            print("etl: the store is paused; etl resume lets it go on", file=sys.stderr)
     out = out or output_folder(queue.url)
     if workers == 1 or parent is not None:
         watch: dict[str, Any] = {}
@@ -254,7 +257,6 @@ def serve(
 
     from etl.pipeline import load_pipeline
     from etl.processes import WorkerProcesses
-    from etl.queue.urls import IN_MEMORY
     from etl.registry import recorded_use
     from etl.runs import MOST_WAITING_BYTES, new_run_id, output_folder
 
@@ -267,8 +269,6 @@ def serve(
     folder = out or output_folder(queue.url)
     if work:
         load_pipeline(pipeline)  # so that a mistake in it is told here, and once
-        if queue.url == IN_MEMORY:
-            raise UsageError("--work needs a store that worker processes can open; name a file")
     beside = partial(WorkerProcesses, queue, workers, options, out=folder)
     with recorded_use(queue, run, kind="serve"):
         server.serve(
@@ -506,7 +506,7 @@ def dlq_list(
     if as_json:
         _print_json({"letters" if lines else "groups": rows})
     elif not rows:
-        print(f"no dead letters are {status}")
+        print(f"no dead letters {'of those ' if fingerprint or processor else ''}are {status}")
     else:
         _consoles()[0].print((letters_table if lines else groups_table)(rows))
         if lines and len(rows) == limit:
@@ -612,7 +612,9 @@ def dlq_case(
     """Make a dead letter a test of the pipeline, which pytest then runs."""
     from etl.cases import append_case
     from etl.dlq import DeadLetters
+    from etl.pipeline import load_pipeline
 
+    load_pipeline(pipeline)
     found = DeadLetters(_open(store)).frame(ids=[letter], status=None).to_dict("records")
     print(append_case(file, found[0], pipeline=pipeline, dead=dead), end="")
 
@@ -655,6 +657,7 @@ def _open(
     from etl.queue.urls import file_of
     from etl.runs import latest_store
 
+    _check_store(store)
     url = str(store or latest_store() or "")
     if not url:
         raise UsageError("there is no run in data/runs yet; name a store with --store")
@@ -668,6 +671,16 @@ def _open(
             if not wait:
                 raise
             print(f"etl: {error}; trying again", file=sys.stderr)
+
+
+def _check_store(store: str | None) -> None:
+    """Refuse the name of a store that would end with this command, or that is none."""
+    from etl.queue.urls import IN_MEMORY
+
+    if store == IN_MEMORY:
+        raise UsageError("a store in memory ends with this command; name a file")
+    if store is not None and not store.strip():
+        raise UsageError("--store is empty; name a store, or leave it out")
 
 
 def _extra(name: str) -> ModuleType:

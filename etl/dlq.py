@@ -171,6 +171,8 @@ class DeadLetters:
                 stands for a range of a file that has changed.
         """
         if edited is not None:
+            if not {"id", "line"} <= set(edited.columns):
+                raise UsageError("edited letters need their columns 'id' and 'line'")
             which = {"ids": edited["id"]}
         letters = self._pick(which)
         if edited is not None:
@@ -299,7 +301,7 @@ def _batches(letters: pl.DataFrame) -> Iterator[Batch]:
 
 def _apply_edits(letters: pl.DataFrame, edited: pd.DataFrame) -> pl.DataFrame:
     """Take lines from an edited frame; a line that was edited loses its original bytes."""
-    wanted = dict(zip(edited["id"].tolist(), edited["line"].tolist(), strict=True))
+    wanted = dict(zip(edited["id"], edited["line"], strict=True))
     for id, line in wanted.items():
         if not isinstance(line, str) or "\n" in line:
             what = "has a line break" if isinstance(line, str) else f"is {line!r}, which is no text"
@@ -322,7 +324,7 @@ def _check_replay(letters: pl.DataFrame, *, force: bool) -> None:
     if tired and not force:
         raise UsageError(
             f"{tired} of {letters.height} dead letters died again after {MOST_REPLAYS} replays; "
-            "mend the processor or edit the lines, or replay them with force"
+            "mend the processor or edit the lines, or replay them with force (--force)"
         )
 
 

@@ -109,8 +109,11 @@ class Batch:
         """Make a batch of whole lines, each with or without its newline.
 
         Raises:
+            TypeError: If it is given one text rather than lines.
             ValueError: If a line has a line break inside; split it first.
         """
+        if isinstance(lines, str | bytes):
+            raise TypeError(f"lines is one text, {lines[:80]!r}; give a list of lines")
         encoded = [_bare(line) for line in lines]
         for line in encoded:
             if b"\n" in line:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import html
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterable
@@ -274,6 +275,17 @@ def _check_node(name: str, processor: Any, options: dict[str, Any]) -> None:
             f"processor {name!r} is {processor!r}, which cannot be called; give a function "
             "from frame to frame"
         )
+    if inspect.iscoroutinefunction(getattr(processor, "function", processor)):
+        raise PipelineError(f"processor {name!r} is async; give a plain function, which may block")
+    when, timeout, retry = (options.get(key) for key in ("when", "timeout", "retry"))
+    if when is not None and not isinstance(when, pl.Expr):
+        raise PipelineError(
+            f"when={when!r} of {name!r} is no Polars expression; use pl.col(…) == …"
+        )
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise PipelineError(f"timeout={timeout!r} of {name!r} is no number of seconds above 0")
+    if retry is not None and not isinstance(retry, Retry):
+        raise PipelineError(f"retry={retry!r} of {name!r} is no Retry; use Retry(attempts=3)")
     if "after" in options:
         options["after"] = tuple(options["after"])
     known = get_args(OnError)

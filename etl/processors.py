@@ -27,6 +27,7 @@ from typing import Any, Protocol, runtime_checkable
 import polars as pl
 
 from etl import formats
+from etl.errors import PipelineError
 from etl.lines import Batch, Output
 
 __all__ = [
@@ -116,6 +117,11 @@ class Retry:
     jitter: float = 0.5
     on: tuple[type[BaseException], ...] = (Exception,)
 
+    def __post_init__(self) -> None:
+        """Refuse what is no number of tries."""
+        if self.attempts < 1:
+            raise PipelineError(f"attempts={self.attempts} is no number of tries; 1 means one")
+
     def seconds(self, attempt: int) -> float:
         """Return how long to wait after the `attempt`-th try failed."""
         wait = min(self.longest, self.wait * 2.0 ** (attempt - 1))
@@ -169,6 +175,9 @@ class Each:
             try:
                 result = self.function(row)
                 new = [result] if isinstance(result, dict) else list(result or ())
+                for one in new:
+                    if not isinstance(one, dict):
+                        raise TypeError(f"the function returned {one!r}; return a dict, or dicts")
             except Exception as error:  # noqa: BLE001 - whatever it is, it is that line's failure
                 failed.append((position, error))
                 continue

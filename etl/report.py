@@ -56,8 +56,9 @@ def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> N
     if groups := queue.letter_groups(LetterFilter()):
         console.print(groups_table(groups))
         console.print(Text(f"look at them with: etl dlq list --lines{hint}", style="dim"))
-    if result.get("new") == 0:
-        console.print(Text("nothing new: all of it was read before; --again reads it anew"))
+    if result.get("new") == 0 and not result["lines_per_second"]:
+        nothing = "nothing new: all of it was read before; --again reads it anew"
+        console.print(Text(nothing if result["accepted"] else "there is no line in it"))
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {"no_format"}:
         console.print(Text("every line is dead; name their --format, or describe it: --template"))
@@ -205,7 +206,7 @@ def live_view(queue: Queue, result: Mapping[str, Any]) -> Group:
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
-    """Show a bar of bytes and lines while a run goes on; nothing where there is no terminal."""
+    """Show a bar of bytes and lines while a run goes on; without a terminal, only that it waits."""
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -214,6 +215,7 @@ def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
         TimeElapsedColumn(),
     )
     shown = console.is_terminal
+    told: set[str] = set()
     with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("reading", total=None, lines=0, rate=0.0)
 
@@ -221,6 +223,9 @@ def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
             stats = progress.stats
             reading = progress.size is None or progress.read < progress.size
             what = "paused" if stats.paused else "reading" if reading else "working"
+            if not shown and stats.paused and "paused" not in told:
+                console.print("etl: the store is paused; etl resume lets it go on", style="")
+                told.add("paused")
             bar.update(
                 task,
                 description=what,

@@ -136,7 +136,12 @@ class Worker:
         return lines
 
     def start(self) -> Worker:
-        """Run in a background thread until `stop`; return this worker."""
+        """Run in a background thread until `stop`; return this worker.
+
+        Raises:
+            PipelineError: If the pipeline cannot run.
+        """
+        self._pipeline.plan()
         if not self.running:
             self._failure = None
             self._stopping.clear()

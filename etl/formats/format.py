@@ -16,6 +16,9 @@ from etl.formats.times import UTC_TIME, read_times
 
 __all__ = ["FORMATS", "Format", "detect", "get_format", "normalise", "parse"]
 
+BOM = "\ufeff"
+"""What programs of Windows put before the first line of a file."""
+
 NORMAL = dict.fromkeys(ALIASES, pl.String()) | {"timestamp": UTC_TIME, "pid": pl.Int64()}
 
 
@@ -103,6 +106,8 @@ def parse(frame: pl.DataFrame, spec: str | None = None) -> pl.DataFrame:
     """
     frame = frame.drop(MARKS, strict=False)
     lines = frame["line"]
+    if lines.head(1).str.starts_with(BOM).any():
+        lines = lines.str.strip_prefix(BOM)
     if spec in (None, "auto"):
         some = sample(lines)
         formats = sorted(FORMATS.values(), key=lambda form: not form.score(some))

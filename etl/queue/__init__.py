@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
@@ -47,6 +48,9 @@ RecordKind = Literal[
     "positions",
 ]
 
+
+STATUSES = ("open", "replaying", "replayed", "discarded")
+"""What becomes of a dead letter."""
 
 TOTALS = ("accepted", "done", "filtered", "dead", "leased", "waiting")
 """The law of conservation: the first is the sum of the others."""
@@ -117,7 +121,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterFilter:
-    """Which dead letters: those for which everything that is given holds."""
+    """Which dead letters: those for which everything that is given holds.
+
+    Raises:
+        UsageError: If there is no such status.
+    """
 
     ids: Sequence[int] | None = None
     status: str | None = "open"
@@ -126,6 +134,12 @@ class LetterFilter:
     code: str | None = None
     source: str | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a status that no letter can have."""
+        if self.status not in (None, *STATUSES):
+            known = f"use {', '.join(STATUSES)}"
+            raise UsageError(f"there is no status {self.status!r}; {known}, or None for all")
 
 
 class Queue(Protocol):
@@ -295,7 +309,7 @@ class Queue(Protocol):
 
 
 def open_queue(
-    url: str,
+    url: str | Path,
     *,
     max_lines: int | None = None,
     max_bytes: int | None = None,
@@ -316,6 +330,7 @@ def open_queue(
         StoreError: If the store is none, is newer than this etl, or cannot be used.
         StoreAway: If no server can be reached.
     """
+    url = str(url)
     if url.startswith(("nats://", "tls://")):
         return _nats()(url, max_lines=max_lines, max_bytes=max_bytes, replicas=replicas)
 

@@ -540,3 +540,41 @@ def test_a_reader_that_goes_away_early_is_no_error_with_a_traceback(site):
     )
     assert "Traceback" not in done.stderr
     site.settled(done=site.queue.stats().accepted)
+
+
+@pytest.mark.parametrize("verb", [("run", "a.log"), ("put", "a.log"), ("status",), ("work",)])
+@pytest.mark.parametrize(
+    ("store", "said"), [("sqlite://", "ends with this command"), ("", "empty")]
+)
+def test_a_store_that_cannot_be_meant_is_refused(site, verb, store, said):
+    site.write("a.log", "line 1\n")
+    assert said in site.refused(*verb, "--store", store)
+
+
+def test_a_worker_on_a_paused_store_says_so_and_goes_on(site):
+    site.write("a.log", "line 1\n")
+    site.etl("put", "a.log")
+    site.etl("pause")
+    process = site.start("work", "--drain", *site.pipeline("light"))
+    assert "working on" in process.stdout.readline()
+    assert "paused; etl resume" in process.stdout.readline()
+    site.etl("resume")
+    assert process.wait(60) == 0
+    site.settled(done=1)
+
+
+def test_what_a_run_had_nothing_to_do_with_is_said_as_it_is(site):
+    site.write("empty.log", "")
+    assert "there is no line in it" in site.etl("run", "empty.log", *site.pipeline("light"))
+    site.write("a.log", "line 1\n")
+    site.etl("put", "a.log")
+    assert "nothing new" not in site.etl("run", "a.log", *site.pipeline("light"))
+    assert "nothing new" in site.etl("run", "a.log", *site.pipeline("light"))
+    site.settled(done=1)
+
+
+def test_a_case_is_written_only_for_a_pipeline_and_a_place_that_there_are(buried):
+    assert "nope" in buried.refused("dlq case", 1, "a.etl.toml", "--pipeline", "nope:x")
+    target = "etl.default:pipeline"
+    said = buried.refused("dlq case", 1, "none/a.etl.toml", "--pipeline", target)
+    assert "'none/a.etl.toml' cannot be written" in said

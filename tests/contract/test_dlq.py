@@ -401,7 +401,7 @@ def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_
         "message": "changed",
     }
     row = {name: given.get(name) for name in LETTER_SCHEMA} | {"attempts": 1}
-    queue.put(Batch.from_lines("abcde"[:lines]))
+    queue.put(Batch.from_lines(list("abcde"[:lines])))
     lease = queue.lease("w")
     table = pl.DataFrame([row], schema=LETTER_SCHEMA)
     queue.commit(lease, Outcome(dead=lines, letters=table, failures=[failure]))
@@ -616,3 +616,17 @@ def test_files_of_other_kinds_are_refused_with_what_to_do(queue, tmp_path):
     pl.DataFrame([ROW | {"source": None}]).write_parquet(tmp_path / "y.parquet")
     with pytest.raises(UsageError, match="is null"):
         letters.import_(tmp_path / "y.parquet")
+
+
+def test_a_status_that_there_is_not_is_refused(queue):
+    with pytest.raises(UsageError, match="no status 'bogus'; use open, replaying"):
+        DeadLetters(queue).frame(status="bogus")
+
+
+def test_edited_letters_may_be_a_frame_of_polars_and_need_their_columns(queue):
+    letters = kill(queue, "a")
+    edited = pl.DataFrame({"id": letters.frame()["id"].to_list(), "line": ["b"]})
+    with pytest.raises(UsageError, match="need their columns 'id' and 'line'"):
+        letters.replay(edited=edited.drop("id"))
+    assert letters.replay(edited=edited) == 1
+    assert queue.peek()["line"].to_list() == ["b"]

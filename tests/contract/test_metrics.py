@@ -130,7 +130,7 @@ def test_latency_is_told_by_span(store, clock):
 
 
 def test_a_batch_whose_commit_failed_is_not_counted(queue):
-    queue.put(Batch.from_lines("abc"))
+    queue.put(Batch.from_lines(list("abc")))
     lease = queue.lease("w")
     queue.release(lease)
     with pytest.raises(Exception, match="lost its lease"):
@@ -191,8 +191,8 @@ def test_a_worker_counts_what_its_pipeline_did(queue):
 
 def test_history_has_one_row_a_second_as_it_stood_at_its_end(store, clock):
     queue = store()
-    queue.put(Batch.from_lines("abc"))
-    queue.put(Batch.from_lines("de"))
+    queue.put(Batch.from_lines(list("abc")))
+    queue.put(Batch.from_lines(list("de")))
     clock.tick(1)
     queue.commit(queue.lease("w"), Outcome(done=2, filtered=1, tallies=busy(3, 0.1)))
     clock.tick(5)
@@ -267,7 +267,7 @@ def test_the_first_batch_after_a_long_rest_shows_in_the_rate(store, clock):
 
 def test_queue_now_agrees_with_the_stats(store, clock):
     queue = store()
-    queue.put(Batch.from_lines("abc"), Batch.from_lines("de"))
+    queue.put(Batch.from_lines(list("abc")), Batch.from_lines(list("de")))
     queue.lease("w")
     queue.pause()
     clock.tick(12)

@@ -524,3 +524,13 @@ def test_apache_content_is_client_and_message() -> None:
         client = f"[client {ours['client']}] " if ours["client"] else ""
         assert client + ours["message"] == theirs["Content"]
         assert f"{ours['timestamp']:%a %b %d %H:%M:%S %Y}" == theirs["Time"]
+
+
+def test_the_mark_before_the_first_line_of_a_file_is_no_part_of_its_format():
+    line = "\ufeff2026-11-21 23:37:35,340 INFO shop.cart: added"
+    frame = pl.DataFrame({"line": [line, line[1:], line]})
+    parsed = parse(frame)
+
+    assert parsed["_fits"].to_list() == [True, True, True]
+    assert parsed["line"].to_list() == [line, line[1:], line]
+    assert parsed["format"].n_unique() == 1

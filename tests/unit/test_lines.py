@@ -99,6 +99,12 @@ def test_from_lines_takes_text_and_bytes_with_or_without_newlines():
     assert batch.lines == 5
 
 
+@pytest.mark.parametrize("text", ["hello", b"hello"])
+def test_from_lines_refuses_one_text(text: str | bytes):
+    with pytest.raises(TypeError, match="give a list of lines"):
+        Batch.from_lines(text)
+
+
 def test_from_lines_refuses_a_line_break_inside_a_line():
     with pytest.raises(ValueError, match=r"line break inside: b'one\\ntwo'; split it first"):
         Batch.from_lines(["one\ntwo"])

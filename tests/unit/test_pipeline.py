@@ -775,3 +775,39 @@ def test_a_file_that_cannot_be_imported_is_a_user_s_mistake(tmp_path: Path, text
 
     with pytest.raises(UsageError, match="mine_broken"):
         load_pipeline(f"{path}:pipe")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"when": "x"}, "when='x' of 'a' is no Polars expression"),
+        ({"timeout": -1}, "timeout=-1 of 'a' is no number of seconds"),
+        ({"timeout": "5"}, "timeout='5' of 'a' is no number of seconds"),
+        ({"retry": 3}, "retry=3 of 'a' is no Retry"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused(options: dict[str, Any], said: str):
+    with pytest.raises(PipelineError, match=said):
+        Pipeline().add("a", same, **options)
+
+
+def test_an_async_processor_is_refused():
+    async def later(_frame: pl.DataFrame) -> pl.DataFrame:
+        raise AssertionError("nobody calls it")
+
+    for processor in (later, each(later)):
+        with pytest.raises(PipelineError, match="processor 'a' is async"):
+            Pipeline().add("a", processor)
+
+
+def test_a_retry_tries_at_least_once():
+    with pytest.raises(PipelineError, match="attempts=0 is no number of tries"):
+        Retry(attempts=0)
+
+
+@pytest.mark.parametrize("made", ["text", ["text"], [{"line": "x"}, 5]])
+def test_what_a_line_function_makes_must_be_dicts(made: Any):
+    outcome = Pipeline().add("a", each(lambda _row: made)).run(Batch.from_lines(["x"]))
+
+    assert (outcome.done, outcome.dead) == (0, 1)
+    assert "return a dict, or dicts" in outcome.letters["message"][0]

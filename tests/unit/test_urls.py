@@ -31,6 +31,7 @@ def test_a_url_is_the_one_that_the_open_queue_has(tmp_path, monkeypatch):
         queue = open_queue(store)
         assert url_of(store) == url_of(queue.url) == queue.url
         queue.close()
+    open_queue(tmp_path / "a.db").close()
     assert url_of("nats://host/a") == "nats://host/a"
     assert [path.name for path in tmp_path.glob("*.db")] == ["a.db"]
 

@@ -12,7 +12,7 @@ import anyio
 import polars as pl
 import pytest
 
-from etl.errors import ProcessorStop, QueueClosed, StoreFull
+from etl.errors import PipelineError, ProcessorStop, QueueClosed, StoreFull
 from etl.lines import Batch, Lease, Reference
 from etl.pipeline import Pipeline
 from etl.processors import Count, Retry, each, reject
@@ -682,3 +682,11 @@ def test_a_line_is_retried_by_its_policy_and_the_metrics_say_so(queue: Queue):
     assert counts(queue) == (1, 0, 0, 0)
     (row,) = queue.records("processors")
     assert (row["errors"], row["retries"], row["dead"]) == (1, 1, 0)
+
+
+def test_a_worker_with_a_pipeline_that_cannot_run_does_not_start(queue: Queue):
+    worker = Worker(queue, Pipeline().add("a", same, after="none"))
+    with pytest.raises(PipelineError, match="unknown processor 'none'"):
+        worker.start()
+    assert not worker.running
+    assert not queue.control().paused
