@@ -106,7 +106,10 @@ def run(
             store = store or str(runs.RUNS / run_id / "store.db")
             stdout = sys.stderr if as_json else sys.stdout
             url = stack.enter_context(_dashboard(store, run_id, port, stdout))
-        with show_progress(err_console) as watch:
+        with (
+            show_progress(err_console) as watch,
+            _telling(store or runs.RUNS / run_id / "store.db"),
+        ):
             result = runs.run(
                 sources,
                 pipeline=pipeline,
@@ -710,6 +713,19 @@ def _dashboard(store: str, run: str, port: int, file: TextIO) -> Iterator[str]:
         finally:
             print("Shutting down...", file=file, flush=True)
     queue.close()
+
+
+@contextlib.contextmanager
+def _telling(store: object) -> Iterator[None]:
+    """Say, if Ctrl-C ends the block, where that is which waits."""
+    from etl.queue.urls import without_secrets
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        place = without_secrets(str(store))
+        print(f"etl: interrupted; the rest waits: etl work --store {place}", file=sys.stderr)
+        raise
 
 
 def _wait_for_end() -> None:

@@ -75,7 +75,6 @@ class Delivery:
 
     id: str
     token: str
-    source: str
     out: Path
 
 

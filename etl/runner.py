@@ -84,7 +84,7 @@ class Runner:
         """
         started = time.perf_counter()
         plan = self._prepare()
-        delivery = Delivery(id=batch.id, token=token, source=batch.source, out=self._out)
+        delivery = Delivery(id=batch.id, token=token, out=self._out)
         one = Pass(
             plan,
             self._processors,

@@ -331,6 +331,8 @@ def expand(
             sources.append(StreamSource(format=format))
             continue
         for path in _files(name):
+            if not _is_text(path):
+                raise SourceError(f"{str(path)!r} has a name that is not UTF-8; rename the file")
             if not path.is_file():  # a pipe, or a device
                 sources.append(StreamSource(name, path.open("rb"), format))
             elif follow is None:
@@ -454,6 +456,14 @@ def _files(name: str) -> list[Path]:
         what = "no file matches" if glob.has_magic(name) else "there is no file"
         raise SourceError(f"{what} {name!r}; name files, folders, globs, or - for stdin")
     return found
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _hidden(path: Path) -> bool:

@@ -293,13 +293,13 @@ class Worker:
         return runner
 
     def _once(self) -> Outcome | None:
+        if self._stale:
+            self._runner, self._stale = self._enter(), False
         lease = self._queue.lease(self.name, lines=self.batch_lines, seconds=self._lease_seconds)
         if lease is None:
             return None
         self._lease = lease
         try:
-            if self._stale:
-                self._runner, self._stale = self._enter(), False
             return self._process(self._runner or self._enter(), lease)
         except LeaseLost:
             self._start_afresh(lease)

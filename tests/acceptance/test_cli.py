@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -578,3 +579,16 @@ def test_a_case_is_written_only_for_a_pipeline_and_a_place_that_there_are(buried
     target = "etl.default:pipeline"
     said = buried.refused("dlq case", 1, "none/a.etl.toml", "--pipeline", target)
     assert "'none/a.etl.toml' cannot be written" in said
+
+
+def test_a_run_that_is_interrupted_says_where_the_rest_waits(site):
+    site.write("a.log", "line 1\n")
+    site.etl("put", "a.log")
+    site.etl("pause")
+    process = site.start("run", "a.log", *site.pipeline("light"))
+    assert "paused; etl resume" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert "interrupted; the rest waits: etl work --store" in said
+    assert "Traceback" not in said
+    assert process.returncode == 130

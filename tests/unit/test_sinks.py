@@ -21,7 +21,7 @@ FRAME = pl.DataFrame({"line": ["one", "zwei ü"], "n": [1, None], "source": ["a"
 
 
 def delivery(out: Path, *, id: str = "b1", lease: str = "t1") -> Delivery:
-    return Delivery(id=id, token=lease, source="a.log", out=out)
+    return Delivery(id=id, token=lease, out=out)
 
 
 def visible(folder: Path) -> list[str]:

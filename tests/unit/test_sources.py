@@ -499,3 +499,9 @@ def test_what_was_written_before_the_stop_is_still_read(follower: Follower):
     follower.append(b"two\n")
 
     assert follower.end() == b"two\n"
+
+
+def test_a_file_whose_name_is_no_text_is_refused_by_name(tmp_path: Path):
+    (tmp_path / os.fsdecode(b"odd\xff.log")).write_text("one\n")
+    with pytest.raises(SourceError, match=r"odd\\udcff.log' has a name that is not UTF-8"):
+        expand([str(tmp_path)])
