@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from nats_servers import Proxy
 
 from etl import Batch, Outcome, Pipeline, Worker, open_queue
-from etl.errors import StoreAway, StoreError, StoreVersion, UsageError
+from etl.errors import StoreAway, StoreError, StoreFull, StoreVersion, UsageError
 from etl.lines import LETTER_SCHEMA, Failure, Output, Tally
 from etl.queue import LetterFilter, operations
 from etl.queue.nats import NatsQueue, journal
@@ -295,6 +295,29 @@ def test_a_batch_that_is_there_already_or_finds_no_room_leaves_no_blob(url):
         queue.put(other, block=False)
     while ask(queue, "blobs").messages > chunks:
         queue.wait(queue.changes(), 0.01)
+    queue.close()
+
+
+def test_what_finds_no_room_on_the_servers_leaves_nothing_there(url):
+    queue = open_queue(url)
+    link, name = queue._journal._link, queue._journal._address.blobs
+
+    def leave_room(bytes_: int) -> None:
+        async def change(js):
+            config = (await js.stream_info(name)).config
+            await js.update_stream(config.evolve(max_bytes=bytes_))
+
+        link.call(link.ask(change), 10)
+
+    leave_room(600_000)
+    with pytest.raises(StoreFull, match="give its streams more room"):
+        queue.put(Batch.from_lines(LINES[:20_000]), Batch.from_lines(LINES))
+    while ask(queue, "blobs").messages:
+        queue.wait(queue.changes(), 0.01)
+    assert queue.stats().accepted == 0
+    leave_room(-1)
+    queue.put(Batch.from_lines(LINES))
+    assert queue.stats().waiting == len(LINES)
     queue.close()
 
 

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from etl.errors import EtlError, LeaseLost, StoreAway, StoreError
+from etl.errors import EtlError, LeaseLost, StoreAway, StoreError, StoreFull
 from etl.lines import Reference
 from etl.queue import operations
 from etl.queue.nats.address import Address
@@ -90,7 +90,11 @@ class NatsQueue(Store):
     def _change(self, change: partial[Result], *, patience: float = PATIENCE) -> Result:
         uploaded: list[str] = []
         if change.func in (operations.put, operations.replay):
-            change = self._upload(change, uploaded, patience)
+            try:
+                change = self._upload(change, uploaded, patience)
+            except StoreFull:
+                self._journal.drop_blobs(uploaded)
+                raise
         at = self._own_clock() if self._own_clock else None
         try:
             with self._alone(patience):

@@ -11,7 +11,7 @@ from functools import partial
 from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError
 
-from etl.errors import StoreError
+from etl.errors import StoreError, StoreFull
 from etl.queue.nats.address import Address
 from etl.queue.nats.link import Link
 
@@ -46,13 +46,21 @@ class Blobs:
         return min(CHUNK, self._link.max_payload // 2)
 
     async def put(self, data: bytes) -> str:
-        """Store bytes and return the blob's name."""
+        """Store bytes and return the blob's name.
+
+        Raises:
+            StoreFull: If there is no room for all of them; then none is kept.
+        """
         id = f"{round(self._clock() * 1e6):014x}{secrets.token_hex(5)}"
         size = self.chunk
         chunks = [data[start : start + size] for start in range(0, len(data), size)]
-        for number, chunk in enumerate(chunks):
-            subject = self._address.subject(f"blob.{id}.{number}")
-            await self._link.insist(partial(_publish, subject, chunk))
+        try:
+            for number, chunk in enumerate(chunks):
+                subject = self._address.subject(f"blob.{id}.{number}")
+                await self._link.insist(partial(_publish, subject, chunk))
+        except StoreFull:
+            await self.drop(id)
+            raise
         return f"{id}/{len(chunks)}/{zlib.crc32(data)}"
 
     async def get(self, blob: str) -> bytes:

@@ -181,6 +181,7 @@ class Journal:
             storage=api.StorageType.FILE,
             num_replicas=self._replicas or 3,
             max_msgs_per_subject=per_subject,
+            discard=api.DiscardPolicy.NEW,  # one with a limit loses nothing that it has
             allow_direct=True,
             metadata={"etl": str(VERSION)},
         )
