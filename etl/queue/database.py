@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib import resources
@@ -58,11 +59,9 @@ class Database:
             self._reader = self._writer if path is None else self._connect(path)
             unless_whole.pop_all()
         self._read_lock = self.lock if path is None else threading.RLock()
+        self._close = weakref.finalize(self, _close_all, self._reader, self._writer)
+        self._close.atexit = False
         self._closed = False
-
-    def __del__(self) -> None:
-        if not self._closed:
-            self.close()
 
     def changes(self) -> object:
         """Return a mark that differs once anything has been written by anyone."""
@@ -86,10 +85,8 @@ class Database:
     def close(self) -> None:
         """Close both connections. Closing twice is fine."""
         with self.lock, self._read_lock:
-            if not self._closed:
-                self._closed = True
-                self._reader.close()
-                self._writer.close()
+            self._closed = True
+            self._close()
 
     def _check_header(self, path: Path) -> None:
         try:
@@ -202,6 +199,11 @@ class Database:
     def _check_open(self) -> None:
         if self._closed:
             raise QueueClosed(f"{self.name} is closed; open it again with open_queue()")
+
+
+def _close_all(*connections: sqlite3.Connection) -> None:
+    for connection in connections:
+        connection.close()
 
 
 def _statements() -> Iterator[str]:

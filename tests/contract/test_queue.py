@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import subprocess
 import sys
@@ -983,3 +984,15 @@ def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, content
     queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.commit(lease, outcome(lease, dead=200))
     assert queue.stats().dead == 200
+
+
+@pytest.mark.parametrize("ring", [False, True])
+def test_a_store_that_is_forgotten_closes_its_connections(tmp_path, ring):
+    queue = open_queue(tmp_path / "store.db")
+    writer = queue._database._writer
+    if ring:  # as an exception's traceback makes one
+        queue._database.self = queue._database
+    del queue
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        writer.execute("SELECT 1")
