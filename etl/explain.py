@@ -70,7 +70,7 @@ class Explanation:
             copies = len(hop.after) > 1
             text.append(f"  {hop.processor}{f': {len(hop.after)} rows' if copies else ''}")
             text += [f"    {change}" for change in _changes(hop)]
-            text += [f"    error: {printable(error)}" for error in hop.errors]
+            text += [f"    error: {_safe(error)}" for error in hop.errors]
         return "\n".join(text)
 
     __repr__ = __str__
@@ -166,6 +166,11 @@ def _filtered_ends(outcome: Outcome) -> list[End]:
 
 def _public(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return frame.select(pl.exclude("^_.*$")).to_dicts()
+
+
+def _safe(error: str) -> str:
+    """Return an error's lines without what could steer a terminal."""
+    return "\n".join(printable(line) for line in error.expandtabs(4).splitlines())
 
 
 def _changes(hop: Hop) -> list[str]:

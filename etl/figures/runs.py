@@ -16,8 +16,7 @@ ENDS = {"done": COLOURS["green"], "filtered": OTHER, "dead": COLOURS["red"]}
 """Colours of what becomes of a line."""
 
 SHORT = pd.Timedelta(seconds=10)
-EACH_SECOND = {"dtick": 1000, "tickformat": "%H:%M:%S"}
-"""The time axis of a run that was over in less than `SHORT`."""
+"""Runs that were over sooner have every second on their time axis."""
 
 CHANGES = {"slower": COLOURS["red"], "faster": COLOURS["green"]}
 
@@ -46,10 +45,9 @@ def flow(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         | {"hovertemplate": "%{x|%H:%M:%S}: %{y:,} waiting<extra></extra>"},
     ]
     upright = {"rangemode": "tozero", "nticks": 5, "tickformat": ","}
-    short = len(history) and history["second"].iloc[-1] - history["second"].iloc[0] < SHORT
     layout = {
         "height": 380,
-        "xaxis": {"anchor": "y2", "title": {"text": "time, UTC"}} | (EACH_SECOND if short else {}),
+        "xaxis": {"anchor": "y2", "title": {"text": "time, UTC"}} | _seconds(history["second"]),
         "yaxis": upright | {"domain": [0.56, 0.94]},
         "yaxis2": upright | {"domain": [0, 0.38]},
         "annotations": [_caption("lines a second", 0.95), _caption("lines waiting", 0.39)],
@@ -230,6 +228,15 @@ def _decades() -> dict[str, Any]:
     powers = range(-9, 4)
     ticks = {"tickvals": [10.0**power for power in powers]}
     return {"type": "log", "ticktext": [span(10.0**power) for power in powers]} | ticks
+
+
+def _seconds(times: pd.Series[Any]) -> dict[str, Any]:
+    """Return the time axis of a short run: whole seconds, with some room beside the ends."""
+    if times.empty or times.iloc[-1] - times.iloc[0] >= SHORT:
+        return {}
+    room = pd.Timedelta(milliseconds=100)
+    ends = [times.iloc[0] - room, times.iloc[-1] + room]
+    return {"range": ends, "dtick": 1000, "tickformat": "%H:%M:%S"}
 
 
 def _caption(text: str, y: float) -> dict[str, Any]:
