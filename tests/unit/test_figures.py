@@ -220,6 +220,8 @@ def test_flow_is_lines_a_second_since_the_last_change():
 def test_the_flow_of_a_short_run_has_whole_seconds_on_its_axis():
     axes = [figures.flow(history((100, 1, 0), (end, 2, 0))).layout.xaxis for end in (101, 160)]
     assert [axis.dtick for axis in axes] == [1000, None]
+    assert axes[0].range[0] < pd.Timestamp(99, unit="s", tz="UTC")
+    assert axes[0].range[1] > pd.Timestamp(101, unit="s", tz="UTC"), "both ends have a label"
     assert len(figures.flow(history()).data[0].x) == 0
 
 
