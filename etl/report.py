@@ -50,6 +50,8 @@ def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> N
         parts = [f"{value} {int(count):,}" for value, count in sorted(counts.items())]
         console.print(Text(f"{name}: " + " · ".join(map(printable, parts))))
     console.print(queue_line(result))
+    if reason := queue.control().reason:
+        console.print(Text(f"paused: {printable(reason)}", style="bold red"))
     latest = latest_store()
     known = latest is not None and result.get("store", "").endswith(str(latest.absolute()))
     hint = f" --store {_near(result['store'])}" if "store" in result and not known else ""

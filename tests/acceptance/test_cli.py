@@ -592,3 +592,11 @@ def test_a_run_that_is_interrupted_says_where_the_rest_waits(site):
     assert "interrupted; the rest waits: etl work --store" in said
     assert "Traceback" not in said
     assert process.returncode == 130
+
+
+def test_the_status_says_why_a_worker_paused_the_store(site):
+    site.put(["line 0 trouble"], of=1)
+    work = site.start("work", *site.pipeline("stops"))
+    site.seen(lambda stats: stats.paused)
+    assert re.search(r"^paused: .*trouble", site.etl("status"), re.MULTILINE)
+    site.end(work)
