@@ -255,7 +255,10 @@ class Worker:
             yield
             return
         self._owner = threading.get_ident()
-        self._runner = self._enter()
+        try:
+            self._runner = self._enter()
+        except StoreAway:  # the first turn enters, or the one after it
+            self._stale = True
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(ended,), name="etl-heart", daemon=True)
         beat.start()

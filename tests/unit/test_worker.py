@@ -12,7 +12,7 @@ import anyio
 import polars as pl
 import pytest
 
-from etl.errors import PipelineError, ProcessorStop, QueueClosed, StoreFull
+from etl.errors import PipelineError, ProcessorStop, QueueClosed, StoreAway, StoreFull
 from etl.lines import Batch, Lease, Reference
 from etl.pipeline import Pipeline
 from etl.processors import Count, Retry, each, reject
@@ -590,6 +590,23 @@ def test_a_batch_that_cannot_be_read_is_a_dead_range_and_stops_no_worker(
     assert counts(queue) == (2, 0, 1, 0)
     assert (row["code"], row["lines"]) == ("unreadable", 1)
     assert row["message"] == "OSError: cannot be decoded"
+
+
+def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+):
+    register, away = queue.register, iter([StoreAway("not now")] * 3)
+
+    def sometimes(name: str) -> int:
+        for error in away:
+            raise error
+        return register(name)
+
+    monkeypatch.setattr(queue, "register", sometimes)
+    put(queue, "one")
+    anyio.run(Worker(queue, Pipeline().add("a", same), drain=True).run)
+    assert counts(queue) == (1, 0, 0, 0)
+    assert next(away, None) is None
 
 
 def test_a_full_disk_is_not_held_against_a_line(queue: Queue, monkeypatch: pytest.MonkeyPatch):
