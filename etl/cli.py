@@ -101,15 +101,12 @@ def run(
     _check_store(store)
     out_console, err_console = _consoles()
     run_id = runs.new_run_id()
+    store = store or str(runs.RUNS / run_id / "store.db")
     with contextlib.ExitStack() as stack:
         if serve:
-            store = store or str(runs.RUNS / run_id / "store.db")
             stdout = sys.stderr if as_json else sys.stdout
             url = stack.enter_context(_dashboard(store, run_id, port, stdout))
-        with (
-            show_progress(err_console) as watch,
-            _telling(store or runs.RUNS / run_id / "store.db"),
-        ):
+        with show_progress(err_console) as watch, _telling(store):
             result = runs.run(
                 sources,
                 pipeline=pipeline,
@@ -122,7 +119,7 @@ def run(
                 watch=watch,
                 worker_stdout=sys.stderr if as_json else None,
             )
-        queue = _open(store or result["store"])
+        queue = _open(store)
         if as_json:
             _print_json(result | ({"traces": _traces(queue)} if trace else {}))
         else:
@@ -716,14 +713,14 @@ def _dashboard(store: str, run: str, port: int, file: TextIO) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _telling(store: object) -> Iterator[None]:
+def _telling(store: str) -> Iterator[None]:
     """Say, if Ctrl-C ends the block, where that is which waits."""
     from etl.queue.urls import without_secrets
 
     try:
         yield
     except KeyboardInterrupt:
-        place = without_secrets(str(store))
+        place = without_secrets(store)
         print(f"etl: interrupted; the rest waits: etl work --store {place}", file=sys.stderr)
         raise
 

@@ -217,7 +217,7 @@ def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
         TimeElapsedColumn(),
     )
     shown = console.is_terminal
-    told: set[str] = set()
+    told = False
     with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("reading", total=None, lines=0, rate=0.0)
 
@@ -225,9 +225,10 @@ def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
             stats = progress.stats
             reading = progress.size is None or progress.read < progress.size
             what = "paused" if stats.paused else "reading" if reading else "working"
-            if not shown and stats.paused and "paused" not in told:
+            nonlocal told
+            if not shown and stats.paused and not told:
                 console.print("etl: the store is paused; etl resume lets it go on", style="")
-                told.add("paused")
+                told = True
             bar.update(
                 task,
                 description=what,

@@ -36,6 +36,7 @@ from etl.ledger import fingerprint
 from etl.life import when_asked_to_end
 from etl.lines import LETTER_SCHEMA, Failure, Lease, Outcome, new_id
 from etl.pipeline import Pipeline
+from etl.plan import INPUT
 from etl.queue import Queue
 from etl.runner import Runner
 from etl.sinks import publish_files, remove_staged
@@ -398,12 +399,12 @@ class Worker:
             attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
         )
         empty = pl.DataFrame(schema=LETTER_SCHEMA)
-        failure = Failure(fingerprint("input", code), "input", code, "", "", ("input",))
+        failure = Failure(fingerprint(INPUT, code), INPUT, code, "", "", (INPUT,))
         outcome = Outcome(
             dead=lease.lines,
             letters=pl.concat([empty, letters], how="diagonal").select(empty.columns),
             failures=[failure],
-            errors=[("input", code, message, lease.lines, "dead")],
+            errors=[(INPUT, code, message, lease.lines, "dead")],
             version=self._pipeline.version,
             run=self._run,
         )

@@ -74,9 +74,7 @@ def levels_over_time(rows: pl.LazyFrame | None, *, most: int = 60) -> pd.DataFra
     rows without a timestamp are left out.
     """
     dtypes = {"at": TIME, "level": "str", "lines": "int64"}
-    schema = rows.collect_schema() if rows is not None else pl.Schema()
-    timed = isinstance(schema.get("timestamp"), pl.Datetime)
-    if rows is None or "level" not in schema or not timed:
+    if rows is None or not _has_times(rows.collect_schema()):
         return frame_of([], dtypes)
     time = pl.col("timestamp")
     ends = rows.select(least=time.min(), greatest=time.max()).collect(engine="streaming").row(0)
@@ -105,6 +103,10 @@ def _column(name: str, dtype: pl.DataType, rows: int, found: dict[str, Any]) -> 
         "least": _shown(found.get(f"least {name}")),
         "greatest": _shown(found.get(f"greatest {name}")),
     }
+
+
+def _has_times(schema: pl.Schema) -> bool:
+    return "level" in schema and isinstance(schema.get("timestamp"), pl.Datetime)
 
 
 def _shown(value: Any) -> str:
