@@ -33,7 +33,6 @@ app: $(VENV)/.notebook
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/cluster.py
 
 clean:
 	rm -rf $(VENV) data/runs .mypy_cache .pytest_cache .ruff_cache
@@ -46,7 +45,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[notebook,server,nats,test]'
+	$(PIP) -e '.[notebook,server,test]'
 	@touch $@ $(VENV)/.run $(VENV)/.notebook
 
 # A browser: one that is there, else Debian's package, else Playwright's own.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from etl.errors import EtlError, GateFailed, StoreAway, UsageError
+from etl.errors import EtlError, GateFailed, UsageError
 from etl.life import when_asked_to_end
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def work(
     from etl.worker import Worker, run_until_signal
 
     loaded = load_pipeline(pipeline)
-    queue = _open(store, create=True, wait=True)
+    queue = _open(store, create=True)
     if parent is None and not log_format:
         print(f"etl: working on {queue.url}; Ctrl-C ends", file=sys.stderr)
         if queue.control().paused:
@@ -469,15 +469,10 @@ def prune(
 
 @stores.command("init")
 def store_init(
-    url: Annotated[str, typer.Argument(help="nats://host:4222/name, or the path of a file.")],
-    *,
-    replicas: Annotated[
-        int | None, typer.Option(min=1, max=5, help="Nodes of the cluster that keep it all.")
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until its servers can be reached.")] = False,
+    url: Annotated[str, typer.Argument(help="The store's URL, or the path of a file.")],
 ) -> None:
-    """Make a store, or change on how many nodes of a cluster it is kept."""
-    queue = _open(url, create=True, wait=wait, replicas=replicas)
+    """Make a store."""
+    queue = _open(url, create=True)
     print(f"{queue.url} is ready")
     queue.close()
 
@@ -649,10 +644,8 @@ def _consoles() -> tuple[Any, Any]:
     return Console(), Console(stderr=True)
 
 
-def _open(
-    store: str | None, *, create: bool = False, wait: bool = False, **options: int | None
-) -> Queue:
-    """Open the named store, or that of the newest run; `wait` until it can be reached."""
+def _open(store: str | None, *, create: bool = False, **options: int | None) -> Queue:
+    """Open the named store, or that of the newest run."""
     from etl.queue import open_queue
     from etl.queue.urls import file_of
     from etl.runs import latest_store
@@ -664,13 +657,7 @@ def _open(
     file = file_of(url)
     if file and not create and not file.exists():
         raise UsageError(f"there is no store {str(file)!r}; etl run --store makes one")
-    while True:
-        try:
-            return open_queue(url, **options)
-        except StoreAway as error:
-            if not wait:
-                raise
-            print(f"etl: {error}; trying again", file=sys.stderr)
+    return open_queue(url, **options)
 
 
 def _check_store(store: str | None) -> None:

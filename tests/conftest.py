@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nats_servers
 import pytest
 from hypothesis import settings
 
@@ -36,24 +34,14 @@ def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-STORES = ["file", "memory", "nats"]
-
-
-@pytest.fixture(scope="session")
-def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a NATS server of our own, and give its URL."""
-    node = nats_servers.single(tmp_path_factory.mktemp("nats") / "node")
-    yield node.url
-    node.kill()
+STORES = ["file", "memory"]
 
 
 @pytest.fixture
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+def store_url(tmp_path: Path) -> Callable[[str], str]:
     """Return a function that names an empty store of a kind."""
 
     def name(kind: str) -> str:
-        if kind == "nats":
-            return f"{request.getfixturevalue('nats_server')}/{secrets.token_hex(8)}"
         return f"sqlite:///{tmp_path / 'store.db'}" if kind == "file" else "sqlite://"
 
     return name

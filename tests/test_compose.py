@@ -1,4 +1,4 @@
-"""The files that start a cluster in containers hold together. They are read, not run."""
+"""The files that start etl in containers hold together. They are read, not run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import nats_servers
 import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
-SECRETS = {"NATS_PASSWORD": "x", "ETL_TOKEN": "y"}
+SECRETS = {"ETL_TOKEN": "y"}
 
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,33 +32,31 @@ def test_docker_compose_finds_nothing_wrong():
     assert done.returncode == 0, done.stderr
 
 
-def test_there_are_three_nodes_workers_a_server_and_a_lab():
-    assert set(SERVICES) == {"nats-1", "nats-2", "nats-3", "store", "worker", "server", "lab"}
-    assert SERVICES["worker"]["deploy"]["replicas"] >= 2
+def test_there_are_two_workers_a_server_and_a_lab_on_one_store():
+    assert set(SERVICES) == {"store", "worker", "server", "lab"}
+    assert SERVICES["worker"]["deploy"]["replicas"] == 2
+    stores = {one["environment"]["ETL_STORE"] for one in SERVICES.values()}
+    assert stores == {"sqlite:////data/store.db"}
 
 
-def test_all_wait_for_the_store_and_the_store_for_healthy_nodes():
+def test_all_wait_for_the_store():
     for name in ("worker", "server", "lab"):
         waits = SERVICES[name]["depends_on"]
         assert waits == {"store": {"condition": "service_completed_successfully"}}
-    nodes = [name for name in SERVICES if name.startswith("nats-")]
-    assert SERVICES["store"]["depends_on"] == {
-        node: {"condition": "service_healthy"} for node in nodes
-    }
+    assert not SERVICES["store"]["depends_on"]
 
 
-@pytest.mark.parametrize("name", ["nats-1", "nats-2", "nats-3", "server", "lab"])
+@pytest.mark.parametrize("name", ["server", "lab"])
 def test_who_is_asked_by_others_has_a_healthcheck(name):
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] == "CMD"
     assert check["retries"] > 1
 
 
-def test_every_volume_is_declared_and_every_node_has_its_own():
+def test_every_volume_is_declared():
     used = [volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", ())]
     named = {volume for volume in used if not volume.startswith(".")}
-    assert named == set(COMPOSE["volumes"])
-    assert all(used.count(f"nats-{number}") == 1 for number in (1, 2, 3))
+    assert named == set(COMPOSE["volumes"]) == {"data"}
 
 
 def test_only_this_machine_reaches_the_ports():
@@ -71,15 +68,6 @@ def test_only_this_machine_reaches_the_ports():
 def test_no_password_stands_in_the_files():
     text = (ROOT / "compose.yaml").read_text()
     assert set(re.findall(r"\$\{(\w+):\?", text)) == set(SECRETS)
-    assert re.findall(r"password: (.*)", (ROOT / "deploy" / "nats.conf").read_text()) == [
-        "$NATS_PASSWORD"
-    ]
-
-
-def test_the_nodes_configuration_is_one_that_a_server_takes():
-    conf = ROOT / "deploy" / "nats.conf"
-    done = run(nats_servers.find_server(), "-t", "-c", conf, NODE="nats-1")
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_image_is_made_of_files_that_are_there():

@@ -6,7 +6,6 @@ the command line and workers only read and steer it. It knows no pipeline.
 
     sqlite:///path/run.db    a file; many processes may use it at once
     sqlite://                in memory; for tests
-    nats://host:4222/name    on NATS JetStream; many machines may use it at once
 """
 
 from __future__ import annotations
@@ -14,16 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import polars as pl
 
 from etl.errors import UsageError
 from etl.lines import Batch, Lease, Outcome, Output
-from etl.queue.urls import IN_MEMORY, file_of
-
-if TYPE_CHECKING:
-    from etl.queue.nats import NatsQueue
+from etl.queue.urls import IN_MEMORY, file_of, without_secrets
 
 __all__ = [
     "TOTALS",
@@ -300,8 +296,7 @@ class Queue(Protocol):
     def wait(self, since: object, timeout: float) -> bool:
         """Wait until the store has changed since a mark; return False if it has not in time.
 
-        At once within this process; for a change by another, within 25 ms in a
-        file, and as soon as the journal brings it on NATS.
+        At once within this process; within 25 ms for a change by another.
         """
 
     def close(self) -> None:
@@ -313,43 +308,29 @@ def open_queue(
     *,
     max_lines: int | None = None,
     max_bytes: int | None = None,
-    replicas: int | None = None,
 ) -> Queue:
     """Open a store, and make it if it is not there.
 
     Args:
-        url: `sqlite:///relative/or//absolute/path.db`, a plain path, `sqlite://`, or
-            `nats://[user:password@]host:4222[,host2:4222]/name[?creds=FILE][&tls=CA_FILE]`.
+        url: `sqlite:///relative/or//absolute/path.db`, a plain path, or `sqlite://`.
         max_lines: Waiting lines at which `put` blocks or is refused.
         max_bytes: The same in bytes of text.
-        replicas: On how many nodes a store on NATS is kept; by default three
-            in a cluster. A store that is there already is changed to that.
 
     Raises:
-        UsageError: If the URL is of no known kind, or NATS is not installed.
+        UsageError: If the URL is of no known kind.
         StoreError: If the store is none, is newer than this etl, or cannot be used.
-        StoreAway: If no server can be reached.
     """
-    url = str(url)
-    if url.startswith(("nats://", "tls://")):
-        return _nats()(url, max_lines=max_lines, max_bytes=max_bytes, replicas=replicas)
-
     from etl.queue.sqlite import SqliteQueue
 
+    url = str(url)
     file = file_of(url)
     if file is not None or url == IN_MEMORY:
         return SqliteQueue(file, max_lines=max_lines, max_bytes=max_bytes)
+    if url.startswith(("nats://", "tls://")):
+        raise UsageError(
+            f"store {without_secrets(url)!r}: stores on NATS are no longer supported; "
+            "use sqlite:///path/run.db or a path"
+        )
     raise UsageError(
-        f"store {url!r} is of no known kind; use sqlite:///path/run.db, a path, or "
-        "nats://host:4222/name"
+        f"store {without_secrets(url)!r} is of no known kind; use sqlite:///path/run.db or a path"
     )
-
-
-def _nats() -> type[NatsQueue]:
-    try:
-        from etl.queue.nats import NatsQueue
-    except ModuleNotFoundError as error:
-        if not str(error.name).startswith(("nats", "nkeys")):
-            raise
-        raise UsageError(f"a store on NATS needs {error.name}; pip install -e '.[nats]'") from error
-    return NatsQueue

@@ -2,9 +2,7 @@
 
 Each takes a connection, the time in Unix seconds and plain arguments, changes
 the tables of `schema.sql` and returns or raises what the caller is told. None
-looks at a clock, a process or chance. That is why one and the same function is
-run in a transaction by the store in a file, and, in the journal's order, on
-every machine by the store on NATS.
+looks at a clock, a process or chance.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from etl.queue import Queue
-from etl.queue.nats import NatsQueue
 from etl.queue.sqlite import SqliteQueue
 from etl.queue.store import Store
 
@@ -70,7 +69,7 @@ def queue(queue: Queue) -> Iterator[Queue]:
     _audit(queue)
 
 
-@pytest.fixture(params=["file", "memory", "nats"])
+@pytest.fixture(params=["file", "memory"])
 def store(
     request: pytest.FixtureRequest, store_url: Callable[[str], str], clock: Clock
 ) -> Iterator[Callable[..., Store]]:
@@ -79,11 +78,8 @@ def store(
 
     def make(**limits: int) -> Store:
         url = store_url(request.param)
-        if request.param == "nats":
-            opened.append(NatsQueue(url, clock=clock, **limits))
-        else:
-            path = Path(url.removeprefix("sqlite:///")) if request.param == "file" else None
-            opened.append(SqliteQueue(path, clock=clock, **limits))
+        path = Path(url.removeprefix("sqlite:///")) if request.param == "file" else None
+        opened.append(SqliteQueue(path, clock=clock, **limits))
         return opened[-1]
 
     yield make

@@ -64,10 +64,10 @@ def outcome(lease: Lease, *, filtered: int = 0, dead: int = 0, **more: object) -
     return Outcome(done=done, filtered=filtered, dead=dead, **given)
 
 
-@pytest.fixture(params=["file", "nats"])
-def shared_url(request, store_url) -> str:
+@pytest.fixture
+def shared_url(store_url) -> str:
     """Name a store that several may open."""
-    return store_url(request.param)
+    return store_url("file")
 
 
 def until(queue: Queue, holds: Callable[[], bool]) -> None:

@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 from etl.dlq import DeadLetters
 from etl.errors import LeaseLost, UsageError
 from etl.lines import LETTER_SCHEMA, Batch, Failure, Lease, Outcome
-from etl.queue.nats import NatsQueue
 from etl.queue.sqlite import SqliteQueue
 from etl.queue.store import Store
 
@@ -280,11 +279,3 @@ def outcome_of(frame: pl.DataFrame, fates: dict[str, str]) -> Outcome:
 def test_the_queue_in_memory_does_what_the_model_does():
     rounds = settings(max_examples=100, stateful_step_count=30, deadline=None)
     run_state_machine_as_test(lambda: QueueMachine(partial(SqliteQueue, None)), settings=rounds)
-
-
-def test_the_queue_on_nats_does_what_the_model_does(store_url):
-    def make(**options: Any) -> NatsQueue:
-        return NatsQueue(store_url("nats"), **options)
-
-    rounds = settings(max_examples=15, stateful_step_count=30, deadline=None)
-    run_state_machine_as_test(lambda: QueueMachine(make), settings=rounds)

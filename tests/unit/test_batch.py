@@ -41,9 +41,9 @@ def written(folder, *frames):
 
 
 def test_a_password_stays_in_the_environment(monkeypatch):
-    monkeypatch.setenv("ETL_STORE", "nats://me:secret@host:4222/q")
-    assert with_secrets("nats://host:4222/q") == "nats://me:secret@host:4222/q"
-    assert with_secrets("nats://host:4222/other") == "nats://host:4222/other"
+    monkeypatch.setenv("ETL_STORE", "postgresql://me:secret@host:4222/q")
+    assert with_secrets("postgresql://host:4222/q") == "postgresql://me:secret@host:4222/q"
+    assert with_secrets("postgresql://host:4222/other") == "postgresql://host:4222/other"
     assert with_secrets("") == ""
 
 

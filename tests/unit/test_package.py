@@ -65,7 +65,6 @@ HEAVY = (
     "IPython",
     "fastapi",
     "structlog",
-    "nats",
     "typer",
     "rich",
     "anyio",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl import open_queue
+from etl.errors import UsageError
 from etl.queue.urls import file_of, url_of, without_secrets
 
 
@@ -17,7 +18,7 @@ from etl.queue.urls import file_of, url_of, without_secrets
         ("sqlite:///runs/a.db", "runs/a.db"),
         ("sqlite:////var/a.db", "/var/a.db"),
         ("sqlite://", None),
-        ("nats://host/a", None),
+        ("postgresql://host/a", None),
         ("redis://host/a", None),
     ],
 )
@@ -32,11 +33,18 @@ def test_a_url_is_the_one_that_the_open_queue_has(tmp_path, monkeypatch):
         assert url_of(store) == url_of(queue.url) == queue.url
         queue.close()
     open_queue(tmp_path / "a.db").close()
-    assert url_of("nats://host/a") == "nats://host/a"
+    assert url_of("postgresql://host/a") == "postgresql://host/a"
     assert [path.name for path in tmp_path.glob("*.db")] == ["a.db"]
 
 
 def test_no_password_is_kept():
-    assert without_secrets("nats://me:secret@host:4222/q?token=x") == "nats://host:4222/q"
+    assert without_secrets("postgresql://me:secret@host:5432/q?x=y") == "postgresql://host:5432/q"
     assert without_secrets("sqlite:////a@b/c.db") == "sqlite:////a@b/c.db"
     assert without_secrets("logs/a@b?.log") == "logs/a@b?.log"
+
+
+@pytest.mark.parametrize("scheme", ["nats", "tls"])
+def test_a_store_on_nats_is_refused_with_a_sentence_and_without_its_password(scheme):
+    with pytest.raises(UsageError, match="on NATS are no longer supported; use sqlite:///") as told:
+        open_queue(f"{scheme}://me:secret@host:4222/logs")
+    assert "secret" not in str(told.value)
