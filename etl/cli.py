@@ -43,6 +43,9 @@ Store = Annotated[
     str | None,
     typer.Option(envvar="ETL_STORE", help="The store's URL or path; else the newest in data/runs."),
 ]
+NamedStore = Annotated[
+    str | None, typer.Option("--store", envvar="ETL_STORE", help="The store's URL or path.")
+]
 RoomStore = Annotated[str, typer.Option("--store", envvar="ETL_STORE", help="Store to show.")]
 Browser = Annotated[bool, typer.Option(help="Open it in a browser.")]
 More = Annotated[
@@ -135,7 +138,7 @@ def run(
 def put(
     sources: Sources,
     *,
-    store: Store = None,
+    store: NamedStore = None,
     format: Format = None,
     template: Template = None,
     regex: Regex = None,
@@ -176,7 +179,7 @@ def put(
 @app.command()
 def work(
     *,
-    store: Store = None,
+    store: NamedStore = None,
     pipeline: PipelineName = DEFAULT_PIPELINE,
     out: Out = None,
     workers: Workers = 1,
@@ -228,7 +231,7 @@ def work(
 @app.command()
 def serve(
     *,
-    store: Store = None,
+    store: NamedStore = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 for a free one.")] = 8000,
     token: Token = None,
@@ -586,7 +589,7 @@ def dlq_export(
 def dlq_import(
     file: Annotated[Path, typer.Argument(help="A file that etl dlq export has written.")],
     *,
-    store: Store = None,
+    store: NamedStore = None,
 ) -> None:
     """Put the lines of exported dead letters into a store's queue, once."""
     from etl.dlq import DeadLetters
@@ -651,6 +654,8 @@ def _open(store: str | None, *, create: bool = False, **options: int | None) -> 
     from etl.runs import latest_store
 
     _check_store(store)
+    if create and store is None:  # lines must not end up in whatever store was used last
+        raise UsageError("no store is named; name one with --store, or in ETL_STORE")
     url = str(store or latest_store() or "")
     if not url:
         raise UsageError("there is no run in data/runs yet; name a store with --store")

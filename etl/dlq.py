@@ -151,7 +151,7 @@ class DeadLetters:
         letters = self._pick(which)
         passed: list[int] = []
         for batch in _batches(letters.filter(READ)):
-            passed += pipeline.run(batch).passed
+            passed += pipeline.dry_run(batch).passed
         gone = set(passed)
         return DryRun(passed, [id for id in letters["id"] if id not in gone])
 

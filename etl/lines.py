@@ -84,7 +84,7 @@ class Reference:
         return data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Batch:
     """Some lines of one source: the unit that is put, leased and committed.
 
@@ -120,6 +120,9 @@ class Batch:
                 raise ValueError(f"a line has a line break inside: {line[:80]!r}; split it first")
         text = b"".join(line + b"\n" for line in encoded)
         return cls(lines=len(encoded), payload=text, source=source, format=format)
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id}: {self.lines:,} lines of {self.source!r}, {self.size:,} bytes>"
 
     @property
     def size(self) -> int:

@@ -142,11 +142,11 @@ class Pipeline:
             hint = did_you_mean(name, self._plan.nodes)
             raise PipelineError(f"unknown processor {name!r}{hint}") from None
 
-    def run(self, batch: Batch) -> Outcome:
-        """Run one batch and throw away what its sinks staged: for tests and trials."""
-        from etl.runner import Runner
+    def dry_run(self, batch: Batch) -> Outcome:
+        """Return what would become of a batch: nothing is written, kept or waited for."""
+        from etl.explain import rehearse
 
-        return Runner(self).trial(batch)
+        return rehearse(self, batch)[0]
 
     def explain(self, line: str | bytes, *, format: str | None = None) -> Explanation:
         """Run one line with no side effects and show it before and after every hop."""

@@ -43,6 +43,9 @@ __all__ = [
 ]
 
 
+_PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue"}
+
+
 def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> None:
     """Print what a run did and where to look next."""
     console.print(processors_table(queue))
@@ -50,8 +53,11 @@ def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> N
         parts = [f"{value} {int(count):,}" for value, count in sorted(counts.items())]
         console.print(Text(f"{name}: " + " · ".join(map(printable, parts))))
     console.print(queue_line(result))
-    if reason := queue.control().reason:
-        console.print(Text(f"paused: {printable(reason)}", style="bold red"))
+    control = queue.control()
+    if control.paused:
+        why = f": {printable(control.reason)}" if control.reason else ""
+        text = f"paused by {_PAUSED_BY[control.paused_by or 'operator']}{why}"
+        console.print(Text(text, style="bold red"))
     latest = latest_store()
     known = latest is not None and result.get("store", "").endswith(str(latest.absolute()))
     hint = f" --store {_near(result['store'])}" if "store" in result and not known else ""

@@ -109,13 +109,6 @@ class Runner:
             seconds=time.perf_counter() - started,
         )
 
-    def trial(self, batch: Batch) -> Outcome:
-        """Run a batch with no lasting effect: nothing is staged, no state is kept."""
-        one = Pass(self._prepare(), self._processors, batch, sleep=self._sleep)
-        one.go()
-        self.undo()
-        return one.ledger.outcome()
-
     def keep(self) -> None:
         """Publish what was staged: the batch is committed."""
         self._committed.update(self._states)

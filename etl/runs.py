@@ -107,7 +107,7 @@ def run(
     known |= {"version": version, "parameters": given}
     with recorded(run_id, kind=kind, **known) as record:
         remove_staged(out, queue.reclaim())
-        if queue.control().reason:  # what a failure paused, starting again resumes
+        if queue.control().failure:  # starting again resumes it; an operator's pause stays
             queue.resume()
         before = queue.stats()
         options = ["--pipeline", pipeline, "--run", run_id]
@@ -183,9 +183,9 @@ class _Run:
     def _look(self) -> Stats:
         running = self._processes.check()
         stats = self._queue.stats()
-        if stats.paused and (reason := self._queue.control().reason):
+        if stats.paused and (failure := self._queue.control().failure):
             raise EtlError(
-                f"{reason}; mend it and run again with --store {self._queue.url}; nothing is lost"
+                f"{failure}; fix it and run again with --store {self._queue.url}; nothing is lost"
             )
         if not (running or stats.idle or self._processes.check()):
             raise EtlError(

@@ -132,8 +132,8 @@ class Worker:
                 if outcome is None:
                     break
                 lines += outcome.done + outcome.filtered + outcome.dead
-        if reason := self._queue.control().reason:
-            raise ProcessorStop(reason)
+        if failure := self._queue.control().failure:
+            raise ProcessorStop(failure)
         return lines
 
     def start(self) -> Worker:
@@ -175,14 +175,6 @@ class Worker:
     def request_stop(self) -> None:
         """Ask for the end after the current batch, without waiting."""
         self._stopping.set()
-
-    def pause(self) -> None:
-        """Pause the queue, for all its workers."""
-        self._queue.pause()
-
-    def resume(self) -> None:
-        """Resume the queue, for all its workers."""
-        self._queue.resume()
 
     def _background(self) -> None:
         try:
@@ -332,7 +324,7 @@ class Worker:
             return self._bury_unread(lease, "source_changed", str(error))
         except (ProcessorStop, PipelineError) as error:
             runner.undo()
-            self._queue.pause(str(error))
+            self._queue.pause(str(error), by="worker")
             self._queue.release(lease)
             return Outcome()
         except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker

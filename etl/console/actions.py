@@ -79,7 +79,7 @@ class Actions:
     # Workers
 
     def _pause(self) -> None:
-        self._console.queue.pause("by the console")
+        self._console.queue.pause()
         self._say("Paused: lines wait until you resume.")
 
     def _resume(self) -> None:

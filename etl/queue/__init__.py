@@ -25,6 +25,7 @@ __all__ = [
     "TOTALS",
     "Control",
     "LetterFilter",
+    "PausedBy",
     "Position",
     "Queue",
     "RecordKind",
@@ -91,18 +92,28 @@ class Stats:
         return self.waiting == 0 and self.leased == 0
 
 
+PausedBy = Literal["operator", "worker"]
+"""Who paused a queue: a person, or a worker that cannot continue."""
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What an operator has asked for.
+    """Whether the queue is paused, by whom and why, and what workers are asked to do.
 
     `drains` and `stops` count how often that was asked: a worker ends, once
     nothing waits or after its batch, when the count has grown since it began.
     """
 
     paused: bool = False
+    paused_by: PausedBy | None = None
     reason: str = ""
     drains: int = 0
     stops: int = 0
+
+    @property
+    def failure(self) -> str:
+        """Why a worker paused the queue; empty if none did."""
+        return self.reason if self.paused_by == "worker" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +238,14 @@ class Queue(Protocol):
     def stats(self) -> Stats:
         """Return the totals, all of one moment."""
 
-    def pause(self, reason: str = "") -> None:
-        """Lend nothing from now on, in any process, until `resume`; survives restarts."""
+    def pause(self, reason: str = "", *, by: PausedBy = "operator") -> None:
+        """Lend nothing from now on, in any process, until `resume`; survives restarts.
+
+        Args:
+            reason: Shown to whoever looks.
+            by: Who pauses. `etl run` ends with what a worker paused for, and resumes it
+                when it is started again; an operator's pause is the operator's to end.
+        """
 
     def resume(self) -> None:
         """Lend again."""

@@ -269,14 +269,14 @@ def published(db: sqlite3.Connection, _now: float, *, outputs: Sequence[Output])
 # Steering
 
 
-def pause(db: sqlite3.Connection, _now: float, *, reason: str) -> None:
+def pause(db: sqlite3.Connection, _now: float, *, reason: str, by: str) -> None:
     """Lend nothing until `resume`."""
-    _write_control(db, paused="1", reason=reason, steps="0")
+    _write_control(db, paused="1", paused_by=by, reason=reason, steps="0")
 
 
 def resume(db: sqlite3.Connection, _now: float) -> None:
     """Lend again."""
-    _write_control(db, paused="0", reason="", steps="0")
+    _write_control(db, paused="0", paused_by="", reason="", steps="0")
 
 
 def step(db: sqlite3.Connection, _now: float, *, batches: int) -> None:

@@ -22,7 +22,16 @@ import polars as pl
 from etl.errors import QueueFull, SourceChanged, StoreError
 from etl.life import alive
 from etl.lines import Batch, Lease, Outcome, Output, Reference, decode_payload, new_id
-from etl.queue import Control, LetterFilter, Position, RecordKind, Stats, operations, views
+from etl.queue import (
+    Control,
+    LetterFilter,
+    PausedBy,
+    Position,
+    RecordKind,
+    Stats,
+    operations,
+    views,
+)
 from etl.queue.commit import encode_trace
 from etl.queue.database import Database
 from etl.queue.letters import read_groups, read_letters
@@ -202,9 +211,9 @@ class Store(ABC):
         with self._database.read() as db:
             return views.stats_of(db, self._now())
 
-    def pause(self, reason: str = "") -> None:
+    def pause(self, reason: str = "", *, by: PausedBy = "operator") -> None:
         """See `Queue.pause`."""
-        self._change(partial(operations.pause, reason=reason))
+        self._change(partial(operations.pause, reason=reason, by=by))
 
     def resume(self) -> None:
         """See `Queue.resume`."""

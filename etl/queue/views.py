@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from etl.lines import Output
-from etl.queue import Control, Position, RecordKind, Stats
+from etl.queue import Control, PausedBy, Position, RecordKind, Stats
 
 __all__ = [
     "READY",
@@ -67,9 +67,12 @@ def control_values(db: sqlite3.Connection) -> dict[str, str]:
 def control_of(db: sqlite3.Connection) -> Control:
     """Return what an operator has asked for."""
     values = control_values(db)
+    paused, reason = values.get("paused") == "1", values.get("reason", "")
+    by: PausedBy | None = "worker" if values.get("paused_by") == "worker" else "operator"
     return Control(
-        paused=values.get("paused") == "1",
-        reason=values.get("reason", ""),
+        paused=paused,
+        paused_by=by if paused else None,
+        reason=reason,
         drains=int(values.get("drains", 0)),
         stops=int(values.get("stops", 0)),
     )

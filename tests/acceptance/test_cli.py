@@ -526,6 +526,15 @@ def test_a_users_mistake_is_one_line_that_names_it(site, mistake):
     assert (stats.accepted, stats.waiting, stats.conserved) == (1, 1, True)
 
 
+@pytest.mark.parametrize("call", [("put", "a.log"), ("work",), ("serve",), ("dlq", "import", "a")])
+def test_who_adds_or_takes_lines_names_the_store(etl, site, call):
+    site.write("a.log", "line\n")
+    assert etl("run", "a.log").returncode == 0
+    done = etl(*call)
+    assert done.returncode == 2
+    assert "name one with --store, or in ETL_STORE" in done.stderr
+
+
 def test_nothing_is_made_for_a_mistake(etl, site):
     assert etl("run", "nothing.log").returncode == 2
     assert etl("run", site.data / "boot.log", "--pipeline", "no.such:one").returncode == 2
@@ -598,5 +607,5 @@ def test_the_status_says_why_a_worker_paused_the_store(site):
     site.put(["line 0 trouble"], of=1)
     work = site.start("work", *site.pipeline("stops"))
     site.seen(lambda stats: stats.paused)
-    assert re.search(r"^paused: .*trouble", site.etl("status"), re.MULTILINE)
+    assert re.search(r"^paused by a worker.*: .*trouble", site.etl("status"), re.MULTILINE)
     site.end(work)

@@ -128,3 +128,15 @@ def test_a_store_keeps_the_positions_of_many_files(site):
     run(site, "logs")
     site.settled(done=600)
     assert numbers(site) == list(range(600))
+
+
+def test_a_run_waits_out_an_operators_pause_and_does_not_end_it(site):
+    log = site.write("app.log", numbered(0, 100))
+    site.queue.pause("someone looks")
+    started = site.start("run", log, *site.pipeline("light"))
+    site.seen(lambda stats: stats.waiting == 100)
+    assert started.poll() is None
+    assert site.queue.control().reason == "someone looks"
+    site.etl("resume")
+    assert started.wait(60) == 0
+    site.settled(done=100)

@@ -65,7 +65,7 @@ async def test_worker_dlq_failure(store):
 @pytest.mark.anyio
 async def test_worker_pause_and_resume(store):
     worker = Worker(store, dashboard, lease_seconds=0.3, drain=True)
-    worker.pause()
+    store.pause()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker.run)
         for line in GOOD:
@@ -73,7 +73,7 @@ async def test_worker_pause_and_resume(store):
             await heart_beats(store)
         stats = store.stats()
         assert (stats.paused, stats.waiting, stats.done, stats.conserved) == (True, 3, 0, True)
-        worker.resume()
+        store.resume()
     stats = store.stats()
     assert (stats.paused, stats.done, stats.waiting, stats.conserved) == (False, 3, 0, True)
     assert counts(store) == {"INFO": 1, "WARNING": 1, "ERROR": 1}

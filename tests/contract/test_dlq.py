@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 
 import pandas as pd
 import polars as pl
 import pytest
 
-from etl import Batch, DeadLetters, Pipeline, Queue, Worker, each, open_queue, reject
+from etl import Batch, DeadLetters, Pipeline, Queue, Retry, Worker, each, open_queue, reject
 from etl.cases import case_of
 from etl.errors import StoreFull, UsageError
 from etl.lines import LETTER_SCHEMA, Failure, Outcome
@@ -186,6 +187,15 @@ def test_text_from_logs_does_nothing_in_a_notebook(queue):
 
 
 # Trying and replaying
+
+
+def test_a_dry_run_does_not_wait_between_attempts(queue, monkeypatch):
+    letters = kill(queue, "x")
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    pipeline = Pipeline().add("bad", each(lambda _row: 1 / 0), retry=Retry(attempts=5, wait=60))
+    assert str(letters.dry_run(pipeline)) == "0 of 1 now pass"
+    assert waits == []
 
 
 def test_a_dry_run_tells_what_would_pass_and_changes_nothing(queue, contents):

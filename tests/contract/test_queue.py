@@ -505,6 +505,15 @@ def test_a_paused_queue_lends_nothing_until_it_is_resumed(queue):
     assert queue.lease("w") is not None
 
 
+def test_who_paused_a_queue_and_why_are_two_facts(queue):
+    queue.pause("someone looks")
+    assert (queue.control().paused_by, queue.control().failure) == ("operator", "")
+    queue.pause("the disk is full", by="worker")
+    assert (queue.control().paused_by, queue.control().failure) == ("worker", "the disk is full")
+    queue.resume()
+    assert (queue.control().paused_by, queue.control().failure) == (None, "")
+
+
 def test_a_step_lets_that_many_through_a_pause(queue):
     queue.put(batch(), batch(), batch(), batch())
     queue.step()

@@ -258,3 +258,9 @@ def test_ids_sort_by_the_time_they_were_made():
 
     assert len(set(ids)) == 50
     assert [one[:14] for one in ids] == sorted(one[:14] for one in ids)
+
+
+def test_what_a_batch_shows_of_itself_is_short_however_long_its_text_is():
+    text = repr(Batch.from_lines(["x" * 1000] * 1000, source="app.log", format="json"))
+    assert "1,000 lines of 'app.log'" in text
+    assert len(text) < 200

@@ -17,7 +17,7 @@ from etl.errors import PipelineError, UsageError
 from etl.lines import Batch, Outcome
 from etl.pipeline import Pipeline, load_pipeline
 from etl.processors import Count, Retry, drop, each, reject, upper
-from etl.sinks import Console, Parquet
+from etl.sinks import Console, JsonLines, Parquet
 
 NASTY = "<img src=x onerror=alert(1)>"
 
@@ -43,7 +43,7 @@ def same(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def run(pipeline: Pipeline, *lines: str) -> Outcome:
-    outcome = pipeline.run(Batch.from_lines(lines, source="a.log"))
+    outcome = pipeline.dry_run(Batch.from_lines(lines, source="a.log"))
     assert outcome.done + outcome.filtered + outcome.dead == len(lines)
     return outcome
 
@@ -807,7 +807,15 @@ def test_a_retry_tries_at_least_once():
 
 @pytest.mark.parametrize("made", ["text", ["text"], [{"line": "x"}, 5]])
 def test_what_a_line_function_makes_must_be_dicts(made: Any):
-    outcome = Pipeline().add("a", each(lambda _row: made)).run(Batch.from_lines(["x"]))
+    outcome = Pipeline().add("a", each(lambda _row: made)).dry_run(Batch.from_lines(["x"]))
 
     assert (outcome.done, outcome.dead) == (0, 1)
     assert "return a dict, or dicts" in outcome.letters["message"][0]
+
+
+def test_only_a_dry_run_runs_a_batch_without_writing_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipeline = Pipeline().add("out", JsonLines())
+    assert pipeline.dry_run(Batch.from_lines(["a"])).done == 1
+    assert list(tmp_path.iterdir()) == []
+    assert not hasattr(pipeline, "run"), "a name that promises an effect it does not have"

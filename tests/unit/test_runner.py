@@ -519,8 +519,8 @@ def test_a_line_that_fails_after_it_was_counted_does_not_stop_the_count():
     assert outcome.dead == 1
 
 
-def test_a_trial_keeps_no_state():
-    runner = Runner(Pipeline().add("count", Count("line")))
-    runner.trial(Batch.from_lines(["a"]))
+def test_a_dry_run_keeps_no_state():
+    pipeline = Pipeline().add("count", Count("line"))
+    pipeline.dry_run(Batch.from_lines(["a"]))
 
-    assert runner.run(Batch.from_lines(["a"])).states == {"count": '{"a": 1}'}
+    assert Runner(pipeline).run(Batch.from_lines(["a"])).states == {"count": '{"a": 1}'}

@@ -222,12 +222,12 @@ def test_stop_waits_for_the_batch_in_hand(queue: Queue):
 
 def test_a_paused_queue_is_left_alone_until_it_is_resumed(queue: Queue):
     worker = Worker(queue, Pipeline().add("a", same))
-    worker.pause()
+    queue.pause()
     put(queue, "a")
     assert worker.drain() == 0
     assert counts(queue) == (0, 0, 0, 1)
 
-    worker.resume()
+    queue.resume()
     assert worker.drain() == 1
 
 
@@ -360,7 +360,7 @@ def test_a_processor_that_stops_pauses_the_queue_and_gives_the_batch_back(queue:
 
     with pytest.raises(ProcessorStop):
         Worker(queue, pipeline, out=out).drain()
-    assert queue.control().paused
+    assert queue.control().paused_by == "worker"
     assert queue.control().reason == (
         "processor 'bad' failed on 2 lines, and its policy is to stop: "
         "ZeroDivisionError: division by zero"
