@@ -143,7 +143,7 @@ class Bench:
             with self.scratch() as out:
                 command = [sys.executable, str(HERE / "with_polars.py"), str(source), str(out)]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                self.answers[source] = read_back(out)
+                self.answers[source] = read_lines_at(out)
 
     def scratch(self) -> Scratch:
         """Return a fresh output folder, to be used in a `with`."""
@@ -169,7 +169,7 @@ class Bench:
             )
             if sample.code:
                 self.problems[contender.name] = f"not measured: {complaint(sample)}"
-            elif (answer := read_back(out)) != self.answers[source]:
+            elif (answer := read_lines_at(out)) != self.answers[source]:
                 self.problems[contender.name] = (
                     f"WRONG ANSWER: wrote {answer}, expected {self.answers[source]}"
                 )
@@ -223,7 +223,7 @@ def warm(path: Path) -> None:
             pass
 
 
-def read_back(out: Path) -> dict:
+def read_lines_at(out: Path) -> dict:
     """Return what a contender wrote, in another process that keeps this one small."""
     sample = measure([sys.executable, str(HERE / "check.py"), str(out)], cwd=out)
     return {"unreadable": complaint(sample)} if sample.code else json.loads(sample.stdout)

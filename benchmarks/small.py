@@ -26,7 +26,7 @@ from etl.queue import Queue
 PUTS = 5_000
 LINES = 200
 PAUSE = 0.05
-PATIENCE = 30.0
+DEFAULT_TIMEOUT = 30.0
 LINE = "2026-11-21 10:11:12,345 INFO benchmark: one line of a usual length, put alone"
 
 
@@ -101,8 +101,8 @@ def latency(db: Path, where: Where) -> dict[str, float]:
             started = time.perf_counter()
             queue.put(Batch.from_lines([LINE]))
             while queue.stats().done < goal:
-                if time.perf_counter() - started > PATIENCE:
-                    raise SystemExit(f"a line was not done after {PATIENCE} seconds")
+                if time.perf_counter() - started > DEFAULT_TIMEOUT:
+                    raise SystemExit(f"a line was not done after {DEFAULT_TIMEOUT} seconds")
                 time.sleep(0.0005)
             times.append(time.perf_counter() - started)
     times.sort()

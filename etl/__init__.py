@@ -9,10 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from etl.analysis import figures as figures
+    from etl.analysis import metrics as metrics
+    from etl.analysis import traces as traces
     from etl.dlq import DeadLetters as DeadLetters
     from etl.errors import EtlError as EtlError
-    from etl.lines import Batch as Batch
-    from etl.lines import Outcome as Outcome
     from etl.pipeline import Pipeline as Pipeline
     from etl.processors import Count as Count
     from etl.processors import Parse as Parse
@@ -24,45 +25,53 @@ if TYPE_CHECKING:
     from etl.processors import upper as upper
     from etl.queue import Queue as Queue
     from etl.queue import open_queue as open_queue
-    from etl.runs import run as run
-    from etl.sinks import Console as Console
+    from etl.records.batch import Batch as Batch
+    from etl.records.result import BatchResult as BatchResult
+    from etl.runs.compare import compare as compare
+    from etl.runs.run import run as run
     from etl.sinks import JsonLines as JsonLines
     from etl.sinks import Parquet as Parquet
-    from etl.worker import Worker as Worker
+    from etl.sinks import Stdout as Stdout
+    from etl.workers.worker import Worker as Worker
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Batch": "lines",
-    "Console": "sinks",
+    "Batch": "records.batch",
+    "Stdout": "sinks",
     "Count": "processors",
+    "compare": "runs.compare",
     "DeadLetters": "dlq",
     "EtlError": "errors",
     "JsonLines": "sinks",
-    "Outcome": "lines",
+    "BatchResult": "records.result",
     "Parquet": "sinks",
     "Parse": "processors",
     "Pipeline": "pipeline",
     "Queue": "queue",
     "Retry": "processors",
-    "Worker": "worker",
+    "Worker": "workers.worker",
     "drop": "processors",
     "each": "processors",
     "normalise": "processors",
     "open_queue": "queue",
     "reject": "processors",
-    "run": "runs",
+    "run": "runs.run",
     "upper": "processors",
 }
 
-__all__ = list(_HOME)
+_MODULES = {"figures": "analysis", "metrics": "analysis", "traces": "analysis"}
+
+__all__ = list(_HOME | _MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'etl' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"etl.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"etl.{_MODULES[name]}.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"etl.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'etl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *__all__])

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from etl.pipeline import Pipeline
-from etl.processors import Count, Parse, drop, normalise
-from etl.sinks import Parquet
+from etl.pipeline.pipeline import Pipeline
+from etl.processors.builtin import Count, Parse, drop, normalise
+from etl.sinks.parquet import Parquet
 
 __all__ = ["pipeline"]
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from etl.pipeline import Pipeline
-from etl.processors import Count, reject, upper
-from etl.sinks import Console
+from etl.pipeline.pipeline import Pipeline
+from etl.processors.builtin import Count, upper
+from etl.processors.processor import reject
+from etl.sinks.stdout import Stdout
 
 __all__ = ["dashboard", "levels"]
 
@@ -28,7 +29,7 @@ levels = (
     .add("start", start)
     .add("warn", upper("text"), after="start", when=pl.col("level").is_in(["warn", "warning"]))
     .add("error", None, after="start", when=pl.col("level") == "error")
-    .add("end", Console(pl.format("[{}]", "text")), after=("start", "warn", "error"))
+    .add("end", Stdout(pl.format("[{}]", "text")), after=("start", "warn", "error"))
 )
 
 

@@ -6,13 +6,13 @@
     │   ├── FormatError       no such format, or a pattern that does not compile
     │   └── SourceError       a source is missing, a directory is empty, ...
     ├── StoreError            the store cannot be used
-    │   ├── StoreVersion      made by a newer etl
+    │   ├── IncompatibleStore      made by a newer etl
     │   ├── StoreFull         no room on the disk
-    │   ├── StoreAway         cannot be reached at this moment
+    │   ├── StoreUnavailable         cannot be reached at this moment
     │   └── QueueClosed       used after close()
     ├── QueueFull             the limit on waiting lines or bytes is reached
     ├── LeaseLost             the lease ran out; another worker has the batch
-    ├── SourceBusy            two runs read one source into one store
+    ├── SourceLocked            two runs read one source into one store
     ├── SourceChanged         a file's bytes are not those that were queued
     ├── ProcessorTimeout      a processor took longer than it may
     ├── ProcessorStop         a processor failed, and its policy says stop
@@ -35,19 +35,19 @@ __all__ = [
     "EtlError",
     "FormatError",
     "GateFailed",
+    "IncompatibleStore",
     "LeaseLost",
     "PipelineError",
     "ProcessorStop",
     "ProcessorTimeout",
     "QueueClosed",
     "QueueFull",
-    "SourceBusy",
     "SourceChanged",
     "SourceError",
-    "StoreAway",
+    "SourceLocked",
     "StoreError",
     "StoreFull",
-    "StoreVersion",
+    "StoreUnavailable",
     "UsageError",
     "WorkerFailed",
     "did_you_mean",
@@ -81,7 +81,7 @@ class StoreError(EtlError):
     """The store cannot be used."""
 
 
-class StoreVersion(StoreError):
+class IncompatibleStore(StoreError):
     """The store was made by a newer etl; upgrade this one."""
 
 
@@ -89,7 +89,7 @@ class StoreFull(StoreError):
     """There is no room left for the store on its disk."""
 
 
-class StoreAway(StoreError):
+class StoreUnavailable(StoreError):
     """The store cannot be reached at this moment."""
 
 
@@ -105,7 +105,7 @@ class LeaseLost(EtlError):
     """The lease ran out and another worker may have the batch; nothing was changed."""
 
 
-class SourceBusy(EtlError):
+class SourceLocked(EtlError):
     """Another run is reading the source into this store."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from etl import open_queue, registry
+from etl import open_queue
 from etl.queue import Queue
 
 ROOT = Path(__file__).parent.parent
@@ -26,11 +26,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "browser" in item.path.parts)
 
 
+def without_runs() -> dict[str, str]:
+    """Return the environment of a user who has not named a folder of runs."""
+    return {name: value for name, value in os.environ.items() if name != "ETL_RUNS"}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Record the runs of this process elsewhere than in the checkout."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "RUNS", tmp_path_factory.mktemp("runs"))
+        patch.setenv("ETL_RUNS", str(tmp_path_factory.mktemp("runs")))
         yield
 
 
@@ -63,7 +68,7 @@ def etl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "etl", *map(str, arguments)]
-        environment = os.environ | {"COLUMNS": "160", "NO_COLOR": "1"}
+        environment = without_runs() | {"COLUMNS": "160", "NO_COLOR": "1"}
         settings = {"cwd": tmp_path, "env": environment, "timeout": 120} | options
         return subprocess.run(command, capture_output=True, text=True, check=False, **settings)  # type: ignore[call-overload]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from etl.cli import app
+from etl.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,7 +45,15 @@ def test_the_tests_of_the_readme_pass(tmp_path):
     (tmp_path / "test_shop.py").write_text(PYTHON[2], encoding="utf-8")
     (tmp_path / "shop.etl.toml").write_text(TOML[0], encoding="utf-8")
     (tmp_path / "app.log").write_text("2026-01-01 10:00:00,000 ERROR shop: total=12\n")
-    command = [sys.executable, "-m", "pytest", "-p", "etl.pytest_plugin", "-o", "pythonpath=."]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "etl.testing.pytest_plugin",
+        "-o",
+        "pythonpath=.",
+    ]
     command += ["-q", "--etl-update-golden"]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
@@ -68,7 +76,7 @@ def test_the_analysis_of_the_readme_runs(etl, tmp_path, monkeypatch, capsys):
     for day in ("yesterday", "today"):
         etl("run", ROOT / "data" / "redis.log", "--store", f"{day}/store.db", "--workers", "1")
     monkeypatch.chdir(tmp_path)
-    (code,) = [block for block in PYTHON if "metrics.compare" in block]
+    (code,) = [block for block in PYTHON if "etl.compare" in block]
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102
     assert "No failure is new." in capsys.readouterr().out

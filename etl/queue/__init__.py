@@ -18,22 +18,23 @@ from typing import Any, Literal, Protocol
 import polars as pl
 
 from etl.errors import UsageError
-from etl.lines import Batch, Lease, Outcome, Output
 from etl.queue.urls import IN_MEMORY, file_of, without_secrets
+from etl.records.batch import Batch, Lease
+from etl.records.result import BatchResult, Output
 
 __all__ = [
     "TOTALS",
+    "Checkpoint",
     "Control",
-    "LetterFilter",
+    "DeadLetterFilter",
     "PausedBy",
-    "Position",
     "Queue",
-    "RecordKind",
     "Stats",
+    "TableName",
     "open_queue",
 ]
 
-RecordKind = Literal[
+TableName = Literal[
     "processors",
     "latency",
     "processor_history",
@@ -42,7 +43,7 @@ RecordKind = Literal[
     "traces",
     "states",
     "workers",
-    "positions",
+    "checkpoints",
 ]
 
 
@@ -117,17 +118,17 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class Checkpoint:
     """How far a source has been read: bytes of text, lines, and a mark of what file it is."""
 
     source: str
     offset: int
     line_number: int
-    head: str = ""
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LetterFilter:
+class DeadLetterFilter:
     """Which dead letters: those for which everything that is given holds.
 
     Raises:
@@ -161,8 +162,8 @@ class Queue(Protocol):
     def put(
         self,
         *batches: Batch,
-        position: Position | None = None,
-        expected: Position | Literal["any"] | None = "any",
+        checkpoint: Checkpoint | None = None,
+        expected: Checkpoint | Literal["any"] | None = "any",
         block: bool = True,
         timeout: float | None = None,
     ) -> None:
@@ -173,18 +174,18 @@ class Queue(Protocol):
 
         Args:
             batches: What to store; empty ones are passed over.
-            position: Replaces the source's position.
+            checkpoint: Replaces the source's position.
             expected: What the source's position must be until then.
             block: At the limit, wait for room; otherwise raise.
             timeout: Seconds to wait for room, or None to wait for ever.
 
         Raises:
             QueueFull: If there is no room within the time.
-            SourceBusy: If the position is another; nothing was stored.
+            SourceLocked: If the position is another; nothing was stored.
             StoreFull: If the disk is full; nothing was stored.
         """
 
-    def position(self, source: str) -> Position | None:
+    def checkpoint(self, source: str) -> Checkpoint | None:
         """Return how far a source has been read, or None if it never was."""
 
     def lease(self, worker: str, *, lines: int = 1, seconds: float = 30.0) -> Lease | None:
@@ -206,7 +207,7 @@ class Queue(Protocol):
             LeaseLost: If it ran out and was given to another.
         """
 
-    def commit(self, lease: Lease, outcome: Outcome) -> None:
+    def commit(self, lease: Lease, outcome: BatchResult) -> None:
         """Take the batches out and keep all of the outcome, in one transaction.
 
         Raises:
@@ -274,23 +275,23 @@ class Queue(Protocol):
     def states(self, slot: int) -> Mapping[str, str]:
         """Return the committed states of a slot's stateful processors, as JSON text."""
 
-    def unpublished(self) -> list[Output]:
+    def pending_outputs(self) -> list[Output]:
         """Return the files of committed batches that may not have their final names yet."""
 
-    def published(self, outputs: Sequence[Output]) -> None:
+    def mark_published(self, outputs: Sequence[Output]) -> None:
         """Note that these files have their final names."""
 
-    def records(self, kind: RecordKind, *, limit: int | None = None) -> list[dict[str, Any]]:
+    def read(self, kind: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the rows of one of the store's tables, the newest `limit` in old-to-new order."""
 
-    def letters(self, wanted: LetterFilter) -> pl.DataFrame:
+    def dead_letters(self, wanted: DeadLetterFilter) -> pl.DataFrame:
         """Return dead letters, newest last.
 
         Columns: those of `DeadLetters.frame`, with times in Unix seconds, and
         `path` and `payload` as JSON text.
         """
 
-    def letter_groups(self, wanted: LetterFilter) -> list[dict[str, Any]]:
+    def dead_letter_groups(self, wanted: DeadLetterFilter) -> list[dict[str, Any]]:
         """Return the groups of `DeadLetters.groups`, the most frequent first."""
 
     def replay(self, ids: Sequence[int], batches: Sequence[Batch]) -> None:
@@ -307,7 +308,7 @@ class Queue(Protocol):
             UsageError: If one of them is no longer open; nothing changes.
         """
 
-    def changes(self) -> object:
+    def version(self) -> object:
         """Return a mark that differs once the store has changed; see `wait`."""
 
     def wait(self, since: object, timeout: float) -> bool:

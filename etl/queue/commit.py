@@ -1,4 +1,4 @@
-"""What a commit keeps besides taking the batches out: the rows of an `Outcome`.
+"""What a commit keeps besides taking the batches out: the rows of an `BatchResult`.
 
 Each function writes one part of it, inside the commit's transaction.
 """
@@ -14,13 +14,10 @@ from typing import Any
 import zstandard
 
 from etl.errors import LeaseLost
-from etl.lines import Failure, Outcome, Tally, Trace
+from etl.records.result import BatchResult, FailureKind, ProcessorStats, Trace
+from etl.settings import Settings
 
-__all__ = ["add_totals", "encode_trace", "keep_outcome", "note_history"]
-
-HISTORY_SECONDS = 3600
-KEPT_TRACES = 1000
-KEPT_ERRORS = 1000
+__all__ = ["add_totals", "encode_trace", "keep_outcome", "record_totals"]
 
 
 def keep_outcome(
@@ -29,7 +26,7 @@ def keep_outcome(
     *,
     worker: str,
     batch: sqlite3.Row,
-    outcome: Outcome,
+    outcome: BatchResult,
     trace: bytes | None,
 ) -> None:
     """Write all of an outcome.
@@ -47,7 +44,7 @@ def keep_outcome(
     """
     add_totals(db, done=outcome.done, filtered=outcome.filtered, dead=outcome.dead)
     _keep_letters(db, batch, outcome, now)
-    _keep_tallies(db, worker, outcome.tallies, int(now))
+    _keep_tallies(db, worker, outcome.processor_stats, int(now))
     _keep_states(db, worker, outcome)
     _keep_errors(db, worker, batch, outcome, now)
     if trace is not None:
@@ -66,7 +63,7 @@ def add_totals(db: sqlite3.Connection, **lines: int) -> None:
     )
 
 
-def note_history(db: sqlite3.Connection, now: float) -> None:
+def record_totals(db: sqlite3.Connection, now: float) -> None:
     """Write down the totals of this second, and forget those of long ago."""
     second = int(now)
     db.execute(
@@ -78,20 +75,22 @@ def note_history(db: sqlite3.Connection, now: float) -> None:
         (second,),
     )
     for table in ("queue_history", "processor_history"):
-        db.execute(f"DELETE FROM {table} WHERE second < ?", (second - HISTORY_SECONDS,))
+        db.execute(f"DELETE FROM {table} WHERE second < ?", (second - Settings.history_seconds,))
 
 
-def _keep_letters(db: sqlite3.Connection, batch: sqlite3.Row, outcome: Outcome, now: float) -> None:
+def _keep_letters(
+    db: sqlite3.Connection, batch: sqlite3.Row, outcome: BatchResult, now: float
+) -> None:
     db.executemany(
         "UPDATE dead SET status = 'replayed' WHERE id = ?", [(id,) for id in outcome.passed]
     )
-    if not outcome.letters.height:
+    if not outcome.dead_letters.height:
         return
     ids = [_failure_id(db, failure, outcome) for failure in outcome.failures]
     new: list[tuple[Any, ...]] = []
     again: list[tuple[Any, ...]] = []
     for (
-        letter,
+        dead_letter,
         failure,
         line,
         raw,
@@ -100,8 +99,8 @@ def _keep_letters(db: sqlite3.Connection, batch: sqlite3.Row, outcome: Outcome, 
         payload,
         message,
         attempts,
-    ) in outcome.letters.iter_rows():
-        if letter is None:
+    ) in outcome.dead_letters.iter_rows():
+        if dead_letter is None:
             new.append(
                 (
                     ids[failure],
@@ -120,7 +119,7 @@ def _keep_letters(db: sqlite3.Connection, batch: sqlite3.Row, outcome: Outcome, 
                 )
             )
         else:
-            again.append((ids[failure], line, raw, payload, message, attempts, now, letter))
+            again.append((ids[failure], line, raw, payload, message, attempts, now, dead_letter))
     db.executemany(
         "INSERT INTO dead (failure, batch, source, format, line_number, lines, line, raw, payload, "
         "message, attempts, first_failed_at, last_failed_at) "
@@ -135,7 +134,7 @@ def _keep_letters(db: sqlite3.Connection, batch: sqlite3.Row, outcome: Outcome, 
     )
 
 
-def _failure_id(db: sqlite3.Connection, failure: Failure, outcome: Outcome) -> int:
+def _failure_id(db: sqlite3.Connection, failure: FailureKind, outcome: BatchResult) -> int:
     path = json.dumps(failure.path, ensure_ascii=False)
     key = (failure.fingerprint, path, outcome.version, outcome.run)
     db.execute(
@@ -150,7 +149,7 @@ def _failure_id(db: sqlite3.Connection, failure: Failure, outcome: Outcome) -> i
 
 
 def _keep_tallies(
-    db: sqlite3.Connection, worker: str, tallies: Mapping[str, Tally], second: int
+    db: sqlite3.Connection, worker: str, processor_stats: Mapping[str, ProcessorStats], second: int
 ) -> None:
     counts = "received = received + excluded.received, emitted = emitted + excluded.emitted, "
     counts += "filtered = filtered + excluded.filtered, errors = errors + excluded.errors, "
@@ -158,7 +157,7 @@ def _keep_tallies(
     counts += "seconds = seconds + excluded.seconds"
     rows = [
         (name, t.received, t.emitted, t.filtered, t.errors, t.retries, t.dead, t.seconds)
-        for name, t in tallies.items()
+        for name, t in processor_stats.items()
     ]
     for table, key in (("processors", worker), ("processor_history", second)):
         db.executemany(
@@ -171,13 +170,13 @@ def _keep_tallies(
         "ON CONFLICT DO UPDATE SET lines = lines + excluded.lines",
         [
             (name, round(8 * log2(max(1e-9, tally.seconds / tally.received))), tally.received)
-            for name, tally in tallies.items()
+            for name, tally in processor_stats.items()
             if tally.received
         ],
     )
 
 
-def _keep_states(db: sqlite3.Connection, worker: str, outcome: Outcome) -> None:
+def _keep_states(db: sqlite3.Connection, worker: str, outcome: BatchResult) -> None:
     """Save states, unless this worker's slot has gone to another in the meantime."""
     if not outcome.states:
         return
@@ -193,7 +192,7 @@ def _keep_states(db: sqlite3.Connection, worker: str, outcome: Outcome) -> None:
 
 
 def _keep_errors(
-    db: sqlite3.Connection, worker: str, batch: sqlite3.Row, outcome: Outcome, now: float
+    db: sqlite3.Connection, worker: str, batch: sqlite3.Row, outcome: BatchResult, now: float
 ) -> None:
     if not outcome.errors:
         return
@@ -202,7 +201,9 @@ def _keep_errors(
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [(now, worker, batch["id"], *error) for error in outcome.errors],
     )
-    db.execute("DELETE FROM errors WHERE seq <= (SELECT max(seq) FROM errors) - ?", (KEPT_ERRORS,))
+    db.execute(
+        "DELETE FROM errors WHERE seq <= (SELECT max(seq) FROM errors) - ?", (Settings.kept_errors,)
+    )
 
 
 def _keep_trace(
@@ -216,13 +217,13 @@ def _keep_trace(
         (*head, lines, trace[4:]),
     )
     seq = inserted.lastrowid or 0
-    if lines >= KEPT_TRACES:
+    if lines >= Settings.kept_traces:
         db.execute("DELETE FROM traces WHERE seq < ?", (seq,))
     elif seq % 64 == 0:
         db.execute(
             "DELETE FROM traces WHERE seq < (SELECT max(seq) FROM (SELECT seq, "
             "sum(lines) OVER (ORDER BY seq DESC) AS newer FROM traces) WHERE newer >= ?)",
-            (KEPT_TRACES,),
+            (Settings.kept_traces,),
         )
 
 

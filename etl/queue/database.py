@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from etl.errors import QueueClosed, StoreError, StoreFull, StoreVersion
+from etl.errors import IncompatibleStore, QueueClosed, StoreError, StoreFull
 
 __all__ = ["Database"]
 
@@ -27,7 +27,7 @@ APPLICATION_ID = 0x45544C31
 VERSION = 1
 """Of the schema; a file with a higher one was made by a newer etl."""
 
-LONGEST_POLL = 0.025
+MAX_POLL_SECONDS = 0.025
 """Seconds between looks for a change by another process, at most."""
 
 
@@ -40,7 +40,7 @@ class Database:
 
     Raises:
         StoreError: If the file is not ours, or cannot be used.
-        StoreVersion: If a newer etl made it.
+        IncompatibleStore: If a newer etl made it.
     """
 
     def __init__(self, path: Path | None, *, name: str | None = None) -> None:
@@ -63,7 +63,7 @@ class Database:
         self._close.atexit = False
         self._closed = False
 
-    def changes(self) -> object:
+    def version(self) -> object:
         """Return a mark that differs once anything has been written by anyone."""
         with self.read() as db:
             return self._writes, db.execute("PRAGMA data_version").fetchone()[0]
@@ -72,14 +72,14 @@ class Database:
         """Wait until the mark differs from `since`; return False if it does not in time."""
         deadline = time.monotonic() + timeout
         poll = 0.001
-        while self.changes() == since:
+        while self.version() == since:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
             with self._changed:
                 if self._writes == since[0]:  # type: ignore[index]
                     self._changed.wait(min(left, poll))
-            poll = min(LONGEST_POLL, poll * 1.5)
+            poll = min(MAX_POLL_SECONDS, poll * 1.5)
         return True
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class Database:
             if not empty and found != APPLICATION_ID:
                 raise StoreError(f"{self.name} is a database of another program; name another")
             if version > VERSION:
-                raise StoreVersion(
+                raise IncompatibleStore(
                     f"{self.name} was made by a newer etl (its version is {version}, this etl "
                     f"knows up to {VERSION}); upgrade etl"
                 )

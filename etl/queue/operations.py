@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from etl.errors import LeaseLost, QueueFull, SourceBusy
-from etl.lines import Batch, Lease, Outcome, Output
-from etl.queue import Position
-from etl.queue.commit import add_totals, keep_outcome, note_history
-from etl.queue.letters import move_letters
-from etl.queue.views import READY, control_values, may_lend, position_of
+from etl.errors import LeaseLost, QueueFull, SourceLocked
+from etl.queue import Checkpoint
+from etl.queue.commit import add_totals, keep_outcome, record_totals
+from etl.queue.dead_letters import move_dead_letters
+from etl.queue.views import READY, can_lease, control_values, position_of
+from etl.records.batch import Batch, Lease
+from etl.records.result import BatchResult, Output
 
-__all__ = ["OPERATIONS", "Held", "Limits", "Part", "Stored", "check_room"]
+__all__ = ["OPERATIONS", "EncodedBatch", "LeaseRef", "Limits", "Part", "check_room"]
 
 WORKER_GONE = 60.0
 """Seconds without a heartbeat after which a worker's slot may be taken."""
@@ -32,7 +33,7 @@ Part = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class EncodedBatch:
     """A batch as a store keeps it: what is known of it, and its payload as encoded bytes."""
 
     id: str
@@ -46,7 +47,7 @@ class Stored:
     data: bytes
 
     @classmethod
-    def of(cls, batch: Batch) -> Stored:
+    def of(cls, batch: Batch) -> EncodedBatch:
         """Encode a batch."""
         encoding, data = batch.encode()
         return cls(
@@ -63,7 +64,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LeaseRef:
     """A lease without its lines: its token, worker, first batch and number of batches."""
 
     token: str
@@ -72,7 +73,7 @@ class Held:
     batches: int
 
     @classmethod
-    def of(cls, lease: Lease) -> Held:
+    def of(cls, lease: Lease) -> LeaseRef:
         """Leave the lines of a lease out."""
         return cls(lease.token, lease.worker, lease.batches[0].id, len(lease.batches))
 
@@ -84,9 +85,9 @@ def put(
     db: sqlite3.Connection,
     now: float,
     *,
-    batches: Sequence[Stored],
-    position: Position | None,
-    expected: Position | Literal["any"] | None,
+    batches: Sequence[EncodedBatch],
+    checkpoint: Checkpoint | None,
+    expected: Checkpoint | Literal["any"] | None,
     limits: Limits,
 ) -> list[str]:
     """Add batches that are not there yet, and move the position of their source.
@@ -95,21 +96,21 @@ def put(
 
     Raises:
         QueueFull: If they go over the limits.
-        SourceBusy: If the position is not the expected one.
+        SourceLocked: If the position is not the expected one.
     """
     new = check_room(db, batches, limits)
-    if position is not None:
-        if expected not in ("any", position_of(db, position.source)):
-            raise SourceBusy(
-                f"another run is reading {position.source!r} into this store; wait for it to end"
+    if checkpoint is not None:
+        if expected not in ("any", position_of(db, checkpoint.source)):
+            raise SourceLocked(
+                f"another run is reading {checkpoint.source!r} into this store; wait for it to end"
             )
         db.execute(
             "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
-            (position.source, position.offset, position.line_number, position.head),
+            (checkpoint.source, checkpoint.offset, checkpoint.line_number, checkpoint.signature),
         )
     _insert(db, now, new)
     add_totals(db, accepted=sum(batch.lines for batch in new))
-    note_history(db, now)
+    record_totals(db, now)
     if len(new) == len(batches):
         return []
     ids = {batch.id for batch in new}
@@ -117,8 +118,8 @@ def put(
 
 
 def check_room(
-    db: sqlite3.Connection, batches: Sequence[Stored], limits: Limits
-) -> Sequence[Stored]:
+    db: sqlite3.Connection, batches: Sequence[EncodedBatch], limits: Limits
+) -> Sequence[EncodedBatch]:
     """Return the batches that are not there yet; into an empty queue they fit always.
 
     Raises:
@@ -143,7 +144,7 @@ def lease(
     db: sqlite3.Connection, now: float, *, worker: str, token: str, lines: int, seconds: float
 ) -> tuple[float, int, int] | None:
     """Lend the oldest waiting batches; return until when, delivery and number of batches."""
-    if not may_lend(db):
+    if not can_lease(db):
         return None
     db.execute(
         "UPDATE batches SET state = 'waiting', token = NULL, worker = NULL "
@@ -164,7 +165,7 @@ def lease(
     return until, rows[0]["deliveries"] + 1, len(rows)
 
 
-def renew(db: sqlite3.Connection, now: float, *, held: Held, seconds: float) -> None:
+def renew(db: sqlite3.Connection, now: float, *, held: LeaseRef, seconds: float) -> None:
     """Let a lease run for some seconds from now."""
     changed = db.execute(
         "UPDATE batches SET until = ? WHERE token = ?", (now + seconds, held.token)
@@ -173,7 +174,7 @@ def renew(db: sqlite3.Connection, now: float, *, held: Held, seconds: float) -> 
 
 
 def commit(
-    db: sqlite3.Connection, now: float, *, held: Held, outcome: Outcome, trace: bytes | None
+    db: sqlite3.Connection, now: float, *, held: LeaseRef, outcome: BatchResult, trace: bytes | None
 ) -> list[str]:
     """Take the batches out, keep the outcome, and return blobs that nothing needs any more.
 
@@ -191,11 +192,11 @@ def commit(
     _guard(db.execute("DELETE FROM batches WHERE token = ?", (held.token,)), held)
     blobs = _drop_payloads(db, dict.fromkeys(row["payload"] for row in rows))
     keep_outcome(db, now, worker=held.worker, batch=rows[0], outcome=outcome, trace=trace)
-    note_history(db, now)
+    record_totals(db, now)
     return blobs
 
 
-def release(db: sqlite3.Connection, now: float, *, held: Held, delay: float) -> None:
+def release(db: sqlite3.Connection, now: float, *, held: LeaseRef, delay: float) -> None:
     """Let leased batches wait again; the delivery does not count."""
     changed = db.execute(
         "UPDATE batches SET state = 'waiting', token = NULL, worker = NULL, "
@@ -206,7 +207,7 @@ def release(db: sqlite3.Connection, now: float, *, held: Held, delay: float) -> 
 
 
 def split(
-    db: sqlite3.Connection, _now: float, *, held: Held, parts: Sequence[Sequence[Part]]
+    db: sqlite3.Connection, _now: float, *, held: LeaseRef, parts: Sequence[Sequence[Part]]
 ) -> None:
     """Put each leased batch back as these pieces of it."""
     old = db.execute("SELECT seq FROM batches WHERE token = ? ORDER BY seq", (held.token,))
@@ -261,7 +262,7 @@ def forget(db: sqlite3.Connection, _now: float, *, workers: Sequence[str]) -> li
     return tokens
 
 
-def published(db: sqlite3.Connection, _now: float, *, outputs: Sequence[Output]) -> None:
+def mark_published(db: sqlite3.Connection, _now: float, *, outputs: Sequence[Output]) -> None:
     """Note that files have their final names."""
     db.executemany("DELETE FROM outputs WHERE staged = ?", [(output.staged,) for output in outputs])
 
@@ -298,25 +299,25 @@ def stop(db: sqlite3.Connection, _now: float) -> None:
 
 
 def replay(
-    db: sqlite3.Connection, now: float, *, ids: Sequence[int], batches: Sequence[Stored]
+    db: sqlite3.Connection, now: float, *, ids: Sequence[int], batches: Sequence[EncodedBatch]
 ) -> None:
     """Move open dead letters back to waiting, as these batches."""
-    lines = move_letters(db, ids, "replaying")
+    lines = move_dead_letters(db, ids, "replaying")
     add_totals(db, dead=-lines)
     _insert(db, now, batches)
-    note_history(db, now)
+    record_totals(db, now)
 
 
 def discard(db: sqlite3.Connection, _now: float, *, ids: Sequence[int]) -> None:
     """Close open dead letters for good."""
-    move_letters(db, ids, "discarded")
+    move_dead_letters(db, ids, "discarded")
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     operation.__name__: operation
     for operation in (
         *(put, lease, renew, commit, release, split),
-        *(register, heartbeat, unregister, forget, published),
+        *(register, heartbeat, unregister, forget, mark_published),
         *(pause, resume, step, drain, stop),
         *(replay, discard),
     )
@@ -324,7 +325,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 """All of them by name, as a journal calls them."""
 
 
-def _insert(db: sqlite3.Connection, now: float, batches: Sequence[Stored]) -> None:
+def _insert(db: sqlite3.Connection, now: float, batches: Sequence[EncodedBatch]) -> None:
     for batch in batches:
         payload = db.execute(
             "INSERT INTO payloads (encoding, data) VALUES (?, ?)", (batch.encoding, batch.data)
@@ -390,12 +391,12 @@ def _drop_payloads(db: sqlite3.Connection, payloads: Iterable[int]) -> list[str]
     return blobs
 
 
-def _guard(changed: sqlite3.Cursor, held: Held) -> None:
+def _guard(changed: sqlite3.Cursor, held: LeaseRef) -> None:
     if changed.rowcount != held.batches:
         raise _lost(held)
 
 
-def _lost(held: Held) -> LeaseLost:
+def _lost(held: LeaseRef) -> LeaseLost:
     return LeaseLost(
         f"worker {held.worker!r} lost its lease on batch {held.batch}; nothing was changed"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from etl.queue import operations
 from etl.queue.database import Database
-from etl.queue.store import PATIENCE, Result, Store
+from etl.queue.store import DEFAULT_TIMEOUT, Result, Store
 from etl.queue.urls import IN_MEMORY, url_of
 
 __all__ = ["SqliteQueue"]
@@ -25,7 +25,7 @@ PASSING = {
     operations.forget,
     operations.heartbeat,
     operations.unregister,
-    operations.published,
+    operations.mark_published,
 }
 """Operations that a power cut may undo."""
 
@@ -51,6 +51,6 @@ class SqliteQueue(Store):
         url = IN_MEMORY if path is None else url_of(str(path))
         super().__init__(Database(path), url, max_lines=max_lines, max_bytes=max_bytes, clock=clock)
 
-    def _change(self, change: partial[Result], *, patience: float = PATIENCE) -> Result:  # noqa: ARG002 - a file is here or it is not
+    def _change(self, change: partial[Result], *, timeout: float = DEFAULT_TIMEOUT) -> Result:  # noqa: ARG002 - a file is here or it is not
         with self._database.write(durable=change.func not in PASSING) as db:
             return change(db, self._now())

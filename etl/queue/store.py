@@ -20,28 +20,29 @@ from typing import Any, Literal, TypeVar
 import polars as pl
 
 from etl.errors import QueueFull, SourceChanged, StoreError
-from etl.life import alive
-from etl.lines import Batch, Lease, Outcome, Output, Reference, decode_payload, new_id
 from etl.queue import (
+    Checkpoint,
     Control,
-    LetterFilter,
+    DeadLetterFilter,
     PausedBy,
-    Position,
-    RecordKind,
     Stats,
+    TableName,
     operations,
     views,
 )
 from etl.queue.commit import encode_trace
 from etl.queue.database import Database
-from etl.queue.letters import read_groups, read_letters
-from etl.queue.operations import Held, Stored
+from etl.queue.dead_letters import read_dead_letters, read_groups
+from etl.queue.operations import EncodedBatch, LeaseRef
+from etl.queue.process import alive
+from etl.records.batch import Batch, Lease, Reference, decode_payload, new_id
+from etl.records.result import BatchResult, Output
 
 __all__ = ["Store"]
 
 Result = TypeVar("Result")
 
-PATIENCE = 5.0
+DEFAULT_TIMEOUT = 5.0
 """Seconds to wait for a store that cannot be reached, where nothing else is said."""
 
 FOR_EVER = float("inf")
@@ -85,19 +86,19 @@ class Store(ABC):
         return f"<{type(self).__name__} {self.url}>"
 
     @abstractmethod
-    def _change(self, change: partial[Result], *, patience: float = PATIENCE) -> Result:
+    def _change(self, change: partial[Result], *, timeout: float = DEFAULT_TIMEOUT) -> Result:
         """Carry out an operation, all of it or nothing, and return its result.
 
         Args:
             change: A `partial` of one of `operations` with its arguments.
-            patience: Seconds to wait for a store that cannot be reached.
+            timeout: Seconds to wait for a store that cannot be reached.
         """
 
     def put(
         self,
         *batches: Batch,
-        position: Position | None = None,
-        expected: Position | Literal["any"] | None = "any",
+        checkpoint: Checkpoint | None = None,
+        expected: Checkpoint | Literal["any"] | None = "any",
         block: bool = True,
         timeout: float | None = None,
     ) -> None:
@@ -105,24 +106,24 @@ class Store(ABC):
         unique = {batch.id: batch for batch in batches if batch.lines}
         change = partial(
             operations.put,
-            batches=[Stored.of(batch) for batch in unique.values()],
-            position=position,
+            batches=[EncodedBatch.of(batch) for batch in unique.values()],
+            checkpoint=checkpoint,
             expected=expected,
             limits=self._limits,
         )
         end = FOR_EVER if timeout is None else time.monotonic() + timeout
         while True:
-            since = self.changes()
+            since = self.version()
             left = end - time.monotonic() if block else 0.0
             try:
-                self._change(change, patience=max(PATIENCE, left))
+                self._change(change, timeout=max(DEFAULT_TIMEOUT, left))
                 return
             except QueueFull:
                 if left <= 0:
                     raise
             self.wait(since, min(left, 1.0))
 
-    def position(self, source: str) -> Position | None:
+    def checkpoint(self, source: str) -> Checkpoint | None:
         """See `Queue.position`."""
         with self._database.read() as db:
             return views.position_of(db, source)
@@ -131,7 +132,7 @@ class Store(ABC):
         """See `Queue.lease`."""
         now = self._now()
         with self._database.read() as db:
-            if not views.may_lend(db) or not views.anything_ready(db, now):
+            if not views.can_lease(db) or not views.anything_ready(db, now):
                 return None
         token = new_id()
         lent = self._change(
@@ -147,16 +148,16 @@ class Store(ABC):
         try:
             batches = tuple(self._batch(row) for row in rows)
         except StoreError:  # its lines cannot be had at this moment
-            held = Held(token, worker, rows[0]["id"], len(rows))
+            held = LeaseRef(token, worker, rows[0]["id"], len(rows))
             self._change(partial(operations.release, held=held, delay=1.0))
             raise
         return Lease(token, worker, batches, until, deliveries)
 
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
         """See `Queue.renew`."""
-        self._change(partial(operations.renew, held=Held.of(lease), seconds=seconds))
+        self._change(partial(operations.renew, held=LeaseRef.of(lease), seconds=seconds))
 
-    def commit(self, lease: Lease, outcome: Outcome) -> None:
+    def commit(self, lease: Lease, outcome: BatchResult) -> None:
         """See `Queue.commit`."""
         counted = outcome.done + outcome.filtered + outcome.dead
         if counted != lease.lines:
@@ -165,13 +166,13 @@ class Store(ABC):
         outcome = replace(outcome, trace=None)
         # A commit of which we did not know whether it took place could be neither kept nor undone.
         self._change(
-            partial(operations.commit, held=Held.of(lease), outcome=outcome, trace=trace),
-            patience=FOR_EVER,
+            partial(operations.commit, held=LeaseRef.of(lease), outcome=outcome, trace=trace),
+            timeout=FOR_EVER,
         )
 
     def release(self, lease: Lease, *, delay: float = 0.0) -> None:
         """See `Queue.release`."""
-        self._change(partial(operations.release, held=Held.of(lease), delay=delay))
+        self._change(partial(operations.release, held=LeaseRef.of(lease), delay=delay))
 
     def split(self, lease: Lease, parts: int = 8) -> None:
         """See `Queue.split`."""
@@ -179,7 +180,7 @@ class Store(ABC):
             [(one.id, one.first_line, one.skip, one.lines) for one in batch.parts(parts)]
             for batch in lease.batches
         ]
-        self._change(partial(operations.split, held=Held.of(lease), parts=pieces))
+        self._change(partial(operations.split, held=LeaseRef.of(lease), parts=pieces))
 
     def reclaim(self) -> list[str]:
         """See `Queue.reclaim`."""
@@ -254,43 +255,43 @@ class Store(ABC):
         with self._database.read() as db:
             return views.states_of(db, slot)
 
-    def unpublished(self) -> list[Output]:
+    def pending_outputs(self) -> list[Output]:
         """See `Queue.unpublished`."""
         with self._database.read() as db:
             return views.unpublished_of(db)
 
-    def published(self, outputs: Sequence[Output]) -> None:
+    def mark_published(self, outputs: Sequence[Output]) -> None:
         """See `Queue.published`."""
-        change = partial(operations.published, outputs=outputs)
-        self._change(change, patience=FOR_EVER)  # nobody else would say so
+        change = partial(operations.mark_published, outputs=outputs)
+        self._change(change, timeout=FOR_EVER)  # nobody else would say so
 
-    def records(self, kind: RecordKind, *, limit: int | None = None) -> list[dict[str, Any]]:
+    def read(self, kind: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
         """See `Queue.records`."""
         with self._database.read() as db:
             return views.records_of(db, kind, limit)
 
-    def letters(self, wanted: LetterFilter) -> pl.DataFrame:
+    def dead_letters(self, wanted: DeadLetterFilter) -> pl.DataFrame:
         """See `Queue.letters`."""
         with self._database.read() as db:
-            return read_letters(db, wanted)
+            return read_dead_letters(db, wanted)
 
-    def letter_groups(self, wanted: LetterFilter) -> list[dict[str, Any]]:
-        """See `Queue.letter_groups`."""
+    def dead_letter_groups(self, wanted: DeadLetterFilter) -> list[dict[str, Any]]:
+        """See `Queue.dead_letter_groups`."""
         with self._database.read() as db:
             return read_groups(db, wanted)
 
     def replay(self, ids: Sequence[int], batches: Sequence[Batch]) -> None:
         """See `Queue.replay`."""
-        full = [Stored.of(batch) for batch in batches]
+        full = [EncodedBatch.of(batch) for batch in batches]
         self._change(partial(operations.replay, ids=[int(id) for id in ids], batches=full))
 
     def discard(self, ids: Sequence[int]) -> None:
         """See `Queue.discard`."""
         self._change(partial(operations.discard, ids=[int(id) for id in ids]))
 
-    def changes(self) -> object:
+    def version(self) -> object:
         """See `Queue.changes`."""
-        return self._database.changes()
+        return self._database.version()
 
     def wait(self, since: object, timeout: float) -> bool:
         """See `Queue.wait`."""

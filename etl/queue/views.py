@@ -6,16 +6,16 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from etl.lines import Output
-from etl.queue import Control, PausedBy, Position, RecordKind, Stats
+from etl.queue import Checkpoint, Control, PausedBy, Stats, TableName
+from etl.records.result import Output
 
 __all__ = [
     "READY",
     "anything_ready",
+    "can_lease",
     "control_of",
     "control_values",
     "leased_rows",
-    "may_lend",
     "position_of",
     "records_of",
     "states_of",
@@ -48,15 +48,21 @@ RECORDS: Mapping[str, tuple[str, str]] = {
     "traces": ("SELECT * FROM traces", "seq"),
     "states": ("SELECT * FROM states", "slot, processor"),
     "workers": (WORKERS, "slot"),
-    "positions": ("SELECT * FROM positions", "source"),
+    "checkpoints": (
+        "SELECT source, offset, line_number, head AS signature FROM positions",
+        "source",
+    ),
 }
 """Table and order of each kind of record."""
 
 
-def position_of(db: sqlite3.Connection, source: str) -> Position | None:
+def position_of(db: sqlite3.Connection, source: str) -> Checkpoint | None:
     """Return how far a source has been read."""
-    row = db.execute("SELECT * FROM positions WHERE source = ?", (source,)).fetchone()
-    return Position(**dict(row)) if row else None
+    row = db.execute(
+        "SELECT source, offset, line_number, head AS signature FROM positions WHERE source = ?",
+        (source,),
+    ).fetchone()
+    return Checkpoint(**dict(row)) if row else None
 
 
 def control_values(db: sqlite3.Connection) -> dict[str, str]:
@@ -78,7 +84,7 @@ def control_of(db: sqlite3.Connection) -> Control:
     )
 
 
-def may_lend(db: sqlite3.Connection) -> bool:
+def can_lease(db: sqlite3.Connection) -> bool:
     """Say whether the queue is not paused, or has a step left."""
     values = control_values(db)
     return values.get("paused") != "1" or int(values.get("steps", "0")) > 0
@@ -142,7 +148,7 @@ def stats_of(db: sqlite3.Connection, now: float) -> Stats:
 
 
 def records_of(
-    db: sqlite3.Connection, kind: RecordKind, limit: int | None = None
+    db: sqlite3.Connection, kind: TableName, limit: int | None = None
 ) -> list[dict[str, Any]]:
     """Return the rows of one kind, the newest `limit` in old-to-new order."""
     select, order = RECORDS[kind]

@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 import etl
-from etl.server import ingest, observe, pages, steer
-from etl.server.guard import Guard, Limits
+from etl.server import control, ingest, observe, pages
 from etl.server.problems import handle_problems
+from etl.server.security import RequestLimits, SecurityMiddleware
 from etl.server.service import Service
 
 __all__ = ["create_app"]
@@ -27,7 +27,7 @@ def create_app(
     *,
     hosts: Iterable[str] = (),
     token: str | None = None,
-    limits: Limits | None = None,
+    limits: RequestLimits | None = None,
 ) -> ASGIApp:
     """Return an ASGI application over a store.
 
@@ -37,7 +37,7 @@ def create_app(
         token: What clients must show, or None.
         limits: What a request may cost.
     """
-    limits = limits or Limits()
+    limits = limits or RequestLimits()
     api = FastAPI(
         title="etl",
         version=etl.__version__,
@@ -48,7 +48,7 @@ def create_app(
     )
     api.state.service = service
     api.state.ingest = ingest.Ingest(service.queue, limits, service.log)
-    for part in (ingest, observe, steer, pages):
+    for part in (ingest, observe, control, pages):
         api.include_router(part.router)
     handle_problems(api)
-    return Guard(api, hosts=hosts, token=token, limits=limits)
+    return SecurityMiddleware(api, hosts=hosts, token=token, limits=limits)

@@ -30,12 +30,12 @@ from starlette.exceptions import HTTPException
 
 from etl.errors import EtlError
 from etl.formats import get_format
-from etl.lines import Batch, count_lines, new_id
-from etl.logs import Log
-from etl.queue import Position, Queue
-from etl.server.guard import Limits
+from etl.queue import Checkpoint, Queue
+from etl.records.batch import Batch, count_lines, new_id
+from etl.server.logging import Log
 from etl.server.models import EXAMPLE, Line, Name, Receipt
 from etl.server.problems import PROBLEMS, Refused, refusal
+from etl.server.security import RequestLimits
 from etl.server.service import Service
 
 __all__ = ["Ingest", "Post", "router"]
@@ -92,22 +92,22 @@ class _Progress:
     lines: int = 0
     offset: int = 0
     whole: bool = False
-    position: Position | None = None
+    checkpoint: Checkpoint | None = None
     digest: Any = field(default_factory=hashlib.sha256)
 
     @classmethod
-    def of(cls, position: Position | None) -> _Progress:
+    def of(cls, checkpoint: Checkpoint | None) -> _Progress:
         """Return what a position says; nothing is stored if there is none."""
-        if position is None:
+        if checkpoint is None:
             return cls()
-        _, batch, batches, whole = position.head.split(":")
+        _, batch, batches, whole = checkpoint.signature.split(":")
         return cls(
             batch=batch,
             batches=int(batches),
-            lines=position.line_number,
-            offset=position.offset,
+            lines=checkpoint.line_number,
+            offset=checkpoint.offset,
             whole=whole == "whole",
-            position=position,
+            checkpoint=checkpoint,
         )
 
     @property
@@ -131,7 +131,7 @@ class Ingest:
         log: Where each put is noted.
     """
 
-    def __init__(self, queue: Queue, limits: Limits, log: Log) -> None:
+    def __init__(self, queue: Queue, limits: RequestLimits, log: Log) -> None:
         self.limits = limits
         self._queue = queue
         self._log = log
@@ -148,7 +148,7 @@ class Ingest:
         progress = _Progress()
         try:
             if post.key is not None:
-                progress = _Progress.of(await self._in_thread(self._queue.position, _key(post)))
+                progress = _Progress.of(await self._in_thread(self._queue.checkpoint, _key(post)))
                 return await self._take_keyed(blocks, post, progress)
             async for text, last in blocks:
                 if last and not progress.batches and len(text) <= GROUPED:
@@ -161,7 +161,7 @@ class Ingest:
 
     async def _take_keyed(self, blocks: Blocks, post: Post, progress: _Progress) -> Receipt:
         """Pass over what an earlier request with this key has stored, and put the rest."""
-        known, skip, seen = progress.position, progress.offset, 0
+        known, skip, seen = progress.checkpoint, progress.offset, 0
         async for block, last in blocks:
             old, text = block[: skip - seen], block[skip - seen :]
             seen += len(old)
@@ -174,7 +174,7 @@ class Ingest:
                 await self._put(text, post, progress, last=last)
         if seen < skip:
             raise _other_body()
-        stored_before = known is not None and progress.position is known
+        stored_before = known is not None and progress.checkpoint is known
         return progress.receipt.model_copy(update={"duplicate": stored_before})
 
     async def _put(self, text: bytes, post: Post, progress: _Progress, *, last: bool) -> None:
@@ -195,24 +195,24 @@ class Ingest:
             lines=progress.lines + lines,
             offset=progress.offset + len(text),
         )
-        position = None
+        checkpoint = None
         if post.key is not None:
             progress.digest.update(text)
             state = "whole" if last else "part"
             head = f"{progress.digest.hexdigest()}:{new.batch}:{new.batches}:{state}"
-            position = Position(_key(post), new.offset, new.lines, head)
+            checkpoint = Checkpoint(_key(post), new.offset, new.lines, head)
         started = time.monotonic()
         await self._in_thread(
             lambda: self._queue.put(
                 batch,
-                position=position,
-                expected=progress.position,
-                timeout=self.limits.patience,
+                checkpoint=checkpoint,
+                expected=progress.checkpoint,
+                timeout=self.limits.timeout,
             )
         )
         self._note(batch, requests=1, started=started)
         progress.batches, progress.lines, progress.offset = new.batches, new.lines, new.offset
-        progress.position = position
+        progress.checkpoint = checkpoint
 
     async def _put_grouped(self, text: bytes, post: Post) -> Receipt:
         """Put a small body together with others that wait for the disk."""
@@ -265,7 +265,7 @@ class Ingest:
 
 
 async def _take_post(request: Request) -> Response:
-    limits: Limits = request.app.state.ingest.limits
+    limits: RequestLimits = request.app.state.ingest.limits
     try:
         receipt = await _store(request)
     except Refused as refused:
@@ -293,10 +293,10 @@ async def _store(request: Request) -> Receipt:
     )
 
 
-async def _hear_out(request: Request, limits: Limits) -> None:
+async def _hear_out(request: Request, limits: RequestLimits) -> None:
     """Let a client send the rest for a while: many look for an answer only after that."""
     with contextlib.suppress(TimeoutError, HTTPException, RuntimeError):
-        async with asyncio.timeout(limits.silence):
+        async with asyncio.timeout(limits.idle_timeout):
             async for _ in request.stream():
                 pass
 
@@ -375,7 +375,7 @@ async def post_logs(
     """
 
 
-async def _json_block(request: Request, limits: Limits) -> Blocks:
+async def _json_block(request: Request, limits: RequestLimits) -> Blocks:
     """Yield the lines of a JSON body, as text."""
     body = bytearray()
     async for chunk in request.stream():
@@ -403,15 +403,15 @@ async def _json_block(request: Request, limits: Limits) -> Blocks:
     yield text, True
 
 
-async def _text_blocks(body: AsyncIterator[bytes], limits: Limits) -> Blocks:
+async def _text_blocks(body: AsyncIterator[bytes], limits: RequestLimits) -> Blocks:
     """Yield a text body in blocks of whole lines."""
     parts: list[bytes] = []
     size = begun = total = 0
     async for chunk in body:
         first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
-        longest = begun + (len(chunk) if first < 0 else first)
-        begun = longest if first < 0 else len(chunk) - last - 1
-        if longest > limits.line:
+        max_wait = begun + (len(chunk) if first < 0 else first)
+        begun = max_wait if first < 0 else len(chunk) - last - 1
+        if max_wait > limits.line:
             raise _too_long(limits)
         parts.append(chunk)
         size += len(chunk)
@@ -448,8 +448,8 @@ def _key(post: Post) -> str:
     return f"http:{post.key}"
 
 
-def _check_same(progress: _Progress, before: Position) -> None:
-    if progress.digest.hexdigest() != before.head.partition(":")[0]:
+def _check_same(progress: _Progress, before: Checkpoint) -> None:
+    if progress.digest.hexdigest() != before.signature.partition(":")[0]:
         raise _other_body()
 
 
@@ -461,5 +461,5 @@ def _empty() -> Refused:
     return Refused(422, "there is no line in the body")
 
 
-def _too_long(limits: Limits) -> Refused:
+def _too_long(limits: RequestLimits) -> Refused:
     return Refused(413, f"a line is longer than {limits.line:,} bytes; cut it")

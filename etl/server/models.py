@@ -12,18 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 __all__ = [
     "EXAMPLE",
     "Control",
+    "DeadLetter",
+    "DeadLetterId",
     "Discard",
     "DiscardAnswer",
     "ErrorRow",
     "Group",
     "Health",
     "History",
-    "Letter",
-    "LetterId",
     "Line",
     "Name",
     "Page",
-    "Problem",
+    "ProblemDetail",
     "ProcessorRow",
     "QueueNow",
     "Receipt",
@@ -36,7 +36,7 @@ __all__ = [
 
 Row = TypeVar("Row")
 
-MOST_IDS = 10_000
+MAX_IDS = 10_000
 
 EXAMPLE = "2026-11-22 09:00:00,000 INFO shop: user 17 logged in"
 """A line of a format that is detected."""
@@ -46,7 +46,7 @@ Name = Annotated[
 ]
 """A short text without control characters."""
 
-LetterId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+DeadLetterId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 def example(**values: Any) -> ConfigDict:
@@ -54,7 +54,7 @@ def example(**values: Any) -> ConfigDict:
     return ConfigDict(extra="ignore", json_schema_extra={"examples": [values]})
 
 
-class Problem(BaseModel):
+class ProblemDetail(BaseModel):
     """Why a request was refused; `accepted` lines of it were stored all the same."""
 
     model_config = example(error="the queue is full; wait for workers to catch up", accepted=0)
@@ -360,7 +360,7 @@ class Group(BaseModel):
     last_failed_at: float
 
 
-class Letter(BaseModel):
+class DeadLetter(BaseModel):
     """A dead letter: a line that could not be processed, and all that is known of it.
 
     `raw` is the line's bytes in hex if it is not UTF-8; `payload` its fields at failure.
@@ -433,7 +433,7 @@ class Discard(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"ids": [1, 2]}, {"all": True}]}
     )
 
-    ids: list[LetterId] | None = Field(default=None, min_length=1, max_length=MOST_IDS)
+    ids: list[DeadLetterId] | None = Field(default=None, min_length=1, max_length=MAX_IDS)
     fingerprint: Name | None = None
     processor: Name | None = None
     code: Name | None = None

@@ -14,15 +14,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from etl.metrics import processor_rows, rates
-from etl.queue import LetterFilter, Stats
+from etl.analysis.metrics import processor_rows, rates
+from etl.analysis.traces import trace_rows
+from etl.queue import DeadLetterFilter, Stats
 from etl.server.models import (
+    DeadLetter,
+    DeadLetterId,
     ErrorRow,
     Group,
     Health,
     History,
-    Letter,
-    LetterId,
     Name,
     Page,
     QueueNow,
@@ -32,20 +33,20 @@ from etl.server.models import (
 )
 from etl.server.problems import PROBLEMS, Refused
 from etl.server.prometheus import StoreCollector
-from etl.server.service import Here
-from etl.traces import KEPT, trace_rows
+from etl.server.service import CurrentService
+from etl.settings import Settings
 
 __all__ = ["router"]
 
-MOST_ROWS = 500
-MOST_OFFSET = 10_000
-LONGEST_SHOWN = 2_000
+MAX_ROWS = 500
+MAX_OFFSET = 10_000
+MAX_SHOWN_LENGTH = 2_000
 """Characters of a line in a list; `GET /dlq/{id}` shows all of it."""
 
 router = APIRouter(responses={code: PROBLEMS[code] for code in (401, 421, 422, 503)})
 
-Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows, at most.")]
-Offset = Annotated[int, Query(ge=0, le=MOST_OFFSET, description="Rows that are passed over.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows, at most.")]
+Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Rows that are passed over.")]
 Processor = Annotated[Name | None, Query(description="Only of this processor.")]
 Worker = Annotated[Name | None, Query(description="Only of this worker.")]
 Source = Annotated[Name | None, Query(description="Only of this source.")]
@@ -57,31 +58,31 @@ Status = Annotated[
 
 @router.get("/stats", tags=["observe"], response_model=StatsNow)
 def stats(
-    here: Here,
+    service: CurrentService,
     *,
     processor: Processor = None,
     worker: Worker = None,
     by_worker: Annotated[bool, Query(description="A row per worker and processor.")] = False,
 ) -> Any:
     """Live metrics: totals, rates, and a row per processor."""
-    rows = processor_rows(here.queue, by_worker=by_worker or worker is not None)
+    rows = processor_rows(service.queue, by_worker=by_worker or worker is not None)
     found = _having(rows, processor=processor, worker=worker)
-    return _totals(here.queue.stats()) | rates(here.queue) | {"processors": found}
+    return _totals(service.queue.stats()) | rates(service.queue) | {"processors": found}
 
 
 @router.get("/trace", tags=["observe"])
 def trace(
-    here: Here,
+    service: CurrentService,
     *,
     limit: Limit = 100,
-    offset: Annotated[int, Query(ge=0, le=KEPT)] = 0,
+    offset: Annotated[int, Query(ge=0, le=Settings.kept_traces)] = 0,
     processor: Annotated[Name | None, Query(description="Only lines that passed it.")] = None,
     state: Literal["done", "filtered", "dead"] | None = None,
     worker: Worker = None,
     source: Source = None,
 ) -> Page[TraceRow]:
     """The paths of the last lines, with the time at each hop; the last 1,000 are kept."""
-    rows = _having(trace_rows(here.queue)[::-1], state=state, worker=worker, source=source)
+    rows = _having(trace_rows(service.queue)[::-1], state=state, worker=worker, source=source)
     if processor is not None:
         rows = [row for row in rows if processor in row["path"]]
     return _page(TraceRow, rows, limit, offset)
@@ -89,7 +90,7 @@ def trace(
 
 @router.get("/errors", tags=["observe"])
 def errors(
-    here: Here,
+    service: CurrentService,
     *,
     limit: Limit = 100,
     offset: Offset = 0,
@@ -98,16 +99,18 @@ def errors(
     action: Literal["dead", "dropped", "retried"] | None = None,
 ) -> Page[ErrorRow]:
     """The last errors, whatever became of their lines; 1,000 are kept."""
-    rows = here.queue.records("errors")[::-1]
+    rows = service.queue.read("errors")[::-1]
     found = _having(rows, processor=processor, worker=worker, action=action)
     return _page(ErrorRow, found, limit, offset)
 
 
 @router.get("/queue", tags=["observe"], response_model=QueueNow)
-def queue(here: Here, limit: Limit = 100, offset: Offset = 0, source: Source = None) -> Any:
+def queue(
+    service: CurrentService, limit: Limit = 100, offset: Offset = 0, source: Source = None
+) -> Any:
     """The totals, and the lines that wait, the oldest first; a source's among the first 10,000."""
-    now = here.queue.stats()
-    seen = here.queue.peek(MOST_OFFSET if source else offset + limit + 1)
+    now = service.queue.stats()
+    seen = service.queue.peek(MAX_OFFSET if source else offset + limit + 1)
     rows = _having(seen.to_dicts(), source=source)
     items = [_short(row) for row in rows[offset : offset + limit]]
     names = ("waiting_bytes", "waiting_batches", "leased_batches")
@@ -116,30 +119,30 @@ def queue(here: Here, limit: Limit = 100, offset: Offset = 0, source: Source = N
 
 
 @router.get("/workers", tags=["observe"])
-def workers(here: Here, limit: Limit = 100, offset: Offset = 0) -> Page[WorkerRow]:
+def workers(service: CurrentService, limit: Limit = 100, offset: Offset = 0) -> Page[WorkerRow]:
     """The workers that run, and the batch that each has."""
-    return _page(WorkerRow, here.queue.records("workers"), limit, offset)
+    return _page(WorkerRow, service.queue.read("workers"), limit, offset)
 
 
 @router.get("/history", tags=["observe"], response_model=History)
 def history(
-    here: Here,
+    service: CurrentService,
     *,
     seconds: Annotated[int, Query(ge=1, le=3600, description="How far back.")] = 600,
     processor: Processor = None,
 ) -> Any:
     """The queue and the processors, second by second, oldest first; kept for an hour."""
     since = time.time() - seconds
-    of_processors = _having(here.queue.records("processor_history"), processor=processor)
+    of_processors = _having(service.queue.read("processor_history"), processor=processor)
     return {
-        "queue": _since(here.queue.records("queue_history", limit=seconds + 1), since),
+        "queue": _since(service.queue.read("queue_history", limit=seconds + 1), since),
         "processors": _since(of_processors, since),
     }
 
 
 @router.get("/dlq", tags=["dead letters"])
 def dead_letters(
-    here: Here,
+    service: CurrentService,
     *,
     limit: Limit = 100,
     offset: Offset = 0,
@@ -148,9 +151,9 @@ def dead_letters(
     processor: Processor = None,
     code: Annotated[Name | None, Query(description="Only with this code.")] = None,
     source: Source = None,
-) -> Page[Letter]:
+) -> Page[DeadLetter]:
     """The dead letters, the newest first; their lines are cut at 2,000 characters."""
-    wanted = LetterFilter(
+    wanted = DeadLetterFilter(
         status=_status(status),
         fingerprint=fingerprint,
         processor=processor,
@@ -158,14 +161,14 @@ def dead_letters(
         source=source,
         limit=offset + limit + 1,
     )
-    rows = here.queue.letters(wanted)[::-1][offset:].to_dicts()
-    items = [Letter.model_validate(_short(_letter(row))) for row in rows[:limit]]
+    rows = service.queue.dead_letters(wanted)[::-1][offset:].to_dicts()
+    items = [DeadLetter.model_validate(_short(_letter(row))) for row in rows[:limit]]
     return Page(items=items, next=_next(rows, limit, 0, start=offset))
 
 
 @router.get("/dlq/groups", tags=["dead letters"])
 def groups(
-    here: Here,
+    service: CurrentService,
     *,
     limit: Limit = 100,
     offset: Offset = 0,
@@ -174,17 +177,17 @@ def groups(
     source: Source = None,
 ) -> Page[Group]:
     """The dead letters by kind of failure, the most frequent first."""
-    wanted = LetterFilter(status=_status(status), processor=processor, source=source)
-    return _page(Group, here.queue.letter_groups(wanted), limit, offset)
+    wanted = DeadLetterFilter(status=_status(status), processor=processor, source=source)
+    return _page(Group, service.queue.dead_letter_groups(wanted), limit, offset)
 
 
 @router.get("/dlq/{id}", tags=["dead letters"], responses={404: PROBLEMS[404]})
-def dead_letter(here: Here, id: Annotated[LetterId, Path()]) -> Letter:
+def dead_letter(service: CurrentService, id: Annotated[DeadLetterId, Path()]) -> DeadLetter:
     """All that is known of one dead letter."""
-    rows = here.queue.letters(LetterFilter(ids=[id], status=None)).to_dicts()
+    rows = service.queue.dead_letters(DeadLetterFilter(ids=[id], status=None)).to_dicts()
     if not rows:
         raise Refused(404, f"there is no dead letter {id}; GET /dlq lists them")
-    return Letter.model_validate(_letter(rows[0]))
+    return DeadLetter.model_validate(_letter(rows[0]))
 
 
 @router.get(
@@ -193,10 +196,10 @@ def dead_letter(here: Here, id: Annotated[LetterId, Path()]) -> Letter:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def prometheus(here: Here) -> Response:
+def prometheus(service: CurrentService) -> Response:
     """The store's numbers for Prometheus, with labels queue, processor, worker."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StoreCollector(here.queue))
+    registry.register(StoreCollector(service.queue))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -207,11 +210,11 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", tags=["health"])
-def readyz(here: Here) -> Health:
+def readyz(service: CurrentService) -> Health:
     """Whether it can take lines: not while it drains, nor when the store cannot be written."""
-    trouble = here.trouble()
-    if trouble:
-        raise Refused(503, f"not ready: {trouble}")
+    readiness_error = service.readiness_error()
+    if readiness_error:
+        raise Refused(503, f"not ready: {readiness_error}")
     return Health(status="ok")
 
 
@@ -240,7 +243,7 @@ def _next(rows: Sequence[Any], limit: int, offset: int, *, start: int = 0) -> in
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"line": row["line"][:LONGEST_SHOWN]}
+    return row | {"line": row["line"][:MAX_SHOWN_LENGTH]}
 
 
 def _status(status: str) -> str | None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from etl.queue import TOTALS
-from etl.server.service import Here
+from etl.server.service import CurrentService
 
 __all__ = ["router"]
 
@@ -34,16 +34,16 @@ a { color: #0b57a4; }
 
 
 @router.get("/")
-def front(request: Request, here: Here) -> HTMLResponse:
+def front(request: Request, service: CurrentService) -> HTMLResponse:
     """Say what this is and where to go."""
-    stats = here.queue.stats()
+    stats = service.queue.stats()
     law = " + ".join(f"{getattr(stats, name):,} {name}" for name in TOTALS[1:])
     rows = "".join(
         f"<tr><td>{method}</td><td>{_link(method, path)}</td>"
         f"<td>{escape(about['description'].splitlines()[0])}</td></tr>"
         for method, path, about in _operations(request)
     )
-    store, here_url = escape(here.queue.url), escape(str(request.base_url))
+    store, here_url = escape(service.queue.url), escape(str(request.base_url))
     body = f"""
 <h1>etl</h1>
 <p>Log lines through a durable queue, a pipeline and a dead-letter queue. This server takes

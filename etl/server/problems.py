@@ -10,14 +10,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from etl.errors import EtlError, QueueFull, SourceBusy, StoreError, StoreFull, UsageError
-from etl.server.models import Problem
+from etl.errors import EtlError, QueueFull, SourceLocked, StoreError, StoreFull, UsageError
+from etl.server.models import ProblemDetail
 
 __all__ = ["PROBLEMS", "Refused", "handle_problems", "refusal"]
 
 STATUSES: tuple[tuple[type[EtlError], int], ...] = (
     (QueueFull, 429),
-    (SourceBusy, 409),
+    (SourceLocked, 409),
     (StoreFull, 507),
     (StoreError, 503),
     (UsageError, 422),
@@ -41,7 +41,7 @@ MEANINGS = {
 }
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": text} for code, text in MEANINGS.items()
+    code: {"model": ProblemDetail, "description": text} for code, text in MEANINGS.items()
 }
 """For OpenAPI, by status."""
 
@@ -65,19 +65,19 @@ def refusal(error: HTTPException | EtlError, *, accepted: int = 0) -> Refused:
         return Refused(error.status_code, error.detail, accepted=accepted)
     status = next((code for kind, code in STATUSES if isinstance(error, kind)), 500)
     text = str(error)
-    if isinstance(error, SourceBusy):
+    if isinstance(error, SourceLocked):
         text = "another request with this Idempotency-Key is under way; try again"
     return Refused(status, text, accepted=accepted)
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Answer all errors as a `Problem`; one that is not ours says nothing of itself."""
+    """Answer all errors as a `ProblemDetail`; one that is not ours says nothing of itself."""
 
     async def on_problem(_request: Request, error: Exception) -> JSONResponse:
         known = isinstance(error, (HTTPException, EtlError))
         told = refusal(error) if known else Refused(500, "internal error; the log says more")  # type: ignore[arg-type]
         accepted = error.accepted if isinstance(error, Refused) else 0
-        problem = Problem(error=told.detail, accepted=accepted)
+        problem = ProblemDetail(error=told.detail, accepted=accepted)
         return JSONResponse(problem.model_dump(), told.status_code, told.headers)
 
     async def on_mistake(_request: Request, error: Exception) -> JSONResponse:
@@ -86,10 +86,10 @@ def handle_problems(app: FastAPI) -> None:
             f"{'.'.join(map(str, one['loc'][1:] or one['loc']))}: {one['msg']}"
             for one in mistakes[:3]
         ]
-        return JSONResponse(Problem(error="; ".join(told)).model_dump(), 422)
+        return JSONResponse(ProblemDetail(error="; ".join(told)).model_dump(), 422)
 
     async def on_hang_up(_request: Request, _error: Exception) -> JSONResponse:
-        return JSONResponse(Problem(error="the client hung up").model_dump(), 400)
+        return JSONResponse(ProblemDetail(error="the client hung up").model_dump(), 400)
 
     app.add_exception_handler(ClientDisconnect, on_hang_up)
     app.add_exception_handler(HTTPException, on_problem)

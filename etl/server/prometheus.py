@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from etl.metrics import latency_histograms, processor_rows
+from etl.analysis.metrics import latency_histograms, processor_rows
 from etl.queue import Queue
 
 __all__ = ["StoreCollector"]
@@ -71,7 +71,7 @@ class StoreCollector(Collector):
             gauge.add_metric([self._name], float(getattr(stats, name)))
             yield gauge
         workers = GaugeMetricFamily("etl_workers", "Workers that run.", labels=["queue"])
-        workers.add_metric([self._name], len(self._queue.records("workers")))
+        workers.add_metric([self._name], len(self._queue.read("workers")))
         yield workers
         rows = processor_rows(self._queue, by_worker=True)
         yield from self._processors(rows)

@@ -9,12 +9,12 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from etl.errors import EtlError
-from etl.logs import Log
-from etl.queue import Position, Queue
+from etl.queue import Checkpoint, Queue
+from etl.server.logging import Log
 
-__all__ = ["Here", "Service"]
+__all__ = ["CurrentService", "Service"]
 
-LOOK = 1.0
+POLL_SECONDS = 1.0
 """Seconds that an answer to `is it ready` holds: asking it often costs no writes."""
 
 
@@ -61,10 +61,10 @@ class Service:
         self.draining |= self.queue.control().drains > self._drains
         return self.draining
 
-    def trouble(self) -> str | None:
+    def readiness_error(self) -> str | None:
         """Return why this server should get no lines now, or None."""
         with self._lock:
-            if not self.draining and time.monotonic() - self._looked > LOOK:
+            if not self.draining and time.monotonic() - self._looked > POLL_SECONDS:
                 self._trouble = self._look()
                 self._looked = time.monotonic()
         return "draining" if self.draining else self._trouble
@@ -72,7 +72,7 @@ class Service:
     def _look(self) -> str | None:
         """Write to the store, as lines would be, and see whether anyone drains it."""
         try:
-            self.queue.put(position=Position("http ready", 0, 0, self.run), block=False)
+            self.queue.put(checkpoint=Checkpoint("http ready", 0, 0, self.run), block=False)
             self.sees_drain()
         except EtlError as error:
             return str(error)
@@ -83,5 +83,5 @@ async def _service(request: Request) -> Service:
     return cast("Service", request.app.state.service)
 
 
-Here = Annotated[Service, Depends(_service)]
+CurrentService = Annotated[Service, Depends(_service)]
 """The service, as a parameter of an endpoint."""

@@ -16,8 +16,8 @@ import polars as pl
 import pytest
 
 from etl import Batch, open_queue
-from etl.lines import new_id
-from etl.queue import LetterFilter, Queue, Stats
+from etl.queue import DeadLetterFilter, Queue, Stats
+from etl.records.batch import new_id
 
 ROOT = Path(__file__).parents[2]
 PIPELINES = Path(__file__).with_name("pipelines.py")
@@ -44,7 +44,11 @@ class Site:
         return [sys.executable, "-m", "etl", *given, *own]
 
     def options(self, **more: Any) -> dict[str, Any]:
-        environment = os.environ | {"COLUMNS": "160", "NO_COLOR": "1"} | more.pop("env", {})
+        environment = (
+            {name: value for name, value in os.environ.items() if name != "ETL_RUNS"}
+            | {"COLUMNS": "160", "NO_COLOR": "1"}
+            | more.pop("env", {})
+        )
         return {"cwd": self.folder, "env": environment, "text": True} | more
 
     def etl(self, verb: str, *arguments: object, code: int = 0, **more: Any) -> str:
@@ -140,7 +144,7 @@ class Site:
         """Wait until the store's totals are as wanted; each look at them must be conserved."""
         deadline = time.monotonic() + timeout
         while True:
-            since = self.queue.changes()
+            since = self.queue.version()
             stats = self.queue.stats()
             assert stats.conserved, f"lines are missing: {stats}"
             if wanted(stats):
@@ -152,7 +156,7 @@ class Site:
         """Wait until a worker process of this group has a batch; say False if it ended first."""
 
         def has_batch(_stats: Stats) -> bool:
-            workers = self.queue.records("workers")
+            workers = self.queue.read("workers")
             busy = any(one["batch"] and _group(one["pid"]) == process.pid for one in workers)
             return busy or process.poll() is not None
 
@@ -168,9 +172,9 @@ class Site:
         assert stats.accepted == done + filtered + dead
         return stats
 
-    def letters(self, **wanted: Any) -> pl.DataFrame:
+    def dead_letters(self, **wanted: Any) -> pl.DataFrame:
         """Return the dead letters."""
-        return self.queue.letters(LetterFilter(**wanted))
+        return self.queue.dead_letters(DeadLetterFilter(**wanted))
 
     def rows(self) -> pl.DataFrame:
         """Return all rows of the Parquet output."""
@@ -179,7 +183,7 @@ class Site:
 
     def received(self, processor: str) -> int:
         """Return how many rows the metrics say a processor was given."""
-        found = self.queue.records("processors")
+        found = self.queue.read("processors")
         return sum(row["received"] for row in found if row["processor"] == processor)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from etl import Console, Count, Parquet, Pipeline, drop, each, normalise, reject
-from etl.processors import Parse
+from etl import Count, Parquet, Pipeline, Stdout, drop, each, normalise, reject
+from etl.processors.builtin import Parse
 
 LINE = pl.col("line")
 
@@ -63,14 +63,14 @@ printing = (
     Pipeline("printing")
     .add("number", number)
     .add("parquet", Parquet(), tee=True)
-    .add("console", Console(), after="number")
+    .add("console", Stdout(), after="number")
 )
 
 named = Pipeline("named").add("parse", Parse()).add("normalise", normalise).add("out", Parquet())
 
 
 def on_trouble(act: Callable[[], object]) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """Return a processor that does something when a line says `trouble`."""
+    """Return a processor that does something when a line says `readiness_error`."""
 
     def processor(frame: pl.DataFrame) -> pl.DataFrame:
         if frame["line"].str.contains("trouble").any():

@@ -83,14 +83,14 @@ def test_the_bytes_of_a_dead_line_are_kept_and_replayed(site):
     raw = b"caf\xe9 poison \xff"
     run(site, b"line 1\n" + raw + b"\nline 2\n", "light")
     site.settled(done=2, dead=1)
-    letter = site.letters().row(0, named=True)
-    assert letter["raw"] == raw
-    assert letter["line"] == "caf\\xe9 poison \\xff"
+    dead_letter = site.dead_letters().row(0, named=True)
+    assert dead_letter["raw"] == raw
+    assert dead_letter["line"] == "caf\\xe9 poison \\xff"
     site.etl("dlq replay", "--all")
-    assert site.queue.peek()["line"].to_list() == [letter["line"]]
+    assert site.queue.peek()["line"].to_list() == [dead_letter["line"]]
     site.etl("work", "--drain", *site.pipeline("light"))
     site.settled(done=2, dead=1)
-    assert site.letters()["raw"].to_list() == [raw]
+    assert site.dead_letters()["raw"].to_list() == [raw]
     assert "caf\\\\xe9" in site.etl("dlq list", "--lines") + site.etl("dlq list --lines --json")
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_no_format_fits_dies_line_by_line(site):
     site.settled(done=0, dead=50_000)
     (group,) = site.json("dlq list")["groups"]
     assert (group["lines"], group["code"], group["processor"]) == (50_000, "no_format", "parse")
-    assert site.letters(limit=1)["line"].to_list() == ["~49999~ what is this"]
+    assert site.dead_letters(limit=1)["line"].to_list() == ["~49999~ what is this"]
     assert not list(site.out.glob("*.parquet"))
 
 
@@ -124,7 +124,7 @@ def test_lines_that_do_not_fit_their_format_die_and_the_others_are_done(site):
     log = site.write("app.log", '{"message": "a"}\nnot json\n{"message": "b"}\n{"broken": \n')
     site.etl("run", log, "--format", "json", *site.pipeline("named"))
     site.settled(done=2, dead=2)
-    assert site.letters()["line_number"].to_list() == [2, 4]
+    assert site.dead_letters()["line_number"].to_list() == [2, 4]
     assert site.rows()["message"].to_list() == ["a", "b"]
 
 
@@ -244,9 +244,9 @@ def test_the_line_that_a_processor_cannot_stand_dies_alone(site, pipeline, code,
     result = run(site, lines(60, {17}), pipeline)
     assert (result["done"], result["dead"]) == (59, 1)
     site.settled(done=59, dead=1)
-    letter = site.letters().row(0, named=True)
-    assert (letter["line"], letter["line_number"]) == ("line 17 trouble", 18)
-    assert (letter["code"], letter["error"]) == (code, error)
+    dead_letter = site.dead_letters().row(0, named=True)
+    assert (dead_letter["line"], dead_letter["line_number"]) == ("line 17 trouble", 18)
+    assert (dead_letter["code"], dead_letter["error"]) == (code, error)
     assert sorted(site.rows()["line_number"]) == [n for n in range(1, 61) if n != 18]
 
 
@@ -254,7 +254,7 @@ def test_the_line_that_a_processor_cannot_stand_dies_alone(site, pipeline, code,
 def test_a_processor_that_fails_on_every_line_buries_them_all(site, pipeline):
     run(site, lines(30_000, range(30_000)), pipeline)
     site.settled(done=0, dead=30_000)
-    assert site.letters()["line_number"].sort().to_list() == list(range(1, 30_001))
+    assert site.dead_letters()["line_number"].sort().to_list() == list(range(1, 30_001))
     assert len(site.json("dlq list")["groups"]) == 1
 
 
@@ -262,7 +262,7 @@ def test_workers_that_keep_running_find_the_line_that_kills_them(site):
     site.put(lines(100, {40}).splitlines(), of=100)
     site.etl("work", "--workers", 2, "--drain", *site.pipeline("killed"))
     site.settled(done=99, dead=1)
-    assert site.letters()["code"].to_list() == ["worker_lost"]
+    assert site.dead_letters()["code"].to_list() == ["worker_lost"]
     assert site.rows()["line_number"].is_unique().all()
 
 

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 import zstandard
 
-from etl.lines import count_lines
+from etl.records.batch import count_lines
 
 COUNTS = ("accepted", "done", "filtered", "dead", "leased", "waiting")
 KEYS = {*COUNTS, "seconds", "lines_per_second", "paused", "processors"}
@@ -298,7 +298,7 @@ def test_workers_share_what_waits(site):
     site.etl("work", *arguments, env={"DELAY": "0.01"})
     site.settled(done=20_000)
     assert numbers(site) == list(range(20_000))
-    workers = {row["worker"] for row in site.queue.records("processors") if row["received"]}
+    workers = {row["worker"] for row in site.queue.read("processors") if row["received"]}
     assert len(workers) == 2
 
 
@@ -310,13 +310,13 @@ def test_another_process_pauses_and_resumes_workers(site):
     site.put(["line 1", "line 2"], of=1)
     assert site.json("status")["paused"] is True
     assert "paused" in site.etl("status")
-    again = site.start("work", *site.pipeline("light"))
-    site.seen(lambda _stats: len(site.queue.records("workers")) == 2)
+    reread = site.start("work", *site.pipeline("light"))
+    site.seen(lambda _stats: len(site.queue.read("workers")) == 2)
     assert site.queue.stats().waiting == 2
     site.etl("resume")
     site.seen(lambda stats: stats.done == 3)
     site.end(work)
-    site.end(again)
+    site.end(reread)
     site.settled(done=3)
     assert site.json("status")["paused"] is False
 
@@ -325,7 +325,7 @@ def test_a_paused_worker_rests(site):
     site.put(["line 0"], of=1)
     site.etl("pause")
     work = site.start("work", *site.pipeline("light"))
-    site.seen(lambda _stats: site.queue.records("workers"))
+    site.seen(lambda _stats: site.queue.read("workers"))
     before = cpu_seconds(work.pid)
     with pytest.raises(subprocess.TimeoutExpired):
         work.wait(1.5)
@@ -343,7 +343,7 @@ def test_a_draining_worker_does_not_end_while_it_is_paused(site):
     site.put(["line 0"], of=1)
     site.etl("pause")
     work = site.start("work", "--drain", *site.pipeline("light"))
-    site.seen(lambda _stats: site.queue.records("workers"))
+    site.seen(lambda _stats: site.queue.read("workers"))
     site.etl("resume")
     site.ended(work)
     site.settled(done=1)
@@ -374,24 +374,31 @@ def buried(site):
 def test_dead_letters_are_listed_by_kind_and_one_by_one(buried):
     (group,) = buried.json("dlq list")["groups"]
     assert (group["lines"], group["processor"], group["code"]) == (3, "number", "poison")
-    letters = buried.json("dlq list", "--lines")["letters"]
-    assert [letter["line_number"] for letter in letters] == [4, 6, 8]
+    dead_letters = buried.json("dlq list", "--lines")["letters"]
+    assert [dead_letter["line_number"] for dead_letter in dead_letters] == [4, 6, 8]
     text = buried.etl("dlq list") + buried.etl("dlq list", "--lines")
     assert group["fingerprint"] in text
     assert "line 5 poison" in text
 
 
 def test_one_dead_letter_is_shown_with_all_that_is_known(buried):
-    letter = buried.json("dlq list", "--lines")["letters"][0]
-    text = buried.etl("dlq show", letter["id"])
-    for word in ("line 3 poison", "app.log", "number", "poison", "path", letter["fingerprint"]):
+    dead_letter = buried.json("dlq list", "--lines")["letters"][0]
+    text = buried.etl("dlq show", dead_letter["id"])
+    for word in (
+        "line 3 poison",
+        "app.log",
+        "number",
+        "poison",
+        "path",
+        dead_letter["fingerprint"],
+    ):
         assert word in text
     assert not re.search(r": (None)?$", text, re.MULTILINE), "what is not known is not listed"
     assert "no dead letter 99" in buried.refused("dlq show", 99)
 
 
 def test_dead_letters_are_replayed_and_die_again_or_pass(buried):
-    ids = buried.letters()["id"].to_list()
+    ids = buried.dead_letters()["id"].to_list()
     assert "0 of 3" in buried.etl("dlq replay", "--all", "--dry-run", buried.pipeline("light")[1])
     passing = buried.pipeline("unnumbered")
     assert "3 of 3" in buried.etl("dlq replay", "--all", "--dry-run", passing[1])
@@ -400,16 +407,16 @@ def test_dead_letters_are_replayed_and_die_again_or_pass(buried):
     assert buried.queue.stats().waiting == 3
     buried.etl("work", "--drain", *buried.pipeline("light"))
     buried.settled(done=7, dead=3)
-    assert buried.letters()["replays"].to_list() == [1, 1, 1]
+    assert buried.dead_letters()["replays"].to_list() == [1, 1, 1]
     buried.etl("dlq replay", ids[0])
     buried.etl("work", "--drain", *passing)
     buried.settled(done=8, dead=2)
-    assert buried.letters(status="replayed")["id"].to_list() == ids[:1]
+    assert buried.dead_letters(status="replayed")["id"].to_list() == ids[:1]
     assert buried.rows().height == 8
 
 
 def test_dead_letters_are_discarded_and_still_count(buried):
-    fingerprint = buried.letters()["fingerprint"][0]
+    fingerprint = buried.dead_letters()["fingerprint"][0]
     assert buried.etl("dlq discard", "--fingerprint", fingerprint).startswith("3 ")
     buried.settled(done=7, dead=3)
     assert "no dead letters are open" in buried.etl("dlq list")
@@ -429,11 +436,19 @@ def test_dead_letters_go_to_a_colleague_who_processes_them_there(buried):
 
 def test_a_dead_letter_becomes_a_test_that_pytest_runs(buried):
     pipeline = buried.pipeline("light")
-    letter = buried.letters()["id"][0]
-    buried.etl("dlq case", letter, "app.etl.toml", "--dead", *pipeline)
-    text = buried.etl("dlq case", letter, "app.etl.toml", *pipeline)
+    dead_letter = buried.dead_letters()["id"][0]
+    buried.etl("dlq case", dead_letter, "app.etl.toml", "--dead", *pipeline)
+    text = buried.etl("dlq case", dead_letter, "app.etl.toml", *pipeline)
     assert text.startswith('[[case]]\nname = "app.log line 4"\n')
-    command = [sys.executable, "-m", "pytest", "-p", "etl.pytest_plugin", "-q", "app.etl.toml"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "etl.testing.pytest_plugin",
+        "-q",
+        "app.etl.toml",
+    ]
     options = buried.options(capture_output=True, timeout=60)
     options["env"] = options.get("env", os.environ) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, check=False, **options)
@@ -461,7 +476,7 @@ def test_a_named_format_a_template_and_a_regex_cut_lines_alike(site):
         "--regex": r"(?P<date>\S+) (?P<level>\w+) (?P<logger>\w+): (?P<message>.*)",
     }
     for option, layout in ways.items():
-        site.etl("run", log, option, layout, "--again", *site.pipeline("named"))
+        site.etl("run", log, option, layout, "--reread", *site.pipeline("named"))
     rows = site.rows()
     site.settled(done=4)
     assert rows["level"].to_list() == ["INFO", "ERROR"] * 2

@@ -18,7 +18,7 @@ BLANK = LINES // 400
 
 def each_line_once(site, *, lines, lost=0):
     """Check that numbers 0 to `lines` are in the output or dead, once; `lost` at most by kills."""
-    dead = site.letters()
+    dead = site.dead_letters()
     buried = dead.select(number=pl.col("line").str.extract(r"line (\d+)", 1).cast(pl.Int64))
     written = site.rows().select("number")
     numbers = pl.concat([written, buried.drop_nulls()])["number"].sort()
@@ -55,7 +55,7 @@ def test_a_worker_killed_fifty_times_loses_no_line_and_doubles_none(site):
         site.kill(worker)
     assert not site.queue.stats().idle
     site.etl("work", "--drain", *site.pipeline("numbered"))
-    dead = site.letters()
+    dead = site.dead_letters()
     lost = dead.filter(pl.col("code") == "worker_lost")
     blank = BLANK - lost.filter(pl.col("line") == "").height
     site.settled(done=LINES + BLANK - dead.height - blank, filtered=blank, dead=dead.height)
@@ -66,7 +66,7 @@ def test_a_worker_killed_fifty_times_loses_no_line_and_doubles_none(site):
 
 def counted(site):
     """Return how many lines the committed state of `count` knows of, each value once."""
-    counts = [json.loads(row["state"]) for row in site.queue.records("states")]
+    counts = [json.loads(row["state"]) for row in site.queue.read("states")]
     assert all(value == 1 for count in counts for value in count.values())
     return sum(map(len, counts))
 
@@ -174,7 +174,7 @@ def test_a_worker_that_is_asked_to_end_finishes_its_batch(site, workers, number)
     assert stats.waiting > 0
     assert stats.done + stats.waiting == 2_000
     assert site.rows().height == stats.done
-    assert site.queue.records("workers") == []
+    assert site.queue.read("workers") == []
 
 
 def test_a_run_that_is_interrupted_says_so_and_is_started_again(site, big_log):

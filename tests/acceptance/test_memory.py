@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MOST = 500 << 20
+MAX_TEMPLATES = 500 << 20
 
 
 def peaks(group):
@@ -39,4 +39,4 @@ def test_a_large_file_needs_little_memory_in_any_process(site, until):
     site.ended(process)
     site.settled(done=copies * part.count(b"\n"))
     assert len(most) >= 2
-    assert max(most.values()) < MOST, most
+    assert max(most.values()) < MAX_TEMPLATES, most

@@ -53,7 +53,7 @@ def test_a_file_that_has_grown_adds_its_new_lines_only(site, suffix):
 def test_a_file_is_read_anew_when_that_is_asked_for(site):
     log = site.write("app.log", numbered(0, 10))
     run(site, log)
-    run(site, log, "--again")
+    run(site, log, "--reread")
     site.settled(done=20)
     assert numbers(site) == sorted([*range(10)] * 2)
 
@@ -103,11 +103,15 @@ def test_a_source_that_changed_before_it_was_processed_is_a_dead_letter(site, ch
         site.write("app.log", numbered(5_000, 6_000) if change == "overwritten" else "line 0\n")
     site.etl("work", "--drain", *site.pipeline("light"))
     site.settled(done=0, dead=1_000)
-    letter = site.letters().row(0, named=True)
-    assert (letter["code"], letter["lines"], letter["line_number"]) == ("source_changed", 1_000, 1)
-    assert letter["source"] == str(log)
+    dead_letter = site.dead_letters().row(0, named=True)
+    assert (dead_letter["code"], dead_letter["lines"], dead_letter["line_number"]) == (
+        "source_changed",
+        1_000,
+        1,
+    )
+    assert dead_letter["source"] == str(log)
     assert not list(site.out.glob("*.parquet"))
-    assert "etl run --again" in site.refused("dlq replay", letter["id"])
+    assert "etl run --reread" in site.refused("dlq replay", dead_letter["id"])
 
 
 def test_a_source_that_has_only_grown_since_is_processed(site):

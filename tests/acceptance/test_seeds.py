@@ -8,7 +8,7 @@ import pytest
 
 from etl import Batch, Worker, open_queue
 from etl.demo import dashboard
-from etl.queue import LetterFilter
+from etl.queue import DeadLetterFilter
 
 GOOD = ("INFO: user logged in", "WARNING: disk space low", "ERROR: no connection")
 POISON = "CRITICAL: core meltdown"
@@ -25,7 +25,7 @@ def store(tmp_path):
 
 def counts(queue):
     """Return the committed counts by level, over all workers."""
-    from etl.metrics import state_totals
+    from etl.analysis.metrics import state_totals
 
     return {level: int(count) for level, count in state_totals(queue)["count"].items()}
 
@@ -57,9 +57,9 @@ async def test_worker_dlq_failure(store):
     stats = store.stats()
     assert (stats.accepted, stats.done, stats.dead, stats.conserved) == (3, 2, 1, True)
     assert counts(store) == {"INFO": 1, "WARNING": 1}
-    letter = store.letters(LetterFilter()).row(0, named=True)
-    assert (letter["line"], letter["line_number"]) == (POISON, 2)
-    assert (letter["processor"], letter["code"]) == ("check", "poison")
+    dead_letter = store.dead_letters(DeadLetterFilter()).row(0, named=True)
+    assert (dead_letter["line"], dead_letter["line_number"]) == (POISON, 2)
+    assert (dead_letter["processor"], dead_letter["code"]) == ("check", "poison")
 
 
 @pytest.mark.anyio
@@ -83,12 +83,12 @@ async def heart_beats(queue):
     """Wait until the worker has said again that it lives."""
 
     def last():
-        return [row["heartbeat_at"] for row in queue.records("workers")]
+        return [row["heartbeat_at"] for row in queue.read("workers")]
 
     before = last()
     with anyio.fail_after(10):
         while not last() or last() == before:
-            since = queue.changes()
+            since = queue.version()
             await anyio.to_thread.run_sync(queue.wait, since, 0.05)
 
 

@@ -268,9 +268,9 @@ def test_a_stream_into_a_full_queue_is_told_how_far_it_came(serve, site):
 
 
 def done(lease):
-    from etl import Outcome
+    from etl import BatchResult
 
-    return Outcome(done=lease.lines)
+    return BatchResult(done=lease.lines)
 
 
 # Observe
@@ -295,9 +295,9 @@ def test_everything_can_be_seen(serve, site):
     history = client.get("/history").json()
     assert history["queue"][-1]["dead"] == 1
     assert {row["processor"] for row in history["processors"]} == {"level", "check", "count"}
-    letter = client.get("/dlq").json()["items"][0]
-    assert client.get(f"/dlq/{letter['id']}").json() == letter
-    assert (letter["line"], letter["payload"]) == ("CRITICAL c", {"level": "CRITICAL"})
+    dead_letter = client.get("/dlq").json()["items"][0]
+    assert client.get(f"/dlq/{dead_letter['id']}").json() == dead_letter
+    assert (dead_letter["line"], dead_letter["payload"]) == ("CRITICAL c", {"level": "CRITICAL"})
     groups = client.get("/dlq/groups").json()["items"]
     assert [(group["code"], group["lines"]) for group in groups] == [("poison", 1)]
 
@@ -359,7 +359,7 @@ def test_prometheus_reads_counts_and_histograms_with_labels(serve, site):
     assert buckets == sorted(buckets)
     assert buckets[-1] == 500
     assert 500 in [one.value for one in check if one.name.endswith("_count")]
-    busy = site.queue.records("processors")
+    busy = site.queue.read("processors")
     total = next(one.value for one in check if one.name.endswith("_sum"))
     assert total == pytest.approx(sum(r["seconds"] for r in busy if r["processor"] == "check"))
 
@@ -379,14 +379,14 @@ def test_an_operator_pauses_and_resumes(serve, site):
 
 def test_a_drain_takes_no_lines_and_ends_the_workers_until_resume(serve, site, until):
     client = serve("--work", "--pipeline", "etl.demo:dashboard")
-    until(lambda: site.queue.records("workers"))
+    until(lambda: site.queue.read("workers"))
     client.post("/logs", json="INFO a")
     assert client.get("/readyz").json() == {"status": "ok"}
     assert client.post("/drain").json() == {"paused": False, "draining": True}
     refused(client.post("/logs", json="INFO b"), 503, "draining")
     assert refused(client.get("/readyz"), 503, "draining").headers["retry-after"] == "1"
     assert client.get("/healthz").status_code == 200
-    until(lambda: not site.queue.records("workers"))
+    until(lambda: not site.queue.read("workers"))
     site.settled(done=1)
     client.post("/resume")
     assert client.get("/readyz").status_code == 200
@@ -703,5 +703,5 @@ def test_under_load_with_workers_killed_every_line_is_somewhere_and_none_twice(s
     site.etl("work", "--drain", *site.pipeline("numbered"))
     stats = site.queue.stats()
     assert (stats.accepted, stats.leased, stats.waiting) == (wanted, 0, 0)
-    letters = [int(line.split()[1]) for line in site.letters()["line"]]
-    assert sorted([*site.rows()["number"], *letters]) == list(range(wanted))
+    dead_letters = [int(line.split()[1]) for line in site.dead_letters()["line"]]
+    assert sorted([*site.rows()["number"], *dead_letters]) == list(range(wanted))

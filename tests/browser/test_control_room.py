@@ -17,7 +17,7 @@ BUTTONS = [
 CONSOLE = """
 from pathlib import Path
 from etl import Batch, open_queue
-from etl.console import Console
+from etl.notebook.control_room import Console
 from etl.demo import dashboard
 queue = open_queue("sqlite://")
 console = Console(queue, dashboard, interval=0.1)

@@ -12,11 +12,12 @@ import polars as pl
 import pytest
 
 from etl import Batch, DeadLetters, Pipeline, Queue, Retry, Worker, each, open_queue, reject
-from etl.cases import case_of
 from etl.errors import StoreFull, UsageError
-from etl.lines import LETTER_SCHEMA, Failure, Outcome
 from etl.queue.sqlite import SqliteQueue
-from etl.sources import expand, feed
+from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind
+from etl.sources.ingest import ingest
+from etl.sources.resolve import resolve_sources
+from etl.testing.cases import case_of
 
 INTEGERS = ["id", "line_number", "lines", "attempts", "replays"]
 TEXTS = ["status", "source", "line", "processor", "code", "error", "message", "traceback"]
@@ -65,8 +66,8 @@ def kinds(frame: pd.DataFrame) -> dict[str, str]:
 
 def test_a_letter_tells_all_about_its_failure(store, clock):
     queue = store()
-    letters = kill(queue, "8", "x y", "4")
-    row = letters.frame().iloc[0].to_dict()
+    dead_letters = kill(queue, "8", "x y", "4")
+    row = dead_letters.frame().iloc[0].to_dict()
     assert (row["line"], row["line_number"], row["source"], row["lines"]) == (
         "x y",
         2,
@@ -84,7 +85,7 @@ def test_a_letter_tells_all_about_its_failure(store, clock):
         == row["last_failed_at"]
         == pd.Timestamp(clock.now, unit="s", tz="UTC")
     )
-    assert len(letters) == 1
+    assert len(dead_letters) == 1
 
 
 def test_the_frame_has_the_documented_columns(queue):
@@ -121,17 +122,17 @@ def test_the_payload_holds_the_fields_at_failure(queue):
 
 
 def test_letters_are_picked_by_what_they_have_in_common(queue):
-    letters = kill(queue, "x", "y", source="a")
+    dead_letters = kill(queue, "x", "y", source="a")
     kill(queue, "z", source="b")
-    assert letters.frame(source="b")["line"].to_list() == ["z"]
-    assert letters.frame(ids=[1, 3])["line"].to_list() == ["x", "z"]
-    assert letters.frame(limit=2)["line"].to_list() == ["y", "z"]
-    assert letters.frame(processor="halve", code="error")["id"].to_list() == [1, 2, 3]
-    assert letters.frame(processor="start").empty
-    letters.discard(ids=[1])
-    assert letters.frame()["id"].to_list() == [2, 3]
-    assert letters.frame(status=None)["status"].to_list() == ["discarded", "open", "open"]
-    assert letters.frame(status="discarded")["id"].to_list() == [1]
+    assert dead_letters.frame(source="b")["line"].to_list() == ["z"]
+    assert dead_letters.frame(ids=[1, 3])["line"].to_list() == ["x", "z"]
+    assert dead_letters.frame(limit=2)["line"].to_list() == ["y", "z"]
+    assert dead_letters.frame(processor="halve", code="error")["id"].to_list() == [1, 2, 3]
+    assert dead_letters.frame(processor="start").empty
+    dead_letters.discard(ids=[1])
+    assert dead_letters.frame()["id"].to_list() == [2, 3]
+    assert dead_letters.frame(status=None)["status"].to_list() == ["discarded", "open", "open"]
+    assert dead_letters.frame(status="discarded")["id"].to_list() == [1]
 
 
 def test_an_unknown_way_to_pick_is_named(queue):
@@ -160,11 +161,11 @@ def test_groups_put_the_most_frequent_failure_first(store, clock):
 
 
 def test_one_failure_by_two_versions_of_a_pipeline_is_one_group(queue):
-    letters = kill(queue, "x")
+    dead_letters = kill(queue, "x")
     queue.put(Batch.from_lines(["y"]))
     work(queue, numbers().add("more", None))
-    assert letters.frame()["version"].nunique() == 2
-    assert letters.groups()["lines"].to_list() == [2]
+    assert dead_letters.frame()["version"].nunique() == 2
+    assert dead_letters.groups()["lines"].to_list() == [2]
 
 
 def test_groups_have_the_same_columns_and_dtypes_when_there_are_none(queue):
@@ -190,38 +191,38 @@ def test_text_from_logs_does_nothing_in_a_notebook(queue):
 
 
 def test_a_dry_run_does_not_wait_between_attempts(queue, monkeypatch):
-    letters = kill(queue, "x")
+    dead_letters = kill(queue, "x")
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     pipeline = Pipeline().add("bad", each(lambda _row: 1 / 0), retry=Retry(attempts=5, wait=60))
-    assert str(letters.dry_run(pipeline)) == "0 of 1 now pass"
+    assert str(dead_letters.dry_run(pipeline)) == "0 of 1 now pass"
     assert waits == []
 
 
 def test_a_dry_run_tells_what_would_pass_and_changes_nothing(queue, contents):
-    letters = kill(queue, "x", "y y")
+    dead_letters = kill(queue, "x", "y y")
     before = contents(queue)
 
     def mended(row):
         return halve({**row, "line": row["line"].replace("x", "10")})
 
-    trial = letters.dry_run(numbers(mended))
+    trial = dead_letters.dry_run(numbers(mended))
     assert (list(trial.would_pass), list(trial.would_die)) == ([1], [2])
     assert str(trial) == "1 of 2 now pass"
-    assert str(letters.dry_run(numbers(), ids=[2])) == "0 of 1 now pass"
+    assert str(dead_letters.dry_run(numbers(), ids=[2])) == "0 of 1 now pass"
     assert contents(queue) == before
 
 
 def test_a_replayed_letter_waits_like_any_line_and_is_closed_when_it_passes(queue, audit):
-    letters = kill(queue, "1", "x", "y")
+    dead_letters = kill(queue, "1", "x", "y")
     assert counts(queue) == (1, 2, 0)
-    assert letters.replay() == 2
+    assert dead_letters.replay() == 2
     assert counts(queue) == (1, 0, 2)
-    assert letters.frame(status="replaying")["line"].to_list() == ["x", "y"]
+    assert dead_letters.frame(status="replaying")["line"].to_list() == ["x", "y"]
     audit(queue)
     work(queue, numbers(half_or_none))
     assert counts(queue) == (3, 0, 0)
-    assert letters.frame(status=None)["status"].to_list() == ["replayed", "replayed"]
+    assert dead_letters.frame(status=None)["status"].to_list() == ["replayed", "replayed"]
     assert queue.stats().accepted == 3
 
 
@@ -238,73 +239,73 @@ def test_a_replayed_line_keeps_its_source_number_and_format(queue):
 
 def test_letters_of_several_sources_are_replayed_apart(queue):
     kill(queue, "x", source="a")
-    letters = kill(queue, "y", source="b")
-    assert letters.replay() == 2
+    dead_letters = kill(queue, "y", source="b")
+    assert dead_letters.replay() == 2
     assert queue.stats().waiting_batches == 2
     assert queue.peek().select("source", "line").rows() == [("a", "x"), ("b", "y")]
 
 
 def test_a_replay_takes_just_the_letters_it_is_told(queue):
-    letters = kill(queue, "x", "y", "z")
-    assert letters.replay(ids=[2]) == 1
-    assert letters.frame()["id"].to_list() == [1, 3]
-    fingerprint = letters.groups().loc[0, "fingerprint"]
-    assert letters.replay(fingerprint="unknown") == 0
-    assert letters.replay(fingerprint=fingerprint) == 2
+    dead_letters = kill(queue, "x", "y", "z")
+    assert dead_letters.replay(ids=[2]) == 1
+    assert dead_letters.frame()["id"].to_list() == [1, 3]
+    fingerprint = dead_letters.groups().loc[0, "fingerprint"]
+    assert dead_letters.replay(fingerprint="unknown") == 0
+    assert dead_letters.replay(fingerprint=fingerprint) == 2
     assert counts(queue) == (0, 0, 3)
 
 
 def test_an_edited_line_is_replayed_as_edited(queue):
-    letters = kill(queue, "x", "y", "z")
-    edited = letters.frame(ids=[1, 2])
+    dead_letters = kill(queue, "x", "y", "z")
+    edited = dead_letters.frame(ids=[1, 2])
     edited.loc[edited["id"] == 1, "line"] = "42"
-    assert letters.replay(edited=edited) == 2
+    assert dead_letters.replay(edited=edited) == 2
     assert queue.peek()["line"].to_list() == ["42", "y"]
     work(queue)
     assert counts(queue) == (1, 2, 0)
-    assert letters.frame()["line"].to_list() == ["y", "z"]
-    assert letters.frame(status="replayed")["line"].to_list() == ["x"], "the original is kept"
+    assert dead_letters.frame()["line"].to_list() == ["y", "z"]
+    assert dead_letters.frame(status="replayed")["line"].to_list() == ["x"], "the original is kept"
 
 
 def test_original_bytes_are_replayed_unless_the_line_was_edited(queue):
-    letters = kill(queue, b"caf\xe9", b"th\xe9", b"plain")
-    assert letters.frame()["raw"].to_list()[:2] == [b"caf\xe9", b"th\xe9"]
-    edited = letters.frame()
+    dead_letters = kill(queue, b"caf\xe9", b"th\xe9", b"plain")
+    assert dead_letters.frame()["raw"].to_list()[:2] == [b"caf\xe9", b"th\xe9"]
+    edited = dead_letters.frame()
     edited.loc[0, "line"] = "coffee"
-    letters.replay(edited=edited)
+    dead_letters.replay(edited=edited)
     frame = queue.lease("w").batch.frame()
     assert frame["line"].to_list() == ["coffee", "th\\xe9", "plain"]
     assert frame["raw"].to_list() == [None, b"th\xe9", None]
 
 
 def test_an_edit_with_a_line_break_is_refused(queue, contents):
-    letters = kill(queue, "x", "y")
-    edited = letters.frame()
+    dead_letters = kill(queue, "x", "y")
+    edited = dead_letters.frame()
     edited.loc[1, "line"] = "1\n2"
     before = contents(queue)
     with pytest.raises(UsageError, match="edited line of dead letter 2 has a line break"):
-        letters.replay(edited=edited)
+        dead_letters.replay(edited=edited)
     assert contents(queue) == before
 
 
 @pytest.mark.parametrize("taken", ["replay", "discard"])
 def test_an_edited_replay_is_all_or_nothing(queue, contents, taken):
-    letters = kill(queue, "x", "y")
-    edited = letters.frame()
-    getattr(letters, taken)(ids=[2])
+    dead_letters = kill(queue, "x", "y")
+    edited = dead_letters.frame()
+    getattr(dead_letters, taken)(ids=[2])
     before = contents(queue)
     with pytest.raises(UsageError, match="1 of 2 dead letters are not open any more; nothing was"):
-        letters.replay(edited=edited)
+        dead_letters.replay(edited=edited)
     assert contents(queue) == before
 
 
 @pytest.mark.parametrize("verb", ["replay", "discard"])
 def test_letters_named_by_id_are_taken_all_or_none(queue, contents, verb):
-    letters = kill(queue, "x", "y")
-    letters.discard(ids=[2])
+    dead_letters = kill(queue, "x", "y")
+    dead_letters.discard(ids=[2])
     before = contents(queue)
     with pytest.raises(UsageError, match="1 of 2 dead letters are not open"):
-        getattr(letters, verb)(ids=[1, 2])
+        getattr(dead_letters, verb)(ids=[1, 2])
     assert contents(queue) == before
 
 
@@ -321,15 +322,15 @@ def test_a_letter_taken_by_another_in_between_stops_the_whole_replay(queue, cont
 
 @pytest.mark.parametrize("queue", ["file", "memory"], indirect=True)
 def test_a_replay_without_room_on_the_disk_changes_nothing(queue, contents):
-    letters = kill(queue, *(f"{number:x}-{number**300:x}" for number in range(7, 300)))
+    dead_letters = kill(queue, *(f"{number:x}-{number**300:x}" for number in range(7, 300)))
     before = contents(queue)
     pages = queue._database._writer.execute("PRAGMA page_count").fetchone()[0]
     queue._database._writer.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreFull):
-        letters.replay()
+        dead_letters.replay()
     assert contents(queue) == before
     queue._database._writer.execute("PRAGMA max_page_count = 1000000")
-    assert letters.replay() == 293
+    assert dead_letters.replay() == 293
 
 
 # Dying again, and giving up
@@ -337,12 +338,12 @@ def test_a_replay_without_room_on_the_disk_changes_nothing(queue, contents):
 
 def test_a_letter_that_dies_again_is_open_again_with_its_history(store, clock, audit):
     queue = store()
-    letters = kill(queue, "x")
-    first = letters.frame().iloc[0]
+    dead_letters = kill(queue, "x")
+    first = dead_letters.frame().iloc[0]
     clock.tick(100)
-    letters.replay()
+    dead_letters.replay()
     work(queue, numbers().add("more", None))
-    row = letters.frame().iloc[0]
+    row = dead_letters.frame().iloc[0]
     assert (row["id"], row["status"], row["line"]) == (first["id"], "open", "x")
     assert (row["attempts"], row["replays"]) == (2, 1)
     assert row["first_failed_at"] == first["first_failed_at"]
@@ -353,56 +354,56 @@ def test_a_letter_that_dies_again_is_open_again_with_its_history(store, clock, a
 
 
 def test_a_letter_that_died_three_times_more_is_only_replayed_by_force(queue, contents):
-    letters = kill(queue, "x")
+    dead_letters = kill(queue, "x")
     for _ in range(3):
-        assert letters.replay() == 1
+        assert dead_letters.replay() == 1
         work(queue)
     kill(queue, "y")
     before = contents(queue)
     with pytest.raises(UsageError, match="1 of 2 dead letters died again after 3 replays; mend"):
-        letters.replay()
+        dead_letters.replay()
     assert contents(queue) == before
-    assert letters.groups()["replays"].to_list() == [3]
-    assert letters.replay(force=True) == 2
+    assert dead_letters.groups()["replays"].to_list() == [3]
+    assert dead_letters.replay(force=True) == 2
     work(queue)
-    assert letters.frame()["replays"].to_list() == [4, 1]
+    assert dead_letters.frame()["replays"].to_list() == [4, 1]
 
 
 def test_a_replay_whose_worker_never_came_back_is_not_lost(store, clock):
     queue = store()
-    letters = kill(queue, "x")
-    letters.replay()
+    dead_letters = kill(queue, "x")
+    dead_letters.replay()
     queue.lease("killed", seconds=5)
     clock.tick(6)
     work(queue)
-    assert letters.frame()["replays"].to_list() == [1]
+    assert dead_letters.frame()["replays"].to_list() == [1]
     assert counts(queue) == (0, 1, 0)
 
 
 def test_a_replayed_line_that_is_filtered_is_closed(queue):
-    letters = kill(queue, "x")
-    letters.replay()
+    dead_letters = kill(queue, "x")
+    dead_letters.replay()
     work(queue, Pipeline("p").add("none", lambda frame: frame.clear()))
-    assert letters.frame(status=None)["status"].to_list() == ["replayed"]
+    assert dead_letters.frame(status=None)["status"].to_list() == ["replayed"]
     assert queue.stats().filtered == 1
 
 
 def test_discarded_letters_are_closed_and_still_count_as_dead(queue, audit):
-    letters = kill(queue, "1", "x", "y")
-    assert letters.discard(ids=[1]) == 1
-    assert letters.frame()["line"].to_list() == ["y"]
+    dead_letters = kill(queue, "1", "x", "y")
+    assert dead_letters.discard(ids=[1]) == 1
+    assert dead_letters.frame()["line"].to_list() == ["y"]
     assert counts(queue) == (1, 2, 0)
     audit(queue)
-    assert letters.discard() == 1
-    assert letters.discard() == 0
-    assert letters.replay() == 0
+    assert dead_letters.discard() == 1
+    assert dead_letters.discard() == 0
+    assert dead_letters.replay() == 0
     assert counts(queue) == (1, 2, 0)
-    assert len(letters) == 0
+    assert len(dead_letters) == 0
 
 
 @pytest.mark.parametrize("lines", [5, 1])
 def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_path, lines):
-    failure = Failure("f", "input", "source_changed", "", "", ("input",))
+    failure = FailureKind("f", "input", "source_changed", "", "", ("input",))
     given = {
         "failure": 0,
         "line": "bytes 0 to 9",
@@ -410,22 +411,25 @@ def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_
         "lines": lines,
         "message": "changed",
     }
-    row = {name: given.get(name) for name in LETTER_SCHEMA} | {"attempts": 1}
+    row = {name: given.get(name) for name in DEAD_LETTER_SCHEMA} | {"attempts": 1}
     queue.put(Batch.from_lines(list("abcde"[:lines])))
     lease = queue.lease("w")
-    table = pl.DataFrame([row], schema=LETTER_SCHEMA)
-    queue.commit(lease, Outcome(dead=lines, letters=table, failures=[failure]))
-    letters = DeadLetters(queue)
+    table = pl.DataFrame([row], schema=DEAD_LETTER_SCHEMA)
+    queue.commit(lease, BatchResult(dead=lines, dead_letters=table, failures=[failure]))
+    dead_letters = DeadLetters(queue)
     why = f"stands for {lines} lines of 'memory' that could not be read: changed"
     with pytest.raises(UsageError, match=why):
-        letters.replay()
-    assert letters.dry_run(Pipeline().add("same", None)).would_die == letters.frame()["id"].tolist()
-    letters.export(tmp_path / "a.jsonl")
+        dead_letters.replay()
+    assert (
+        dead_letters.dry_run(Pipeline().add("same", None)).would_die
+        == dead_letters.frame()["id"].tolist()
+    )
+    dead_letters.export(tmp_path / "a.jsonl")
     with contextlib.closing(open_queue("sqlite://")) as other:
         assert DeadLetters(other).import_(tmp_path / "a.jsonl") == 0
     with pytest.raises(UsageError, match=f"stands for {lines} lines that could not be read"):
-        case_of(letters.frame().iloc[0])
-    assert (len(letters), letters.discard()) == (lines, 1)
+        case_of(dead_letters.frame().iloc[0])
+    assert (len(dead_letters), dead_letters.discard()) == (lines, 1)
     assert counts(queue) == (0, lines, 0)
 
 
@@ -434,19 +438,19 @@ def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_
 
 def test_letters_are_replayed_while_a_worker_runs(queue, audit):
     def settled(dead: int) -> None:
-        since = queue.changes()
+        since = queue.version()
         while (stats := queue.stats()) and not (stats.idle and stats.dead == dead):
             assert queue.wait(since, 20)
-            since = queue.changes()
+            since = queue.version()
 
     pipeline = numbers()
     worker = Worker(queue, pipeline, name="thread").start()
     queue.put(*(Batch.from_lines([f"{n}", f"x{n}"]) for n in range(20)))
-    letters = DeadLetters(queue)
+    dead_letters = DeadLetters(queue)
     settled(20)
     pipeline.add("halve", each(half_or_none))
-    assert letters.discard(ids=letters.frame(limit=5)["id"]) == 5
-    assert letters.replay() == 15
+    assert dead_letters.discard(ids=dead_letters.frame(limit=5)["id"]) == 5
+    assert dead_letters.replay() == 15
     settled(5)
     worker.stop()
     assert counts(queue) == (35, 5, 0)
@@ -454,14 +458,14 @@ def test_letters_are_replayed_while_a_worker_runs(queue, audit):
 
 
 def test_two_who_replay_at_once_replay_each_letter_once(queue, audit):
-    letters = kill(queue, *(f"x{n}" for n in range(50)))
+    dead_letters = kill(queue, *(f"x{n}" for n in range(50)))
     gate = threading.Barrier(2)
     replayed = []
 
     def replay() -> None:
         gate.wait(10)
         try:
-            replayed.append(letters.replay())
+            replayed.append(dead_letters.replay())
         except UsageError:
             replayed.append(0)
 
@@ -483,15 +487,18 @@ def test_two_hundred_thousand_letters_are_looked_at_and_replayed(tmp_path, audit
     given = {"failure": 0, "lines": 1, "message": "no", "attempts": 1}
     frame = lease.batch.frame()
     columns = {
-        name: name if name in frame.columns else pl.lit(given.get(name)) for name in LETTER_SCHEMA
+        name: name if name in frame.columns else pl.lit(given.get(name))
+        for name in DEAD_LETTER_SCHEMA
     }
-    failure = Failure("f", "parse", "bad", "ValueError", "", ("parse",))
-    table = frame.select(**columns).cast(LETTER_SCHEMA)
-    queue.commit(lease, Outcome(dead=many, letters=table, failures=[failure]))
-    letters = DeadLetters(queue)
-    assert letters.groups()["lines"].to_list() == [many]
-    assert letters.frame(limit=1000)["line_number"].to_list() == list(range(many - 999, many + 1))
-    assert letters.replay() == many
+    failure = FailureKind("f", "parse", "bad", "ValueError", "", ("parse",))
+    table = frame.select(**columns).cast(DEAD_LETTER_SCHEMA)
+    queue.commit(lease, BatchResult(dead=many, dead_letters=table, failures=[failure]))
+    dead_letters = DeadLetters(queue)
+    assert dead_letters.groups()["lines"].to_list() == [many]
+    assert dead_letters.frame(limit=1000)["line_number"].to_list() == list(
+        range(many - 999, many + 1)
+    )
+    assert dead_letters.replay() == many
     assert counts(queue) == (0, 0, many)
     audit(queue)
     queue.close()
@@ -512,12 +519,12 @@ def theirs(queue):
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_letters_go_to_another_store_as_they_were(queue, theirs, tmp_path, ending):
     lines = ["a", b"b\xff", "=cmd|' /C calc'!A0", IMG, "tab\there", "u\u2028v \U0001f600"]
-    letters = kill(queue, *lines, source="app.log")
+    dead_letters = kill(queue, *lines, source="app.log")
     kill(queue, "x", source="other.log")
     queue.put(Batch.from_lines(["y"] * 200, source="app.log", format="json"))
     work(queue)
     path = tmp_path / f"bad.{ending}"
-    assert letters.export(path) == 207
+    assert dead_letters.export(path) == 207
     assert counts(queue) == (0, 207, 0)
     assert DeadLetters(theirs).import_(path) == 207
     assert counts(theirs) == (0, 0, 207)
@@ -532,10 +539,10 @@ def test_letters_go_to_another_store_as_they_were(queue, theirs, tmp_path, endin
 
 
 def test_the_same_letters_are_imported_once_whatever_their_file_is(queue, theirs, tmp_path):
-    letters = kill(queue, "a", b"\xff", "c")
-    letters.export(tmp_path / "all.jsonl")
-    letters.export(tmp_path / "again.parquet")
-    letters.export(tmp_path / "one.jsonl", limit=1)
+    dead_letters = kill(queue, "a", b"\xff", "c")
+    dead_letters.export(tmp_path / "all.jsonl")
+    dead_letters.export(tmp_path / "again.parquet")
+    dead_letters.export(tmp_path / "one.jsonl", limit=1)
     imported = DeadLetters(theirs)
 
     assert imported.import_(tmp_path / "all.jsonl") == 3
@@ -577,8 +584,8 @@ def test_an_imported_line_that_passes_there_is_done_there_and_stays_dead_here(
 def test_a_range_without_lines_is_exported_to_look_at_and_not_imported(queue, theirs, tmp_path):
     log = tmp_path / "app.log"
     log.write_bytes(b"1\n2\n")
-    for source in expand([str(log)]):
-        list(feed(queue, source))
+    for source in resolve_sources([str(log)]):
+        list(ingest(queue, source))
     log.write_bytes(b"3\n4\n")
     work(queue)
 
@@ -613,19 +620,19 @@ def test_a_file_that_holds_something_else_is_refused_whole(queue, tmp_path, row,
 
 
 def test_files_of_other_kinds_are_refused_with_what_to_do(queue, tmp_path):
-    letters = kill(queue, "a")
+    dead_letters = kill(queue, "a")
     with pytest.raises(UsageError, match=r"name a .jsonl or a .parquet"):
-        letters.export(tmp_path / "bad.csv")
+        dead_letters.export(tmp_path / "bad.csv")
     with pytest.raises(UsageError, match="No such file"):
-        letters.import_(tmp_path / "none.jsonl")
+        dead_letters.import_(tmp_path / "none.jsonl")
     with pytest.raises(UsageError, match="cannot be written"):
-        letters.export(tmp_path / "none" / "bad.jsonl")
+        dead_letters.export(tmp_path / "none" / "bad.jsonl")
     pl.DataFrame({"line": ["a"]}).write_parquet(tmp_path / "x.parquet")
     with pytest.raises(UsageError, match="source"):
-        letters.import_(tmp_path / "x.parquet")
+        dead_letters.import_(tmp_path / "x.parquet")
     pl.DataFrame([ROW | {"source": None}]).write_parquet(tmp_path / "y.parquet")
     with pytest.raises(UsageError, match="is null"):
-        letters.import_(tmp_path / "y.parquet")
+        dead_letters.import_(tmp_path / "y.parquet")
 
 
 def test_a_status_that_there_is_not_is_refused(queue):
@@ -634,9 +641,9 @@ def test_a_status_that_there_is_not_is_refused(queue):
 
 
 def test_edited_letters_may_be_a_frame_of_polars_and_need_their_columns(queue):
-    letters = kill(queue, "a")
-    edited = pl.DataFrame({"id": letters.frame()["id"].to_list(), "line": ["b"]})
+    dead_letters = kill(queue, "a")
+    edited = pl.DataFrame({"id": dead_letters.frame()["id"].to_list(), "line": ["b"]})
     with pytest.raises(UsageError, match="need their columns 'id' and 'line'"):
-        letters.replay(edited=edited.drop("id"))
-    assert letters.replay(edited=edited) == 1
+        dead_letters.replay(edited=edited.drop("id"))
+    assert dead_letters.replay(edited=edited) == 1
     assert queue.peek()["line"].to_list() == ["b"]

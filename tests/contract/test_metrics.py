@@ -8,9 +8,10 @@ from math import log10
 import pandas as pd
 import pytest
 
-from etl import Batch, Count, Outcome, Pipeline, Queue, Worker, each, metrics
-from etl.lines import Tally
+from etl import Batch, BatchResult, Count, Pipeline, Queue, Worker, each
+from etl.analysis import metrics
 from etl.queue.sqlite import SqliteQueue
+from etl.records.result import ProcessorStats
 
 COUNTS = dict.fromkeys(["received", "emitted", "filtered", "errors", "retries", "dead"], "int64")
 TIMES = dict.fromkeys(["seconds", "p50", "p95", "p99", "rate"], "float64")
@@ -63,23 +64,29 @@ def dtypes(frame: pd.DataFrame) -> dict[str, str]:
 def commit(queue: Queue, lines: int = 10, *, worker: str = "w", **outcome: object) -> None:
     """Put, lease and commit one batch with what is given for its outcome."""
     queue.put(Batch.from_lines(["x"] * lines))
-    queue.commit(queue.lease(worker), Outcome(done=lines, **outcome))
+    queue.commit(queue.lease(worker), BatchResult(done=lines, **outcome))
 
 
-def busy(received: int, seconds: float, **more: int) -> dict[str, Tally]:
+def busy(received: int, seconds: float, **more: int) -> dict[str, ProcessorStats]:
     """Return the tally of a processor that took so long for each of so many lines."""
-    return {"parse": Tally(received=received, emitted=received, seconds=received * seconds, **more)}
+    return {
+        "parse": ProcessorStats(
+            received=received, emitted=received, seconds=received * seconds, **more
+        )
+    }
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda function: function.__name__)
 def test_every_frame_has_its_documented_columns_when_there_is_something_in_it(queue, frame):
     queue.put(Batch.from_lines(["1", "x"]))
     slot = queue.register("other")
-    queue.commit(queue.lease("other"), Outcome(done=2, states={"count": '{"INFO": 1}'}, slot=slot))
+    queue.commit(
+        queue.lease("other"), BatchResult(done=2, states={"count": '{"INFO": 1}'}, slot=slot)
+    )
     queue.put(Batch.from_lines(["1"]))
     queue.lease("other")
     errors = [("parse", "ValueError", "no number", 1, "retried")]
-    commit(queue, tallies=busy(10, 0.1), errors=errors)
+    commit(queue, processor_stats=busy(10, 0.1), errors=errors)
     found = frame(queue)
     assert len(found) >= 1
     assert dtypes(found) == FRAMES[frame]
@@ -98,9 +105,11 @@ def test_every_frame_has_its_documented_columns_when_there_is_nothing_in_it(queu
 
 
 def test_counts_of_a_processor_are_sums_over_its_batches(queue):
-    one = Tally(received=10, emitted=6, filtered=1, errors=4, retries=2, dead=3, seconds=0.5)
-    commit(queue, tallies={"parse": one, "end": Tally(received=6, emitted=6)})
-    commit(queue, tallies={"parse": one})
+    one = ProcessorStats(
+        received=10, emitted=6, filtered=1, errors=4, retries=2, dead=3, seconds=0.5
+    )
+    commit(queue, processor_stats={"parse": one, "end": ProcessorStats(received=6, emitted=6)})
+    commit(queue, processor_stats={"parse": one})
     rows = {row["processor"]: row for row in metrics.processor_rows(queue)}
     assert [rows["parse"][name] for name in COUNTS] == [20, 12, 2, 8, 4, 6]
     assert (rows["parse"]["seconds"], rows["parse"]["rate"]) == (1.0, 20.0)
@@ -109,8 +118,8 @@ def test_counts_of_a_processor_are_sums_over_its_batches(queue):
 
 
 def test_shares_of_the_time_are_of_all_busy_seconds_and_the_busiest_is_first(queue):
-    fast, slow = Tally(received=10, seconds=0.5), Tally(received=5, seconds=1.5)
-    commit(queue, tallies={"fast": fast, "slow": slow})
+    fast, slow = ProcessorStats(received=10, seconds=0.5), ProcessorStats(received=5, seconds=1.5)
+    commit(queue, processor_stats={"fast": fast, "slow": slow})
     shares = metrics.time_shares(queue)
     assert shares["processor"].to_list() == ["slow", "fast"]
     assert shares["share"].to_list() == [0.75, 0.25]
@@ -121,7 +130,7 @@ def test_latency_is_told_by_span(store, clock):
     queue = store()
     for seconds in (0, 1, 60):
         clock.tick(seconds)
-        commit(queue, tallies=busy(10, 0.001 * (1 + seconds)))
+        commit(queue, processor_stats=busy(10, 0.001 * (1 + seconds)))
     by_second, by_minute = metrics.latency_history(queue), metrics.latency_history(queue, "1min")
     assert by_second["seconds_per_line"].to_list() == pytest.approx([0.001, 0.002, 0.061])
     assert by_minute["seconds_per_line"].to_list() == pytest.approx([0.0015, 0.061])
@@ -134,15 +143,15 @@ def test_a_batch_whose_commit_failed_is_not_counted(queue):
     lease = queue.lease("w")
     queue.release(lease)
     with pytest.raises(Exception, match="lost its lease"):
-        queue.commit(lease, Outcome(done=3, tallies=busy(3, 0.1)))
+        queue.commit(lease, BatchResult(done=3, processor_stats=busy(3, 0.1)))
     assert metrics.processors(queue).empty
     assert metrics.processor_history(queue).empty
 
 
 def test_counts_by_worker_add_up_to_those_of_the_processor(queue):
-    commit(queue, worker="a", tallies=busy(10, 0.1))
-    commit(queue, worker="a", tallies=busy(5, 0.1))
-    commit(queue, worker="b", tallies=busy(20, 0.1, dead=2))
+    commit(queue, worker="a", processor_stats=busy(10, 0.1))
+    commit(queue, worker="a", processor_stats=busy(5, 0.1))
+    commit(queue, worker="b", processor_stats=busy(20, 0.1, dead=2))
     frame = metrics.processors(queue, by_worker=True)
     assert frame.columns[0] == "worker"
     assert dict(zip(frame["worker"], frame["received"], strict=True)) == {"a": 15, "b": 20}
@@ -153,20 +162,20 @@ def test_counts_by_worker_add_up_to_those_of_the_processor(queue):
 
 @pytest.mark.parametrize("seconds", [1e-7, 3e-6, 0.002, 1.0, 77.0])
 def test_a_percentile_is_right_to_within_five_percent(queue, seconds):
-    commit(queue, tallies=busy(10, seconds))
+    commit(queue, processor_stats=busy(10, seconds))
     row = metrics.processors(queue).iloc[0]
     assert [row["p50"], row["p95"], row["p99"]] == [pytest.approx(seconds, rel=0.05)] * 3
 
 
 def test_percentiles_weigh_by_lines(queue):
     for lines, seconds in ((90, 0.001), (8, 0.1), (2, 10.0)):
-        commit(queue, tallies=busy(lines, seconds))
+        commit(queue, processor_stats=busy(lines, seconds))
     row = metrics.processors(queue).iloc[0]
     assert [round(log10(row[name])) for name in ("p50", "p95", "p99")] == [-3, -1, 1]
 
 
 def test_a_processor_that_took_no_time_at_all_has_percentiles(queue):
-    commit(queue, tallies={"parse": Tally(received=10, emitted=10, seconds=0.0)})
+    commit(queue, processor_stats={"parse": ProcessorStats(received=10, emitted=10, seconds=0.0)})
     row = metrics.processors(queue).iloc[0]
     assert 0 <= row["p50"] <= 1e-8
     assert row["rate"] == 0.0
@@ -194,9 +203,9 @@ def test_history_has_one_row_a_second_as_it_stood_at_its_end(store, clock):
     queue.put(Batch.from_lines(list("abc")))
     queue.put(Batch.from_lines(list("de")))
     clock.tick(1)
-    queue.commit(queue.lease("w"), Outcome(done=2, filtered=1, tallies=busy(3, 0.1)))
+    queue.commit(queue.lease("w"), BatchResult(done=2, filtered=1, processor_stats=busy(3, 0.1)))
     clock.tick(5)
-    commit(queue, 2, tallies=busy(2, 0.1))
+    commit(queue, 2, processor_stats=busy(2, 0.1))
     frame = metrics.history(queue)
     assert (frame["second"] - frame.loc[0, "second"]).dt.total_seconds().to_list() == [0, 1, 6]
     assert frame.loc[0, "second"] == pd.Timestamp(int(clock.now) - 6, unit="s", tz="UTC")
@@ -209,10 +218,10 @@ def test_history_has_one_row_a_second_as_it_stood_at_its_end(store, clock):
 
 def test_processor_history_adds_up_within_a_second(store, clock):
     queue = store()
-    commit(queue, tallies=busy(10, 0.1))
-    commit(queue, tallies=busy(5, 0.1))
+    commit(queue, processor_stats=busy(10, 0.1))
+    commit(queue, processor_stats=busy(5, 0.1))
     clock.tick(1)
-    commit(queue, worker="other", tallies=busy(1, 0.1, dead=1))
+    commit(queue, worker="other", processor_stats=busy(1, 0.1, dead=1))
     frame = metrics.processor_history(queue)
     assert frame["received"].to_list() == [15, 1]
     assert frame["dead"].to_list() == [0, 1]
@@ -223,7 +232,7 @@ def test_processor_history_adds_up_within_a_second(store, clock):
 def test_history_is_kept_for_an_hour(store, clock):
     queue = store()
     for _ in range(4):
-        commit(queue, tallies=busy(10, 0.1))
+        commit(queue, processor_stats=busy(10, 0.1))
         clock.tick(1500)
     for frame in (metrics.history(queue), metrics.processor_history(queue)):
         assert (frame["second"].diff().dropna().dt.total_seconds() == 1500).all()
@@ -239,7 +248,7 @@ def test_rates_are_lines_a_second(store, clock):
         clock.tick(1)
         queue.put(Batch.from_lines(["x"] * 3))
         queue.put(Batch.from_lines(["x"] * 4))
-        queue.commit(queue.lease("w"), Outcome(done=queue.stats().leased))
+        queue.commit(queue.lease("w"), BatchResult(done=queue.stats().leased))
     rates = metrics.rates(queue)
     assert rates["accepted_per_second"] == pytest.approx(7, rel=0.15)
     assert rates["done_per_second"] == pytest.approx(3.5, rel=0.15)
@@ -336,7 +345,7 @@ def test_a_counter_goes_on_where_the_last_worker_ended(queue):
 
 def test_metrics_survive_the_end_of_the_process(tmp_path):
     first = SqliteQueue(tmp_path / "s.db")
-    commit(first, tallies=busy(10, 0.1), errors=[("parse", "E", "no", 1, "dead")])
+    commit(first, processor_stats=busy(10, 0.1), errors=[("parse", "E", "no", 1, "dead")])
     before = [frame(first) for frame in (metrics.processors, metrics.history, metrics.errors)]
     first.close()
     second = SqliteQueue(tmp_path / "s.db")

@@ -17,22 +17,23 @@ from random import Random
 import polars as pl
 import pytest
 
-from etl import Batch, Count, Outcome, Pipeline, Queue, Worker, open_queue
+from etl import Batch, BatchResult, Count, Pipeline, Queue, Worker, open_queue
 from etl.errors import (
+    IncompatibleStore,
     LeaseLost,
     QueueClosed,
     QueueFull,
     SourceChanged,
     StoreError,
     StoreFull,
-    StoreVersion,
     UsageError,
 )
-from etl.lines import LETTER_SCHEMA, Failure, Lease, Output, Reference, Tally, Trace
-from etl.queue import Position
+from etl.queue import Checkpoint
 from etl.queue.sqlite import SqliteQueue
+from etl.records.batch import Lease, Reference
+from etl.records.result import DEAD_LETTER_SCHEMA, FailureKind, Output, ProcessorStats, Trace
 
-FAILURE = Failure("f00d", "parse", "bad", "ValueError", "Traceback …", ("parse",))
+FAILURE = FailureKind("f00d", "parse", "bad", "ValueError", "Traceback …", ("parse",))
 
 
 def lines(count: int, *, start: int = 0) -> list[str]:
@@ -48,20 +49,21 @@ def texts(lease: Lease | None) -> list[str]:
     return lease.batch.frame()["line"].to_list()
 
 
-def letters(lease: Lease, count: int) -> pl.DataFrame:
+def dead_letters(lease: Lease, count: int) -> pl.DataFrame:
     """Make dead letters of the first lines of a lease."""
     given = {"failure": 0, "lines": 1, "message": "no number", "attempts": 1}
     frame = lease.batch.frame().head(count)
     columns = {
-        name: name if name in frame.columns else pl.lit(given.get(name)) for name in LETTER_SCHEMA
+        name: name if name in frame.columns else pl.lit(given.get(name))
+        for name in DEAD_LETTER_SCHEMA
     }
-    return frame.select(**columns).cast(LETTER_SCHEMA)
+    return frame.select(**columns).cast(DEAD_LETTER_SCHEMA)
 
 
-def outcome(lease: Lease, *, filtered: int = 0, dead: int = 0, **more: object) -> Outcome:
+def outcome(lease: Lease, *, filtered: int = 0, dead: int = 0, **more: object) -> BatchResult:
     done = lease.lines - filtered - dead
-    given = {"letters": letters(lease, dead), "failures": [FAILURE]} | more
-    return Outcome(done=done, filtered=filtered, dead=dead, **given)
+    given = {"dead_letters": dead_letters(lease, dead), "failures": [FAILURE]} | more
+    return BatchResult(done=done, filtered=filtered, dead=dead, **given)
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def until(queue: Queue, holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
-        queue.wait(queue.changes(), 0.01)
+        queue.wait(queue.version(), 0.01)
 
 
 def work_off(queue: Queue) -> list[str]:
@@ -111,10 +113,10 @@ def test_batches_are_lent_oldest_first_and_each_once(queue):
 
 
 def test_an_empty_batch_is_passed_over(queue):
-    queue.put(Batch.from_lines([]), position=Position("empty.log", 0, 0, "head"))
+    queue.put(Batch.from_lines([]), checkpoint=Checkpoint("empty.log", 0, 0, "head"))
     assert queue.stats().accepted == 0
     assert queue.lease("w") is None
-    assert queue.position("empty.log") == Position("empty.log", 0, 0, "head")
+    assert queue.checkpoint("empty.log") == Checkpoint("empty.log", 0, 0, "head")
 
 
 def test_a_batch_put_twice_is_stored_once(queue, audit):
@@ -142,19 +144,19 @@ def test_one_line_and_fifty_thousand_go_the_same_way(queue, audit):
 
 
 def test_the_position_moves_with_the_put(queue):
-    assert queue.position("a.log") is None
-    queue.put(batch(2), position=Position("a.log", 14, 2, "head"))
-    queue.put(position=Position("a.log", 21, 3, "head"))
-    assert queue.position("a.log") == Position("a.log", 21, 3, "head")
-    assert [row["source"] for row in queue.records("positions")] == ["a.log"]
+    assert queue.checkpoint("a.log") is None
+    queue.put(batch(2), checkpoint=Checkpoint("a.log", 14, 2, "head"))
+    queue.put(checkpoint=Checkpoint("a.log", 21, 3, "head"))
+    assert queue.checkpoint("a.log") == Checkpoint("a.log", 21, 3, "head")
+    assert [row["source"] for row in queue.read("checkpoints")] == ["a.log"]
 
 
 def test_a_put_that_is_refused_moves_no_position(store):
     queue = store(max_lines=2)
-    queue.put(batch(2), position=Position("a.log", 14, 2))
+    queue.put(batch(2), checkpoint=Checkpoint("a.log", 14, 2))
     with pytest.raises(QueueFull):
-        queue.put(batch(1), position=Position("a.log", 21, 3), block=False)
-    assert queue.position("a.log").line_number == 2
+        queue.put(batch(1), checkpoint=Checkpoint("a.log", 21, 3), block=False)
+    assert queue.checkpoint("a.log").line_number == 2
 
 
 def test_a_commit_keeps_all_of_the_outcome(queue, audit):
@@ -169,7 +171,9 @@ def test_a_commit_keeps_all_of_the_outcome(queue, audit):
         lease,
         filtered=2,
         dead=3,
-        tallies={"parse": Tally(received=10, emitted=5, filtered=2, dead=3, seconds=0.1)},
+        processor_stats={
+            "parse": ProcessorStats(received=10, emitted=5, filtered=2, dead=3, seconds=0.1)
+        },
         errors=[("parse", "ValueError", "no number", 3, "dead")],
         states={"count": '{"INFO": 5}'},
         outputs=[Output("part.tmp", "part.parquet")],
@@ -180,21 +184,21 @@ def test_a_commit_keeps_all_of_the_outcome(queue, audit):
     stats = queue.stats()
     assert (stats.done, stats.filtered, stats.dead, stats.idle) == (5, 2, 3, True)
     kinds = ("processors", "latency", "processor_history", "errors", "traces", "queue_history")
-    assert {kind: len(queue.records(kind)) for kind in kinds} == dict.fromkeys(kinds, 1)
+    assert {kind: len(queue.read(kind)) for kind in kinds} == dict.fromkeys(kinds, 1)
     assert queue.states(slot) == {"count": '{"INFO": 5}'}
-    assert queue.unpublished() == [Output("part.tmp", "part.parquet")]
+    assert queue.pending_outputs() == [Output("part.tmp", "part.parquet")]
     audit(queue)
 
 
-def broken_output(lease: Lease) -> Outcome:
+def broken_output(lease: Lease) -> BatchResult:
     return outcome(lease, dead=1, outputs=[Output("same.tmp", "a"), Output("same.tmp", "b")])
 
 
-def broken_slot(lease: Lease) -> Outcome:
+def broken_slot(lease: Lease) -> BatchResult:
     return outcome(lease, dead=1, states={"count": "{}"}, slot=7)
 
 
-def broken_letters(lease: Lease) -> Outcome:
+def broken_letters(lease: Lease) -> BatchResult:
     return outcome(lease, dead=1, failures=[])
 
 
@@ -226,8 +230,8 @@ def test_outputs_are_listed_until_they_are_published(queue):
     lease = queue.lease("w")
     outputs = [Output("a.tmp", "a"), Output("b.tmp", "b")]
     queue.commit(lease, outcome(lease, outputs=outputs))
-    queue.published(outputs[:1])
-    assert queue.unpublished() == outputs[1:]
+    queue.mark_published(outputs[:1])
+    assert queue.pending_outputs() == outputs[1:]
 
 
 # Leases
@@ -417,7 +421,7 @@ def test_reclaim_takes_back_what_a_dead_process_held(shared_url, audit):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert queue.stats().waiting == 0
     assert queue.reclaim() == [done.stdout.strip()]
-    assert [row["name"] for row in queue.records("workers")] == ["here"]
+    assert [row["name"] for row in queue.read("workers")] == ["here"]
     assert queue.stats().waiting == 3
     again = queue.lease("here")
     assert again.deliveries == 2
@@ -598,7 +602,7 @@ def test_a_worker_gets_the_lowest_free_slot(store, clock):
     queue.heartbeat("c")
     clock.tick(2)
     assert queue.register("e") == 0
-    assert {row["name"]: row["batch"] for row in queue.records("workers")} == {
+    assert {row["name"]: row["batch"] for row in queue.read("workers")} == {
         "c": None,
         "e": None,
     }
@@ -625,9 +629,9 @@ def test_a_worker_shows_the_batch_it_works_on(queue):
     queue.put(batch())
     queue.register("w")
     lease = queue.lease("w")
-    assert [row["batch"] for row in queue.records("workers")] == [lease.batches[0].id]
+    assert [row["batch"] for row in queue.read("workers")] == [lease.batches[0].id]
     queue.commit(lease, outcome(lease))
-    assert [row["batch"] for row in queue.records("workers")] == [None]
+    assert [row["batch"] for row in queue.read("workers")] == [None]
 
 
 def test_a_worker_takes_what_waits_step_by_step(queue, tmp_path):
@@ -637,7 +641,7 @@ def test_a_worker_takes_what_waits_step_by_step(queue, tmp_path):
     assert queue.stats().waiting == 3
     assert worker.drain() == 3
     assert worker.step() is None
-    assert queue.records("workers") == []
+    assert queue.read("workers") == []
 
 
 def ended(worker: Worker) -> bool:
@@ -651,7 +655,7 @@ def test_asking_to_drain_ends_a_worker_once_nothing_waits(queue, tmp_path):
     queue.put(*(batch(2, source=name) for name in "abc"))
     worker = Worker(queue, Pipeline("p").add("pass", None), out=tmp_path, name="w").start()
     while worker._runner is None:
-        queue.wait(queue.changes(), 0.01)
+        queue.wait(queue.version(), 0.01)
     queue.drain()
     queue.resume()
     assert ended(worker)
@@ -664,12 +668,12 @@ def test_asking_to_stop_ends_a_worker_and_leaves_what_waits(queue, tmp_path):
     queue.put(batch(2))
     worker = Worker(queue, Pipeline("p").add("pass", None), out=tmp_path, name="w").start()
     while worker._runner is None:
-        queue.wait(queue.changes(), 0.01)
+        queue.wait(queue.version(), 0.01)
     queue.stop()
     assert ended(worker)
     worker.stop()
     assert queue.stats().waiting == 2
-    assert queue.records("workers") == []
+    assert queue.read("workers") == []
 
 
 def test_a_worker_that_lost_its_slot_in_its_sleep_goes_on_with_another(store, clock, tmp_path):
@@ -766,16 +770,16 @@ def test_the_end_of_a_line_does_not_matter(queue, ending):
 
 
 def test_wait_tells_whether_anything_changed(queue):
-    since = queue.changes()
+    since = queue.version()
     assert queue.wait(since, 0.01) is False
     queue.put(batch())
     assert queue.wait(since, 0) is True
-    assert queue.wait(queue.changes(), 0) is False
+    assert queue.wait(queue.version(), 0) is False
 
 
 def test_wait_is_woken_by_another_thread(queue):
     with ThreadPoolExecutor(1) as pool:
-        woken = pool.submit(queue.wait, queue.changes(), 20)
+        woken = pool.submit(queue.wait, queue.version(), 20)
         queue.put(batch())
         assert woken.result() is True
 
@@ -783,7 +787,7 @@ def test_wait_is_woken_by_another_thread(queue):
 def test_wait_is_woken_by_another_opening(shared_url):
     reader, writer = open_queue(shared_url), open_queue(shared_url)
     with ThreadPoolExecutor(1) as pool:
-        woken = pool.submit(reader.wait, reader.changes(), 20)
+        woken = pool.submit(reader.wait, reader.version(), 20)
         writer.put(batch())
         assert woken.result() is True
     assert reader.lease("w") is not None
@@ -794,7 +798,7 @@ def test_wait_is_woken_by_another_opening(shared_url):
 def test_closing_ends_a_wait(shared_url):
     other = open_queue(shared_url)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(other.wait, other.changes(), 20)
+        waiting = pool.submit(other.wait, other.version(), 20)
         other.close()
         with pytest.raises(QueueClosed):
             waiting.result()
@@ -811,7 +815,7 @@ def test_many_threads_lose_nothing_and_get_nothing_twice(queue, audit):
     def take(name: int) -> list[str]:
         found: list[str] = []
         while queue.stats().done < 100:
-            since = queue.changes()
+            since = queue.version()
             if lease := queue.lease(f"w{name}", lines=3):
                 found += texts(lease)
                 queue.commit(lease, outcome(lease))
@@ -829,18 +833,18 @@ def test_many_threads_lose_nothing_and_get_nothing_twice(queue, audit):
 
 PROCESS = """
 import sys
-from etl import Batch, Count, Outcome, open_queue
+from etl import Batch, Count, BatchResult, open_queue
 url, name = sys.argv[1:]
 queue = open_queue(url)
 for number in range(50):
     queue.put(Batch.from_lines([f"{name}-{number}"]))
 while queue.stats().done < 100:
-    since = queue.changes()
+    since = queue.version()
     lease = queue.lease(name, lines=2)
     if lease is None:
         queue.wait(since, 1)
         continue
-    queue.commit(lease, Outcome(done=lease.lines))
+    queue.commit(lease, BatchResult(done=lease.lines))
     print(*lease.batch.frame()["line"], sep="\\n", flush=True)
 queue.close()
 """
@@ -901,7 +905,7 @@ def test_a_store_of_a_newer_etl_is_refused(tmp_path):
     newer.execute("PRAGMA user_version = 9")
     newer.close()
     with pytest.raises(
-        StoreVersion, match=r"newer etl \(its version is 9, this etl knows .*upgrade etl"
+        IncompatibleStore, match=r"newer etl \(its version is 9, this etl knows .*upgrade etl"
     ):
         open_queue(str(path))
 
@@ -947,9 +951,16 @@ def test_a_closed_queue_says_so(shared_url):
     lease = queue.lease("w")
     queue.close()
     queue.close()
-    calls = [queue.stats, queue.control, queue.pause, queue.changes, queue.peek, queue.unpublished]
+    calls = [
+        queue.stats,
+        queue.control,
+        queue.pause,
+        queue.version,
+        queue.peek,
+        queue.pending_outputs,
+    ]
     calls += [lambda: queue.put(batch()), lambda: queue.lease("w"), lambda: queue.renew(lease)]
-    calls += [lambda: queue.commit(lease, Outcome(done=1)), lambda: queue.records("errors")]
+    calls += [lambda: queue.commit(lease, BatchResult(done=1)), lambda: queue.read("errors")]
     for call in calls:
         with pytest.raises(QueueClosed, match=r"is closed; open it again with open_queue\(\)"):
             call()
@@ -973,7 +984,7 @@ def test_a_full_disk_refuses_a_put_and_loses_nothing(queue, contents):
     before = contents(queue)
     fill_disk(queue)
     with pytest.raises(StoreFull, match=r"cannot be written: .*full; free some space"):
-        queue.put(noise(200), position=Position("big.log", 1, 1))
+        queue.put(noise(200), checkpoint=Checkpoint("big.log", 1, 1))
     assert contents(queue) == before
     queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.put(noise(200))

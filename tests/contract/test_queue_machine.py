@@ -21,14 +21,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from etl.dlq import DeadLetters
+from etl.dlq.dead_letters import DeadLetters
 from etl.errors import LeaseLost, UsageError
-from etl.lines import LETTER_SCHEMA, Batch, Failure, Lease, Outcome
 from etl.queue.sqlite import SqliteQueue
 from etl.queue.store import Store
+from etl.records.batch import Batch, Lease
+from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind
 
 SECONDS = 10.0
-FAILURES = [Failure(f"f{number}", "parse", "bad", "", "", ("parse",)) for number in range(2)]
+FAILURES = [FailureKind(f"f{number}", "parse", "bad", "", "", ("parse",)) for number in range(2)]
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -40,7 +41,7 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 1_000.0
         self.queue = make(clock=lambda: self.now)
-        self.letters = DeadLetters(self.queue)
+        self.dead_letters = DeadLetters(self.queue)
         self.names = 0
         self.places: dict[str, str] = {}
         self.lent: dict[str, tuple[float, list[str]]] = {}
@@ -55,7 +56,7 @@ class QueueMachine(RuleBasedStateMachine):
             names = self.names_in(lease)
             assert all(self.places[name] in ("waiting", "leased") for name in names)
             self.move(names, "done")
-            self.queue.commit(lease, Outcome(done=lease.lines, passed=replayed(lease)))
+            self.queue.commit(lease, BatchResult(done=lease.lines, passed=replayed(lease)))
         self.lent.clear()
         self.the_store_agrees()
         assert self.queue.stats().idle
@@ -190,13 +191,13 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(data=st.data(), force=st.booleans())
     def replay(self, data: st.DataObject, force: bool) -> None:  # noqa: FBT001 - drawn by name
         some = data.draw(st.lists(st.sampled_from(self.in_place("dead")), min_size=1, unique=True))
-        frame = self.letters.frame()
+        frame = self.dead_letters.frame()
         rows = frame[frame["line"].isin(some)]
         if not force and (rows["replays"] >= 3).any():
             with pytest.raises(UsageError):
-                self.letters.replay(ids=rows["id"])
+                self.dead_letters.replay(ids=rows["id"])
             return
-        assert self.letters.replay(ids=rows["id"], force=force) == len(some)
+        assert self.dead_letters.replay(ids=rows["id"], force=force) == len(some)
         self.move(some, "waiting")
         self.later.update(dict.fromkeys(some, 0))
 
@@ -204,8 +205,8 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
         one = data.draw(st.sampled_from(self.in_place("dead")))
-        frame = self.letters.frame()
-        assert self.letters.discard(ids=frame[frame["line"] == one]["id"]) == 1
+        frame = self.dead_letters.frame()
+        assert self.dead_letters.discard(ids=frame[frame["line"] == one]["id"]) == 1
         self.places[one] = "discarded"
 
     # What holds after every step
@@ -251,29 +252,33 @@ class QueueMachine(RuleBasedStateMachine):
 
 def replayed(lease: Lease) -> list[int]:
     frame = lease.batch.frame()
-    return frame["letter"].drop_nulls().to_list() if "letter" in frame.columns else []
+    return (
+        frame["dead_letter_id"].drop_nulls().to_list() if "dead_letter_id" in frame.columns else []
+    )
 
 
-def outcome_of(frame: pl.DataFrame, fates: dict[str, str]) -> Outcome:
+def outcome_of(frame: pl.DataFrame, fates: dict[str, str]) -> BatchResult:
     """Make the outcome in which each line meets its fate."""
-    if "letter" not in frame.columns:
-        frame = frame.with_columns(letter=pl.lit(None, pl.Int64))
+    if "dead_letter_id" not in frame.columns:
+        frame = frame.with_columns(dead_letter_id=pl.lit(None, pl.Int64))
     fate = pl.Series(list(fates.values()), dtype=pl.String)
     given = {"failure": pl.col("line_number") % 2, "lines": 1, "message": "bad", "attempts": 1}
     gone = frame.filter(fate == "dead")
     columns = {
         name: name if name in gone.columns else pl.lit(None)
-        for name in LETTER_SCHEMA
+        for name in DEAD_LETTER_SCHEMA
         if name not in given
     }
     columns |= {
         name: pl.lit(value) if isinstance(value, (int, str)) else value
         for name, value in given.items()
     }
-    table = gone.select(**{name: columns[name] for name in LETTER_SCHEMA}).cast(LETTER_SCHEMA)
+    table = gone.select(**{name: columns[name] for name in DEAD_LETTER_SCHEMA}).cast(
+        DEAD_LETTER_SCHEMA
+    )
     counts = {name: list(fates.values()).count(name) for name in ("done", "filtered", "dead")}
-    passed = frame.filter(fate != "dead")["letter"].drop_nulls().to_list()
-    return Outcome(**counts, letters=table, failures=FAILURES, passed=passed)
+    passed = frame.filter(fate != "dead")["dead_letter_id"].drop_nulls().to_list()
+    return BatchResult(**counts, dead_letters=table, failures=FAILURES, passed=passed)
 
 
 def test_the_queue_in_memory_does_what_the_model_does():

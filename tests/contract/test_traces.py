@@ -8,9 +8,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from etl import Batch, Outcome, Pipeline, Queue, Worker, each
-from etl.lines import Trace
-from etl.traces import hops, path_edges, path_shares, slow_lines, trace_rows, traces
+from etl import Batch, BatchResult, Pipeline, Queue, Worker, each
+from etl.analysis.traces import hops, path_edges, path_shares, slow_lines, trace_rows, traces
+from etl.records.result import Trace
 
 UTC = "datetime64, UTC"
 TRACES = {
@@ -54,7 +54,7 @@ def commit(queue: Queue, lines: list[str], *, first_line: int = 1, **more: Any) 
         "line", "line_number", state=pl.lit("done"), path=pl.lit(0, pl.UInt32)
     )
     trace = Trace(frame, [[("parse", 0.25), ("end", 0.5)]])
-    queue.commit(lease, Outcome(done=len(lines), trace=trace, **more))
+    queue.commit(lease, BatchResult(done=len(lines), trace=trace, **more))
 
 
 def branches() -> Pipeline:
@@ -177,7 +177,7 @@ def test_a_big_batch_takes_the_place_of_all_before(queue):
     Worker(queue, branches()).drain()
     frame = traces(queue)
     assert frame["line_number"].to_list() == list(range(2_001, 3_001))
-    assert len(queue.records("traces")) == 1
+    assert len(queue.read("traces")) == 1
 
 
 def test_fewer_traces_may_be_asked_for(queue):
@@ -198,7 +198,7 @@ def test_text_in_a_trace_stays_as_it_is_and_is_cut_when_very_long(queue):
 def test_a_batch_without_traces_leaves_the_others(queue):
     commit(queue, ["a"])
     queue.put(Batch.from_lines(["b"]))
-    queue.commit(queue.lease("w"), Outcome(done=1))
+    queue.commit(queue.lease("w"), BatchResult(done=1))
     assert traces(queue)["line"].to_list() == ["a"]
 
 

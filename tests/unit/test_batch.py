@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from etl import Batch, Pipeline, Worker, open_queue, reject
-from etl.batch import Done, failures, paths, with_secrets
-from etl.batch.gates import enforce, judge
-from etl.batch.notebooks import parameters
-from etl.batch.profile import levels_over_time, output, profile
-from etl.batch.tables import Table
 from etl.errors import GateFailed, UsageError
+from etl.notebook.batch.batch import Done, failures, paths, with_secrets
+from etl.notebook.batch.gates import evaluate_gates, raise_for_gates
+from etl.notebook.batch.notebooks import parameters
+from etl.notebook.batch.profile import levels_over_time, output, profile
+from etl.notebook.batch.tables import Table
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -105,18 +105,18 @@ def test_output_without_times_has_no_levels_over_time(tmp_path, rows):
     ],
 )
 def test_gates_hold_up_to_their_limits(done, tmp_path, limits, failed):
-    verdicts = judge(done, written(tmp_path, {"a": [1]}), **limits)
+    verdicts = evaluate_gates(done, written(tmp_path, {"a": [1]}), **limits)
     assert verdicts[~verdicts["passed"]]["gate"].tolist() == failed
     if not failed:
-        enforce(done, verdicts)
+        raise_for_gates(done, verdicts)
         return
     with pytest.raises(GateFailed, match=rf"{len(failed)} of {len(verdicts)} quality gates"):
-        enforce(done, verdicts)
+        raise_for_gates(done, verdicts)
 
 
 def test_lines_that_wait_fail_a_gate(done):
     done.queue.put(Batch.from_lines(["more"], source="test"))
-    verdicts = judge(done, None).set_index("gate")
+    verdicts = evaluate_gates(done, None).set_index("gate")
     assert not verdicts.loc["lines that still wait", "passed"]
     assert verdicts.loc["no line is missing", "passed"]
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import Batch, DeadLetters, Parse, Pipeline, Queue, drop
-from etl.cases import append_case, case_of, read_cases
 from etl.errors import UsageError
-from etl.testing import drain
+from etl.testing.assertions import drain
+from etl.testing.cases import append_case, case_of, read_cases
 
 SHOP = """
 import polars as pl
@@ -138,10 +138,12 @@ def test_a_mistake_names_the_case_and_the_key(tmp_path: Path, text: str, said: s
 
 
 def test_a_dead_letter_becomes_a_case_that_passes_once_it_is_mended(shop: Path, queue: Queue):
-    (letter,) = kill(queue, "total=7")
+    (dead_letter,) = kill(queue, "total=7")
     path = shop / "tests" / "shop.etl.toml"
     path.parent.mkdir()
-    text = append_case(path, letter, pipeline=f"{shop}/shop.py:pipeline", fields={"cents": 700})
+    text = append_case(
+        path, dead_letter, pipeline=f"{shop}/shop.py:pipeline", fields={"cents": 700}
+    )
 
     assert text == (
         '[[case]]\nname = "app.log line 1"\nformat = "json"\nline = "total=7"\nfields.cents = 700\n'
@@ -154,8 +156,8 @@ def test_a_dead_letter_becomes_a_case_that_passes_once_it_is_mended(shop: Path, 
 
 def test_a_letter_that_is_bad_indeed_becomes_a_case_that_dies(shop: Path, queue: Queue):
     path = shop / "shop.etl.toml"
-    for letter in kill(queue, "x", b"\xff"):
-        append_case(path, letter, pipeline=f"{shop}/shop.py:pipeline", dead=True)
+    for dead_letter in kill(queue, "x", b"\xff"):
+        append_case(path, dead_letter, pipeline=f"{shop}/shop.py:pipeline", dead=True)
     first, second = read_cases(path)
 
     assert first.expected == {"processor": "parse", "code": "no_format"}
@@ -165,9 +167,9 @@ def test_a_letter_that_is_bad_indeed_becomes_a_case_that_dies(shop: Path, queue:
 def test_a_case_of_another_pipeline_says_so_itself(shop: Path, queue: Queue):
     path = shop / "shop.etl.toml"
     path.write_text(CASES.rstrip())
-    (letter,) = kill(queue, "x")
-    append_case(path, letter, pipeline="etl.demo:levels")
-    append_case(path, letter, pipeline=f"{shop}/shop.py:pipeline", name="again")
+    (dead_letter,) = kill(queue, "x")
+    append_case(path, dead_letter, pipeline="etl.demo:levels")
+    append_case(path, dead_letter, pipeline=f"{shop}/shop.py:pipeline", name="again")
 
     assert [case.pipeline for case in read_cases(path)[3:]] == [
         "etl.demo:levels",
@@ -176,32 +178,32 @@ def test_a_case_of_another_pipeline_says_so_itself(shop: Path, queue: Queue):
 
 
 def test_a_case_is_not_added_twice(shop: Path, queue: Queue):
-    (letter,) = kill(queue, "x")
+    (dead_letter,) = kill(queue, "x")
     path = shop / "x.etl.toml"
     for name in ("the first of its file", "the last"):
-        append_case(path, letter, pipeline="etl.demo:levels", name=name)
+        append_case(path, dead_letter, pipeline="etl.demo:levels", name=name)
     whole = path.read_text()
     for name in ("the first of its file", "the last"):
         with pytest.raises(UsageError, match=r"'x.etl.toml' holds this case already"):
-            append_case(path, letter, pipeline="etl.demo:levels", name=name)
+            append_case(path, dead_letter, pipeline="etl.demo:levels", name=name)
     assert path.read_text() == whole
-    append_case(path, letter, pipeline="etl.demo:levels", name="the last", dead=True)
+    append_case(path, dead_letter, pipeline="etl.demo:levels", name="the last", dead=True)
     assert len(read_cases(path)) == 3
 
 
 def test_what_cannot_be_a_case_is_refused_and_nothing_is_written(shop: Path, queue: Queue):
-    (letter,) = kill(queue, "x")
+    (dead_letter,) = kill(queue, "x")
     path = shop / "x.etl.toml"
     with pytest.raises(UsageError, match=r"cases are kept in \*.etl.toml, not in 'x.toml'"):
-        append_case(shop / "x.toml", letter, pipeline="p:p")
+        append_case(shop / "x.toml", dead_letter, pipeline="p:p")
     with pytest.raises(UsageError, match=r"fields.when = None cannot be written"):
-        append_case(path, letter, pipeline="p:p", fields={"when": None})
+        append_case(path, dead_letter, pipeline="p:p", fields={"when": None})
     unread = {"lines": 9, "processor": "input", "code": "source_changed"}
     with pytest.raises(UsageError, match="stands for 9 lines"):
-        append_case(path, letter | unread, pipeline="p:p")
+        append_case(path, dead_letter | unread, pipeline="p:p")
     path.write_text("[[case]]\nlien = 'x'")
     with pytest.raises(UsageError, match="unknown key 'lien'"):
-        append_case(path, letter, pipeline="p:p")
+        append_case(path, dead_letter, pipeline="p:p")
 
     assert path.read_text() == "[[case]]\nlien = 'x'"
     assert not (shop / "x.toml").exists()

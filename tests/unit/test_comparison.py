@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from etl import Batch, Outcome, Pipeline, Worker, metrics, open_queue, reject
-from etl.comparison import Comparison
+from etl import Batch, BatchResult, Pipeline, Worker, open_queue, reject
+from etl.analysis.compare import Comparison
 from etl.errors import UsageError
-from etl.lines import Tally
 from etl.queue import Queue
+from etl.records.result import ProcessorStats
+from etl.runs.compare import compare
 
 BAD = "<img src=x onerror=alert(1)>"
 
@@ -21,8 +22,10 @@ def ran(seconds: dict[str, float], *, lines: int = 1000, url: str = "sqlite://")
     """Make a store whose processors took so many seconds for so many lines each."""
     queue = open_queue(url)
     queue.put(Batch.from_lines(["x"] * lines))
-    tallies = {name: Tally(received=lines, seconds=took) for name, took in seconds.items()}
-    queue.commit(queue.lease("w"), Outcome(done=lines, tallies=tallies))
+    processor_stats = {
+        name: ProcessorStats(received=lines, seconds=took) for name, took in seconds.items()
+    }
+    queue.commit(queue.lease("w"), BatchResult(done=lines, processor_stats=processor_stats))
     return queue
 
 
@@ -42,7 +45,7 @@ def changes(frame: pd.DataFrame, key: str) -> dict[str, str]:
 
 
 def test_a_processor_is_compared_by_its_time_per_line():
-    found = metrics.compare(ran({"parse": 1.0}), ran({"parse": 6.0}, lines=2000)).processors
+    found = compare(ran({"parse": 1.0}), ran({"parse": 6.0}, lines=2000)).processors
     (row,) = found.to_dict("records")
 
     assert (row["lines_a"], row["lines_b"]) == (1000, 2000)
@@ -54,7 +57,7 @@ def test_a_processor_is_compared_by_its_time_per_line():
 def test_processors_are_slower_faster_new_gone_or_as_before():
     a = ran({"slow": 1.0, "fast": 3.0, "same": 1.0, "old": 1.0})
     b = ran({"slow": 2.0, "fast": 1.0, "same": 1.2, "young": 1.0})
-    found = metrics.compare(a, b)
+    found = compare(a, b)
 
     assert changes(found.processors, "processor") == {
         "slow": "slower",
@@ -63,7 +66,7 @@ def test_processors_are_slower_faster_new_gone_or_as_before():
         "young": "new",
         "old": "gone",
     }
-    assert changes(metrics.compare(a, b, slower=1.1).processors, "processor")["same"] == "slower"
+    assert changes(compare(a, b, slower=1.1).processors, "processor")["same"] == "slower"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_processors_are_slower_faster_new_gone_or_as_before():
 )
 def test_few_lines_or_little_time_are_no_change(took: dict[str, float], lines: int):
     before = {name: 0.001 if name == "parse" else 1.0 for name in took}
-    found = metrics.compare(ran(before, lines=lines), ran(took, lines=lines))
+    found = compare(ran(before, lines=lines), ran(took, lines=lines))
 
     assert changes(found.processors, "processor")["parse"] == ""
     assert found.sentences()[0] == "No processor got slower."
@@ -80,7 +83,7 @@ def test_few_lines_or_little_time_are_no_change(took: dict[str, float], lines: i
 def test_the_slower_one_that_costs_most_is_told_first():
     a = ran({"small": 0.1, "large": 1.0})
     b = ran({"small": 0.5, "large": 2.0})
-    found = metrics.compare(a, b)
+    found = compare(a, b)
 
     assert found.slower["processor"].to_list() == ["large", "small"]
     assert found.sentences()[0] == (
@@ -91,7 +94,7 @@ def test_the_slower_one_that_costs_most_is_told_first():
 def test_failures_are_new_gone_grown_shrunk_or_as_before():
     a = died("gone", "grown", "shrunk", "shrunk", "same")
     b = died("new", "new", "new", "grown", "grown", "shrunk", "same")
-    found = metrics.compare(a, b)
+    found = compare(a, b)
 
     expected = {"new": "new", "gone": "gone", "grown": "grown", "shrunk": "shrunk", "same": ""}
     assert changes(found.failures, "code") == expected
@@ -105,11 +108,11 @@ def test_failures_are_new_gone_grown_shrunk_or_as_before():
 
 def test_a_kind_that_only_grew_is_told_and_so_is_one_that_is_gone():
     assert (
-        metrics.compare(died("a"), died("a", "a"))
+        compare(died("a"), died("a", "a"))
         .sentences()[1]
         .startswith("1 kind of failure is more frequent: 'a: a'")
     )
-    assert metrics.compare(died("a"), died()).sentences()[1:] == [
+    assert compare(died("a"), died()).sentences()[1:] == [
         "No failure is new, and 1 is gone.",
         "0.00% of the lines died, 1.00% before.",
     ]
@@ -117,7 +120,7 @@ def test_a_kind_that_only_grew_is_told_and_so_is_one_that_is_gone():
 
 def test_a_run_is_the_same_as_itself():
     queue = died("a")
-    found = metrics.compare(queue, queue)
+    found = compare(queue, queue)
 
     assert set(found.failures["change"]) == {""}
     assert str(found).splitlines() == [
@@ -128,7 +131,7 @@ def test_a_run_is_the_same_as_itself():
 
 
 def test_empty_stores_can_be_compared():
-    found = metrics.compare(open_queue("sqlite://"), open_queue("sqlite://"))
+    found = compare(open_queue("sqlite://"), open_queue("sqlite://"))
 
     assert found.processors.empty
     assert found.failures.empty
@@ -136,7 +139,7 @@ def test_empty_stores_can_be_compared():
 
 
 def test_text_of_a_failure_is_escaped():
-    found = metrics.compare(died(), died(BAD))
+    found = compare(died(), died(BAD))
 
     assert BAD in str(found)
     assert "<img" not in found._repr_html_()
@@ -150,7 +153,7 @@ def test_a_run_is_named_by_its_store_its_folder_or_its_id(
     ran({"parse": 1.0}, url=str(store)).close()
     record = {"state": "finished", "started_at": 1.0, "pid": 1, "store": f"sqlite:///{store}"}
     store.with_name("run.json").write_text(json.dumps(record))
-    monkeypatch.setattr("etl.comparison.RUNS", store.parent.parent)
+    monkeypatch.setenv("ETL_RUNS", str(store.parent.parent))
     names: dict[str, str | Path] = {
         "path": store,
         "text": str(store),
@@ -158,7 +161,7 @@ def test_a_run_is_named_by_its_store_its_folder_or_its_id(
         "folder": store.parent,
         "id": "20261121-1",
     }
-    found = metrics.compare(names[how], names[how])
+    found = compare(names[how], names[how])
 
     assert isinstance(found, Comparison)
     assert found.processors["lines_a"].to_list() == [1000]
@@ -166,6 +169,6 @@ def test_a_run_is_named_by_its_store_its_folder_or_its_id(
 
 def test_a_run_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path):
     with pytest.raises(UsageError, match=r"no store, folder or run '.*nope.db'"):
-        metrics.compare(tmp_path / "nope.db", open_queue("sqlite://"))
+        compare(tmp_path / "nope.db", open_queue("sqlite://"))
 
     assert list(tmp_path.iterdir()) == []

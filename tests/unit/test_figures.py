@@ -11,21 +11,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from etl import (
-    Batch,
-    DeadLetters,
-    Pipeline,
-    Worker,
-    figures,
-    metrics,
-    open_queue,
-    reject,
-    traces,
-)
+from etl import Batch, DeadLetters, Pipeline, Worker, open_queue, reject
+from etl.analysis import figures, metrics, traces
+from etl.analysis.figures import look, room
+from etl.analysis.templates import templates
 from etl.demo import dashboard
-from etl.figures import look, room
 from etl.queue import Queue
-from etl.templates import templates
+from etl.runs.compare import compare
 
 BAD = "<img src=x onerror=alert(1)>"
 EDGES = [("input", "level"), ("level", "check"), ("check", "count")]
@@ -46,7 +38,7 @@ def spec(queue: Queue, **more: object) -> figures.Spec:
         "history": metrics.history(queue),
         "processors": metrics.processors(queue),
         "edges": EDGES,
-        "now": queue.records("queue_history")[-1]["second"] if queue.stats().accepted else 1e9,
+        "now": queue.read("queue_history")[-1]["second"] if queue.stats().accepted else 1e9,
     }
     return figures.panels(**(frames | more))
 
@@ -68,7 +60,7 @@ def test_every_colour_of_a_level_differs():
 
 def test_throughput_is_a_difference_and_depth_a_level(worked: Queue):
     history = metrics.history(worked)
-    last = worked.records("queue_history")[-1]["second"]
+    last = worked.read("queue_history")[-1]["second"]
 
     rate, waiting = figures.throughput(history, now=last).data
 
@@ -177,7 +169,7 @@ LOOKING_BACK: dict[str, Callable[[Queue], tuple[Draw, Any]]] = {
     "latency": lambda queue: (figures.latency, metrics.processors(queue)),
     "latency_times": lambda queue: (figures.latency_times, metrics.latency_history(queue)),
     "paths": lambda queue: (figures.paths, traces.path_edges(queue)),
-    "comparison": lambda queue: (figures.comparison, metrics.compare(queue, queue).processors),
+    "comparison": lambda queue: (figures.comparison, compare(queue, queue).processors),
     "failure_times": lambda queue: (figures.failure_times, DeadLetters(queue).frame()),
     "templates": lambda queue: (figures.templates, templates(DeadLetters(queue).frame()["line"])),
     "level_times": lambda queue: (

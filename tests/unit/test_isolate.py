@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import isolate
 from etl.errors import ProcessorStop
-from etl.isolate import PROBES, Result, run_isolated
-from etl.processors import Count, Retry, each, reject
+from etl.execution import bisect as isolate
+from etl.execution.bisect import PROBES, Result, run_with_bisection
+from etl.processors.builtin import Count
+from etl.processors.processor import each, reject
+from etl.processors.retry import Retry
 
 ONCE = Retry(attempts=1)
 TWICE = Retry(attempts=2, wait=0.0)
@@ -33,7 +35,9 @@ def run(
     sleep: Any = lambda _seconds: None,
     processor: Any = None,
 ) -> Result:
-    return run_isolated(processor or call, call, frame, retry=retry, timeout=timeout, sleep=sleep)
+    return run_with_bisection(
+        processor or call, call, frame, retry=retry, timeout=timeout, sleep=sleep
+    )
 
 
 def failing_on(culprits: set[int], error: type[BaseException] = ValueError) -> Any:
@@ -136,7 +140,7 @@ def test_bisecting_joins_pieces_with_different_columns():
 
 def test_lines_that_fail_are_tried_as_often_as_the_policy_says():
     waits: list[float] = []
-    policy = Retry(attempts=4, wait=1.0, longest=3.0, jitter=0.0)
+    policy = Retry(attempts=4, wait=1.0, max_wait=3.0, jitter=0.0)
 
     result = run(failing_on({5}), numbers(10), retry=policy, sleep=waits.append)
     assert waits == [1.0, 2.0, 3.0]

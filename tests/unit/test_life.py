@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 
-from etl.life import alive, birth
+from etl.queue.process import alive, birth
 
 ASKED_WITHOUT_END = """
 import os, signal, threading
-from etl.life import when_asked_to_end
+from etl.workers.signals import when_asked_to_end
 ended = threading.Event()
 when_asked_to_end(ended.set)
 

@@ -11,11 +11,12 @@ import pytest
 import zstandard
 
 from etl import Batch, DeadLetters, Parquet, Pipeline, Worker, open_queue, reject
+from etl.analysis.lineage import lineage
+from etl.analysis.traces import traces
 from etl.errors import UsageError
-from etl.lineage import lineage
 from etl.queue import Queue
-from etl.sources import FileSource, feed
-from etl.traces import traces
+from etl.sources.files import FileSource
+from etl.sources.ingest import ingest
 
 LINES = b"one\ntwo\r\nbad \xff\nfour\nlast"
 
@@ -42,7 +43,7 @@ def run(
     path.parent.mkdir()
     path.write_bytes(PACKERS[request.param](LINES))
     queue = open_queue("sqlite://")
-    for _ in feed(queue, FileSource(str(path), path)):
+    for _ in ingest(queue, FileSource(str(path), path)):
         pass
     pipeline = Pipeline("p").add("check", no_bad).add("out", Parquet(leave_out=["line"]))
     Worker(queue, pipeline, out="out").drain()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import SourceChanged, StoreError
-from etl.lines import Batch, Lease, Reference, count_lines, decode_payload, new_id
+from etl.records.batch import Batch, Lease, Reference, count_lines, decode_payload, new_id
 
 plain_lines = st.lists(st.text(st.characters(blacklist_characters="\n\r", codec="utf-8")))
 """Text lines that hold anything but line breaks."""
@@ -212,7 +212,7 @@ def test_a_payload_is_encoded_as_befits_it_and_comes_back(payload, encoding: str
 
 
 def test_a_frame_of_replayed_lines_comes_back_with_gaps_and_letters():
-    frame = pl.DataFrame({"line": ["a", "b"], "line_number": [3, 9], "letter": [70, 71]})
+    frame = pl.DataFrame({"line": ["a", "b"], "line_number": [3, 9], "dead_letter_id": [70, 71]})
     batch = Batch(lines=2, payload=frame, source="s")
     name, data = batch.encode()
 

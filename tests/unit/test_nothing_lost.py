@@ -11,14 +11,18 @@ import anyio
 import polars as pl
 import pytest
 
-from etl import Batch, Count, JsonLines, Pipeline, Worker, each, metrics, open_queue
-from etl.dlq import DeadLetters
-from etl.errors import QueueClosed, SourceBusy, StoreAway, UsageError
-from etl.lines import Lease, Outcome, Output
-from etl.queue import Position
+from etl import Batch, Count, JsonLines, Pipeline, Worker, each, open_queue
+from etl.analysis import metrics
+from etl.dlq.dead_letters import DeadLetters
+from etl.errors import QueueClosed, SourceLocked, StoreUnavailable, UsageError
+from etl.queue import Checkpoint
 from etl.queue.sqlite import SqliteQueue
-from etl.sinks import publish_files
-from etl.sources import FileSource, expand, feed
+from etl.records.batch import Lease
+from etl.records.result import BatchResult, Output
+from etl.sinks.publish import publish_files
+from etl.sources.files import FileSource
+from etl.sources.ingest import ingest
+from etl.sources.resolve import resolve_sources
 
 
 def written(out: Path) -> list[str]:
@@ -78,22 +82,22 @@ def test_a_worker_is_not_used_from_two_threads(queue, tmp_path):
 def test_two_runs_do_not_read_one_file_into_one_store_twice(queue, tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\ntwo\nthree\n")
-    first, second = (feed(queue, FileSource("a", path, chunk=4)) for _ in range(2))
+    first, second = (ingest(queue, FileSource("a", path, chunk=4)) for _ in range(2))
     next(first)
     list(second)
-    with pytest.raises(SourceBusy, match="another run is reading"):
+    with pytest.raises(SourceLocked, match="another run is reading"):
         list(first)
     assert queue.peek()["line"].to_list() == ["one", "two", "three"]
 
 
 def test_a_position_moves_only_from_where_it_is_expected(queue):
-    old, new = Position("a", 1, 1), Position("a", 2, 2)
-    queue.put(position=old, expected=None)
-    with pytest.raises(SourceBusy):
-        queue.put(Batch.from_lines(["x"]), position=new, expected=None)
+    old, new = Checkpoint("a", 1, 1), Checkpoint("a", 2, 2)
+    queue.put(checkpoint=old, expected=None)
+    with pytest.raises(SourceLocked):
+        queue.put(Batch.from_lines(["x"]), checkpoint=new, expected=None)
     assert queue.stats().accepted == 0
-    queue.put(position=new, expected=old)
-    assert queue.position("a") == new
+    queue.put(checkpoint=new, expected=old)
+    assert queue.checkpoint("a") == new
 
 
 def test_an_interrupt_right_after_the_commit_keeps_the_output(tmp_path, monkeypatch):
@@ -158,9 +162,9 @@ def test_a_file_that_was_rewritten_with_the_same_beginning_is_read_anew(queue, t
     path = tmp_path / "a.log"
     same = "head\n" * 2000
     path.write_text(same + "old\n")
-    list(feed(queue, FileSource("a", path)))
+    list(ingest(queue, FileSource("a", path)))
     path.write_text(same + "new\nmore\n")
-    assert sum(read.batch.lines for read in feed(queue, FileSource("a", path))) == 2002
+    assert sum(read.batch.lines for read in ingest(queue, FileSource("a", path))) == 2002
 
 
 def test_sinks_in_one_folder_do_not_overwrite_each_other(queue, tmp_path):
@@ -178,7 +182,7 @@ def test_a_pipe_is_read_as_a_stream(tmp_path):
     os.mkfifo(path)
     writer = threading.Thread(target=lambda: path.write_text("a\nb\n"))
     writer.start()
-    (source,) = expand([str(path)])
+    (source,) = resolve_sources([str(path)])
     assert [read.batch.lines for read in source.read()] == [2]
     writer.join()
     source.file.close()
@@ -196,11 +200,11 @@ class Unsure(SqliteQueue):
 
     sure = False
 
-    def commit(self, lease: Lease, outcome: Outcome) -> None:
+    def commit(self, lease: Lease, outcome: BatchResult) -> None:
         super().commit(lease, outcome)
         if not self.sure:
             self.sure = True
-            raise StoreAway("it does not answer")
+            raise StoreUnavailable("it does not answer")
 
 
 def test_what_was_committed_and_not_said_to_be_is_published_and_counted_once(tmp_path):

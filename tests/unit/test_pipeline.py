@@ -14,10 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import PipelineError, UsageError
-from etl.lines import Batch, Outcome
-from etl.pipeline import Pipeline, load_pipeline
-from etl.processors import Count, Retry, drop, each, reject, upper
-from etl.sinks import Console, JsonLines, Parquet
+from etl.pipeline.load import load_pipeline
+from etl.pipeline.pipeline import Pipeline
+from etl.processors.builtin import Count, drop, upper
+from etl.processors.processor import each, reject
+from etl.processors.retry import Retry
+from etl.records.batch import Batch
+from etl.records.result import BatchResult
+from etl.sinks.jsonl import JsonLines
+from etl.sinks.parquet import Parquet
+from etl.sinks.stdout import Stdout
 
 NASTY = "<img src=x onerror=alert(1)>"
 
@@ -42,13 +48,13 @@ def same(frame: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-def run(pipeline: Pipeline, *lines: str) -> Outcome:
+def run(pipeline: Pipeline, *lines: str) -> BatchResult:
     outcome = pipeline.dry_run(Batch.from_lines(lines, source="a.log"))
     assert outcome.done + outcome.filtered + outcome.dead == len(lines)
     return outcome
 
 
-def counts(outcome: Outcome) -> tuple[int, int, int]:
+def counts(outcome: BatchResult) -> tuple[int, int, int]:
     return outcome.done, outcome.filtered, outcome.dead
 
 
@@ -357,14 +363,14 @@ def test_any_dag_keeps_the_order_and_loses_nothing(dag: Any, numbers: list[int])
     assert rows == sorted(set(rows))
     assert outcome.done == len(rows)
     assert [str(numbers[row - 1]) for row in rows] == end["line"]
-    assert not set(rows) & set(outcome.letters["line_number"])
+    assert not set(rows) & set(outcome.dead_letters["line_number"])
 
 
 def test_rows_that_a_processor_drops_are_filtered():
     outcome = run(Pipeline().add("drop", drop(starts("a"))), "a", "b", "ab")
 
     assert counts(outcome) == (1, 2, 0)
-    assert outcome.tallies["drop"].filtered == 2
+    assert outcome.processor_stats["drop"].filtered == 2
 
 
 def test_fan_out_is_counted_in_source_lines():
@@ -374,7 +380,10 @@ def test_fan_out_is_counted_in_source_lines():
     outcome = run(pipeline, "a", "b")
     assert counts(outcome) == (2, 0, 0)
     assert end["line"] == ["a"] * 3 + ["b"] * 3
-    assert (outcome.tallies["split"].received, outcome.tallies["split"].emitted) == (2, 6)
+    assert (
+        outcome.processor_stats["split"].received,
+        outcome.processor_stats["split"].emitted,
+    ) == (2, 6)
 
 
 def test_a_line_of_which_one_child_dies_is_dead_once():
@@ -383,7 +392,7 @@ def test_a_line_of_which_one_child_dies_is_dead_once():
 
     outcome = run(pipeline, "a", "b")
     assert counts(outcome) == (1, 0, 1)
-    assert outcome.letters["line"].to_list() == ["a"]
+    assert outcome.dead_letters["line"].to_list() == ["a"]
 
 
 def test_a_line_of_which_some_children_are_filtered_is_done():
@@ -418,7 +427,7 @@ def test_a_line_function_may_drop_columns_and_the_line_is_still_known():
     pipeline = Pipeline().add("each", each(lambda _row: {"n": 1}))
     pipeline.add("fail", lambda f: reject(f, pl.col("n") == 1, "all", "no"))
 
-    assert run(pipeline, "a", "b").letters["line"].to_list() == ["a", "b"]
+    assert run(pipeline, "a", "b").dead_letters["line"].to_list() == ["a", "b"]
 
 
 def test_a_line_function_that_returns_an_empty_dict_passes_the_line_on():
@@ -476,7 +485,7 @@ def test_a_condition_that_cannot_be_evaluated_makes_dead_letters():
         "when",
         "ColumnNotFoundError",
     )
-    assert outcome.letters["message"][0].startswith("when= of 'odd' cannot be evaluated: ")
+    assert outcome.dead_letters["message"][0].startswith("when= of 'odd' cannot be evaluated: ")
 
 
 def test_lines_that_took_an_earlier_branch_are_spared_a_broken_condition():
@@ -500,7 +509,7 @@ def test_a_condition_that_breaks_for_one_parent_only_counts_all_its_dead():
 
     outcome = run(pipeline, "a", "b", "ab", "c", "d")
     assert counts(outcome) == (2, 0, 3)
-    assert (outcome.tallies["end"].received, outcome.tallies["end"].dead) == (5, 3)
+    assert (outcome.processor_stats["end"].received, outcome.processor_stats["end"].dead) == (5, 3)
 
 
 @pytest.mark.parametrize(
@@ -604,7 +613,7 @@ def test_the_version_does_not_change_with_what_was_counted():
 
 def test_mermaid_shows_processors_conditions_copies_and_sinks():
     pipeline = Pipeline().add("start", same).add("warn", same, when=pl.col("level") == "warn")
-    pipeline.add("copy", Console(), after="start", tee=True).add("out", Parquet(), after="warn")
+    pipeline.add("copy", Stdout(), after="start", tee=True).add("out", Parquet(), after="warn")
 
     text = pipeline.to_mermaid().splitlines()
     assert text[:2] == ["flowchart LR", "    n0([input])"]
@@ -691,7 +700,7 @@ def test_explain_counts_nothing_waits_for_nothing_and_writes_nothing(
     pipeline = Pipeline().add("count", count)
     pipeline.add("fail", each(lambda _row: 1 / 0), tee=True, retry=Retry(attempts=3, wait=1000.0))
     pipeline.add("out", Parquet(), after="count", tee=True)
-    pipeline.add("print", Console(), after="count")
+    pipeline.add("print", Stdout(), after="count")
 
     pipeline.explain("a")
     assert count.state() == {}
@@ -705,7 +714,7 @@ def test_a_trial_run_counts_nothing_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     count = Count("line")
     pipeline = Pipeline().add("count", count).add("out", Parquet(), tee=True)
-    pipeline.add("print", Console(), after="count")
+    pipeline.add("print", Stdout(), after="count")
 
     assert counts(run(pipeline, "a", "b")) == (2, 0, 0)
     assert count.state() == {}
@@ -810,7 +819,7 @@ def test_what_a_line_function_makes_must_be_dicts(made: Any):
     outcome = Pipeline().add("a", each(lambda _row: made)).dry_run(Batch.from_lines(["x"]))
 
     assert (outcome.done, outcome.dead) == (0, 1)
-    assert "return a dict, or dicts" in outcome.letters["message"][0]
+    assert "return a dict, or dicts" in outcome.dead_letters["message"][0]
 
 
 def test_only_a_dry_run_runs_a_batch_without_writing_it(tmp_path, monkeypatch):

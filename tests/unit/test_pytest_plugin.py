@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etl import pytest_plugin
+from etl.testing import pytest_plugin
 
 pytest_plugins = "pytester"
 
@@ -44,7 +44,7 @@ dead.code = "no_price"
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A folder in which pytest runs with our plugin and no other."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.plugins = ["etl.pytest_plugin"]
+    pytester.plugins = ["etl.testing.pytest_plugin"]
     pytester.makepyprojecttoml("[tool.pytest.ini_options]\nfilterwarnings = ['error']")
     (pytester.path / "shop.py").write_text(PIPELINE)
     return pytester
@@ -163,9 +163,9 @@ def test_the_queue_is_empty_and_checked_afterwards(project: pytest.Pytester):
 
 def test_nothing_is_imported_until_a_case_is_collected():
     code = (
-        "import sys, pytest; pytest.main(['--co', '-q', '-p', 'etl.pytest_plugin', '-p',"
+        "import sys, pytest; pytest.main(['--co', '-q', '-p', 'etl.testing.pytest_plugin', '-p',"
         " 'no:cacheprovider', sys.argv[1]]);"
-        "heavy = ('polars', 'pandas', 'anyio', 'etl.testing', 'etl.cases');"
+        "heavy = ('polars', 'pandas', 'anyio', 'etl.testing.assertions', 'etl.testing.cases');"
         "print([name for name in heavy if name in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(ROOT / "data" / "boot.log")]

@@ -11,20 +11,11 @@ from functools import partial
 import polars as pl
 import pytest
 
-from etl import Batch, Pipeline, Worker, open_queue, registry, reject
+from etl import Batch, Pipeline, Worker, open_queue, reject
 from etl.errors import UsageError
-from etl.prune import age, prune
 from etl.queue.urls import url_of
-from etl.registry import (
-    amend,
-    find,
-    new_run_id,
-    read,
-    recorded,
-    recorded_use,
-    run_rows,
-    runs,
-)
+from etl.runs.prune import age, prune
+from etl.runs.registry import amend, find, new_run_id, read, recorded, recorded_use, run_rows, runs
 
 DAY = 86400.0
 
@@ -127,7 +118,7 @@ def test_the_newest_run_on_a_store_is_found(tmp_path):
 
 
 def test_a_control_room_is_recorded_unless_its_store_is_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "RUNS", tmp_path)
+    monkeypatch.setenv("ETL_RUNS", str(tmp_path))
     for url in ("sqlite://", str(tmp_path / "store.db")):
         queue = open_queue(url)
         with recorded_use(queue, new_run_id(), kind="room"):

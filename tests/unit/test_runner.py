@@ -11,12 +11,17 @@ import polars as pl
 import pytest
 
 from etl.errors import ProcessorStop
-from etl.ledger import LONGEST_TRACED, MOST_REASONS, TRACE_LINES
-from etl.lines import Batch, Outcome
-from etl.pipeline import Pipeline
-from etl.processors import Count, Delivery, Retry, drop, each, reject, upper
-from etl.runner import Runner
-from etl.sinks import JsonLines, StagedFile
+from etl.execution.batch_run import Runner
+from etl.execution.result_builder import MAX_REASONS, MAX_TRACED_LENGTH
+from etl.pipeline.pipeline import Pipeline
+from etl.processors.builtin import Count, drop, upper
+from etl.processors.processor import Delivery, each, reject
+from etl.processors.retry import Retry
+from etl.records.batch import Batch
+from etl.records.result import BatchResult
+from etl.settings import Settings
+from etl.sinks.jsonl import JsonLines
+from etl.sinks.publish import StagedFile
 
 
 def same(frame: pl.DataFrame) -> pl.DataFrame:
@@ -27,14 +32,14 @@ def starts(text: str) -> pl.Expr:
     return pl.col("line").str.starts_with(text)
 
 
-def run(pipeline: Pipeline, *lines: str | bytes, **options: Any) -> Outcome:
+def run(pipeline: Pipeline, *lines: str | bytes, **options: Any) -> BatchResult:
     options.setdefault("sleep", lambda _seconds: None)
     outcome = Runner(pipeline, **options).run(Batch.from_lines(lines, source="a.log"))
     assert outcome.done + outcome.filtered + outcome.dead == len(lines)
     return outcome
 
 
-def traces(outcome: Outcome) -> list[tuple[str, str, tuple[str, ...]]]:
+def traces(outcome: BatchResult) -> list[tuple[str, str, tuple[str, ...]]]:
     """Return line, state and path of each trace."""
     trace = outcome.trace
     return [
@@ -64,24 +69,24 @@ def test_every_row_that_a_processor_received_is_accounted_for():
     outcome = run(pipeline, "a", "b", "d", "x", "bb", "c")
 
     assert (outcome.done, outcome.filtered, outcome.dead) == (2, 1, 3)
-    for tally in outcome.tallies.values():
+    for tally in outcome.processor_stats.values():
         assert tally.received == tally.emitted + tally.filtered + tally.dead
         assert tally.seconds > 0
-    assert [outcome.tallies[name].errors for name in ("few", "refuse", "fail")] == [0, 2, 1]
-    assert sum(tally.dead for tally in outcome.tallies.values()) == outcome.dead
+    assert [outcome.processor_stats[name].errors for name in ("few", "refuse", "fail")] == [0, 2, 1]
+    assert sum(tally.dead for tally in outcome.processor_stats.values()) == outcome.dead
 
 
 def test_a_processor_that_no_line_reached_is_not_counted():
     pipeline = Pipeline().add("a", same).add("never", same, when=starts("z"))
 
-    assert set(run(pipeline, "a").tallies) == {"a"}
+    assert set(run(pipeline, "a").processor_stats) == {"a"}
 
 
 def test_rows_that_come_by_two_branches_are_counted_once_each():
     pipeline = Pipeline().add("a", same, when=starts("a")).add("b", same, after="input")
     pipeline.add("end", same, after=("a", "b"))
 
-    assert run(pipeline, "a", "b", "a").tallies["end"].received == 3
+    assert run(pipeline, "a", "b", "a").processor_stats["end"].received == 3
 
 
 def test_dropped_errors_are_filtered_and_listed():
@@ -90,7 +95,10 @@ def test_dropped_errors_are_filtered_and_listed():
     outcome = run(pipeline, "a", "b", "b")
     assert (outcome.done, outcome.filtered, outcome.dead) == (1, 2, 0)
     assert outcome.errors == [("refuse", "is_b", "it is b", 2, "dropped")]
-    assert (outcome.tallies["refuse"].filtered, outcome.tallies["refuse"].dead) == (2, 0)
+    assert (outcome.processor_stats["refuse"].filtered, outcome.processor_stats["refuse"].dead) == (
+        2,
+        0,
+    )
 
 
 def test_retries_that_went_well_are_listed_and_counted():
@@ -105,7 +113,7 @@ def test_retries_that_went_well_are_listed_and_counted():
     pipeline = Pipeline().add("flaky", each(flaky), retry=Retry(attempts=2, wait=5.0, jitter=0.0))
     outcome = run(pipeline, "a", sleep=waits.append)
     assert (outcome.done, waits) == (1, [5.0])
-    assert outcome.tallies["flaky"].retries == 1
+    assert outcome.processor_stats["flaky"].retries == 1
     assert [error[-1] for error in outcome.errors] == ["retried"]
 
 
@@ -121,7 +129,7 @@ def test_lines_that_were_retried_are_back_in_order(tmp_path: Path):
     pipeline = Pipeline().add("flaky", each(flaky), retry=Retry(attempts=2))
     runner = Runner(pipeline.add("out", JsonLines()), out=tmp_path, sleep=lambda _seconds: None)
     runner.run(Batch.from_lines(["a", "b", "c"]))
-    runner.keep()
+    runner.publish()
     assert written(tmp_path) == ["a", "b", "c"]
 
 
@@ -174,13 +182,13 @@ def test_paths_tell_the_seconds_of_every_hop():
 
 
 def test_only_the_last_lines_are_traced_and_long_ones_are_cut():
-    lines = [f"line {number}" for number in range(TRACE_LINES + 500)]
-    outcome = run(Pipeline().add("a", same), *lines, "x" * (LONGEST_TRACED + 5))
+    lines = [f"line {number}" for number in range(Settings.kept_traces + 500)]
+    outcome = run(Pipeline().add("a", same), *lines, "x" * (MAX_TRACED_LENGTH + 5))
 
     found = [line for line, _, _ in traces(outcome)]
-    assert len(found) == TRACE_LINES
+    assert len(found) == Settings.kept_traces
     assert found[0] == "line 501"
-    assert len(found[-1]) == LONGEST_TRACED
+    assert len(found[-1]) == MAX_TRACED_LENGTH
 
 
 def test_a_sink_s_rows_carry_their_whole_path(tmp_path: Path):
@@ -189,7 +197,7 @@ def test_a_sink_s_rows_carry_their_whole_path(tmp_path: Path):
     pipeline.add("rest", same, after="start").add("all", JsonLines("all"), after=("loud", "rest"))
     runner = Runner(pipeline, out=tmp_path)
     runner.run(Batch.from_lines(["a", "b"]))
-    runner.keep()
+    runner.publish()
 
     (path,) = (tmp_path / "all").iterdir()
     assert pl.read_ndjson(path)["path"].to_list() == [
@@ -202,7 +210,7 @@ def test_a_column_of_the_user_called_path_is_kept(tmp_path: Path):
     pipeline = Pipeline().add("url", lambda f: f.with_columns(path=pl.lit("/x"), path_=pl.lit("y")))
     runner = Runner(pipeline.add("out", JsonLines()), out=tmp_path)
     outcome = runner.run(Batch.from_lines(["a"]))
-    runner.keep()
+    runner.publish()
 
     assert outcome.done == 1
     (path,) = tmp_path.glob("*.jsonl")
@@ -219,11 +227,19 @@ def test_a_dead_letter_holds_what_is_needed_to_understand_it():
     pipeline.add("fail", each(lambda _row: 1 / 0), retry=Retry(attempts=3))
     outcome = run(pipeline, b"b\xff", run="run-1")
 
-    letter = outcome.letters.row(0, named=True)
+    dead_letter = outcome.dead_letters.row(0, named=True)
     (failure,) = outcome.failures
-    assert (letter["line"], letter["raw"], letter["line_number"]) == ("b\\xff", b"b\xff", 1)
-    assert json.loads(letter["payload"]) == {"n": 7, "b": "ff"}
-    assert (letter["message"], letter["attempts"], letter["lines"]) == ("division by zero", 3, 1)
+    assert (dead_letter["line"], dead_letter["raw"], dead_letter["line_number"]) == (
+        "b\\xff",
+        b"b\xff",
+        1,
+    )
+    assert json.loads(dead_letter["payload"]) == {"n": 7, "b": "ff"}
+    assert (dead_letter["message"], dead_letter["attempts"], dead_letter["lines"]) == (
+        "division by zero",
+        3,
+        1,
+    )
     assert (failure.processor, failure.code, failure.error) == (
         "fail",
         "error",
@@ -256,7 +272,7 @@ def test_whatever_a_row_holds_it_can_be_a_dead_letter(value: Any):
 
     outcome = run(Pipeline().add("odd", add).add("refuse", refuse_b), "a", "b")
     assert (outcome.done, outcome.dead) == (1, 1)
-    payload = outcome.letters["payload"][0]
+    payload = outcome.dead_letters["payload"][0]
     assert payload is None or isinstance(json.loads(payload), dict)
 
 
@@ -266,7 +282,7 @@ def test_the_same_failure_has_the_same_fingerprint_whatever_the_numbers():
 
     outcome = run(Pipeline().add("fail", each(fail)), "12", "abcd", "7")
     assert len({failure.fingerprint for failure in outcome.failures}) == 1
-    assert outcome.letters["message"].to_list() == [
+    assert outcome.dead_letters["message"].to_list() == [
         "bad value '12' at 0x2",
         "bad value 'abcd' at 0x4",
         "bad value '7' at 0x1",
@@ -281,7 +297,7 @@ def test_failures_that_differ_have_fingerprints_that_differ():
 
     outcome = run(Pipeline().add("fail", each(fail)), "a", "b", "key")
     assert len({failure.fingerprint for failure in outcome.failures}) == 3
-    names = [outcome.failures[index].error for index in outcome.letters["failure"]]
+    names = [outcome.failures[index].error for index in outcome.dead_letters["failure"]]
     assert names == ["ValueError", "ValueError", "KeyError"]
 
 
@@ -302,9 +318,9 @@ def test_very_many_reasons_are_one_failure():
     pipeline = Pipeline().add("no", lambda f: reject(f, pl.lit(value=True), "no", pl.col("line")))
 
     outcome = run(pipeline, *words)
-    assert len(set(words)) > MOST_REASONS
+    assert len(set(words)) > MAX_REASONS
     assert len(outcome.failures) == 1
-    assert outcome.letters["message"].to_list() == words
+    assert outcome.dead_letters["message"].to_list() == words
 
 
 def test_letters_are_in_the_order_of_their_lines():
@@ -312,17 +328,17 @@ def test_letters_are_in_the_order_of_their_lines():
     pipeline.add("b", refuse_b)
 
     outcome = run(pipeline, "b", "c", "a", "bb")
-    assert outcome.letters["line_number"].to_list() == [1, 2, 4]
+    assert outcome.dead_letters["line_number"].to_list() == [1, 2, 4]
 
 
 def test_a_replayed_line_that_passes_is_named_and_one_that_dies_again_keeps_its_letter():
-    frame = pl.DataFrame({"line": ["a", "b"], "line_number": [3, 9], "letter": [70, 71]})
+    frame = pl.DataFrame({"line": ["a", "b"], "line_number": [3, 9], "dead_letter_id": [70, 71]})
     outcome = Runner(Pipeline().add("refuse", refuse_b)).run(
         Batch(lines=2, payload=frame, source="a.log")
     )
 
     assert list(outcome.passed) == [70]
-    assert outcome.letters.select("letter", "line_number").rows() == [(71, 9)]
+    assert outcome.dead_letters.select("dead_letter_id", "line_number").rows() == [(71, 9)]
 
 
 # Copies and sinks
@@ -333,7 +349,7 @@ def test_a_line_that_dies_in_one_branch_reaches_no_sink(tmp_path: Path):
     pipeline.add("refuse", refuse_b, after="start").add("main", JsonLines("main"))
     runner = Runner(pipeline, out=tmp_path)
     outcome = runner.run(Batch.from_lines(["a", "b", "c"]))
-    runner.keep()
+    runner.publish()
 
     assert (outcome.done, outcome.dead) == (2, 1)
     assert written(tmp_path / "copy") == written(tmp_path / "main") == ["a", "c"]
@@ -344,7 +360,7 @@ def test_a_child_that_dies_keeps_its_siblings_from_the_sink(tmp_path: Path):
     pipeline.add("check", lambda f: reject(f, starts("b") & (pl.col("n") == 1), "bad", "no"))
     runner = Runner(pipeline.add("out", JsonLines()), out=tmp_path)
     runner.run(Batch.from_lines(["a", "b"]))
-    runner.keep()
+    runner.publish()
 
     assert written(tmp_path) == ["a", "a"]
 
@@ -353,7 +369,7 @@ def test_each_sink_of_a_batch_has_a_file_of_its_own(tmp_path: Path):
     pipeline = Pipeline().add("one", JsonLines(), tee=True).add("two", JsonLines(), after="input")
     runner = Runner(pipeline, out=tmp_path)
     outcome = runner.run(Batch.from_lines(["a"]))
-    runner.keep()
+    runner.publish()
 
     assert len(outcome.outputs) == len(list(tmp_path.iterdir())) == 2
     assert written(tmp_path) == ["a", "a"]
@@ -392,7 +408,7 @@ def test_a_sink_that_refuses_a_row_is_given_the_others_once(rows: int):
     lines = [f"a{number}" for number in range(rows)]
     runner = Runner(Pipeline().add("picky", sink))
     outcome = runner.run(Batch.from_lines([*lines[:7], "b", *lines[7:]]))
-    runner.keep()
+    runner.publish()
 
     assert (outcome.done, outcome.dead) == (rows, 1)
     assert sorted(sink.shown) == sorted(lines)
@@ -403,7 +419,7 @@ def test_undo_removes_what_was_staged(tmp_path: Path):
     runner.run(Batch.from_lines(["a"]))
     assert len(list(tmp_path.iterdir())) == 1
 
-    runner.undo()
+    runner.rollback()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -415,7 +431,7 @@ def test_a_run_that_stops_half_way_can_be_undone(tmp_path: Path):
     runner = Runner(pipeline, out=tmp_path)
     with pytest.raises(ProcessorStop):
         runner.run(Batch.from_lines(["a"]))
-    runner.undo()
+    runner.rollback()
 
     assert list(tmp_path.iterdir()) == [blocked]
 
@@ -449,7 +465,7 @@ def test_a_stop_while_culprits_are_looked_for_can_be_undone(tmp_path: Path):
     with pytest.raises(ProcessorStop):
         runner.run(Batch.from_lines(["a", "b", "c"]))
     assert len(list(tmp_path.rglob("*.tmp"))) > 0
-    runner.undo()
+    runner.rollback()
     assert list(tmp_path.rglob("*.tmp")) == []
 
 
@@ -468,7 +484,7 @@ def test_a_state_is_handed_on_from_batch_to_batch_once_it_is_kept():
     states = []
     for _ in range(2):
         states.append(runner.run(Batch.from_lines(["a"])).states)
-        runner.keep()
+        runner.publish()
 
     assert states == [{"count": '{"a": 1}'}, {"count": '{"a": 2}'}]
 
@@ -476,7 +492,7 @@ def test_a_state_is_handed_on_from_batch_to_batch_once_it_is_kept():
 def test_a_state_that_is_undone_is_the_one_before():
     runner = Runner(Pipeline().add("count", Count("line")), states={"count": '{"a": 5}'})
     runner.run(Batch.from_lines(["a", "a"]))
-    runner.undo()
+    runner.rollback()
 
     assert runner.run(Batch.from_lines(["a"])).states == {"count": '{"a": 6}'}
 
@@ -486,7 +502,7 @@ def test_a_runner_leaves_the_pipeline_s_own_processor_alone():
     one, two = (Runner(Pipeline().add("count", count)) for _ in range(2))
     for runner in (one, one, two):
         runner.run(Batch.from_lines(["a"]))
-        runner.keep()
+        runner.publish()
 
     assert count.state() == {}
     assert two.run(Batch.from_lines(["a"])).states == {"count": '{"a": 2}'}
@@ -505,7 +521,7 @@ def test_a_replaced_counter_goes_on_from_the_committed_counts():
     pipeline = Pipeline().add("count", Count("line"))
     runner = Runner(pipeline)
     runner.run(Batch.from_lines(["a"]))
-    runner.keep()
+    runner.publish()
     pipeline.add("count", Count("line"))
 
     assert runner.run(Batch.from_lines(["a"])).states == {"count": '{"a": 2}'}

@@ -13,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import ProcessorStop
-from etl.lines import Output
-from etl.processors import Delivery, Sink
-from etl.sinks import Console, JsonLines, Parquet, printable, publish_files, remove_staged
+from etl.processors.processor import Delivery, Sink
+from etl.records.result import Output
+from etl.sinks.jsonl import JsonLines
+from etl.sinks.parquet import Parquet
+from etl.sinks.publish import publish_files, remove_staged
+from etl.sinks.stdout import Stdout
+from etl.text import printable
 
 FRAME = pl.DataFrame({"line": ["one", "zwei ü"], "n": [1, None], "source": ["a", "a"]})
 
@@ -37,7 +41,7 @@ def sink(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@pytest.mark.parametrize("made", [Parquet(), JsonLines(), Console()])
+@pytest.mark.parametrize("made", [Parquet(), JsonLines(), Stdout()])
 def test_every_sink_is_known_as_one(made: Any):
     assert isinstance(made, Sink)
 
@@ -143,7 +147,7 @@ def test_a_disk_that_cannot_be_written_stops_the_pipeline(sink: Any, tmp_path: P
 def test_a_full_disk_stops_the_pipeline_and_leaves_nothing(
     sink: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("etl.sinks.new_id", lambda: "this-try")
+    monkeypatch.setattr("etl.sinks.publish.new_id", lambda: "this-try")
     (tmp_path / ".b1-this-try-t1.tmp").symlink_to("/dev/full")
 
     with pytest.raises(ProcessorStop, match="cannot write below"):
@@ -173,7 +177,7 @@ def test_what_dead_workers_staged_is_removed_by_token(tmp_path: Path):
 
 
 def test_the_console_prints_after_the_commit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    staged = Console(pl.format("[{}]", "line")).stage(FRAME, delivery(tmp_path))
+    staged = Stdout(pl.format("[{}]", "line")).stage(FRAME, delivery(tmp_path))
     assert capsys.readouterr().out == ""
 
     staged.publish()
@@ -184,13 +188,13 @@ def test_the_console_prints_after_the_commit(tmp_path: Path, capsys: pytest.Capt
 def test_the_console_prints_nothing_that_was_discarded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    Console().stage(FRAME, delivery(tmp_path)).discard()
+    Stdout().stage(FRAME, delivery(tmp_path)).discard()
 
     assert capsys.readouterr().out == ""
 
 
 def test_the_console_prints_numbers_and_nulls(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    Console(pl.col("n")).stage(FRAME, delivery(tmp_path)).publish()
+    Stdout(pl.col("n")).stage(FRAME, delivery(tmp_path)).publish()
 
     assert capsys.readouterr().out == "1\n\n"
 

@@ -15,9 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import SourceChanged, SourceError
-from etl.lines import Batch, Reference, count_lines
-from etl.queue import Position, Queue
-from etl.sources import FileSource, FollowSource, Read, StreamSource, expand, feed, read_back
+from etl.queue import Checkpoint, Queue
+from etl.records.batch import Batch, Reference, count_lines
+from etl.sources.chunks import SourceChunk
+from etl.sources.files import FileSource, read_lines_at
+from etl.sources.follow import FollowSource
+from etl.sources.ingest import ingest
+from etl.sources.resolve import resolve_sources
+from etl.sources.stream import StreamSource
 
 LINES = b"one\ntwo\r\n\nfour\xff\nlast"
 
@@ -34,7 +39,7 @@ def text_of(batch: Batch) -> bytes:
     return payload.read() if isinstance(payload, Reference) else bytes(payload)  # type: ignore[arg-type]
 
 
-def whole(reads: list[Read]) -> bytes:
+def whole(reads: list[SourceChunk]) -> bytes:
     return b"".join(text_of(read.batch) for read in reads)
 
 
@@ -64,7 +69,7 @@ def test_any_file_is_read_whole_in_blocks_of_whole_lines(
         assert read.batch.first_line == number + 1
         assert read.batch.lines == count_lines(text_of(read.batch)) > 0
         place, number = place + read.size, number + read.batch.lines
-        assert (read.position.offset, read.position.line_number) == (place, number)
+        assert (read.checkpoint.offset, read.checkpoint.line_number) == (place, number)
 
 
 @pytest.mark.parametrize("by_reference", [True, False])
@@ -76,12 +81,12 @@ def test_reading_goes_on_from_every_position(tmp_path: Path, *, suffix: str, by_
 
     assert whole(reads) == LINES
     for count, read in enumerate(reads, start=1):
-        rest = list(source.read(read.position))
+        rest = list(source.read(read.checkpoint))
         assert whole(rest) == whole(reads[count:])
         assert [one.batch.first_line for one in rest[:1]] == [
             one.batch.first_line for one in reads[count : count + 1]
         ]
-        assert all(one.position.offset > read.position.offset for one in rest)
+        assert all(one.checkpoint.offset > read.checkpoint.offset for one in rest)
 
 
 def test_a_plain_file_is_queued_by_reference_and_a_compressed_one_by_content(tmp_path: Path):
@@ -110,14 +115,14 @@ def test_lines_are_read_back_by_their_numbers(
 ):
     path = compressed(tmp_path, suffix, LINES)
     (*_, last) = FileSource("a", path).read()
-    monkeypatch.setattr("etl.sources.CHUNK", chunk)
+    monkeypatch.setattr("etl.sources.files.CHUNK", chunk)
 
-    assert list(read_back(last.position, [5, 2, 4, 9, 2, 0])) == [
+    assert list(read_lines_at(last.checkpoint, [5, 2, 4, 9, 2, 0])) == [
         (2, 4, b"two\r"),
         (4, 10, b"four\xff"),
         (5, 16, b"last"),
     ]
-    assert list(read_back(last.position, [])) == []
+    assert list(read_lines_at(last.checkpoint, [])) == []
 
 
 def test_lines_of_a_file_that_was_replaced_are_not_read_back(tmp_path: Path):
@@ -126,7 +131,7 @@ def test_lines_of_a_file_that_was_replaced_are_not_read_back(tmp_path: Path):
     path.write_bytes(b"another file, not shorter than the first")
 
     with pytest.raises(SourceChanged, match="not the file that was read"):
-        list(read_back(last.position, [1]))
+        list(read_lines_at(last.checkpoint, [1]))
 
 
 def test_an_empty_file_has_no_batches(tmp_path: Path):
@@ -144,7 +149,7 @@ def test_a_file_that_has_grown_is_read_from_where_it_ended(tmp_path: Path):
     with path.open("ab") as file:
         file.write(b"two\n")
 
-    (read,) = source.read(last.position)
+    (read,) = source.read(last.checkpoint)
     assert (text_of(read.batch), read.batch.first_line) == (b"two\n", 2)
 
 
@@ -156,7 +161,7 @@ def test_another_file_of_the_same_name_is_read_from_its_start(tmp_path: Path, ne
     *_, last = source.read()
     path.write_bytes(new)
 
-    assert whole(list(source.read(last.position))) == new
+    assert whole(list(source.read(last.checkpoint))) == new
 
 
 def test_a_batch_says_its_source_and_format(tmp_path: Path):
@@ -208,7 +213,7 @@ def test_a_file_that_goes_away_is_an_error(tmp_path: Path):
 
 
 def names(*given: str) -> list[str]:
-    return [source.name for source in expand(given)]
+    return [source.name for source in resolve_sources(given)]
 
 
 def test_a_folder_stands_for_all_its_files_that_are_not_hidden(tmp_path: Path):
@@ -238,7 +243,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path):
 
 
 def test_a_dash_stands_for_standard_input():
-    (source,) = expand(["-"], format="json")
+    (source,) = resolve_sources(["-"], format="json")
 
     assert isinstance(source, StreamSource)
     assert (source.name, source.format) == ("stdin", "json")
@@ -247,7 +252,7 @@ def test_a_dash_stands_for_standard_input():
 def test_files_are_followed_if_that_is_asked_for(tmp_path: Path):
     (tmp_path / "a.log").touch()
 
-    (source,) = expand([str(tmp_path / "a.log")], follow=threading.Event())
+    (source,) = resolve_sources([str(tmp_path / "a.log")], follow=threading.Event())
     assert isinstance(source, FollowSource)
 
 
@@ -266,7 +271,7 @@ def test_a_name_that_stands_for_nothing_is_an_error(
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(SourceError) as caught:
-        expand([name])
+        resolve_sources([name])
     assert str(caught.value) == message
 
 
@@ -276,18 +281,18 @@ def test_a_name_that_stands_for_nothing_is_an_error(
 def test_a_source_that_was_fed_adds_nothing_when_it_is_fed_again(queue: Queue, tmp_path: Path):
     path = compressed(tmp_path, ".log", LINES)
     for _ in range(3):
-        list(feed(queue, FileSource("a", path, chunk=4)))
+        list(ingest(queue, FileSource("a", path, chunk=4)))
     assert queue.stats().accepted == count_lines(LINES)
 
-    list(feed(queue, FileSource("a", path), again=True))
+    list(ingest(queue, FileSource("a", path), reread=True))
     assert queue.stats().accepted == 2 * count_lines(LINES)
 
 
 def test_feeding_that_was_broken_off_goes_on_where_it_stopped(queue: Queue, tmp_path: Path):
     path = compressed(tmp_path, ".gz", LINES)
     source = FileSource("a", path, chunk=4)
-    first = next(feed(queue, source))
-    rest = list(feed(queue, source))
+    first = next(ingest(queue, source))
+    rest = list(ingest(queue, source))
 
     assert whole([first, *rest]) == LINES
     assert queue.stats().accepted == count_lines(LINES)
@@ -296,10 +301,10 @@ def test_feeding_that_was_broken_off_goes_on_where_it_stopped(queue: Queue, tmp_
 
 def test_a_stream_has_no_position(queue: Queue):
     with stream(b"one\ntwo\n") as source:
-        list(feed(queue, source))
+        list(ingest(queue, source))
 
     assert queue.stats().accepted == 2
-    assert queue.records("positions") == []
+    assert queue.read("checkpoints") == []
 
 
 # Streams
@@ -376,7 +381,7 @@ class Follower:
         self.path = path
         self.stop = threading.Event()
         self.source = FollowSource("a.log", path, self.stop, poll=0.001)
-        self.reads: Iterator[Read] = iter(self.source.read())
+        self.reads: Iterator[SourceChunk] = iter(self.source.read())
 
     def append(self, data: bytes) -> None:
         with self.path.open("ab") as file:
@@ -438,7 +443,7 @@ def test_the_lines_of_a_new_file_are_numbered_from_one(follower: Follower):
     second = next(follower.reads)
 
     assert (first.batch.first_line, second.batch.first_line) == (1, 1)
-    assert second.position.offset == 4
+    assert second.checkpoint.offset == 4
     follower.end()
 
 
@@ -474,19 +479,19 @@ def test_a_name_that_cannot_be_opened_for_a_while_is_waited_for(tmp_path: Path):
 
 
 def test_following_goes_on_from_a_position(follower: Follower):
-    position = next(follower.reads).position
+    checkpoint = next(follower.reads).checkpoint
     follower.end()
     follower.append(b"two\n")
-    again = Follower(follower.path)
-    again.reads = again.source.read(position)
+    reread = Follower(follower.path)
+    reread.reads = reread.source.read(checkpoint)
 
-    read = next(again.reads)
+    read = next(reread.reads)
     assert (text_of(read.batch), read.batch.first_line) == (b"two\n", 2)
-    assert again.end() == b""
+    assert reread.end() == b""
 
 
 def test_a_position_in_another_file_is_not_taken(follower: Follower):
-    stale = Position(follower.source.key, 4, 1, "4:0000000000000000")
+    stale = Checkpoint(follower.source.key, 4, 1, "4:0000000000000000")
     follower.append(b"two\n")
     follower.reads = follower.source.read(stale)
 
@@ -504,4 +509,4 @@ def test_what_was_written_before_the_stop_is_still_read(follower: Follower):
 def test_a_file_whose_name_is_no_text_is_refused_by_name(tmp_path: Path):
     (tmp_path / os.fsdecode(b"odd\xff.log")).write_text("one\n")
     with pytest.raises(SourceError, match=r"odd\\udcff.log' has a name that is not UTF-8"):
-        expand([str(tmp_path)])
+        resolve_sources([str(tmp_path)])

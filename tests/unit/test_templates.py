@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.analysis.templates import ALIKE, MAX_LENGTH, new_templates, template_of, templates
 from etl.errors import UsageError
-from etl.templates import ALIKE, LONGEST, new_templates, template_of, templates
 
 LOGHUB = Path(__file__).parents[3] / "shared" / "data" / "loghub"
 
@@ -121,7 +121,7 @@ def test_any_text_has_a_template_and_every_line_counts(texts: list[str]):
     frame = templates(texts)
 
     assert frame["lines"].sum() == len(texts)
-    assert set(frame["sample"]) <= {text[:LONGEST] for text in texts}
+    assert set(frame["sample"]) <= {text[:MAX_LENGTH] for text in texts}
 
 
 def test_every_line_can_be_given_its_template():

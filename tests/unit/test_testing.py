@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from etl import Batch, Console, Count, JsonLines, Parquet, Parse, Pipeline, Queue, each, reject
+from etl import Batch, Count, JsonLines, Parquet, Parse, Pipeline, Queue, Stdout, each, reject
 from etl.errors import PipelineError, UsageError
-from etl.processors import drop
-from etl.testing import assert_dead, assert_golden, assert_line, drain, run_from
+from etl.processors.builtin import drop
+from etl.testing.assertions import assert_dead, assert_golden, assert_line, drain, run_from
 
 LINE = pl.col("line")
 
@@ -160,7 +160,7 @@ def test_nothing_is_written_printed_or_counted(tmp_path, monkeypatch, capsys):
     count = Count("line")
     pipeline = (
         Pipeline().add("count", count).add("file", JsonLines(), tee=True)
-    ).add("show", Console(), after="count")  # fmt: skip
+    ).add("show", Stdout(), after="count")  # fmt: skip
     assert_line(pipeline, "x")
     (tmp_path / "x.log").write_text("x\n")
     assert_golden(pipeline, "x.log", "x.jsonl", update=True)

@@ -12,16 +12,19 @@ import anyio
 import polars as pl
 import pytest
 
-from etl.errors import PipelineError, ProcessorStop, QueueClosed, StoreAway, StoreFull
-from etl.lines import Batch, Lease, Reference
-from etl.pipeline import Pipeline
-from etl.processors import Count, Retry, each, reject
-from etl.queue import LetterFilter, Queue
+from etl.errors import PipelineError, ProcessorStop, QueueClosed, StoreFull, StoreUnavailable
+from etl.execution.batch_run import Runner
+from etl.pipeline.pipeline import Pipeline
+from etl.processors.builtin import Count
+from etl.processors.processor import each, reject
+from etl.processors.retry import Retry
+from etl.queue import DeadLetterFilter, Queue
 from etl.queue.sqlite import SqliteQueue
-from etl.runner import Runner
-from etl.sinks import JsonLines
-from etl.sources import FileSource, feed
-from etl.worker import GIVE_UP_AT, SPLIT_AT, Worker
+from etl.records.batch import Batch, Lease, Reference
+from etl.sinks.jsonl import JsonLines
+from etl.sources.files import FileSource
+from etl.sources.ingest import ingest
+from etl.workers.worker import GIVE_UP_AT, SPLIT_AT, Worker
 
 
 class Clock:
@@ -72,14 +75,14 @@ def counts(queue: Queue) -> tuple[int, int, int, int]:
     return stats.done, stats.filtered, stats.dead, stats.waiting
 
 
-def letters(queue: Queue) -> pl.DataFrame:
-    return queue.letters(LetterFilter())
+def dead_letters(queue: Queue) -> pl.DataFrame:
+    return queue.dead_letters(DeadLetterFilter())
 
 
 def wait_until(queue: Queue, reached: Callable[[], bool]) -> None:
     """Wait for the store to change until something holds."""
     for _ in range(2000):
-        since = queue.changes()
+        since = queue.version()
         if reached():
             return
         queue.wait(since, 0.5)
@@ -123,7 +126,7 @@ def test_drain_does_all_that_waits(queue: Queue):
 
     assert Worker(queue, Pipeline().add("a", same)).drain() == 10
     assert counts(queue) == (10, 0, 0, 0)
-    assert queue.unpublished() == []
+    assert queue.pending_outputs() == []
 
 
 def test_small_batches_of_a_source_go_together(queue: Queue, out: Path):
@@ -146,13 +149,13 @@ def test_a_worker_is_listed_while_it_works_and_forgotten_after(queue: Queue):
     seen: list[str] = []
 
     def look(frame: pl.DataFrame) -> pl.DataFrame:
-        seen.extend(row["name"] for row in queue.records("workers"))
+        seen.extend(row["name"] for row in queue.read("workers"))
         return frame
 
     put(queue, "a")
     Worker(queue, Pipeline().add("look", look), name="w1").step()
     assert seen == ["w1"]
-    assert queue.records("workers") == []
+    assert queue.read("workers") == []
 
 
 def test_a_rejected_line_is_a_dead_letter_with_its_run(queue: Queue):
@@ -160,7 +163,7 @@ def test_a_rejected_line_is_a_dead_letter_with_its_run(queue: Queue):
     put(queue, "a", "b", "c")
     Worker(queue, pipeline, run="run-7").step()
 
-    row = letters(queue).row(0, named=True)
+    row = dead_letters(queue).row(0, named=True)
     assert counts(queue) == (2, 0, 1, 0)
     assert (row["line"], row["line_number"], row["message"]) == ("b", 2, "it is b")
     assert (row["processor"], row["code"], row["run"]) == ("no", "bad", "run-7")
@@ -189,7 +192,7 @@ def test_a_started_worker_works_until_it_is_stopped(queue: Queue):
 
     worker.stop()
     assert not worker.running
-    assert queue.records("workers") == []
+    assert queue.read("workers") == []
 
 
 def test_starting_and_stopping_twice_is_fine(queue: Queue):
@@ -247,7 +250,7 @@ def test_a_paused_worker_in_the_background_takes_steps_and_goes_on(queue: Queue)
 
 def test_a_drain_that_is_asked_for_ends_a_running_worker(queue: Queue):
     worker = Worker(queue, Pipeline().add("a", same)).start()
-    wait_until(queue, lambda: queue.records("workers") != [])
+    wait_until(queue, lambda: queue.read("workers") != [])
     put(queue, "a")
     wait_until(queue, lambda: queue.stats().done == 1)
     queue.drain()
@@ -300,7 +303,7 @@ def test_a_worker_runs_as_a_coroutine_and_ends_when_drained(queue: Queue, backen
 
     anyio.run(worker.run, backend=backend)
     assert counts(queue) == (6, 0, 0, 0)
-    assert queue.records("workers") == []
+    assert queue.read("workers") == []
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -314,7 +317,7 @@ def test_a_cancelled_worker_finishes_its_batch_and_leaves(queue: Queue, backend:
     put(queue, "a")
     anyio.run(main, backend=backend)
     assert counts(queue) == (1, 0, 0, 0)
-    assert queue.records("workers") == []
+    assert queue.read("workers") == []
 
 
 def test_several_workers_share_a_queue(queue: Queue, out: Path):
@@ -328,7 +331,7 @@ def test_several_workers_share_a_queue(queue: Queue, out: Path):
         worker.stop()
 
     assert sorted(written(out)) == sorted(lines)
-    assert queue.unpublished() == []
+    assert queue.pending_outputs() == []
 
 
 # When it does not go well
@@ -452,9 +455,9 @@ def test_an_unexpected_error_buries_the_batch_and_no_other(queue: Queue, out: Pa
     pipeline = Pipeline().add("odd", Odd()).add("out", JsonLines())
     put(queue, "a", "b")
     Worker(queue, pipeline, out=out).step()
-    assert letters(queue)["line"].to_list() == ["a", "b"]
-    assert letters(queue)["code"].to_list() == ["error", "error"]
-    assert letters(queue)["message"][0].startswith("TypeError: ")
+    assert dead_letters(queue)["line"].to_list() == ["a", "b"]
+    assert dead_letters(queue)["code"].to_list() == ["error", "error"]
+    assert dead_letters(queue)["message"][0].startswith("TypeError: ")
 
     put(queue, "c")
     Worker(queue, pipeline.add("odd", same), out=out).step()
@@ -493,7 +496,7 @@ def test_a_row_that_cannot_be_written_as_json_is_still_a_dead_letter(queue: Queu
     put(queue, "a", "b")
     Worker(queue, Pipeline().add("odd", odd)).step()
     assert counts(queue) == (1, 0, 1, 0)
-    assert letters(queue)["message"].to_list() == ["it is b"]
+    assert dead_letters(queue)["message"].to_list() == ["it is b"]
 
 
 def test_a_batch_that_kills_workers_is_cut_until_its_line_is_found(
@@ -512,7 +515,7 @@ def test_a_batch_that_kills_workers_is_cut_until_its_line_is_found(
             worker.step()
         clock.now += 2.0  # a lease that was not given back runs out
 
-    row = letters(timed).row(0, named=True)
+    row = dead_letters(timed).row(0, named=True)
     assert counts(timed) == (19, 0, 1, 0)
     assert (row["line"], row["line_number"], row["code"]) == ("killer", 10, "worker_lost")
 
@@ -534,7 +537,7 @@ def test_a_line_that_killed_four_workers_is_a_dead_letter(timed: SqliteQueue, cl
     lose(timed, clock, GIVE_UP_AT - 1)
     Worker(timed, Pipeline().add("a", same)).step()
 
-    row = letters(timed).row(0, named=True)
+    row = dead_letters(timed).row(0, named=True)
     assert counts(timed) == (0, 0, 1, 0)
     assert (row["line"], row["code"], row["attempts"]) == ("killer", "worker_lost", 4)
     assert row["message"] == "4 workers were lost while they had this line"
@@ -551,12 +554,12 @@ def test_a_line_that_killed_three_workers_gets_one_more_chance(timed: SqliteQueu
 def test_text_that_changed_after_it_was_queued_is_a_dead_range(queue: Queue, tmp_path: Path):
     path = tmp_path / "a.log"
     path.write_text("one\ntwo\n")
-    for _ in feed(queue, FileSource("a.log", path)):
+    for _ in ingest(queue, FileSource("a.log", path)):
         pass
     path.write_text("ONE\ntwo\n")
     Worker(queue, Pipeline().add("a", same)).step()
 
-    row = letters(queue).row(0, named=True)
+    row = dead_letters(queue).row(0, named=True)
     assert counts(queue) == (0, 0, 2, 0)
     assert (row["code"], row["lines"], row["line_number"]) == ("source_changed", 2, 1)
     assert "are not the bytes that were queued" in row["message"]
@@ -586,7 +589,7 @@ def test_a_batch_that_cannot_be_read_is_a_dead_range_and_stops_no_worker(
         put(queue, line)
     Worker(queue, Pipeline().add("a", same), batch_lines=10).drain()
 
-    row = letters(queue).row(0, named=True)
+    row = dead_letters(queue).row(0, named=True)
     assert counts(queue) == (2, 0, 1, 0)
     assert (row["code"], row["lines"]) == ("unreadable", 1)
     assert row["message"] == "OSError: cannot be decoded"
@@ -595,7 +598,7 @@ def test_a_batch_that_cannot_be_read_is_a_dead_range_and_stops_no_worker(
 def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ):
-    register, away = queue.register, iter([StoreAway("not now")] * 3)
+    register, away = queue.register, iter([StoreUnavailable("not now")] * 3)
 
     def sometimes(name: str) -> int:
         for error in away:
@@ -632,7 +635,7 @@ def test_a_changed_range_takes_no_other_batch_with_it(queue: Queue, tmp_path: Pa
 
     Worker(queue, Pipeline().add("a", same)).drain()
     assert counts(queue) == (2, 0, 1, 0)
-    assert letters(queue)["lines"].to_list() == [1]
+    assert dead_letters(queue)["lines"].to_list() == [1]
 
 
 def test_files_that_a_killed_worker_left_unpublished_are_published_by_the_next(
@@ -647,7 +650,7 @@ def test_files_that_a_killed_worker_left_unpublished_are_published_by_the_next(
     Worker(queue, Pipeline().add("a", same), out=out).step()
     assert written(out) == ["a"]
     assert [path.name for path in out.iterdir()] == [f"{batch.id}.jsonl"]
-    assert queue.unpublished() == []
+    assert queue.pending_outputs() == []
 
 
 def test_what_was_published_before_the_crash_is_noted_by_the_next_worker(queue: Queue, out: Path):
@@ -655,11 +658,11 @@ def test_what_was_published_before_the_crash_is_noted_by_the_next_worker(queue: 
     dying = Runner(Pipeline().add("out", JsonLines()), out=out)
     lease = queue.lease("dying")
     queue.commit(lease, dying.run(lease.batch, token=lease.token))
-    dying.keep()
+    dying.publish()
 
     Worker(queue, Pipeline().add("a", same), out=out).step()
     assert written(out) == ["a"]
-    assert queue.unpublished() == []
+    assert queue.pending_outputs() == []
 
 
 def test_a_lease_is_renewed_while_its_batch_runs(tmp_path: Path):
@@ -697,7 +700,7 @@ def test_a_line_is_retried_by_its_policy_and_the_metrics_say_so(queue: Queue):
     pipeline = Pipeline().add("flaky", each(flaky), retry=Retry(attempts=2, wait=0.0))
     Worker(queue, pipeline).step()
     assert counts(queue) == (1, 0, 0, 0)
-    (row,) = queue.records("processors")
+    (row,) = queue.read("processors")
     assert (row["errors"], row["retries"], row["dead"]) == (1, 1, 0)
 
 

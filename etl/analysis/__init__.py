@@ -1,0 +1,1 @@
+"""What stores and outputs say: metrics, traces, comparison, lineage, templates, figures."""

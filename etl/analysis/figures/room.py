@@ -1,0 +1,367 @@
+"""The figures of the control room: what happens now.
+
+The frames are those of `metrics`. `panels` gives them all as plain data, always
+of one shape, so that a live figure is sent only what differs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from etl.analysis.figures.look import FONT, INK, LEVELS, OTHER, SOFT, escape, figure, label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "WINDOW",
+    "Spec",
+    "control_room",
+    "graph",
+    "latency",
+    "levels",
+    "panels",
+    "refresh",
+    "throughput",
+]
+
+WINDOW = 120
+"""Seconds that `throughput` shows."""
+
+
+NARROW = 820
+"""Pixels of width below which the panels stand below each other."""
+
+
+def _key(title: str, *signs: tuple[str, str]) -> str:
+    parts = ((colour, *sign.split(" ", 1)) for colour, sign in signs)
+    spans = (f"<span style='color:{colour}'>{mark}</span> {name}" for colour, mark, name in parts)
+    return "   ".join((f"<b>{title}</b>", *spans))
+
+
+TITLES = (
+    "<b>Processed by level</b>",
+    _key("Over time", ("#2a9d8f", "━ lines/s"), ("#8a70d6", "┅ waiting")),
+    _key("Time per line", ("#2f7fc1", "● p50"), ("#e3a008", "◆ p95"), ("#d81b60", "✖ p99")),
+    _key("Pipeline", ("#2f7fc1", "● where time goes"), ("#d9541e", "◯ errors")),
+)
+
+
+TICKS = ("0.1 µs", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s")
+
+
+Edges = Iterable[tuple[str, str]]
+
+
+Spec = dict[str, Any]
+
+
+def levels(counts: Mapping[str, float], *, dark: bool = False) -> go.Figure:
+    """Draw lines processed by level; keys that are no level's name are drawn last."""
+    return _single(*_levels(counts), title="Processed by level", dark=dark)
+
+
+def throughput(history: pd.DataFrame, *, now: float, dark: bool = False) -> go.Figure:
+    """Draw lines a second and waiting lines over the last two minutes.
+
+    Args:
+        history: As `metrics.history` returns it.
+        now: Unix seconds at the right edge.
+        dark: For a dark page.
+    """
+    return _single(*_throughput(history, now), title="The last two minutes", dark=dark)
+
+
+def latency(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
+    """Draw p50, p95 and p99 of the time per line, in µs, of `metrics.processors`."""
+    return _single(*_latency(processors), title="Time per line", dark=dark)
+
+
+def graph(
+    processors: pd.DataFrame, edges: Edges, *, lit: Sequence[str] = (), dark: bool = False
+) -> go.Figure:
+    """Draw the pipeline: darker nodes took more time, ringed ones had errors.
+
+    Args:
+        processors: As `metrics.processors` returns it.
+        edges: Pairs of names, from the one before to the one after.
+        lit: A line's path, drawn over the rest.
+        dark: For a dark page.
+    """
+    traces, axes = _graph(processors, edges, lit)
+    widest = max(Counter(traces[-1]["x"]).values(), default=1)
+    return figure(traces, axes | {"height": 120 + 90 * widest}, title="Pipeline", dark=dark)
+
+
+def control_room(*, dark: bool = False, width: int = 1100, **frames: Any) -> go.Figure:
+    """Draw all four panels in one figure; see `panels`."""
+    return go.Figure(panels(dark=dark, width=width, **frames))
+
+
+def panels(
+    *,
+    counts: Mapping[str, float],
+    history: pd.DataFrame,
+    processors: pd.DataFrame,
+    edges: Edges,
+    now: float,
+    lit: Sequence[str] = (),
+    dark: bool = False,
+    width: int = 1100,
+) -> Spec:
+    """Return the figure of `control_room` as plain `data` and `layout`, always of one shape.
+
+    Args:
+        counts: Lines by level.
+        history: As `metrics.history` returns it.
+        processors: As `metrics.processors` returns it.
+        edges: Pairs of processors' names.
+        now: Unix seconds at the right edge of the history.
+        lit: A line's path to draw in the pipeline.
+        dark: For a dark page.
+        width: Pixels; below `NARROW` the panels stand in one column.
+    """
+    parts = [
+        _levels(counts),
+        _throughput(history, now),
+        _latency(processors),
+        _graph(processors, edges, lit),
+    ]
+    columns = 2 if width >= NARROW else 1
+    rows = 4 // columns
+    height = 250 * rows + 20
+    layout = _layout(dark) | {"width": width, "height": height, "annotations": []}
+    layout["margin"] = {"l": 0, "r": 0, "t": 2, "b": 2}
+    data: list[Spec] = []
+    for place, (traces, axes) in enumerate(parts):
+        row, column = divmod(place, columns)
+        names = 80 if place == 2 else 4 if place == 3 else 36
+        left, right = column / columns + names / width, (column + 1) / columns - 24 / width
+        top, bottom = 1 - (row + 0.12) / rows, 1 - (row + 0.87) / rows
+        _place(layout, axes, place + 1, (left, right), (bottom, top))
+        data += [_on_axes(trace, place + 1) for trace in traces]
+        title = {"text": TITLES[place], "x": column / columns, "y": top + 28 / height}
+        layout["annotations"].append(title | TITLE)
+    return {"data": data, "layout": layout}
+
+
+def refresh(widget: go.FigureWidget, old: Spec, new: Spec) -> None:
+    """Send a `FigureWidget` what differs between two of `panels`, in one message."""
+    with widget.batch_update():
+        for trace, before, after in zip(widget.data, old["data"], new["data"], strict=True):
+            changed = {key: value for key, value in after.items() if before.get(key) != value}
+            if changed:
+                trace.update(changed)
+        before, after = old["layout"], new["layout"]
+        widget.update_layout({key: after[key] for key in after if before.get(key) != after[key]})
+
+
+INPUT = "input"
+
+
+NOTHING: Spec = {"seconds": 0.0, "errors": 0, "dead": 0}
+
+
+TITLE = {
+    "xref": "paper",
+    "yref": "paper",
+    "xanchor": "left",
+    "yanchor": "top",
+    "showarrow": False,
+    "font": {"size": 12.5},
+}
+
+
+def _levels(counts: Mapping[str, float]) -> tuple[list[Spec], Spec]:
+    names = [*LEVELS, *sorted(set(counts) - set(LEVELS))]
+    values = [counts.get(name, 0) for name in names]
+    bars = {
+        "type": "bar",
+        "x": [escape(name) for name in names],
+        "y": values,
+        "text": [f"{value:,.0f}" for value in values],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "marker": {"color": [LEVELS.get(name, OTHER) for name in names]},
+        "hovertemplate": "%{x}: %{y:,} lines<extra></extra>",
+    }
+    yaxis = {"range": [0, _nice(max(values, default=0) * 1.08, 10)], "nticks": 5}
+    return [bars], {"yaxis": yaxis, "xaxis": {"type": "category"}}
+
+
+def _throughput(history: pd.DataFrame, now: float) -> tuple[list[Spec], Spec]:
+    seconds = [int(stamp.timestamp()) for stamp in history["second"]]
+    done = _each_second(seconds, history["done"].tolist(), int(now))
+    waiting = _each_second(seconds, history["waiting"].tolist(), int(now))[1:]
+    rate = [max(0.0, after - before) for before, after in pairwise(done)]
+    ago = list(range(1 - WINDOW, 1))
+    same = {"type": "scatter", "mode": "lines", "x": ago}
+    traces = [
+        same
+        | {"y": rate, "name": "lines/s", "fill": "tozeroy", "line": {"color": "#2a9d8f"}}
+        | {"fillcolor": "rgba(42,157,143,0.18)", "hovertemplate": "%{y:,.0f} lines/s"},
+        same
+        | {"y": waiting, "name": "waiting", "line": {"color": "#8a70d6", "dash": "dot"}}
+        | {"hovertemplate": "%{y:,} waiting"},
+    ]
+    yaxis = {"range": [0, _nice(max(*rate, *waiting), 10)], "nticks": 5}
+    xaxis = {"range": [1 - WINDOW, 0], "tickvals": [-90, -60, -30, 0]}
+    return traces, {"xaxis": xaxis | {"ticktext": ["−90 s", "−60 s", "−30 s", "now"]}} | {
+        "yaxis": yaxis
+    }
+
+
+def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
+    timed = processors[processors["p50"] > 0]
+    names = [escape(name) for name in timed["processor"]]
+    times = {share: [value * 1e6 for value in timed[share]] for share in ("p50", "p95", "p99")}
+    bars: list[float | None] = []
+    for low, high in zip(times["p50"], times["p99"], strict=True):
+        bars += [low, high, None]
+    line = {"type": "scatter", "mode": "lines", "x": bars, "hoverinfo": "skip", "showlegend": False}
+    line |= {"y": [name for name in names for _ in range(3)]}
+    line["line"] = {"color": "rgba(128,136,148,0.45)", "width": 4}
+    marks = {"p50": ("circle", "#2f7fc1"), "p95": ("diamond", "#e3a008"), "p99": ("x", "#d81b60")}
+    dots = [
+        {"type": "scatter", "mode": "markers", "x": times[share], "y": names, "name": share}
+        | {"marker": {"symbol": symbol, "color": colour, "size": 9}}
+        | {"hovertemplate": f"%{{y}} {share}: %{{x:.3g}} µs<extra></extra>"}
+        for share, (symbol, colour) in marks.items()
+    ]
+    found = [math.log10(value) for values in times.values() for value in values]
+    ends = [math.floor(min(found, default=0)), max(3, math.ceil(max(found, default=3)))]
+    decades = [10.0**power for power in range(-1, 8)]
+    xaxis = {"type": "log", "range": ends, "tickvals": decades, "ticktext": TICKS}
+    yaxis: Spec = {"type": "category", "range": [len(names) - 0.5, -0.5], "categoryorder": "array"}
+    yaxis |= {"categoryarray": names, "showticklabels": bool(names)}
+    return [line, *dots], {"xaxis": xaxis, "yaxis": yaxis}
+
+
+def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[list[Spec], Spec]:
+    pairs = list(edges)
+    spots = _spots(pairs, [str(name) for name in processors["processor"]])
+    rows = {row["processor"]: row for row in processors.to_dict("records")}
+    starts = [
+        rows[after]["received"] for before, after in pairs if before == INPUT and after in rows
+    ]
+    rows.setdefault(INPUT, NOTHING | {"received": sum(starts)})
+    busy = max(processors["seconds"].sum(), 1e-9)
+    shares = [rows[name]["seconds"] / busy if name in rows else 0.0 for name in spots]
+    troubled = [bool(rows.get(name, {}).get("errors")) for name in spots]
+    nodes: Spec = {
+        "type": "scatter",
+        "mode": "markers+text",
+        "x": [spot[0] for spot in spots.values()],
+        "y": [spot[1] for spot in spots.values()],
+        "text": [_label(name, rows.get(name)) for name in spots],
+        "textposition": "bottom center",
+        "textfont": {"size": 11},
+        "cliponaxis": False,
+        "hovertext": [f"{share:.0%} of the time" for share in shares],
+        "hoverinfo": "text",
+    }
+    ring = ["#d9541e" if bad else "rgba(128,136,148,0.7)" for bad in troubled]
+    nodes["marker"] = {"size": 26, "color": shares, "cmin": 0, "cmax": 1, "colorscale": "Blues"}
+    nodes["marker"] |= {"line": {"color": ring, "width": [4 if bad else 1 for bad in troubled]}}
+    path = [pair for pair in pairwise(lit) if set(pair) <= set(spots)]
+    grey = {"color": "rgba(128,136,148,0.5)", "width": 2}
+    traces = [_lines(pairs, spots, grey), _lines(path, spots, {"color": "#2a9d8f", "width": 6})]
+    xaxis = {"visible": False, "range": [-0.08, 1.08]}
+    return [*traces, nodes], {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.3, 1.05]}}
+
+
+def _label(name: str, row: Mapping[str, Any] | None) -> str:
+    short = label(name, 14)
+    if row is None:
+        return f"<b>{short}</b><br>0"
+    dead = f" · {row['dead']:,} dead" if row["dead"] else ""
+    return f"<b>{short}</b><br>{row['received']:,}{dead}"
+
+
+def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[float, float]]:
+    """Place nodes by how far they are from the start; those at one distance above each other."""
+    names = list(dict.fromkeys([name for edge in edges for name in edge] + more))
+    depth = dict.fromkeys(names, 0)
+    for _ in names:  # no path is longer
+        for before, after in edges:
+            depth[after] = min(max(depth[after], depth[before] + 1), len(names))
+    columns = sorted(set(depth.values()))
+    spots = {}
+    for place, column in enumerate(columns):
+        here = [name for name in names if depth[name] == column]
+        for number, name in enumerate(here):
+            x = place / max(1, len(columns) - 1) if len(columns) > 1 else 0.5
+            y = 1 - number / (len(here) - 1) if len(here) > 2 else 1 - (number + 0.5) / len(here)
+            spots[name] = (x, y)
+    return spots
+
+
+def _lines(
+    edges: list[tuple[str, str]], spots: Mapping[str, tuple[float, float]], line: Spec
+) -> Spec:
+    ends = [(spots[one], spots[other]) for one, other in edges]
+    xs = [x for one, other in ends for x in (one[0], other[0], None)]
+    ys = [y for one, other in ends for y in (one[1], other[1], None)]
+    same = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    return same | {"x": xs, "y": ys, "line": line}
+
+
+def _each_second(seconds: list[int], values: list[int], now: int) -> list[int]:
+    """Return the value at the end of each second of the window and the one before it."""
+    found, place, last = [], 0, 0
+    for second in range(now - WINDOW, now + 1):
+        while place < len(seconds) and seconds[place] <= second:
+            last, place = values[place], place + 1
+        found.append(last)
+    return found
+
+
+def _nice(value: float, least: float) -> float:
+    """Return the next of 10, 20, 50, 100, … so that an axis does not jump with every line."""
+    if value <= least:
+        return least
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+
+
+def _layout(dark: bool) -> Spec:  # noqa: FBT001 - a private hand-over
+    clear = "rgba(0,0,0,0)"
+    legend = {"orientation": "h", "bgcolor": clear}
+    return {
+        "template": "none",
+        "font": {"family": FONT, "size": 11, "color": INK[dark]},
+        "paper_bgcolor": clear,
+        "plot_bgcolor": clear,
+        "showlegend": False,
+        "legend": legend,
+        "hovermode": "closest",
+        "bargap": 0.35,
+    }
+
+
+def _axis(axis: Spec) -> Spec:
+    return {"gridcolor": SOFT, "linecolor": SOFT, "zeroline": False, "fixedrange": True} | axis
+
+
+def _place(
+    layout: Spec, axes: Spec, number: int, across: tuple[float, float], up: tuple[float, float]
+) -> None:
+    mark = "" if number == 1 else str(number)
+    x, y = _axis(axes["xaxis"]), _axis(axes["yaxis"])
+    layout[f"xaxis{mark}"] = x | {"domain": list(across), "anchor": f"y{mark}"}
+    layout[f"yaxis{mark}"] = y | {"domain": list(up), "anchor": f"x{mark}"}
+
+
+def _on_axes(trace: Spec, number: int) -> Spec:
+    mark = "" if number == 1 else str(number)
+    return trace | {"xaxis": f"x{mark}", "yaxis": f"y{mark}"}
+
+
+def _single(traces: list[Spec], axes: Spec, *, title: str, dark: bool) -> go.Figure:
+    return figure(traces, axes | {"height": 340}, title=title, legend=1, dark=dark)

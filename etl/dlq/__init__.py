@@ -1,0 +1,5 @@
+"""The dead-letter queue: find, group, dry-run, replay, discard and export dead letters."""
+
+from etl.dlq.dead_letters import DeadLetters, DryRun
+
+__all__ = ["DeadLetters", "DryRun"]

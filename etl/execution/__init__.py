@@ -1,0 +1,1 @@
+"""One batch through a pipeline: routing, bisection, the result, dry runs, taps."""

@@ -1,0 +1,106 @@
+"""Look into the stream between two processors, with no effect on it.
+
+`Pipeline.tap` opens a look at what workers of this process do from then on;
+`Console.tap` begins with the last lines that the store remembers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
+
+from etl.errors import UsageError
+from etl.execution.routing import RoutedRows
+from etl.records.columns import frame_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Tap"]
+
+
+class Tap:
+    """The last rows that left a processor and fit a condition.
+
+    Rows are seen as batches run, a moment before they are committed: those of
+    a batch that has to run again are seen again.
+
+    Args:
+        processor: Its name.
+        where: Which rows; None for all.
+        limit: How many rows are kept.
+    """
+
+    def __init__(self, processor: str, *, where: pl.Expr | None = None, limit: int = 20) -> None:
+        self.processor = processor
+        self._where = where
+        self._limit = limit
+        self._seen: deque[pl.DataFrame] = deque()
+        self._lock = threading.Lock()
+        self._error = ""
+        self._open = True
+
+    def see(self, name: str, _before: RoutedRows, after: RoutedRows, _bad: object) -> None:
+        """Take a look at what a processor let go on: a `Watch` of the runner.
+
+        A condition that cannot be used is told to whoever reads the rows, not to the worker.
+        """
+        if name != self.processor or self._error or not self._open:
+            return
+        rows = after.frame.select(pl.exclude("^_.*$", "source", "line_number"))
+        try:
+            found = (rows if self._where is None else rows.filter(self._where)).tail(self._limit)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            self._error = str(error).split("\n", maxsplit=1)[0]
+            return
+        with self._lock:
+            if self._seen and self._seen[-1].is_empty():
+                self._seen.pop()
+            self._seen.append(found)
+            while sum(one.height for one in self._seen) - self._seen[0].height >= self._limit:
+                self._seen.popleft()
+
+    def rows(self) -> pl.DataFrame:
+        """Return the rows, oldest first; columns are the processor's, but for origin.
+
+        Raises:
+            UsageError: If `where` cannot be used on the processor's rows.
+        """
+        if self._error:
+            raise UsageError(
+                f"where= cannot be used on the rows of {self.processor!r}: {self._error}"
+            )
+        with self._lock:
+            seen = [frame for frame in self._seen if frame.height] or list(self._seen)[-1:]
+        if not seen:
+            return pl.DataFrame(schema={"line": pl.String})
+        return pl.concat(seen, how="diagonal_relaxed").tail(self._limit)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the same as a pandas frame."""
+        rows = self.rows()
+        return frame_of(rows.to_dicts(), dict.fromkeys(rows.columns, "object"))
+
+    def close(self) -> None:
+        """See no more rows; those that were seen stay. Twice is fine."""
+        self._open = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return not self._open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Tap behind {self.processor}>\n{self.frame()}"
+
+    def _repr_html_(self) -> Any:
+        return self.frame().to_html(index=False, escape=True)

@@ -1,0 +1,1 @@
+"""Jupyter: the control room, batch runs as notebooks, and starting both."""

@@ -1,0 +1,1 @@
+"""Batch runs as notebooks: processing, quality gates, reports."""

@@ -1,0 +1,89 @@
+"""Quality gates: whether what a batch made is good enough.
+
+verdicts = judge(done, rows, max_dead_ratio=0.01)
+enforce(done, verdicts)       raises GateFailed, last of all
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from etl.errors import GateFailed
+from etl.notebook.batch.batch import Done
+from etl.records.columns import frame_of
+from etl.runs.registry import amend
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+__all__ = ["evaluate_gates", "raise_for_gates"]
+
+GATES = {"gate": "str", "limit": "str", "value": "str", "passed": "bool"}
+
+
+def evaluate_gates(
+    done: Done,
+    rows: pl.LazyFrame | None,
+    *,
+    max_dead_ratio: float = 1.0,
+    max_dead: int = -1,
+    min_lines: int = 0,
+    expect_columns: str | Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return one row per quality gate.
+
+    Columns: `gate`, `limit`, `value` (str); `passed` (bool).
+
+    Args:
+        done: The batch.
+        rows: Its output, as `profile.output` returns it.
+        max_dead_ratio: Dead lines at most, as a share of those read.
+        max_dead: The same as a number; -1 for any.
+        min_lines: Lines read at least.
+        expect_columns: Columns that the output must have, as a list or with commas between.
+    """
+    stats = done.queue.stats()
+    ratio = stats.dead / stats.accepted if stats.accepted else 0.0
+    left = stats.waiting + stats.leased
+    names = expect_columns.split(",") if isinstance(expect_columns, str) else expect_columns
+    wanted = [name.strip() for name in names if name.strip()]
+    there = set(rows.collect_schema()) if rows is not None else set()
+    missing = [name for name in wanted if name not in there]
+    table = [
+        ("no line is missing", "every one", "yes" if stats.conserved else "no", stats.conserved),
+        ("lines that still wait", "0", f"{left:,}", left == 0),
+        ("lines read", f"≥ {min_lines:,}", f"{stats.accepted:,}", stats.accepted >= min_lines),
+        ("dead lines, share", f"≤ {max_dead_ratio:.2%}", f"{ratio:.2%}", ratio <= max_dead_ratio),
+    ]
+    if max_dead >= 0:
+        table.append(("dead lines", f"≤ {max_dead:,}", f"{stats.dead:,}", stats.dead <= max_dead))
+    if wanted:
+        found = f"no {', '.join(missing)}" if missing else "all there"
+        table.append(("columns", ", ".join(wanted), found, not missing))
+    return frame_of([dict(zip(GATES, row, strict=True)) for row in table], GATES)
+
+
+def raise_for_gates(done: Done, verdicts: pd.DataFrame, *, keep_open: bool = False) -> None:
+    """Note in the registry how a batch was judged, close its store, and raise if it was badly.
+
+    Args:
+        done: The batch.
+        verdicts: As `evaluate_gates` returns them.
+        keep_open: Leave the store open.
+
+    Raises:
+        GateFailed: If a gate was not passed; all output is written.
+    """
+    rows = verdicts.to_dict("records")
+    failed = [row for row in rows if not row["passed"]]
+    what = "; ".join(f"{row['gate']}: {row['value']}, not {row['limit']}" for row in failed)
+    amend(done.run, state="gate" if failed else "finished", error=what, gates=rows)
+    if not keep_open:
+        done.queue.close()
+    if failed:
+        raise GateFailed(
+            f"{len(failed)} of {len(rows)} quality gates failed: {what}. All output is in "
+            f"{str(done.out)!r}; mend, replay, and start the batch again, or change the limit"
+        )

@@ -1,0 +1,387 @@
+"""The control room: watch and steer a store from a notebook, or as a web page.
+
+    console = Console(open_queue("sqlite:///q.db"), pipeline)
+    console                # shows it; more than once is fine
+    console.close()
+
+Widgets never run the engine. What a person does puts a command into a queue;
+one thread, the pump, takes the commands and, at most five times a second,
+reads a snapshot of the store and draws all of it. Without a pipeline the
+console watches and steers a store that workers elsewhere are working on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import copy
+import os
+import queue as queues
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+import etl
+from etl.analysis.figures import panels, refresh
+from etl.analysis.traces import trace_rows
+from etl.errors import EtlError, StoreError, UsageError
+from etl.execution.dry_run import dry_run
+from etl.execution.tap import Tap
+from etl.notebook.control_room.actions import Actions
+from etl.notebook.control_room.panels import (
+    ControlsPanel,
+    DeadLettersPanel,
+    HeaderPanel,
+    TracesPanel,
+    card,
+)
+from etl.notebook.control_room.snapshot import Snapshot, take
+from etl.notebook.control_room.view import Chart, QueueView
+from etl.pipeline.pipeline import Pipeline
+from etl.pipeline.plan import INPUT
+from etl.queue import Queue, Stats
+from etl.records.batch import Batch
+from etl.runs.registry import new_run_id, recorded_use
+from etl.workers.threads import ThreadWorkers
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["ControlRoom", "attended"]
+
+PERIOD = 0.2
+"""Seconds between two drawings, at least."""
+
+
+DATA = Path(etl.__file__).parent.parent / "data"
+
+
+Command = Callable[[], None]
+
+
+def attended() -> bool:
+    """Return whether someone looks at this notebook: JupyterLab or Voilà runs it, not a batch."""
+    server = os.environ.get("SERVER_SOFTWARE", "")
+    return "JPY_SESSION_NAME" in os.environ or server.startswith("voila")
+
+
+class ControlRoom:
+    """A live console for one store.
+
+    Args:
+        queue: The store.
+        pipeline: What workers of this console run; None if workers run elsewhere.
+        interval: Seconds that its workers wait after each batch.
+        batch_lines: Lines that they take together.
+        workers: How many to start, as threads of this process.
+        out: Folder that sinks write below.
+        data: Folder of files that are offered to be fed.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        pipeline: Pipeline | None = None,
+        *,
+        interval: float = 2.0,
+        batch_lines: int = 1,
+        workers: int = 1,
+        out: Path | str = "data/out",
+        data: Path = DATA,
+    ) -> None:
+        self.queue, self.pipeline = queue, pipeline
+        self.thread_workers: ThreadWorkers | None = None
+        self.traced: dict[str, Any] | None = None
+        self.tapped: Tap | None = None
+        self._out = out
+        self._commands: queues.SimpleQueue[Command] = queues.SimpleQueue()
+        self._closing = threading.Event()
+        self._told: list[threading.Event] = []
+        self._record = contextlib.ExitStack()
+        atexit.register(self._record.close)
+        self._reached = True
+        self._build(sorted(data.glob("*.*l*")))
+        self.controls.interval.value, self.controls.batch_lines.value = interval, batch_lines
+        self.controls.workers.value = workers
+        self._take_store(queue, pipeline)
+        self._thread = threading.Thread(target=self._pump, name="etl-console", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<Console on {self.queue.url}>"
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = self.room._repr_mimebundle_(**options)
+        return bundle | {"text/plain": "A live console: run this cell to see it."}
+
+    # For cells
+
+    def attach(
+        self,
+        queue: Queue,
+        pipeline: Pipeline | None = None,
+        *,
+        interval: float = 2.0,
+        batch_lines: int = 1,
+    ) -> ControlRoom:
+        """Show and steer another store from now on; the workers move over to it."""
+        self.controls.interval.value, self.controls.batch_lines.value = interval, batch_lines
+        self.do(lambda: self._take_store(queue, pipeline))
+        self.settle(idle=False)
+        return self
+
+    def settle(self, timeout: float = 60.0, *, idle: bool = True) -> Stats:
+        """Wait until nothing waits and the screen shows it, and return the totals.
+
+        Args:
+            timeout: Seconds to wait at most.
+            idle: Whether to wait for the workers too, or just for the screen.
+
+        Raises:
+            UsageError: If lines still wait after that time.
+        """
+        deadline = time.monotonic() + timeout
+        while idle and not (stats := self.queue.stats()).idle:
+            if time.monotonic() > deadline:
+                raise UsageError(f"{stats.waiting} lines still wait after {timeout:g} s")
+            self.queue.wait(self.queue.version(), 0.1)
+        told = threading.Event()
+        self.do(lambda: self._told.append(told))
+        told.wait(max(1.0, deadline - time.monotonic()))
+        return self.queue.stats()
+
+    def tap(self, processor: str, *, where: pl.Expr | None = None, limit: int = 20) -> Tap:
+        """Return a look at the rows that leave a processor; in a cell it shows them.
+
+        It begins with the last lines that came by, as the pipeline now treats
+        them, and goes on with what this console's workers do.
+
+        Raises:
+            UsageError: If there is no pipeline, no such processor, or `where` cannot be used.
+        """
+        if self.pipeline is None:
+            raise UsageError("a tap needs the pipeline; give the console one")
+        tap = self.pipeline.tap(processor, where=where, limit=limit)
+        lines = [row["line"] for row in trace_rows(self.queue) if processor in row["path"]]
+        batch = Batch.from_lines(lines, source="tap")
+        dry_run(self.pipeline, batch, watch=tap.see)
+        tap.rows()
+        return tap
+
+    def close(self) -> None:
+        """Stop the console's thread and workers; what it showed stays. Twice is fine."""
+        self._closing.set()
+        self.do(lambda: None)
+        self._thread.join(10)
+        if self.thread_workers is not None:
+            self.thread_workers.stop()
+        self._record.close()
+
+    # For the panels, on any thread
+
+    def show_tap(self, tap: Tap | None) -> None:
+        """Show the rows of a tap from now on, or no longer follow the one that is shown."""
+        if self.tapped is not None:
+            self.tapped.close()
+        self.tapped = tap
+        self.traces.show_open(tapping=tap is not None)
+
+    def do(self, command: Command) -> None:
+        """Have the pump run a command soon."""
+        self._commands.put(command)
+
+    def later(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Do what may take long in a thread of its own; the pump is given the result."""
+
+        def run() -> None:
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001 - shown to the operator
+                self.do(lambda error=error: self._complain(error))  # type: ignore[misc]
+            else:
+                self.do(lambda: then(result))
+
+        threading.Thread(target=run, name="etl-console-job", daemon=True).start()
+
+    # What is on the screen
+
+    def _build(self, files: list[Path]) -> None:
+        self._actions = Actions(self, {path.name: path for path in files})
+        act, runs = self._act, self.pipeline is not None
+        self.header, self.view = HeaderPanel(), QueueView()
+        self.controls = ControlsPanel(act, [path.name for path in files], own_workers=runs)
+        self.dead_letters, self.traces = DeadLettersPanel(act, can_run=runs), TracesPanel(act)
+        self._spec = self._panels(take(self.queue, self.pipeline, None))
+        self.figure = Chart(self._spec)
+        waiting = card("Unprocessed lines", self.view, kind="etl-waiting")
+        charts = card("", self.figure, kind="etl-charts")
+        boxes = (self.header.box, self.controls.box, waiting, charts)
+        self.room = w.VBox([*boxes, self.dead_letters.box, self.traces.box])
+        self.room.add_class("etl-room")
+        self.buttons = (
+            self.controls.buttons | self.dead_letters.buttons | {"Tap": self.traces.button}
+        )
+        for widget in _all(self.room):
+            _answer_at_once(widget)
+
+    def _take_store(self, queue: Queue, pipeline: Pipeline | None) -> None:
+        if self.thread_workers is not None:
+            self.thread_workers.stop()
+        self.queue, self.pipeline, self.traced = queue, pipeline, None
+        self.show_tap(None)
+        self._record.close()
+        version = pipeline and pipeline.version
+        use = recorded_use(queue, new_run_id(), kind="room", version=version)
+        self._record.enter_context(use)
+        self.thread_workers = ThreadWorkers(queue, pipeline, self._out) if pipeline else None
+        self._drains = queue.control().drains
+        self._mark: object = None
+        if self.thread_workers is not None:
+            queue.reclaim()
+            self._actions.set_pace()
+
+    def _panels(self, snapshot: Snapshot) -> dict[str, Any]:
+        return panels(
+            counts=snapshot.counts,
+            history=snapshot.history,
+            processors=snapshot.processors,
+            edges=snapshot.edges,
+            now=snapshot.at,
+            lit=(INPUT, *self.traced["path"]) if self.traced else (),
+            dark=self.view.dark,
+            width=self.view.width,
+        )
+
+    # The pump
+
+    def _act(self, name: str) -> None:
+        self.do(lambda: self._try(name))
+
+    def _try(self, name: str) -> None:
+        try:
+            self._actions.by_name[name]()
+        except StoreError as error:
+            self.header.say(f"{name} could not be done: {error}", bad=True)
+
+    def _pump(self) -> None:
+        """Take commands as they come, and draw what has changed, five times a second at most."""
+        drawn_at, pause = 0.0, PERIOD
+        while not self._closing.is_set():
+            wait = drawn_at + pause - time.monotonic()
+            with contextlib.suppress(queues.Empty):
+                self._guarded(self._commands.get(timeout=wait if wait > 0 else PERIOD))
+                self._mark = None
+            started = time.monotonic()
+            if started >= drawn_at + pause and self._has_changed(started - drawn_at):
+                self._guarded(self.draw)
+                drawn_at = time.monotonic()
+                pause = max(PERIOD, 2 * (drawn_at - started)) if self._reached else 1.0
+
+    def _has_changed(self, seconds: float) -> bool:
+        """Say whether there may be news; after a second there is: ages grow."""
+        try:
+            mark = self.queue.version()
+        except StoreError:
+            return True
+        if mark == self._mark and seconds < 1:
+            return False
+        self._mark = mark
+        return True
+
+    def draw(self) -> None:
+        """Read the store and show it: the pump's work, and that of tests without one."""
+        told, self._told = self._told, []
+        try:
+            if self.thread_workers is not None:
+                self.thread_workers.check()
+            snapshot = take(self.queue, self.pipeline, self.dead_letters.groups.chosen or None)
+            self._reached, back = True, not self._reached
+            self._show(snapshot)
+            if back:
+                if self.thread_workers is not None:
+                    self.thread_workers.replace_lost()
+                self.header.say("The store can be reached again.")
+        except StoreError as error:
+            if self._reached:
+                self.header.say(f"The store cannot be reached; trying again. {error}", bad=True)
+            self._reached = False
+        finally:
+            for event in told:
+                event.set()
+
+    def _show(self, snapshot: Snapshot) -> None:
+        self.header.show(snapshot, self._state(snapshot))
+        self.view.show(snapshot.waiting, snapshot.stats.waiting - len(snapshot.waiting))
+        self.dead_letters.show(snapshot)
+        self.traces.show(snapshot)
+        if self.tapped is not None:
+            self._show_tapped(self.tapped)
+        self.controls.show_progress(self._actions.progress)
+        spec = self._panels(snapshot)
+        if spec != self._spec:
+            refresh(self.figure, self._spec, spec)
+            self._spec = spec
+            self._snap()
+
+    def _show_tapped(self, tap: Tap) -> None:
+        try:
+            rows = tap.rows()
+        except UsageError:
+            self.show_tap(None)
+            raise
+        self.traces.show_rows(rows.columns, rows.rows())
+
+    def _snap(self) -> None:
+        """Let a page that is loaded again begin with the figure as it is now.
+
+        `FigureWidget` keeps what it was made with for new pages, in private
+        attributes; it renews them only where it is displayed.
+        """
+        figure = self.figure
+        figure._widget_data = copy.deepcopy(figure._data)  # noqa: SLF001
+        figure._widget_layout = copy.deepcopy(figure._layout_obj._props)  # noqa: SLF001
+
+    def _state(self, snapshot: Snapshot) -> str:
+        if not snapshot.workers:
+            self._drains = snapshot.control.drains
+        draining = snapshot.control.drains > self._drains
+        table = {
+            "paused": snapshot.stats.paused,
+            "absent": not snapshot.workers,
+            "draining": draining,
+            "working": not snapshot.stats.idle,
+            "idle": True,
+        }
+        return next(state for state, holds in table.items() if holds)
+
+    def _guarded(self, command: Command) -> None:
+        try:
+            command()
+        except Exception as error:  # noqa: BLE001 - the pump goes on, and the operator is told
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        known = isinstance(error, EtlError)
+        self.header.say(str(error) if known else f"{type(error).__name__}: {error}", bad=True)
+
+
+def _all(widget: w.Widget) -> Iterator[w.Widget]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _all(child)
+
+
+def _answer_at_once(widget: w.Widget) -> None:
+    """Let what a person does come through while a cell computes.
+
+    JupyterLab sends it on a subshell, a thread beside the cells; ipykernel 7.4
+    takes it back to the thread that last wrote to the widget, where it would
+    wait for the cell. Our callbacks only queue a command, on any thread.
+    """
+    comm: Any = getattr(widget, "comm", None)
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda _data, subshell: subshell  # noqa: SLF001

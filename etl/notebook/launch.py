@@ -1,0 +1,130 @@
+"""The control room as a server on this machine: JupyterLab, or Voilà as a bare web page.
+
+Both run in this process until Ctrl-C ends them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from etl.errors import UsageError
+from etl.notebook.batch.notebooks import find_notebook
+from etl.queue.urls import url_of
+from etl.settings import settings
+
+__all__ = ["serve_lab", "serve_page"]
+
+NOTEBOOK = "01_control_room"
+
+
+ENCRYPTED = "--KernelManager.transport_encryption=auto"
+"""Of what goes to a kernel over TCP, others on this machine read nothing."""
+
+
+PINGS = {"ws_ping_timeout": 30_000}
+"""Milliseconds; Jupyter's own default is more than Tornado allows, and is warned of."""
+
+
+SETTINGS = Path(__file__).parent
+"""Where JupyterLab finds that it need not ask about news: that would stand over the room."""
+
+
+UNTRACKED = ("comm_msg", "comm_open", "comm_close", "status", "stream", "display_data", "error")
+"""Messages of a kernel that do not show that anybody is there: a console sends them by itself."""
+
+
+def serve_lab(store: str, port: int, more: Sequence[str] = (), *, browser: bool = True) -> None:
+    """Serve a JupyterLab that opens on the control room's notebook.
+
+    Args:
+        store: URL or path of the store that the notebook's last chapter shows.
+        port: Where to listen; JupyterLab takes the next free one if it is taken.
+        more: Further options for JupyterLab.
+        browser: Whether to open a browser.
+    """
+    server = _server("jupyterlab.labapp", "LabApp")
+    notebook = find_notebook(NOTEBOOK)
+    options = [
+        f"--port={port}",
+        "--ServerApp.ip=127.0.0.1",
+        ENCRYPTED,
+        f"--ServerApp.root_dir={notebook.parent}",
+        f"--LabApp.default_url=/lab/tree/{notebook.name}",
+        "--ServerApp.answer_yes=True",
+        f"--ServerApp.tornado_settings={PINGS}",
+        "--ServerApp.log_level=WARN",
+        "--LabApp.log_level=WARN",
+        "--allow-root",  # in a container there is often nobody else
+        *([] if browser else ["--no-browser"]),
+    ]
+    paths = [str(SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    os.environ |= _environment(store) | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
+    server.launch_instance(_settled(options, more))
+
+
+def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool = True) -> None:
+    """Serve the control room's notebook as a web page, and print where.
+
+    Args:
+        store: URL or path of the store that the notebook's last chapter shows.
+        port: Where to listen.
+        more: Further options for Voilà.
+        browser: Whether to open a browser.
+
+    Raises:
+        UsageError: If the port is taken.
+    """
+    server = _server("voila.app", "Voila")
+    notebook = find_notebook(NOTEBOOK)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            text = f"port {port} cannot be had ({error.strerror}); name another with --port"
+            raise UsageError(text) from error
+    options = [
+        str(notebook),
+        f"--port={port}",
+        "--Voila.ip=127.0.0.1",
+        ENCRYPTED,
+        "--Voila.port_retries=0",
+        "--Voila.log_level=ERROR",
+        "--VoilaConfiguration.show_tracebacks=True",
+        # A page that is lost without a word has its kernel ended some minutes later.
+        "--MappingKernelManager.cull_idle_timeout=120",
+        "--MappingKernelManager.cull_interval=30",
+        *(f"--MappingKernelManager.untracked_message_types={name}" for name in UNTRACKED),
+        *([] if browser else ["--no-browser"]),
+    ]
+    # A page that is left ends its kernel with a token from a cookie; Voilà never sets that cookie.
+    cookie = f"_xsrf={secrets.token_hex(16)}; Path=/; SameSite=Strict"
+    settings = PINGS | {"headers": {"Set-Cookie": cookie}}
+    os.environ |= _environment(store) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    print(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
+    server.launch_instance(_settled(options, more), tornado_settings=settings)
+
+
+def _server(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UsageError(f"this needs {package}; pip install -e '.[notebook]'") from error
+
+
+def _settled(options: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Return all options; of those given twice, which Jupyter refuses, only the person's own."""
+    own = {option.partition("=")[0] for option in more}
+    return [option for option in options if option.partition("=")[0] not in own] + list(more)
+
+
+def _environment(store: str) -> dict[str, str]:
+    """Return what tells a kernel, which works in the notebook's folder, where things are."""
+    return {"ETL_STORE": url_of(store), "ETL_RUNS": str(settings().runs.absolute())}

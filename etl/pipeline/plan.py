@@ -1,0 +1,198 @@
+"""A pipeline as it was at one moment: its nodes, checked and put in order.
+
+Workers run batches through a `Plan`; changing the `Pipeline` makes a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Literal
+
+import polars as pl
+
+from etl.errors import PipelineError, did_you_mean
+from etl.processors.processor import Sink
+from etl.processors.retry import Retry
+
+__all__ = ["INPUT", "Node", "OnError", "Plan"]
+
+INPUT = "input"
+"""The name that stands for the batch itself in `after=`."""
+
+
+OnError = Literal["dead-letter", "drop", "stop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One named processor and how lines come to it."""
+
+    name: str
+    processor: Any
+    after: tuple[str, ...]
+    when: pl.Expr | None = None
+    tee: bool = False
+    retry: Retry = field(default_factory=lambda: Retry(attempts=1))
+    timeout: float | None = None
+    on_error: OnError = "dead-letter"
+
+    @property
+    def is_sink(self) -> bool:
+        """Whether rows end here and are staged rather than passed on."""
+        return isinstance(self.processor, Sink)
+
+    def source(self) -> str:
+        """Return the text that the pipeline's version is made of."""
+        when = _text_of(self.when)
+        options = (self.name, self.after, when, self.tee, self.retry, self.timeout)
+        return f"{options!r} {self.on_error} {_source_of(self.processor)}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pipeline as it was at one moment, checked and put in order: what a batch runs through."""
+
+    name: str
+    nodes: Mapping[str, Node]
+
+    @cached_property
+    def order(self) -> tuple[Node, ...]:
+        """The nodes, each after those it follows; sinks last.
+
+        Raises:
+            PipelineError: If the nodes do not make a DAG.
+        """
+        sorter = TopologicalSorter({name: node.after for name, node in self.nodes.items()})
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            ring = " → ".join(error.args[1])
+            raise PipelineError(
+                f"pipeline {self.name!r} goes in a circle: {ring}; change one 'after='"
+            ) from error
+        added = {name: place for place, name in enumerate(self.nodes)}
+        names: list[str] = []
+        while sorter.is_active():
+            ready = sorter.get_ready()
+            names += sorted((name for name in ready if name != INPUT), key=added.__getitem__)
+            sorter.done(*ready)
+        return tuple(sorted(map(self.nodes.__getitem__, names), key=lambda node: node.is_sink))
+
+    @cached_property
+    def children(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that follow each name, in the order in which they were added."""
+        names = (INPUT, *self.nodes)
+        return {
+            name: tuple(node for node in self.nodes.values() if name in node.after)
+            for name in names
+        }
+
+    @property
+    def edges(self) -> list[tuple[str, str]]:
+        """The pairs of nodes between which lines go."""
+        return [(before, node.name) for node in self.nodes.values() for before in node.after]
+
+    @cached_property
+    def version(self) -> str:
+        """Twelve hex digits that change when any processor's source or place does."""
+        text = "\n".join(node.source() for node in self.nodes.values())
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def up_to(self, name: str) -> Plan:
+        """Return this plan without what comes after a processor."""
+        gone: set[str] = set()
+        for node in self.order:
+            if gone.union((name,)).intersection(node.after):
+                gone.add(node.name)
+        kept = {key: node for key, node in self.nodes.items() if key not in gone}
+        return Plan(self.name, kept)
+
+    def check(self) -> Plan:
+        """Return this plan if it can run.
+
+        Raises:
+            PipelineError: If it is empty, names an unknown processor, has a
+                cycle, a branch that no line can reach, or a sink that is not a leaf.
+        """
+        if not self.nodes:
+            raise PipelineError(f"pipeline {self.name!r} has no processors; add one with .add()")
+        for node in self.nodes.values():
+            if not node.after:
+                raise PipelineError(
+                    f"processor {node.name!r} comes after nothing; name its 'after='"
+                )
+            for parent in node.after:
+                self._check_parent(node, parent)
+        self.order  # noqa: B018 - raises if there is a cycle
+        for name, children in self.children.items():
+            _check_branches(name, children)
+        return self
+
+    def _check_parent(self, node: Node, parent: str) -> None:
+        if parent != INPUT and parent not in self.nodes:
+            hint = did_you_mean(parent, [INPUT, *self.nodes])
+            raise PipelineError(f"unknown processor {parent!r} in after={parent!r}{hint}")
+        if parent != INPUT and self.nodes[parent].is_sink:
+            raise PipelineError(
+                f"{node.name!r} comes after {parent!r}, but {parent!r} is a sink and lines end "
+                f"there; put {node.name!r} after what comes before {parent!r}"
+            )
+
+
+def _check_branches(parent: str, children: tuple[Node, ...]) -> None:
+    """Refuse a branch that no line can take: its rows all go to an earlier one."""
+    earlier: list[Node] = []
+    for node in children:
+        if node.tee:
+            continue
+        for other in earlier:
+            if _same_condition(node.when, other.when):
+                what = "has no 'when='" if node.when is None else f"has the same when={node.when}"
+                raise PipelineError(
+                    f"unreachable branch {node.name!r} after {parent!r}: {other.name!r} comes "
+                    f"first and {what}; give {node.name!r} a 'when=' of its own, or tee=True"
+                )
+        earlier.append(node)
+
+
+def _same_condition(one: pl.Expr | None, other: pl.Expr | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.meta.eq(other)
+
+
+def _source_of(processor: Any) -> str:
+    """Return a processor's source, and its settings if it is an object."""
+    if isinstance(processor, partial):
+        named = sorted((name, _text_of(value)) for name, value in processor.keywords.items())
+        settings = f"{[_text_of(value) for value in processor.args]} {named}"
+        return f"{_source_of(processor.func)} {settings}"
+    kind = processor if inspect.isroutine(processor) else type(processor)
+    try:
+        text = inspect.getsource(kind)
+    except (OSError, TypeError):
+        code = getattr(processor, "__code__", None)
+        text = f"{code.co_code!r} {code.co_consts!r} {code.co_names!r}" if code else repr(kind)
+    return text if kind is processor else f"{text} {_settings(processor)}"
+
+
+def _settings(processor: Any) -> str:
+    """Return the fields that an object was made with; what it has counted since is not in it."""
+    given = getattr(processor, "__dataclass_fields__", {})
+    wanted = [name for name, item in given.items() if not callable(item.default_factory)]
+    return repr([(name, _text_of(getattr(processor, name))) for name in wanted])
+
+
+def _text_of(value: Any) -> str:
+    """Return text that is the same for the same setting; that of an expression is cut short."""
+    if isinstance(value, pl.Expr):
+        try:
+            return hashlib.sha256(value.meta.serialize()).hexdigest()
+        except pl.exceptions.PolarsError:  # it holds a Python function
+            return str(value)
+    return _source_of(value) if callable(value) else str(value)

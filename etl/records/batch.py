@@ -1,0 +1,251 @@
+"""Batches of log lines: what a producer puts and a worker leases.
+
+A `Batch` is some lines, where they came from, and the format their producer says
+they have. The lines are held in one of three ways: UTF-8 text, a `Reference` to a
+byte range of a file that is durable already, or a Polars frame (replayed lines,
+whose numbers have gaps). Nothing here knows a store or a pipeline; both know this.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+import zstandard
+
+from etl.errors import SourceChanged, StoreError
+
+__all__ = ["Batch", "Lease", "Reference", "count_lines", "new_id"]
+
+_COMPRESS_FROM = 512
+"""Payloads of at least this many bytes are compressed; a button click is not."""
+
+
+def new_id() -> str:
+    """Return an id that no other call returns and that sorts by the time it was made."""
+    return f"{time.time_ns() // 1000:014x}{secrets.token_hex(5)}"
+
+
+def count_lines(data: bytes) -> int:
+    """Count the lines of a text block; the last one may lack its newline."""
+    return data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A byte range of a file that is durable already and is not expected to change.
+
+    `start` and `stop` are byte offsets; `checksum` is the CRC-32 of the bytes.
+    """
+
+    path: str
+    start: int
+    stop: int
+    checksum: int
+
+    def read(self) -> bytes:
+        """Read the bytes.
+
+        Raises:
+            SourceChanged: If the file is gone or its bytes are not those that were queued.
+        """
+        where = f"bytes {self.start} to {self.stop} of {self.path!r}"
+        try:
+            with Path(self.path).open("rb") as file:
+                file.seek(self.start)
+                data = file.read(self.stop - self.start)
+        except OSError as error:
+            raise SourceChanged(f"{where} cannot be read: {error.strerror or error}") from error
+        if zlib.crc32(data) != self.checksum:
+            raise SourceChanged(f"{where} are not the bytes that were queued")
+        return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Batch:
+    """Some lines of one source: the unit that is put, leased and committed.
+
+    `lines` counts them; `first_line` is the number of the first in its source,
+    from 1; `format` is a format's name, or None to have it detected; `skip` is
+    how many lines of the payload come before this batch, which is how a batch
+    that was split shares its payload with its siblings.
+    """
+
+    lines: int
+    payload: bytes | Reference | pl.DataFrame
+    source: str
+    first_line: int = 1
+    format: str | None = None
+    skip: int = 0
+    id: str = field(default_factory=new_id)
+
+    @classmethod
+    def from_lines(
+        cls, lines: Iterable[str | bytes], *, source: str = "memory", format: str | None = None
+    ) -> Batch:
+        """Make a batch of whole lines, each with or without its newline.
+
+        Raises:
+            TypeError: If it is given one text rather than lines.
+            ValueError: If a line has a line break inside; split it first.
+        """
+        if isinstance(lines, str | bytes):
+            raise TypeError(f"lines is one text, {lines[:80]!r}; give a list of lines")
+        encoded = [_bare(line) for line in lines]
+        for line in encoded:
+            if b"\n" in line:
+                raise ValueError(f"a line has a line break inside: {line[:80]!r}; split it first")
+        text = b"".join(line + b"\n" for line in encoded)
+        return cls(lines=len(encoded), payload=text, source=source, format=format)
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id}: {self.lines:,} lines of {self.source!r}, {self.size:,} bytes>"
+
+    @property
+    def size(self) -> int:
+        """Bytes of text, before compression."""
+        match self.payload:
+            case Reference(start=start, stop=stop):
+                return stop - start
+            case pl.DataFrame() as frame:
+                return int(frame["line"].str.len_bytes().sum())
+            case data:
+                return len(data)
+
+    def frame(self) -> pl.DataFrame:
+        r"""Return the lines as a frame of `line` String, `line_number` Int64, `source` String.
+
+        If any line is not UTF-8 there is also `raw` Binary, which holds the
+        bytes of just those lines; their `line` shows each odd byte as `\xff`.
+        A batch of replayed lines has `dead_letter_id` Int64, the dead letter's id.
+
+        Raises:
+            SourceChanged: If the payload is a reference whose file has changed.
+        """
+        payload = self.payload.read() if isinstance(self.payload, Reference) else self.payload
+        if isinstance(payload, pl.DataFrame):
+            frame = payload.slice(self.skip, self.lines)
+        else:
+            frame = _decode_text(payload).slice(self.skip, self.lines)
+            numbers = pl.int_range(self.first_line, self.first_line + frame.height, dtype=pl.Int64)
+            frame = frame.with_columns(line_number=numbers)
+        return frame.with_columns(source=pl.lit(self.source))
+
+    def parts(self, count: int) -> list[Batch]:
+        """Cut into at most `count` batches of about equal size that share this payload."""
+        step = max(1, -(-self.lines // count))
+        return [
+            replace(
+                self,
+                id=new_id(),
+                lines=min(step, self.lines - start),
+                skip=self.skip + start,
+                first_line=self.first_line + start,
+            )
+            for start in range(0, self.lines, step)
+        ]
+
+    def encode(self) -> tuple[str, bytes]:
+        """Return the payload as a store keeps it: the name of its encoding, and bytes."""
+        match self.payload:
+            case Reference(path, start, stop, checksum):
+                return "reference", json.dumps([path, start, stop, checksum]).encode()
+            case pl.DataFrame() as frame:
+                buffer = io.BytesIO()
+                frame.write_ipc(buffer, compression="zstd")
+                return "arrow", buffer.getvalue()
+            case data if len(data) < _COMPRESS_FROM:
+                return "text", data
+            case data:
+                return "zstd", zstandard.ZstdCompressor(level=-1).compress(data)
+
+
+def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFrame:
+    """Undo `Batch.encode`.
+
+    Raises:
+        StoreError: If the encoding is not one of ours.
+    """
+    match encoding:
+        case "text":
+            return data
+        case "zstd":
+            return zstandard.ZstdDecompressor().decompress(data)
+        case "arrow":
+            return pl.read_ipc(data)
+        case "reference":
+            return Reference(*json.loads(data))
+    raise StoreError(f"a payload's encoding is {encoding!r}, which this etl does not know")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Batches of one source and format, lent to one worker until `until` (Unix seconds).
+
+    Several small batches may be lent at once: they run as one and are
+    committed together. `deliveries` is how often the first was lent, this
+    time included; over 1 means that an earlier worker never came back.
+    """
+
+    token: str
+    worker: str
+    batches: tuple[Batch, ...]
+    until: float
+    deliveries: int = 1
+
+    @property
+    def batch(self) -> Batch:
+        """The batch to run: the only one, or all of them joined under the first one's id."""
+        first = self.batches[0]
+        if len(self.batches) == 1:
+            return first
+        frames = [batch.frame().drop("source") for batch in self.batches]
+        return replace(first, lines=self.lines, payload=pl.concat(frames, how="diagonal"), skip=0)
+
+    @property
+    def lines(self) -> int:
+        """How many lines the lease covers."""
+        return sum(batch.lines for batch in self.batches)
+
+
+def _bare(line: str | bytes) -> bytes:
+    try:
+        data = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
+    except UnicodeEncodeError:  # half a pair, as JSON may hold: not text, but kept
+        data = str(line).encode("utf-8", "surrogatepass")
+    return data.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _decode_text(data: bytes) -> pl.DataFrame:
+    try:
+        return _read_lines(data)
+    except pl.exceptions.ComputeError:
+        return _decode_odd_text(data)
+
+
+def _read_lines(data: bytes) -> pl.DataFrame:
+    """Cut text into lines. Polars decompresses what looks compressed, but not behind a newline."""
+    return pl.read_lines(b"\n" + data, name="line").slice(1)
+
+
+def _decode_odd_text(data: bytes) -> pl.DataFrame:
+    """Decode text that is not all UTF-8: keep the bytes of the odd lines beside it."""
+    text = data.decode("utf-8", "backslashreplace").encode()
+    frame = _read_lines(text)
+    raw = [None if _is_utf8(line) else line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return frame.with_columns(raw=pl.Series(raw[: frame.height], dtype=pl.Binary))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,368 @@
+"""The columns of every table that a store keeps, each once: name, type, unit and meaning.
+
+SQL, Polars schemas, pandas dtypes, the HTTP models, Prometheus and the tables of the
+command line are derived from here. A column that is added is added here, and to the
+stores that exist by a migration (`etl/queue/sql`).
+
+    DEAD_LETTERS.names           ("id", "status", …)
+    DEAD_LETTERS.schema          {"id": pl.Int64, …}
+    DEAD_LETTERS.frame(rows)     a pandas frame with exactly these columns and dtypes
+    PROCESSORS.drop("worker")    the same without a column
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "BYTES",
+    "CHECKPOINTS",
+    "COUNTERS",
+    "DEAD_LETTERS",
+    "DEAD_LETTER_GROUPS",
+    "ERRORS",
+    "FAILURES",
+    "FLAG",
+    "INTEGER",
+    "INTEGER_OR_NULL",
+    "JSON",
+    "LATENCY",
+    "NAMES",
+    "NUMBER",
+    "PROCESSORS",
+    "PROCESSOR_HISTORY",
+    "QUEUE_HISTORY",
+    "STATES",
+    "STORED_DEAD_LETTERS",
+    "TEXT",
+    "TIME",
+    "TOTALS",
+    "TRACES",
+    "WAITING",
+    "WORKERS",
+    "Column",
+    "Kind",
+    "Table",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of column, as each place that holds it calls it.
+
+    Attributes:
+        sql: In a store.
+        polars: In a Polars frame.
+        pandas: In a pandas frame.
+        python: In a row that is a dict, and in JSON.
+    """
+
+    sql: str
+    polars: type[pl.DataType]
+    pandas: str
+    python: Any
+
+
+INTEGER = Kind("INTEGER", pl.Int64, "int64", int)
+INTEGER_OR_NULL = Kind("INTEGER", pl.Int64, "Int64", int | None)
+NUMBER = Kind("REAL", pl.Float64, "float64", float)
+TEXT = Kind("TEXT", pl.String, "str", str)
+FLAG = Kind("INTEGER", pl.Boolean, "bool", bool)
+TIME = Kind("REAL", pl.Float64, "datetime64[us, UTC]", float)
+"""Unix seconds; in pandas a time in UTC."""
+BYTES = Kind("BLOB", pl.Binary, "object", bytes)
+JSON = Kind("TEXT", pl.String, "object", Any)
+"""A JSON value, kept as its text."""
+NAMES = Kind("TEXT", pl.String, "object", list[str])
+"""A path: names of processors, kept as a JSON list; in pandas a tuple."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: Its name, the same everywhere.
+        kind: Its type.
+        about: What it means, with its unit, in one sentence.
+        null: Whether it may be null.
+    """
+
+    name: str
+    kind: Kind
+    about: str
+    null: bool = False
+
+    @property
+    def sql(self) -> str:
+        """Its definition in CREATE TABLE."""
+        return f"{self.name} {self.kind.sql}{'' if self.null else ' NOT NULL'}"
+
+    @property
+    def dtype(self) -> str:
+        """Its pandas dtype."""
+        return "Int64" if self.null and self.kind is INTEGER else self.kind.pandas
+
+
+class Table:
+    """The columns of a table, in order.
+
+    Args:
+        name: The table's name.
+        columns: Its columns.
+    """
+
+    def __init__(self, name: str, *columns: Column) -> None:
+        self.name = name
+        self._columns = {column.name: column for column in columns}
+
+    @classmethod
+    def of(cls, name: str, /, **kinds: Kind) -> Table:
+        """Return the table of a frame that is made of others, by its columns' kinds."""
+        return cls(name, *(Column(column, kind, "") for column, kind in kinds.items()))
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self._columns.values())
+
+    def __getitem__(self, name: str) -> Column:
+        return self._columns[name]
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}: {', '.join(self._columns)}>"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(self._columns)
+
+    @property
+    def schema(self) -> dict[str, type[pl.DataType]]:
+        """The columns as a Polars schema."""
+        return {column.name: column.kind.polars for column in self}
+
+    def pick(self, *names: str) -> Table:
+        """Return a table of some of the columns, in this order."""
+        return Table(self.name, *(self._columns[name] for name in names))
+
+    def drop(self, *names: str) -> Table:
+        """Return the table without some columns."""
+        return Table(self.name, *(column for column in self if column.name not in names))
+
+    def add(self, *columns: Column) -> Table:
+        """Return the table with further columns at its end."""
+        return Table(self.name, *self, *columns)
+
+    def rename(self, **names: str) -> Table:
+        """Return the table with columns called otherwise."""
+        return Table(self.name, *(replace(one, name=names.get(one.name, one.name)) for one in self))
+
+    def frame(self, rows: Iterable[Mapping[str, Any]] | pl.DataFrame) -> pd.DataFrame:
+        """Return rows as a pandas frame with exactly these columns and dtypes.
+
+        Args:
+            rows: Dicts or a Polars frame; what has no column here is left out, and a
+                column that they lack is null.
+        """
+        import pandas as pd  # half a second that the command line does without
+
+        given = rows.to_dicts() if isinstance(rows, pl.DataFrame) else list(rows)
+        frame = pd.DataFrame(given, columns=list(self._columns))
+        for column in self:
+            values = frame[column.name]
+            if column.kind is TIME and not pd.api.types.is_datetime64_any_dtype(values):
+                values = pd.to_datetime(values.astype("float64"), unit="s", utc=True)
+            frame[column.name] = values.astype(column.dtype)
+        return frame
+
+
+def _columns(kind: Kind, **columns: str) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, about) for name, about in columns.items())
+
+
+COUNTERS = Table(
+    "counters",
+    *_columns(
+        INTEGER,
+        received="Rows that the processor was given.",
+        emitted="Rows that it passed on.",
+        filtered="Rows that it dropped.",
+        errors="Rows that failed, each time.",
+        retries="Rows that were tried again.",
+        dead="Rows that became dead letters.",
+    ),
+    Column("seconds", NUMBER, "Seconds that it was busy."),
+)
+"""What is counted of a processor."""
+
+TOTALS = Table(
+    "totals",
+    *_columns(
+        INTEGER,
+        accepted="Source lines stored.",
+        done="Source lines that reached an end of the pipeline.",
+        filtered="Source lines that a processor dropped.",
+        dead="Source lines in the dead-letter queue, or discarded from it.",
+        leased="Source lines that workers have leased.",
+        waiting="Source lines that wait.",
+    ),
+)
+"""The accounting identity: the first is the sum of the others."""
+
+_PROCESSOR = Column("processor", TEXT, "Name of the processor.")
+_SECOND = Column("second", TIME, "The second.")
+
+PROCESSORS = Table("processors", Column("worker", TEXT, "Name of the worker."), _PROCESSOR).add(
+    *COUNTERS
+)
+PROCESSOR_HISTORY = Table("processor_history", _SECOND, _PROCESSOR).add(*COUNTERS)
+QUEUE_HISTORY = Table("queue_history", _SECOND).add(*TOTALS)
+"""The totals at the end of each second in which they changed."""
+
+LATENCY = Table(
+    "latency",
+    _PROCESSOR,
+    Column("bucket", INTEGER, "Eighths of a power of two seconds a line."),
+    Column("lines", INTEGER, "Rows in this bucket."),
+)
+
+CHECKPOINTS = Table(
+    "checkpoints",
+    Column("source", TEXT, "What was read: a file's path, or a name."),
+    Column("offset", INTEGER, "Bytes of (decompressed) text read."),
+    Column("line_number", INTEGER, "Lines read."),
+    Column("signature", TEXT, "Tells this file from another of its name."),
+)
+"""How far each source was read: moves in the transaction that puts its lines."""
+
+FAILURES = Table(
+    "failures",
+    Column("processor", TEXT, "Where the line failed."),
+    Column("code", TEXT, "Short name of the reason: that given to `reject`, error or timeout."),
+    Column("error", TEXT, "Class of the exception, or empty."),
+    Column("traceback", TEXT, "Its traceback, or empty."),
+    Column("path", NAMES, "Processors that the line passed."),
+    Column("version", TEXT, "Version of the pipeline."),
+    Column("run", TEXT, "Id of the run."),
+    Column("fingerprint", TEXT, "The same for failures of the same kind."),
+)
+"""Ways in which lines failed: dead letters that failed alike share a row."""
+
+_OWN = (
+    Column("id", INTEGER, "Its number, unique in the store."),
+    Column("status", TEXT, "open, replaying, replayed or discarded."),
+    Column("source", TEXT, "Where the line is from."),
+    Column("line_number", INTEGER, "Its number there, from 1."),
+    Column("lines", INTEGER, "Over 1 only for a range that could not be read."),
+    Column("line", TEXT, "The original text, or why there is none."),
+    Column("raw", BYTES, "Its bytes if they are not UTF-8.", null=True),
+    Column("format", TEXT, "Its format, if the producer named one.", null=True),
+    Column("payload", JSON, "The row's fields at the failure.", null=True),
+)
+_THEN = (
+    Column("message", TEXT, "Why it failed, in one sentence."),
+    Column("attempts", INTEGER, "How often it was tried."),
+    Column("replays", INTEGER, "How often it was replayed."),
+    Column("first_failed_at", TIME, "When it failed first."),
+    Column("last_failed_at", TIME, "When it failed last."),
+    Column("batch", TEXT, "Id of its batch."),
+)
+
+STORED_DEAD_LETTERS = Table("dead_letters", *_OWN, *_THEN)
+"""What a store keeps of each dead letter besides its failure."""
+
+DEAD_LETTERS = Table(
+    "dead_letters",
+    *_OWN,
+    *FAILURES.pick("processor", "code", "error"),
+    STORED_DEAD_LETTERS["message"],
+    FAILURES["traceback"],
+    *STORED_DEAD_LETTERS.pick("attempts", "replays", "first_failed_at", "last_failed_at"),
+    *FAILURES.pick("path", "version", "run", "fingerprint"),
+    STORED_DEAD_LETTERS["batch"],
+)
+"""A dead letter with its failure, as people see it."""
+
+DEAD_LETTER_GROUPS = Table(
+    "dead_letter_groups",
+    FAILURES["fingerprint"],
+    *FAILURES.pick("processor", "code", "error"),
+    Column("message", TEXT, "Why the newest of them failed."),
+    Column("sample", TEXT, "Its line, at most 200 characters."),
+    Column("lines", INTEGER, "Source lines that failed so."),
+    Column("replays", INTEGER, "How often the most replayed of them was replayed."),
+    Column("first_failed_at", TIME, "When the first of them failed first."),
+    Column("last_failed_at", TIME, "When the last of them failed last."),
+)
+
+ERRORS = Table(
+    "errors",
+    Column("at", TIME, "When."),
+    Column("worker", TEXT, "Name of the worker."),
+    Column("batch", TEXT, "Id of the batch."),
+    _PROCESSOR,
+    Column("error", TEXT, "Class of the exception, or the code of the rejection."),
+    Column("message", TEXT, "What it said."),
+    Column("lines", INTEGER, "Rows that failed so."),
+    Column("action", TEXT, "dead, dropped or retried."),
+)
+"""The last errors, whatever became of their lines."""
+
+TRACES = Table(
+    "traces",
+    Column("at", TIME, "When the batch was committed."),
+    Column("worker", TEXT, "Name of the worker."),
+    Column("batch", TEXT, "Id of the batch."),
+    Column("source", TEXT, "Where the line is from."),
+    Column("version", TEXT, "Version of the pipeline."),
+    Column("line_number", INTEGER, "Its number there, from 1."),
+    Column("line", TEXT, "The line, at most 2,000 characters."),
+    Column("state", TEXT, "done, filtered or dead."),
+    Column("path", NAMES, "Processors that it passed."),
+    Column("hop_seconds", JSON, "Seconds at each of them."),
+    Column("seconds", NUMBER, "Their sum."),
+)
+"""The last lines with their paths."""
+
+STATES = Table(
+    "states",
+    Column("slot", INTEGER, "Which of the parallel workers: each has a state of its own."),
+    _PROCESSOR,
+    Column("state", JSON, "The committed state."),
+)
+
+WORKERS = Table(
+    "workers",
+    Column("name", TEXT, "Its name."),
+    Column("slot", INTEGER, "Its slot: the lowest that no other worker has."),
+    Column("host", TEXT, "Its machine."),
+    Column("pid", INTEGER, "Its process."),
+    Column("started_at", TIME, "When it started."),
+    Column("heartbeat_at", TIME, "When it was last heard of."),
+    Column("batch", TEXT, "Id of the batch that it has leased.", null=True),
+)
+
+WAITING = Table(
+    "waiting",
+    Column("batch", TEXT, "Id of the batch."),
+    Column("put_at", TIME, "When it was put."),
+    Column("source", TEXT, "Where the line is from."),
+    Column("line_number", INTEGER, "Its number there, from 1."),
+    Column("line", TEXT, "The line."),
+    Column("format", TEXT, "Its format, if the producer named one.", null=True),
+)
+"""Lines that wait."""
+
+
+def frame_of(rows: Iterable[Mapping[str, Any]], dtypes: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a frame with exactly these columns; keys that are not named are left out."""
+    kinds = {"int64": INTEGER, "float64": NUMBER, "str": TEXT, "bool": FLAG, "object": JSON}
+    kinds["Int64"] = INTEGER_OR_NULL
+    found = {name: kinds[one] if isinstance(one, str) else one for name, one in dtypes.items()}
+    return Table.of("", **found).frame(rows)

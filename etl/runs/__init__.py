@@ -1,0 +1,1 @@
+"""Runs: one from sources to summary, the registry of all of them, and removing old ones."""

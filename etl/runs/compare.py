@@ -1,0 +1,59 @@
+"""Two runs compared, whatever they are named by."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from etl.analysis.compare import Comparison, compare_stores
+from etl.errors import UsageError
+from etl.queue import Queue, open_queue
+from etl.queue.urls import file_of
+from etl.runs.registry import read
+from etl.settings import settings
+
+__all__ = ["compare", "store_of"]
+
+
+def compare(a: Queue | str | Path, b: Queue | str | Path, **thresholds: Any) -> Comparison:
+    """Compare run b with run a, such as today's with yesterday's.
+
+    Args:
+        a: The earlier run: an open queue, the URL or path of a store, the
+            folder of a run, or a run's id.
+        b: The later run.
+        **thresholds: `slower` (1.5): how many times a processor's time per line must grow
+            for it to count as slower, and shrink, to count as faster; `least_lines` (100):
+            lines that a processor must have seen in both runs; `least_share` (0.01): what
+            part of a run's busy time the difference must make.
+
+    Raises:
+        UsageError: If there is no such store.
+    """
+    with ExitStack() as stack:
+        stores = [
+            stack.enter_context(closing(open_queue(store_of(str(run)))))
+            if isinstance(run, str | Path)
+            else run
+            for run in (a, b)
+        ]
+        return compare_stores(*stores, **thresholds)
+
+
+def store_of(run: str) -> str:
+    """Return the store of a run, by its URL or path, the run's folder, or the run's id.
+
+    Raises:
+        UsageError: If there is no such store.
+    """
+    path = file_of(run)
+    if path is None:
+        return run
+    for place in (path, path / "store.db"):
+        if place.is_file():
+            return str(place)
+    record = read(path) or read(settings().runs / run)
+    if record is None:
+        raise UsageError(f"there is no store, folder or run {run!r}; etl runs lists the runs")
+    return str(record["store"])

@@ -1,0 +1,75 @@
+"""What changes a store: pause, resume, drain; replay and discard dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+
+from etl.dlq.dead_letters import DeadLetters
+from etl.errors import UsageError
+from etl.server.models import Control, Discard, DiscardAnswer, Replay, ReplayAnswer
+from etl.server.problems import PROBLEMS, Refused
+from etl.server.service import CurrentService, Service
+
+__all__ = ["router"]
+
+CODES = (400, 401, 403, 408, 409, 413, 415, 421, 422, 503, 507)
+
+
+router = APIRouter(responses={code: PROBLEMS[code] for code in CODES})
+
+
+@router.post("/pause", tags=["steer"])
+def pause(service: CurrentService) -> Control:
+    """Let no worker take another batch, wherever it runs; lines are still stored."""
+    service.pause()
+    return _control(service)
+
+
+@router.post("/resume", tags=["steer"])
+def resume(service: CurrentService) -> Control:
+    """Let workers take batches again, and this server lines."""
+    service.resume()
+    return _control(service)
+
+
+@router.post("/drain", tags=["steer"])
+def drain(service: CurrentService) -> Control:
+    """Take no more lines here, and let the workers end once nothing waits."""
+    service.drain()
+    return _control(service)
+
+
+@router.post("/dlq/replay", tags=["dead letters"])
+def replay(service: CurrentService, wanted: Replay) -> ReplayAnswer:
+    """Put open dead letters back into the queue, all or none."""
+    dead_letters = DeadLetters(service.queue)
+    count = _do(wanted, lambda: dead_letters.replay(force=wanted.force, **wanted.which))
+    service.log.info("replayed", lines=count)
+    return ReplayAnswer(replayed=count)
+
+
+@router.post("/dlq/discard", tags=["dead letters"])
+def discard(service: CurrentService, wanted: Discard) -> DiscardAnswer:
+    """Close open dead letters for good, all or none."""
+    dead_letters = DeadLetters(service.queue)
+    count = _do(wanted, lambda: dead_letters.discard(**wanted.which))
+    service.log.info("discarded", lines=count)
+    return DiscardAnswer(discarded=count)
+
+
+def _control(service: Service) -> Control:
+    return Control(paused=service.queue.control().paused, draining=service.draining)
+
+
+def _do(wanted: Discard, change: Callable[[], int]) -> int:
+    """Do it if it says which letters; tell that they are not as it believes."""
+    if bool(wanted.which) == wanted.all:
+        raise Refused(
+            422, "which dead letters? give ids, fingerprint, processor, code or source; or all"
+        )
+    try:
+        return change()
+    except UsageError as error:
+        raise Refused(409, str(error)) from error

@@ -1,0 +1,109 @@
+"""The tool's own log: for a person in a terminal, or one JSON object a line.
+
+Every line carries what it was opened with, such as the run, and what it is about,
+such as the batch. Log text of others goes into it only as values, and is made harmless.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from etl.errors import UsageError
+from etl.records.batch import Lease
+from etl.records.result import BatchResult
+from etl.text import printable
+
+__all__ = ["KINDS", "Log", "forward", "open_log", "watch_with"]
+
+KINDS = ("human", "json")
+
+
+Log = Any
+"""A structlog logger: `log.info("event", batch="…")`, and `log.bind(run="…")`."""
+
+
+def open_log(kind: str, *, file: TextIO | None = None, **bound: str) -> Log:
+    """Return a logger that writes to stderr.
+
+    Args:
+        kind: `human` or `json`.
+        file: Where to, instead.
+        **bound: What every line says.
+
+    Raises:
+        UsageError: If there is no such kind.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"unknown log format {kind!r}; use {' or '.join(KINDS)}")
+    file = file or sys.stderr
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if kind == "json":
+        processors.append(structlog.processors.JSONRenderer())
+    else:
+        plain = structlog.dev.plain_traceback
+        colours = file.isatty()
+        renderer = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)
+        processors += [_harmless, renderer]
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(file),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    return log.bind(**bound)
+
+
+def watch_with(log: Log) -> Callable[[Lease, BatchResult], None]:
+    """Return what a `Worker` may be watched with: a line for each batch that it commits."""
+
+    def watch(lease: Lease, outcome: BatchResult) -> None:
+        say = log.warning if outcome.dead else log.info
+        say(
+            "committed",
+            batch=lease.batches[0].id,
+            batches=len(lease.batches),
+            worker=lease.worker,
+            done=outcome.done,
+            filtered=outcome.filtered,
+            dead=outcome.dead,
+            seconds=round(outcome.seconds, 4),
+        )
+
+    return watch
+
+
+def forward(name: str, log: Log) -> None:
+    """Send what a library logs under a name, from warnings up, to our log."""
+    logger = logging.getLogger(name)
+    logger.handlers = [_Forward(log)]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+
+
+class _Forward(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+
+
+def _harmless(_logger: Any, _level: str, event: MutableMapping[str, Any]) -> Any:
+    """Make control characters visible; a traceback keeps its lines."""
+    return {key: _shown(value) for key, value in event.items()}
+
+
+def _shown(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return "\n".join(map(printable, value.split("\n")))

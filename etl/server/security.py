@@ -1,0 +1,254 @@
+"""What stands before every request: who may ask, how much, and how slowly.
+
+A server on a loopback address can still be reached by web pages in a browser of this machine.
+So the Host header must be a name of ours (a page cannot make its own name point here), and
+what changes things must not come from another site's page. Anyone who may reach a server on
+another address needs its token. Bodies are bounded in size and in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import re
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+__all__ = ["RequestLimits", "SecurityMiddleware", "TimeoutProtocol", "is_loopback"]
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What a supervisor asks without a token; the answers tell nothing else."""
+
+
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?")
+"""A Host header, in lower case: a name or an address, perhaps with a port."""
+
+
+MAX_IDLE_BYTES = 1 << 20
+"""Bytes of headers, or of a body that was refused, that are read."""
+
+
+CONTENT_POLICY = (
+    b"default-src 'none'; style-src 'self'; img-src data:; "
+    b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", CONTENT_POLICY),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
+    """What a request may cost.
+
+    Attributes:
+        connections: At once; one more is told 503.
+        body: Bytes of a streamed body.
+        small: Bytes of any other body: these are held in memory whole.
+        line: Bytes of a line.
+        block: Bytes of a streamed body that are held before they are put.
+        idle_timeout: Seconds without a byte of a request after which it is given up.
+        pace: Bytes a second that a body must bring on average, after `idle_timeout`.
+        timeout: Seconds that a streamed body waits for room in the queue.
+    """
+
+    connections: int = 128
+    body: int = 1 << 30
+    small: int = 4 << 20
+    line: int = 1 << 20
+    block: int = 2 << 20
+    idle_timeout: float = 10.0
+    pace: int = 1 << 10
+    timeout: float = 5.0
+
+
+class SecurityMiddleware:
+    """An ASGI application that lets through to another what may pass.
+
+    Args:
+        app: The other.
+        hosts: Names that the Host header may have besides those of this machine.
+        token: What clients must show, or None.
+        limits: What a request may cost.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, hosts: Iterable[str], token: str | None, limits: RequestLimits
+    ) -> None:
+        self._app = app
+        self._hosts = {"localhost", socket.gethostname().lower(), *map(str.lower, hosts)}
+        self._token = token and token.encode()
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a refusal, or pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal:
+            await _answer(send_safely, *refusal)
+            return
+        streamed = scope["path"] == "/logs"
+        body = _Body(receive, self._limits, self._limits.body if streamed else self._limits.small)
+        await self._app(scope, body.receive, send_safely)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return 421, f"the Host header is {host!r}, which is no name of this server"
+        if self._token and scope["path"] not in OPEN_PATHS:
+            scheme, _, shown = headers.get("authorization", "").partition(" ")
+            right = hmac.compare_digest(shown.strip().encode("latin-1"), self._token)
+            if scheme.lower() != "bearer" or not right:
+                return 401, "show the server's token: 'Authorization: Bearer …'"
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_cross_site(headers, host):
+            return 403, "a page of another site may not send this"
+        if headers.get("content-encoding", "identity") != "identity":
+            return 415, "compressed bodies are not taken; send it as it is"
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        """Say whether a Host header names us; an address cannot be made to point elsewhere."""
+        found = HOST.fullmatch(host.lower())
+        name = found[1].strip("[]") if found else ""
+        return name in self._hosts or _is_address(name)
+
+
+class _Body:
+    """A request's body, as it comes: not too much and not too slowly."""
+
+    def __init__(self, receive: Receive, limits: RequestLimits, most: int) -> None:
+        self._receive = receive
+        self._limits = limits
+        self._most = most
+        self._size = 0
+        self._started = time.monotonic()
+        self._ended = False
+
+    async def receive(self) -> Message:
+        """Return the next message of the body.
+
+        Raises:
+            HTTPException: If there is too much of it, or it comes too slowly.
+        """
+        if self._ended:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._limits.idle_timeout):
+                message = await self._receive()
+        except TimeoutError:
+            raise self._too_slow() from None
+        self._size += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        if self._size > self._most:
+            raise HTTPException(
+                413, f"the body is longer than {self._most:,} bytes; send it in parts"
+            )
+        overtime = time.monotonic() - self._started - self._limits.idle_timeout
+        if not self._ended and overtime > 0 and self._size < overtime * self._limits.pace:
+            raise self._too_slow()
+        return message
+
+    def _too_slow(self) -> HTTPException:
+        return HTTPException(408, "the body comes too slowly; send it in parts, each at once")
+
+
+class TimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """uvicorn's HTTP/1.1, but a client that does not come to the end of its headers is hung up on.
+
+    So is one that goes on sending a body that was refused.
+    """
+
+    idle_timeout = RequestLimits().idle_timeout
+    _alarm: asyncio.TimerHandle | None = None
+    _idle_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait."""
+        super().connection_made(transport)
+        self._set_alarm()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait on only for what is still due."""
+        super().data_received(data)
+        self._idle_bytes = self._idle_bytes + len(data) if self._answered else 0
+        if self._idle_bytes > MAX_IDLE_BYTES:
+            self.transport.close()
+        self._set_alarm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        if self._alarm:
+            self._alarm.cancel()
+
+    @property
+    def _answered(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    def _set_alarm(self) -> None:
+        if self._answered and self._alarm is None:
+            self._alarm = self.loop.call_later(self.idle_timeout, self._hang_up)
+        elif not self._answered and self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _hang_up(self) -> None:
+        self.transport.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
+    """Say whether a browser sends this for a page that is not ours."""
+    if "sec-fetch-site" in headers:
+        return headers["sec-fetch-site"] not in ("same-origin", "none")
+    return "origin" in headers and headers["origin"].partition("://")[2] != host
+
+
+async def _answer(send: Send, status: int, error: str) -> None:
+    body = json.dumps({"error": error, "accepted": 0}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,73 @@
+"""Every environment variable, and every default and limit that more than one place needs, once.
+
+    settings().runs          what the environment says, read at each call
+    Settings.batch_lines     a default
+
+| variable      | what it is                                                            |
+|---------------|-----------------------------------------------------------------------|
+| `ETL_STORE`   | the store's URL, where no `--store` is given                          |
+| `ETL_RUNS`    | the folder in which runs are recorded; `data/runs` without it         |
+| `ETL_TOKEN`   | what clients of the HTTP server must show                             |
+| `ETL_ERROR_FILE` | where a worker process writes why it ended; set by whoever starts it |
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+__all__ = ["Settings", "settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, and the defaults.
+
+    Attributes:
+        store: URL of the store, or None.
+        runs: Folder in which runs are recorded.
+        token: What clients of the HTTP server must show, or None.
+        error_file: Where a worker process writes why it ended, or None.
+        pipeline: The pipeline that is used when none is named.
+        batch_lines: Lines that a worker takes together.
+        lease_seconds: Seconds that a batch stays with a worker unless renewed.
+        max_waiting_bytes: Bytes of text from streams that may wait.
+        max_replays: Replays after which a dead letter is only replayed when forced.
+        kept_traces: Lines whose paths a store keeps, and a batch records.
+        kept_errors: Recent errors that a store keeps.
+        history_seconds: Seconds of history that a store keeps.
+        server_port: Port of the HTTP server.
+        lab_port: Port of JupyterLab.
+        app_port: Port of the control room as a web page.
+    """
+
+    store: str | None
+    runs: Path
+    token: str | None
+    error_file: Path | None
+
+    pipeline: ClassVar[str] = "etl.default:pipeline"
+    batch_lines: ClassVar[int] = 50_000
+    lease_seconds: ClassVar[float] = 30.0
+    max_waiting_bytes: ClassVar[int] = 512 << 20
+    max_replays: ClassVar[int] = 3
+    kept_traces: ClassVar[int] = 1_000
+    kept_errors: ClassVar[int] = 1_000
+    history_seconds: ClassVar[int] = 3_600
+    server_port: ClassVar[int] = 8000
+    lab_port: ClassVar[int] = 8888
+    app_port: ClassVar[int] = 8866
+
+
+def settings() -> Settings:
+    """Return what the environment says now."""
+    given = os.environ.get
+    error_file = given("ETL_ERROR_FILE")
+    return Settings(
+        store=given("ETL_STORE") or None,
+        runs=Path(given("ETL_RUNS") or "data/runs"),
+        token=given("ETL_TOKEN") or None,
+        error_file=Path(error_file) if error_file else None,
+    )

@@ -1,0 +1,11 @@
+"""Where processed lines end: Parquet, JSON lines, standard output.
+
+A sink stages a batch's rows before the commit and publishes them after it, so
+that nobody sees a row of a batch that was not committed.
+"""
+
+from etl.sinks.jsonl import JsonLines
+from etl.sinks.parquet import Parquet
+from etl.sinks.stdout import Stdout
+
+__all__ = ["JsonLines", "Parquet", "Stdout"]

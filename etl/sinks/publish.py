@@ -1,0 +1,99 @@
+"""Files that appear when their batch is committed, and once.
+
+A file is written under a hidden name, synced, and renamed once the store knows it is
+due; if the worker is killed in between, the next one renames it. A batch leaves one
+file however often it was tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from etl.errors import ProcessorStop
+from etl.processors.processor import Delivery
+from etl.records.batch import new_id
+from etl.records.result import Output
+
+__all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A file under its hidden name."""
+
+    outputs: Sequence[Output]
+
+    def publish(self) -> None:
+        """Give it its name."""
+        publish_files(self.outputs)
+
+    def discard(self) -> None:
+        """Remove it."""
+        for output in self.outputs:
+            Path(output.staged).unlink(missing_ok=True)
+
+
+def publish_files(outputs: Iterable[Output]) -> None:
+    """Give committed files their final names; one that has it already is left alone."""
+    folders = set()
+    for output in outputs:
+        folders.add(Path(output.final).parent)
+        try:
+            Path(output.staged).replace(output.final)
+        except FileNotFoundError:
+            if not Path(output.final).exists():
+                raise
+    for folder in folders:
+        _sync(folder)
+
+
+def remove_staged(out: Path, tokens: Iterable[str]) -> None:
+    """Remove what killed workers had staged under these lease tokens and not committed."""
+    for token in tokens:
+        for path in out.rglob(f".*-{token}.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def stage_file(
+    folder: str, delivery: Delivery, suffix: str, write: Callable[[Path], object]
+) -> StagedFile:
+    """Write a file under its hidden name, durably, and return it.
+
+    Args:
+        folder: Where to; a relative one is below the run's output folder.
+        delivery: What names the file.
+        suffix: Its ending.
+        write: Writes the rows to a path.
+
+    Raises:
+        ProcessorStop: If nothing can be written there.
+    """
+    place = delivery.out / folder
+    name = quote(delivery.id, safe="~")
+    final = place / f"{name}.{suffix}"
+    staged = place / f".{name}-{new_id()[-8:]}-{delivery.token}.tmp"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        write(staged)
+        _sync(staged)
+        _sync(place)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            staged.unlink()
+        if isinstance(error, OSError) or "os error" in str(error):
+            raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
+        raise
+    return StagedFile([Output(str(staged.absolute()), str(final.absolute()))])
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,100 @@
+"""A file that grows, and is rotated."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from etl.queue import Checkpoint
+from etl.sources.chunks import CHUNK, SourceChunk, cut, reads
+from etl.sources.signature import same_signature, signature_of
+
+__all__ = ["FollowSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowSource:
+    """A file that grows, like `tail -F`: read on, and on in the new one when it is rotated.
+
+    Attributes:
+        name: As the user gave it.
+        path: Where it is.
+        stop: Ends the reading when set.
+        format: Name of its format, or None.
+        poll: Seconds between looks at the file.
+    """
+
+    name: str
+    path: Path
+    stop: threading.Event
+    format: str | None = None
+    poll: float = 0.1
+
+    @property
+    def key(self) -> str:
+        """What its position is stored under."""
+        return str(self.path.resolve())
+
+    @property
+    def size(self) -> None:
+        """No end in sight."""
+        return None
+
+    def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:
+        """Yield batches of whole lines as they are written, until stopped."""
+        place = Checkpoint(self.key, 0, 0)
+        if since is not None and same_signature(self.path, since.signature):
+            place = since
+        while not self.stop.is_set():
+            try:
+                opened = self.path.open("rb", buffering=0)
+            except OSError:  # not there yet, or between two of its names
+                self.stop.wait(self.poll)
+                continue
+            with opened as file:
+                file.seek(place.offset)
+                yield from reads(
+                    self._until_rotated(file, place.offset),
+                    place,
+                    name=self.name,
+                    format=self.format,
+                    mark=partial(signature_of, file),
+                )
+            place = Checkpoint(self.key, 0, 0)
+
+    def _until_rotated(self, file: BinaryIO, read: int) -> Iterator[bytes]:
+        """Yield whole lines; the last one of a file that was rotated may lack its newline."""
+        rest: list[bytes] = []
+        last_look = False  # programs may write to the old file for a moment after it is renamed
+        while True:
+            ended = self.stop.is_set()
+            rotated = _rotated(file, self.path, read)
+            data = file.read(CHUNK)
+            read += len(data)
+            text, tail = cut(data)
+            if text or (not data and rotated and last_look):
+                text, rest = b"".join([*rest, text]), []
+            if tail:
+                rest.append(tail)
+            if text:
+                yield text
+            if not data and ((rotated and last_look) or ended):
+                return
+            last_look = rotated and not data
+            if not data:
+                self.stop.wait(self.poll)
+
+
+def _rotated(file: BinaryIO, path: Path, read: int) -> bool:
+    """Say whether the name now stands for another file, or this one was cut short."""
+    try:
+        now = path.stat()
+    except OSError:  # renamed, and the new one is still to come
+        return False
+    mine = os.fstat(file.fileno())
+    return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino) or now.st_size < read

@@ -1,0 +1,70 @@
+"""Lines from a pipe or a terminal."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from etl.queue import Checkpoint
+from etl.sources.chunks import CHUNK, SourceChunk, cut, reads
+
+__all__ = ["StreamSource"]
+
+FLUSH_AFTER = 0.1
+"""Seconds that lines from a slow stream wait for company before they are put."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSource:
+    """Lines from a pipe or a terminal: queued by content, soon after they come.
+
+    Attributes:
+        name: What lines say they come from.
+        file: Where they are read.
+        format: Name of their format, or None.
+    """
+
+    name: str = "stdin"
+    file: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
+    format: str | None = None
+
+    @property
+    def key(self) -> str:
+        """A stream has no position to go back to."""
+        return ""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes to come, if it is a file after all."""
+        try:
+            return os.fstat(self.file.fileno()).st_size or None
+        except OSError:
+            return None
+
+    def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:  # noqa: ARG002
+        """Yield batches as the lines come, until the stream ends."""
+        start = Checkpoint(self.key, 0, 0)
+        yield from reads(self._blocks(), start, name=self.name, format=self.format)
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Yield whole lines: a chunk, or what there is when no more has come for a while."""
+        handle = self.file.fileno()
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            if size >= CHUNK or (size and not select.select([handle], [], [], FLUSH_AFTER)[0]):
+                text, rest = cut(b"".join(parts))
+                if text:
+                    yield text
+                parts, size = [rest] if rest else [], 0
+            data = os.read(handle, 1 << 20)
+            if not data:
+                break
+            parts.append(data)
+            size += len(data)
+        if parts:
+            yield b"".join(parts)

@@ -1,0 +1,1 @@
+"""Lease batches, run them, commit: one worker, threads, processes; and how they are stopped."""

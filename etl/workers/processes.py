@@ -1,0 +1,129 @@
+"""Worker processes: several on one store, and those that die are replaced.
+
+A processor that kills its process takes only that process along: its batch is
+taken back at once, and lent again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from etl.errors import WorkerFailed
+from etl.queue import Queue
+from etl.sinks.publish import remove_staged
+from etl.workers.signals import when_asked_to_end
+from etl.workers.worker import recover_outputs
+
+__all__ = ["GAVE_UP", "WorkerProcesses"]
+
+GAVE_UP = 70
+"""Exit code of a worker process that ends with an error of its own, rather than being killed."""
+
+
+class WorkerProcesses:
+    """Several worker processes on one store; those that die are replaced.
+
+    Args:
+        queue: The store, as this process has it open.
+        count: How many processes.
+        arguments: Further arguments of `etl work`.
+        out: Folder that sinks write below.
+        stdout: Where the processes print to; by default where this one does.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        count: int,
+        arguments: Sequence[str] = (),
+        *,
+        out: Path,
+        stdout: IO[Any] | None = None,
+    ) -> None:
+        self._queue = queue
+        self._out = out
+        self._command = [sys.executable, "-m", "etl", "work"]
+        self._command += ["--out", str(out), "--parent", str(os.getpid()), *arguments]
+        self._stdout = stdout
+        self._threads = max(1, (os.cpu_count() or 1) // count)
+        self._failures = 0
+        handle, self._error_file = tempfile.mkstemp(prefix="etl-")
+        os.close(handle)
+        self._processes = [self._spawn() for _ in range(count)]
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that run."""
+        return [process.pid for process in self._processes if process.poll() is None]
+
+    def check(self) -> bool:
+        """Replace workers that were killed; return whether any still runs.
+
+        Raises:
+            WorkerFailed: If workers end with an error of their own, or die
+                again and again before they have done a batch.
+        """
+        for place, process in enumerate(self._processes):
+            code = process.poll()
+            if code in (None, 0):
+                continue
+            if code == GAVE_UP:
+                words = Path(self._error_file).read_text(encoding="utf-8")
+                raise WorkerFailed(f"a worker process gave up: {words}")
+            self._failures = 0 if self._reclaim() else self._failures + 1
+            if self._failures > 2 * len(self._processes):
+                raise WorkerFailed(f"worker processes die at once (exit code {code})")
+            self._processes[place] = self._spawn()
+        return bool(self.pids)
+
+    def run_until_signal(self) -> None:
+        """Look after the workers until SIGTERM or SIGINT, or until all have ended."""
+        stopping = threading.Event()
+        when_asked_to_end(stopping.set)
+        try:
+            while self.check() and not stopping.wait(0.1):
+                pass
+        finally:
+            self.stop()
+
+    def stop(self, timeout: float = 60.0) -> None:
+        """Let every worker finish its batch and end; kill one that does not in time."""
+        deadline = time.monotonic() + timeout
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        Path(self._error_file).unlink(missing_ok=True)
+        self._reclaim()
+        recover_outputs(self._queue)
+
+    def _reclaim(self) -> bool:
+        """Take back what dead workers held, and remove what they had staged."""
+        tokens = self._queue.reclaim()
+        remove_staged(self._out, tokens)
+        return bool(tokens)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        environment = {
+            # Each worker has its share of the cores, and keeps freed memory for its next batch.
+            "POLARS_MAX_THREADS": str(self._threads),
+            "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
+        } | os.environ
+        environment["ETL_STORE"] = self._queue.secret_url  # which other users must not see
+        # Its error is told once, by the process that looks after it.
+        environment["ETL_ERROR_FILE"] = self._error_file
+        return subprocess.Popen(self._command, stdout=self._stdout, env=environment)

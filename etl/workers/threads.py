@@ -1,0 +1,75 @@
+"""The workers that a console runs itself, in threads of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from etl.errors import StoreError
+from etl.pipeline.pipeline import Pipeline
+from etl.queue import Queue
+from etl.workers.worker import Worker
+
+__all__ = ["ThreadWorkers"]
+
+
+class ThreadWorkers:
+    """Keeps a wanted number of `Worker` threads on a store.
+
+    Attributes:
+        interval: Seconds that a worker waits after each batch.
+        batch_lines: Lines that are taken together.
+    """
+
+    def __init__(self, queue: Queue, pipeline: Pipeline, out: Path | str) -> None:
+        self.interval = 0.0
+        self.batch_lines = 1
+        self._queue = queue
+        self._pipeline = pipeline
+        self._out = out
+        self._workers: list[Worker] = []
+        self._lost = 0
+
+    def __len__(self) -> int:
+        return sum(worker.running for worker in self._workers)
+
+    def set_size(self, count: int) -> None:
+        """Start workers, or ask some to end after their batch, until `count` are there."""
+        self._workers = [worker for worker in self._workers if worker.running]
+        for worker in self._workers[count:]:
+            worker.request_stop()
+        del self._workers[count:]
+        while len(self._workers) < count:
+            worker = Worker(self._queue, self._pipeline, out=self._out)
+            self._workers.append(worker)
+            self.set_pace(self.interval, self.batch_lines)
+            worker.start()
+
+    def set_pace(self, interval: float, batch_lines: int) -> None:
+        """Change how fast the workers go, from their next batch on."""
+        self.interval, self.batch_lines = interval, batch_lines
+        for worker in self._workers:
+            worker.interval, worker.batch_lines = interval, batch_lines
+
+    def check(self) -> None:
+        """Raise what ended a worker that has ended on its own, once."""
+        ended = [worker for worker in self._workers if not worker.running]
+        for worker in ended:
+            self._workers.remove(worker)
+            try:
+                worker.stop()
+            except StoreError:
+                self._lost += 1
+                raise
+
+    def replace_lost(self) -> None:
+        """Start a worker for each that the store's absence has ended."""
+        lost, self._lost = self._lost, 0
+        self.set_size(len(self) + lost)
+
+    def stop(self) -> None:
+        """End all workers after their batch and wait for that."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.request_stop()
+        for worker in workers:
+            worker.stop()
