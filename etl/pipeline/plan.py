@@ -5,10 +5,11 @@ Workers run batches through a `Plan`; changing the `Pipeline` makes a new one.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import polars as pl
 
 from etl.errors import PipelineError, did_you_mean
-from etl.processors.processor import Sink
+from etl.processors.processor import Sink, Stateful
 from etl.processors.retry import Retry
 
 __all__ = ["INPUT", "Node", "OnError", "Plan"]
@@ -102,6 +103,20 @@ class Plan:
         """Twelve hex digits that change when any processor's source or place does."""
         text = "\n".join(node.source() for node in self.nodes.values())
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def stateful(self) -> dict[str, Stateful]:
+        """The processors that have a state, by name."""
+        processors = {name: node.processor for name, node in self.nodes.items()}
+        return {name: one for name, one in processors.items() if isinstance(one, Stateful)}
+
+    def with_own_states(self) -> Plan:
+        """Return this plan with copies of its stateful processors: this one's do not change."""
+        copies = {
+            name: replace(self.nodes[name], processor=copy.deepcopy(processor))
+            for name, processor in self.stateful.items()
+        }
+        return Plan(self.name, {**self.nodes, **copies})
 
     def up_to(self, name: str) -> Plan:
         """Return this plan without what comes after a processor."""
