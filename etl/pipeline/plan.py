@@ -8,11 +8,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
 
@@ -41,6 +41,30 @@ class Node:
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))
     timeout: float | None = None
     on_error: OnError = "dead-letter"
+
+    def __post_init__(self) -> None:
+        """Raise PipelineError if the name or an option cannot be used."""
+        if problem := next(self._problems(), None):
+            raise PipelineError(problem)
+
+    def _problems(self) -> Iterator[str]:
+        name, processor, timeout = self.name, self.processor, self.timeout
+        if name in ("", INPUT):
+            yield f"a processor cannot be named {name!r}; choose another name"
+        if not callable(processor) and not self.is_sink:
+            yield f"processor {name!r} must be a function from frame to frame, got {processor!r}"
+        if inspect.iscoroutinefunction(getattr(processor, "function", processor)):
+            yield f"processor {name!r} is async; use a plain function, which may block"
+        if not isinstance(self.when, pl.Expr | None):
+            yield f"when of {name!r} must be a Polars expression, got {self.when!r}; use pl.col()"
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            yield f"timeout of {name!r} must be seconds > 0, got {timeout!r}"
+        if not isinstance(self.retry, Retry):
+            yield f"retry of {name!r} must be a Retry, got {self.retry!r}; use Retry(attempts=3)"
+        known = get_args(OnError)
+        if self.on_error not in known:
+            hint = did_you_mean(str(self.on_error), known)
+            yield f"on_error={self.on_error!r} is unknown{hint}"
 
     @property
     def is_sink(self) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 
 from etl.pipeline.plan import INPUT, Plan
+from etl.text import html_table
 
-__all__ = ["html_table", "mermaid"]
+__all__ = ["as_html", "mermaid"]
 
 
 def mermaid(plan: Plan) -> str:
@@ -31,19 +32,19 @@ def mermaid(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def html_table(plan: Plan) -> str:
+def as_html(plan: Plan) -> str:
     """Return a DAG as an HTML table with a row per processor."""
-    rows = "".join(
-        f"<tr><td>{_cell(node.name)}</td><td>{_cell(', '.join(node.after))}</td>"
-        f"<td>{_cell('' if node.when is None else _short(node.when))}"
-        f"{' (copy)' if node.tee else ''}</td><td>{_cell(_describe(node.processor))}</td></tr>"
+    rows = [
+        (
+            node.name,
+            ", ".join(node.after),
+            ("" if node.when is None else _short(node.when)) + (" (copy)" if node.tee else ""),
+            _describe(node.processor),
+        )
         for node in plan.nodes.values()
-    )
-    return (
-        f"<table><caption>{_cell(plan.name)} · version {plan.version}</caption><thead><tr>"
-        "<th>processor</th><th>after</th><th>when</th><th>what</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-    )
+    ]
+    caption = f"{plan.name} · version {plan.version}"
+    return html_table(["processor", "after", "when", "what"], rows, caption=caption)
 
 
 def _describe(processor: Any) -> str:
@@ -58,7 +59,3 @@ def _short(expression: pl.Expr) -> str:
 
 def _label(text: str) -> str:
     return '"' + html.escape(text, quote=True).replace("\n", " ") + '"'
-
-
-def _cell(text: str) -> str:
-    return html.escape(text, quote=True)

@@ -24,11 +24,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
+from etl.records.batch import Batch
 from etl.records.result import Output
 
 __all__ = ["Delivery", "Each", "Processor", "Sink", "Staged", "Stateful", "each", "reject"]
 
-Processor = Callable[..., pl.DataFrame]
+Frame = pl.DataFrame | pl.LazyFrame
+
+
+Processor = Callable[[pl.DataFrame], Frame] | Callable[[pl.DataFrame, Batch], Frame]
 """`frame -> frame`, or `(frame, batch) -> frame`."""
 
 
@@ -63,7 +67,9 @@ class Delivery:
 class Staged(Protocol):
     """What a sink has made ready but not yet shown to anyone."""
 
-    outputs: Sequence[Output]
+    @property
+    def outputs(self) -> Sequence[Output]:
+        """Its files, which are durable; empty if it has none."""
 
     def publish(self) -> None:
         """Show it: the batch is committed. Called at most once."""

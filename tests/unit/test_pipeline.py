@@ -185,7 +185,7 @@ def test_a_pipeline_that_cannot_run_says_why(build: Any, message: str):
             "a",
             42,
             {},
-            "processor 'a' is 42, which cannot be called; give a function from frame to frame",
+            "processor 'a' must be a function from frame to frame, got 42",
         ),
         ("input", same, {}, "a processor cannot be named 'input'; choose another name"),
         ("", same, {}, "a processor cannot be named ''; choose another name"),
@@ -787,10 +787,10 @@ def test_a_file_that_cannot_be_imported_is_a_user_s_mistake(tmp_path: Path, text
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"when": "x"}, "when='x' of 'a' is no Polars expression"),
-        ({"timeout": -1}, "timeout=-1 of 'a' is no number of seconds"),
-        ({"timeout": "5"}, "timeout='5' of 'a' is no number of seconds"),
-        ({"retry": 3}, "retry=3 of 'a' is no Retry"),
+        ({"when": "x"}, "when of 'a' must be a Polars expression, got 'x'"),
+        ({"timeout": -1}, "timeout of 'a' must be seconds > 0, got -1"),
+        ({"timeout": "5"}, "timeout of 'a' must be seconds > 0, got '5'"),
+        ({"retry": 3}, "retry of 'a' must be a Retry, got 3"),
     ],
 )
 def test_options_of_the_wrong_kind_are_refused(options: dict[str, Any], said: str):
@@ -808,7 +808,7 @@ def test_an_async_processor_is_refused():
 
 
 def test_a_retry_tries_at_least_once():
-    with pytest.raises(PipelineError, match="attempts=0 is no number of tries"):
+    with pytest.raises(PipelineError, match="retry attempts must be >= 1, got 0"):
         Retry(attempts=0)
 
 
