@@ -15,7 +15,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,10 +143,11 @@ class Runner:
                 ) from error
 
 
+@dataclass
 class BatchRun:
     """One batch on its way through one plan.
 
-    Args:
+    Attributes:
         plan: What it runs through, with states of its own.
         batch: What runs.
         sleep: Waits for some seconds between tries.
@@ -154,24 +155,18 @@ class BatchRun:
         watches: Called after each processor.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        batch: Batch,
-        *,
-        sleep: Callable[[float], None],
-        delivery: Delivery | None = None,
-        watches: Sequence[Watch] = (),
-    ) -> None:
-        frame = batch.frame().with_row_index("_row")
+    plan: Plan
+    batch: Batch
+    sleep: Callable[[float], None]
+    delivery: Delivery | None = None
+    watches: Sequence[Watch] = ()
+
+    def __post_init__(self) -> None:
+        """Read the batch."""
+        frame = self.batch.frame().with_row_index("_row")
         self.builder = ResultBuilder(frame.select(name for name in ORIGIN if name in frame.columns))
         self.staged: list[Staged] = []
         self._frame = frame.drop("raw", "dead_letter_id", strict=False)
-        self._plan = plan
-        self._batch = batch
-        self._sleep = sleep
-        self._delivery = delivery
-        self._watches = watches
         self._inbox: dict[str, list[RoutedRows]] = {}
 
     def execute(self, at: str = INPUT) -> None:
@@ -180,8 +175,8 @@ class BatchRun:
         if at == INPUT:
             self._route(INPUT, start)
         else:
-            self._send(self._plan.nodes[at], start)
-        for node in self._plan.order:
+            self._send(self.plan.nodes[at], start)
+        for node in self.plan.order:
             if node.name in self._inbox and not node.is_sink:
                 self._route(node.name, self._step(node, merge(self._inbox[node.name])))
         self._run_sinks()
@@ -190,7 +185,7 @@ class BatchRun:
         """Give sinks their rows; if a line dies in one, no other keeps a copy of it."""
         dead = self.builder.dead_rows
         written: list[tuple[Node, RoutedRows]] = []
-        for node in self._plan.order:
+        for node in self.plan.order:
             if node.name in self._inbox and node.is_sink:
                 routed = self.builder.without_dead(merge(self._inbox[node.name]))
                 if not routed.frame.is_empty():
@@ -213,7 +208,7 @@ class BatchRun:
         started = time.perf_counter()
         output = self._run_sink(node, routed) if node.is_sink else self._run(node, routed)
         out = self._record(node, routed, output, seconds=time.perf_counter() - started)
-        for watch in self._watches:
+        for watch in self.watches:
             watch(node.name, routed, out, output.failed)
         return out
 
@@ -222,16 +217,16 @@ class BatchRun:
 
         def call(frame: pl.DataFrame) -> pl.DataFrame:
             return checked(
-                node.processor(frame, self._batch) if takes_batch else node.processor(frame), frame
+                node.processor(frame, self.batch) if takes_batch else node.processor(frame), frame
             )
 
-        return self._bisected(node, call, routed)
+        return run_with_bisection(node, call, routed.frame, sleep=self.sleep)
 
     def _run_sink(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
         """Stage the rows that can be; what was staged during a bisection is discarded."""
-        if self._delivery is None:
+        if self.delivery is None:
             return ProcessorOutput(routed.frame)
-        delivery = self._delivery
+        delivery = self.delivery
         if self.staged:
             delivery = replace(delivery, id=f"{delivery.id}~{len(self.staged)}")
         tried: list[Staged] = []
@@ -241,7 +236,7 @@ class BatchRun:
             return frame
 
         try:
-            output = self._bisected(node, call, routed)
+            output = run_with_bisection(node, call, routed.frame, sleep=self.sleep)
         except BaseException:
             self.staged += tried  # to be discarded with the rest
             raise
@@ -253,18 +248,6 @@ class BatchRun:
                 call(output.rows)
         self.staged += tried
         return output
-
-    def _bisected(
-        self, node: Node, call: Callable[[pl.DataFrame], pl.DataFrame], routed: RoutedRows
-    ) -> ProcessorOutput:
-        return run_with_bisection(
-            node.processor,
-            call,
-            routed.frame,
-            retry=node.retry,
-            timeout=node.timeout,
-            sleep=self._sleep,
-        )
 
     def _record(
         self, node: Node, routed: RoutedRows, output: ProcessorOutput, *, seconds: float = 0.0
@@ -292,7 +275,7 @@ class BatchRun:
 
     def _route(self, name: str, routed: RoutedRows) -> None:
         """Send rows on: a copy down every tee, each row down its first branch."""
-        children = self._plan.children[name]
+        children = self.plan.children[name]
         rest, otherwise = routed, None
         for node in children:
             if node.tee:

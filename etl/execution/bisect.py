@@ -21,8 +21,8 @@ from typing import Any
 import polars as pl
 
 from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout
+from etl.pipeline.plan import Node
 from etl.processors.processor import REJECT, Each, Stateful
-from etl.processors.retry import Retry
 
 __all__ = ["RECOVERABLE", "FailedRows", "ProcessorOutput", "run_with_bisection"]
 
@@ -88,28 +88,20 @@ class ProcessorOutput:
 
 
 def run_with_bisection(
-    processor: Any,
-    call: Call,
-    frame: pl.DataFrame,
-    *,
-    retry: Retry,
-    timeout: float | None,
-    sleep: Callable[[float], None],
+    node: Node, call: Call, frame: pl.DataFrame, *, sleep: Callable[[float], None]
 ) -> ProcessorOutput:
     """Return what a processor makes of a frame; a row that fails takes no other with it.
 
     Args:
-        processor: The processor that `call` runs, to know what kind it is.
-        call: Runs it on a frame.
+        node: Has the processor, its retry policy and its timeout.
+        call: Runs the processor on a frame.
         frame: The rows.
-        retry: How often rows that fail are tried.
-        timeout: Seconds that one call may take, or None.
         sleep: Waits for some seconds between tries.
 
     Raises:
         ProcessorStop: If the processor asks for everything to stop.
     """
-    attempt = _Attempt(processor, call, timeout)
+    retry, attempt = node.retry, _Attempt(node, call)
     good, failed = attempt.run(frame)
     output = ProcessorOutput(good, errors=len(failed))
     tries = 1
@@ -134,12 +126,13 @@ def run_with_bisection(
 class _Attempt:
     """Calls a processor; after a failure, finds the rows that cause it."""
 
-    def __init__(self, processor: Any, call: Call, timeout: float | None) -> None:
+    def __init__(self, node: Node, call: Call) -> None:
+        processor = node.processor
         self._rows: Callable[[pl.DataFrame], Rows] = (
             processor.rows if isinstance(processor, Each) else lambda frame: (call(frame), [])
         )
         self._stateful = processor if isinstance(processor, Stateful) else None
-        self._timeout = timeout
+        self._timeout = node.timeout
 
     def run(self, frame: pl.DataFrame) -> Rows:
         """Return the rows that pass, and the position and error of each that fails."""

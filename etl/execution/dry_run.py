@@ -138,11 +138,9 @@ def dry_run(
         if name == until or (until is None and all(node.tee for node in plan.children[name])):
             ended.append(out)
 
+    watches = [gather, watch] if watch else [gather]
     batch_run = BatchRun(
-        plan.with_own_states(),
-        batch,
-        sleep=lambda _seconds: None,
-        watches=[gather, watch] if watch else [gather],
+        plan.with_own_states(), batch, sleep=lambda _seconds: None, watches=watches
     )
     batch_run.execute(at)
     return batch_run.builder.result(), ended

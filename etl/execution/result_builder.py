@@ -131,11 +131,10 @@ class ResultBuilder:
         """
         dead_letters = self._dead_letters()
         total, dead = self.origin.height, dead_letters.height
+        ended = pl.concat([pl.Series("_row", [], pl.UInt32), *self._done])
         if self.copied:
-            ended = pl.concat([pl.Series("_row", [], pl.UInt32), *self._done]).unique()
-            done = ended.len() - int(ended.is_in(dead_letters["_row"].implode()).sum())
-        else:
-            done = sum(len(rows) for rows in self._done)
+            ended = ended.filter(~ended.is_in(dead_letters["_row"].implode())).unique()
+        done = len(ended)
         if done + dead > total:
             raise PipelineError(
                 f"{done + dead} lines came out of a batch of {total}: a processor has changed the "

@@ -42,14 +42,14 @@ class Tap:
         self._seen: deque[pl.DataFrame] = deque()
         self._lock = threading.Lock()
         self._error = ""
-        self._open = True
+        self.closed = False
 
     def see(self, name: str, _before: RoutedRows, after: RoutedRows, _failed: object) -> None:
         """Keep the rows that a processor passed on; a `Watch` of a `BatchRun`.
 
         A condition that cannot be used is an error for the caller of `rows`, not for the worker.
         """
-        if name != self.processor or self._error or not self._open:
+        if name != self.processor or self._error or self.closed:
             return
         rows = after.frame.select(pl.exclude("^_.*$", "source", "line_number"))
         try:
@@ -87,12 +87,7 @@ class Tap:
 
     def close(self) -> None:
         """See no more rows; those that were seen stay. A second call does nothing."""
-        self._open = False
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return not self._open
+        self.closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +96,7 @@ class Tap:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Tap of {self.processor}>\n{self.frame()}"
+        return f"<Tap of {self.processor}, {'closed' if self.closed else 'open'}>"
 
     def _repr_html_(self) -> str:
         rows = self.rows()

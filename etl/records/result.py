@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass, field
 
 import polars as pl
 
+from etl.records.columns import STORED_DEAD_LETTERS
+
 __all__ = ["BatchResult", "FailureKind", "Output", "ProcessorStats", "Trace"]
 
 
@@ -57,13 +59,9 @@ class FailureKind:
 DEAD_LETTER_SCHEMA: dict[str, type[pl.DataType]] = {
     "dead_letter_id": pl.Int64,
     "failure": pl.UInt32,
-    "line": pl.String,
-    "raw": pl.Binary,
-    "line_number": pl.Int64,
-    "lines": pl.Int64,
-    "payload": pl.String,
-    "message": pl.String,
-    "attempts": pl.Int64,
+    **STORED_DEAD_LETTERS.pick(
+        "line", "raw", "line_number", "lines", "payload", "message", "attempts"
+    ).schema,
 }
 """Columns of `BatchResult.dead_letters`: `dead_letter_id` is the id of the dead letter from
 which the line was replayed, or null; `failure` is an index into `BatchResult.failures`;

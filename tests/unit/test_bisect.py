@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from etl.errors import ProcessorStop
 from etl.execution.bisect import PROBES, TIMEOUT_PROBES, ProcessorOutput, run_with_bisection
+from etl.pipeline.plan import INPUT, Node
 from etl.processors.builtin import Count
 from etl.processors.processor import each, reject
 from etl.processors.retry import Retry
@@ -34,9 +35,8 @@ def run(
     sleep: Any = lambda _seconds: None,
     processor: Any = None,
 ) -> ProcessorOutput:
-    return run_with_bisection(
-        processor or call, call, frame, retry=retry, timeout=timeout, sleep=sleep
-    )
+    node = Node(name="n", processor=processor or call, after=(INPUT,), retry=retry, timeout=timeout)
+    return run_with_bisection(node, call, frame, sleep=sleep)
 
 
 def failing_on(failing: set[int], error: type[BaseException] = ValueError) -> Any:

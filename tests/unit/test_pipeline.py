@@ -200,7 +200,7 @@ def test_what_cannot_be_added_is_refused_at_once(name, processor, options, messa
     assert repr(pipeline) == "<Pipeline pipeline: empty>"
 
 
-def test_a_circle_is_refused_and_drawn():
+def test_a_cycle_is_refused_and_drawn():
     pipeline = Pipeline("p").add("a", same).add("b", same).add("c", same)
     pipeline.add("a", same, after=("input", "c"))
 
@@ -208,7 +208,7 @@ def test_a_circle_is_refused_and_drawn():
         pipeline.plan()
     text = str(caught.value)
     start, ring = text.removesuffix("; change one 'after='").split(": ")
-    assert start == "pipeline 'p' goes in a circle"
+    assert start == "pipeline 'p' has a cycle"
     steps = ring.split(" → ")
     assert steps[0] == steps[-1]
     assert all(f"{one}→{two}" in "a→b→c→a→b" for one, two in pairwise(steps))
@@ -754,7 +754,7 @@ def test_a_pipeline_is_loaded_from_a_module_or_a_file(tmp_path: Path):
                 "or name a file"
             ),
         ),
-        ("no_such.py:x", "pipeline 'no_such.py:x': there is no file 'no_such.py'"),
+        ("no_such.py:x", "there is no file 'no_such.py' to load a pipeline from"),
         (
             "etl:__version__",
             "'etl:__version__' is a str, not a Pipeline; name a Pipeline or a function",
