@@ -148,20 +148,20 @@ def dry_run(
 
 def _ends(result: BatchResult, ended: list[RoutedRows]) -> list[End]:
     if result.dead:
-        letters = result.dead_letters.select("failure", "message").iter_rows()
-        kinds = ((result.failures[index], message) for index, message in letters)
+        dead = result.dead_letters.select("failure", "message").iter_rows()
+        kinds = ((result.failures[index], message) for index, message in dead)
         return [End(kind.path, {}, kind.code, kind.error, message) for kind, message in kinds]
     if result.done:
+        ids = [routed.per_path("path", range(len(routed.paths))) for routed in ended]
         return [
             End(routed.paths[index], row)
-            for routed in ended
-            for index, row in zip(
-                routed.per_path("path", range(len(routed.paths))), _fields(routed), strict=True
-            )
+            for routed, indexes in zip(ended, ids, strict=True)
+            for index, row in zip(indexes, _fields(routed), strict=True)
         ]
-    indexes = result.trace.lines["path"] if result.trace else ()
-    paths = result.trace.paths if result.trace else ()
-    return [End(tuple(name for name, _ in paths[index]), {}) for index in indexes]
+    if result.trace is None:
+        return []
+    paths = [tuple(name for name, _ in path) for path in result.trace.paths]
+    return [End(paths[index], {}) for index in result.trace.lines["path"]]
 
 
 def _fields(routed: RoutedRows) -> list[dict[str, Any]]:

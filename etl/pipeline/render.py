@@ -18,18 +18,15 @@ def mermaid(plan: Plan) -> str:
     """Return a DAG as a Mermaid flowchart."""
     ids = {name: f"n{number}" for number, name in enumerate((INPUT, *plan.nodes))}
     lines = ["flowchart LR", f"    {ids[INPUT]}([{INPUT}])"]
+    edges = []
     for node in plan.nodes.values():
         left, right = ("[(", ")]") if node.is_sink else ("[", "]")
         lines.append(f"    {ids[node.name]}{left}{_label(node.name)}{right}")
-    for node in plan.nodes.values():
         arrow = "-.->" if node.tee else "-->"
         label = "" if node.when is None else f"|{_label(_short(node.when))}|"
-        lines += [
-            f"    {ids[parent]} {arrow}{label} {ids[node.name]}"
-            for parent in node.after
-            if parent in ids
-        ]
-    return "\n".join(lines)
+        parents = (ids[parent] for parent in node.after if parent in ids)
+        edges += [f"    {parent} {arrow}{label} {ids[node.name]}" for parent in parents]
+    return "\n".join([*lines, *edges])
 
 
 def as_html(plan: Plan) -> str:

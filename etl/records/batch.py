@@ -244,10 +244,16 @@ def _bare(line: str | bytes) -> bytes:
 
 
 def _decode_text(data: bytes) -> pl.DataFrame:
+    """Return a frame of `line`, and of `raw` for the bytes of lines that are not UTF-8."""
     try:
         return _read_lines(data)
-    except pl.exceptions.ComputeError:
-        return _decode_odd_text(data)
+    except pl.exceptions.ComputeError:  # not all of it is UTF-8
+        lines = data.split(b"\n")
+    texts = [line.decode("utf-8", "backslashreplace").encode() for line in lines]
+    pairs = zip(texts, lines, strict=True)
+    raw = [None if text == line else line.removesuffix(b"\r") for text, line in pairs]
+    frame = _read_lines(b"\n".join(texts))
+    return frame.with_columns(raw=pl.Series(raw[: frame.height], dtype=pl.Binary))
 
 
 def _read_lines(data: bytes) -> pl.DataFrame:
@@ -256,15 +262,3 @@ def _read_lines(data: bytes) -> pl.DataFrame:
     Polars decompresses input that looks compressed, but not after a newline.
     """
     return pl.read_lines(b"\n" + data, name="line").slice(1)
-
-
-def _decode_odd_text(data: bytes) -> pl.DataFrame:
-    """Decode text that is not all UTF-8; `raw` has the bytes of the lines that are not."""
-    lines = data.split(b"\n")
-    texts = [line.decode("utf-8", "backslashreplace").encode() for line in lines]
-    frame = _read_lines(b"\n".join(texts))
-    raw = [
-        None if text == line else line.removesuffix(b"\r")
-        for text, line in zip(texts, lines, strict=True)
-    ]
-    return frame.with_columns(raw=pl.Series(raw[: frame.height], dtype=pl.Binary))

@@ -269,8 +269,8 @@ def test_what_a_batch_shows_of_itself_is_short_however_long_its_text_is():
 
 def test_what_a_lease_and_a_result_show_of_themselves_is_short():
     batch = Batch.from_lines(["x" * 1000] * 1000)
-    letters = pl.DataFrame({"line": ["x" * 1000] * 1000})
+    dead = pl.DataFrame({"line": ["x" * 1000] * 1000})
 
     assert repr(Lease("t1", "worker", (batch,), 0.0)) == "<Lease t1 of worker: 1,000 lines>"
-    result = BatchResult(done=2000, dead=1000, dead_letters=letters, seconds=0.5)
+    result = BatchResult(done=2000, dead=1000, dead_letters=dead, seconds=0.5)
     assert repr(result) == "<BatchResult: 2,000 done, 0 filtered, 1,000 dead in 0.5 s>"
