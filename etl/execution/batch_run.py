@@ -237,16 +237,14 @@ class BatchRun:
 
         try:
             output = run_with_bisection(node, call, routed.frame, sleep=self.sleep)
-        except BaseException:
-            self.staged += tried  # to be discarded with the rest
-            raise
-        if len(tried) != 1 or output.failed:
-            for staged in tried:
-                staged.discard()
-            tried.clear()
-            if not output.rows.is_empty():
-                call(output.rows)
-        self.staged += tried
+            if len(tried) != 1 or output.failed:
+                for staged in tried:
+                    staged.discard()
+                tried.clear()
+                if not output.rows.is_empty():
+                    call(output.rows)
+        finally:
+            self.staged += tried  # after a failure, to be discarded with the rest
         return output
 
     def _record(
