@@ -360,7 +360,7 @@ def test_a_letter_that_died_three_times_more_is_only_replayed_by_force(queue, co
         work(queue)
     kill(queue, "y")
     before = contents(queue)
-    with pytest.raises(UsageError, match="1 of 2 dead letters died again after 3 replays; mend"):
+    with pytest.raises(UsageError, match="1 of 2 dead letters died again after 3 replays; fix"):
         dead_letters.replay()
     assert contents(queue) == before
     assert dead_letters.groups()["replays"].to_list() == [3]
