@@ -113,7 +113,7 @@ class DeadLetters:
         `replays`, `first_failed_at`, `last_failed_at` (datetime64, UTC),
         `path` (tuple of processors), `version`, `run`, `fingerprint`, `batch`.
         """
-        dead_letters = self._pick(which).drop("failure")
+        dead_letters = self._pick(which).drop("failure", strict=False)
         rows = dead_letters.to_dicts()
         paths = {path: tuple(json.loads(path)) for path in dead_letters["path"].unique()}
         for row in rows:
@@ -192,7 +192,7 @@ class DeadLetters:
         """
         path = Path(path)
         suffix = exported_as(path)
-        dead_letters = self._pick(which).drop("id", "failure", "status")
+        dead_letters = self._pick(which).drop("id", "failure", "status", strict=False)
         staged = path.with_name(f".{path.name}.tmp")
         try:
             if suffix == ".parquet":
@@ -315,5 +315,6 @@ def _check_replay(dead_letters: pl.DataFrame, *, force: bool) -> None:
     if tired and not force:
         raise UsageError(
             f"{tired} of {dead_letters.height} dead letters died again after "
-            f"{Settings.max_replays} replays; fix the processor or edit the lines, or replay them with force (--force)"
+            f"{Settings.max_replays} replays; fix the processor or edit the lines, or replay them "
+            "with force (--force)"
         )

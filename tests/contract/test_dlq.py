@@ -636,7 +636,7 @@ def test_files_of_other_kinds_are_refused_with_what_to_do(queue, tmp_path):
 
 
 def test_a_status_that_there_is_not_is_refused(queue):
-    with pytest.raises(UsageError, match="no status 'bogus'; use open, replaying"):
+    with pytest.raises(UsageError, match="unknown status 'bogus'; use open, replaying"):
         DeadLetters(queue).frame(status="bogus")
 
 

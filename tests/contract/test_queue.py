@@ -751,7 +751,7 @@ def test_the_bytes_of_a_dead_line_are_kept_with_it(queue):
     queue.put(Batch.from_lines([b"caf\xe9"]))
     lease = queue.lease("w")
     queue.commit(lease, outcome(lease, dead=1))
-    assert queue._database.rows("SELECT raw FROM dead")[0]["raw"] == b"caf\xe9"
+    assert queue._database.rows("SELECT raw FROM dead_letters")[0]["raw"] == b"caf\xe9"
 
 
 @pytest.mark.parametrize("line", ["a\nb", b"a\nb\n", "\na", "a\r\nb"])
