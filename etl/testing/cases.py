@@ -142,12 +142,15 @@ def case_of(
         )
     source = os.path.basename(dead_letter["source"])  # noqa: PTH119 - any text may be a source
     raw, format = dead_letter["raw"], dead_letter["format"]
+    text = {
+        "name": name or f"{source} line {dead_letter['line_number']}",
+        "pipeline": pipeline,
+        "format": format if isinstance(format, str) else None,
+        "line_hex": raw.hex() if isinstance(raw, bytes) else None,
+        "line": None if isinstance(raw, bytes) else dead_letter["line"],
+    }
     case = tomlkit.table()
-    case.append("name", name or f"{source} line {dead_letter['line_number']}")
-    case.update({"pipeline": pipeline} if pipeline else {})
-    case.update({"format": format} if isinstance(format, str) else {})
-    is_text = not isinstance(raw, bytes)
-    case.update({"line": dead_letter["line"]} if is_text else {"line_hex": raw.hex()})
+    case.update({key: value for key, value in text.items() if value is not None})
     for field_name, value in (fields or {}).items():
         try:
             case.append(tomlkit.key(["fields", field_name]), value)
@@ -160,7 +163,13 @@ def case_of(
 
 
 def append_case(
-    path: str | Path, dead_letter: Mapping[str, Any], *, pipeline: str, **rest: Any
+    path: str | Path,
+    dead_letter: Mapping[str, Any],
+    *,
+    pipeline: str,
+    name: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    dead: bool = False,
 ) -> str:
     """Add a dead letter to a file of cases, and return the case's text; see `case_of`.
 
@@ -168,7 +177,9 @@ def append_case(
         path: The file, which is made if it does not exist; its name ends in `.etl.toml`.
         dead_letter: A row of `DeadLetters.frame()`.
         pipeline: `module:attr`, or `path/to/file.py:attr` as seen from here.
-        **rest: Further options of `case_of`.
+        name: As for `case_of`, like the following.
+        fields: Fields that the line must have.
+        dead: The line must fail again.
 
     Raises:
         UsageError: If the file's name ends otherwise, or it holds something else,
@@ -185,7 +196,7 @@ def append_case(
         read_cases(path)
         start, before = "", path.read_text(encoding="utf-8")
         own = None if tomllib.loads(before).get("pipeline") == pipeline else pipeline
-    text = case_of(dead_letter, pipeline=own, **rest)
+    text = case_of(dead_letter, pipeline=own, name=name, fields=fields, dead=dead)
     if f"{text}\n" in f"{before}\n":
         raise UsageError(f"{path.name!r} holds this case already; pytest runs it")
     try:
