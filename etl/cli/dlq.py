@@ -148,7 +148,6 @@ def _which(
 ) -> dict[str, Any]:
     """Return the selection as keyword arguments of `DeadLetters`; none for all open ones."""
     which = {"ids": ids or None, "fingerprint": fingerprint, "processor": processor}
-    which = {key: value for key, value in which.items() if value is not None}
-    if not which and not everything:
+    if not any(which.values()) and not everything:
         raise UsageError("no dead letters selected; use ids, --fingerprint, --processor or --all")
     return which

@@ -28,9 +28,8 @@ Row = Mapping[str, Any]
 
 PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue"}
 
-STYLES = {"running": "green", "gate": "yellow", "filtered": "dim"} | dict.fromkeys(
-    ("dead", "failed", "killed", "refused"), "red"
-)
+STYLES = dict.fromkeys(("dead", "failed", "killed", "refused"), "red")
+STYLES |= {"running": "green", "gate": "yellow", "filtered": "dim"}
 """Styles of states."""
 
 

@@ -111,17 +111,12 @@ def serve(
     address = server.Address(host, port, token, name or ())
     service = Service(queue, run=run, log=open_log(kind, run=run))
     options = ["--pipeline", pipeline, "--run", run, "--log-format", kind]
-    folder = out or output_folder(queue.url)
     if work:
         load_pipeline(pipeline)  # raises once, here, if there is a mistake in it
-    beside = partial(WorkerProcesses, queue, workers, options, out=folder)
+    beside = partial(WorkerProcesses, queue, workers, options, out=out or output_folder(queue.url))
+    announce = partial(print, flush=True)
     with recorded_use(queue, run, kind="serve"):
-        server.serve(
-            service,
-            address,
-            workers=beside if work else None,
-            announce=partial(print, flush=True),
-        )
+        server.serve(service, address, workers=beside if work else None, announce=announce)
 
 
 @contextmanager

@@ -248,7 +248,15 @@ def test_put_says_how_many_lines_it_put(site):
 def test_a_summary_tells_what_happened(site, columns):
     log = site.write("app.log", numbered(0, 10) + "line poison\n")
     text = site.etl("run", log, *site.pipeline("light"), env={"COLUMNS": columns})
-    for word in ("pace", "number", "parquet", "11 accepted = 10 done", "poison", "s/out"):
+    for word in (
+        "pace",
+        "number",
+        "parquet",
+        "11 accepted = 10 done",
+        "0 processing",
+        "poison",
+        "s/out",
+    ):
         assert word in text
     hint = text.partition("list them with: etl ")[2].splitlines()[0]
     assert "line poison" in site.etl(hint)
@@ -289,7 +297,21 @@ def test_every_command_explains_itself(etl, verb):
     assert "Usage: etl" in done.stdout
 
 
-# Steering
+def test_help_loads_no_polars():
+    code = (
+        "import etl.cli.app, sys; print([one for one in ('polars', 'anyio') if one in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_lines_without_a_level_are_counted_in_words(site):
+    site.write("app.log", '{"msg": "a"}\n{"msg": "b", "level": "info"}\n')
+    assert "count: INFO 1 · no level 1\n" in site.etl("run", "app.log")
+    site.settled(done=2)
+
+
+# Control
 
 
 def test_workers_share_what_waits(site):
