@@ -1,4 +1,4 @@
-"""What the README says works."""
+"""What the README and the pages in docs/ say works."""
 
 from __future__ import annotations
 
@@ -13,48 +13,58 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from etl.cli.main import app
+from etl.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-TOML = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-CALLS = sorted(set(re.findall(r"^(?:.*\| )?(?:\.venv/bin/)?(etl [a-z].*)$", README, re.MULTILINE)))
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md")}
+TEXT = "\n".join([README, *PAGES.values()])
+CALLS = sorted(set(re.findall(r"^(?:.*\| )?(?:\.venv/bin/)?(etl [a-z].*)$", TEXT, re.MULTILINE)))
 
 
-def test_the_output_of_several_formats_is_read_as_the_readme_says(etl, tmp_path):
-    logs = [ROOT / "data" / name for name in ("python_app.log", "service.jsonl", "dpkg.log")]
-    done = json.loads(etl("run", *logs, "--store", "s.db", "--json").stdout)
-    code = PYTHON[0].replace("data/runs/<run>/out", done["out"])
+def block(language: str, having: str) -> str:
+    """Return the one block of code of a language in which a text stands."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+    (found,) = [one for one in blocks if having in one]
+    return found
+
+
+def execute(code: str) -> dict[str, object]:
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
-    assert names["lines"].height == done["done"]
+    exec(compile(code, "docs", "exec"), names)  # noqa: S102
+    return names
+
+
+def test_the_readme_is_short_and_opens_with_what_it_is_for():
+    assert len(README.splitlines()) < 250
+    opening = README.split("## Two commands")[0]
+    assert "For data engineers and SREs" in opening
+    assert "What it is not:" in opening
+
+
+def test_the_output_of_several_formats_is_read_as_the_readme_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logs = [str(ROOT / "data" / name) for name in ("python_app.log", "service.jsonl", "dpkg.log")]
+    names = execute(block("python", "result.output()").replace('"app.log"', repr(logs)))
+    assert names["lines"].height == names["result"].done
     assert {"timestamp", "level", "package", "request_id"} <= set(names["lines"].columns)
 
 
 def test_the_pipeline_of_the_readme_runs(etl, tmp_path):
-    (tmp_path / "shop.py").write_text(PYTHON[1], encoding="utf-8")
+    (tmp_path / "shop.py").write_text(block("python", "# shop.py"), encoding="utf-8")
     (tmp_path / "app.log").write_text("2026-01-01 10:00:00,000 ERROR shop: total=12\n")
     done = etl("run", "app.log", "--pipeline", "shop.py:pipeline", "--store", "s.db", "--json")
-    assert '"done": 1' in done.stdout, done.stderr
+    assert json.loads(done.stdout)["done"] == 1, done.stderr
     assert len(list((tmp_path / "out" / "orders").glob("*.parquet"))) == 1
 
 
-def test_the_tests_of_the_readme_pass(tmp_path):
-    (tmp_path / "shop.py").write_text(PYTHON[1], encoding="utf-8")
-    (tmp_path / "test_shop.py").write_text(PYTHON[2], encoding="utf-8")
-    (tmp_path / "shop.etl.toml").write_text(TOML[0], encoding="utf-8")
+def test_the_tests_of_the_docs_pass(tmp_path):
+    (tmp_path / "shop.py").write_text(block("python", "# shop.py"), encoding="utf-8")
+    (tmp_path / "test_shop.py").write_text(block("python", "# test_shop.py"), encoding="utf-8")
+    (tmp_path / "shop.etl.toml").write_text(block("toml", "[[case]]"), encoding="utf-8")
     (tmp_path / "app.log").write_text("2026-01-01 10:00:00,000 ERROR shop: total=12\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "etl.testing.pytest_plugin",
-        "-o",
-        "pythonpath=.",
-    ]
-    command += ["-q", "--etl-update-golden"]
+    command = [sys.executable, "-m", "pytest", "-p", "etl.testing.pytest_plugin"]
+    command += ["-o", "pythonpath=.", "-q", "--etl-update-golden"]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -65,28 +75,27 @@ def test_the_tests_of_the_readme_pass(tmp_path):
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = PYTHON[3].replace("queue.pause()", "while not queue.stats().idle: pass\nqueue.pause()")
-    names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
-    assert names["queue"].stats().accepted == 2
-    names["queue"].close()
+    code = block("python", "store.dead_letters.groups()")
+    names = execute(
+        code.replace("store.pause()", "while not store.status.idle: pass\nstore.pause()")
+    )
+    assert names["store"].status.accepted == 2
+    names["store"].close()
 
 
-def test_the_analysis_of_the_readme_runs(etl, tmp_path, monkeypatch, capsys):
+def test_the_analysis_of_the_docs_runs(etl, tmp_path, monkeypatch, capsys):
     for day in ("yesterday", "today"):
         etl("run", ROOT / "data" / "redis.log", "--store", f"{day}/store.db", "--workers", "1")
     monkeypatch.chdir(tmp_path)
-    (code,) = [block for block in PYTHON if "etl.compare" in block]
-    names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+    names = execute(block("python", "etl.compare"))
     assert "No failure is new." in capsys.readouterr().out
     assert names["found"]["text"].notna().all()
     assert names["news"].empty
-    names["queue"].close()
+    names["store"].close()
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_every_call_in_the_readme_names_commands_and_options_that_exist(call):
+def test_every_call_in_the_docs_names_commands_and_options_that_exist(call):
     words = shlex.split(call.split("#")[0].split(";")[0])
     command, known = get_command(app), {"--help"}
     for word in words[1:]:
@@ -98,4 +107,15 @@ def test_every_call_in_the_readme_names_commands_and_options_that_exist(call):
 
 def test_every_command_is_in_the_readme():
     missing = [name for name in get_command(app).commands if f"`etl {name}" not in README]
+    assert missing == []
+
+
+def test_every_link_of_the_docs_leads_to_a_file():
+    pages = {ROOT / "README.md": README, **{ROOT / "docs" / name: t for name, t in PAGES.items()}}
+    missing = [
+        (page.name, link)
+        for page, text in pages.items()
+        for link in re.findall(r"\]\(([^)#:]+)\)", text)
+        if not (page.parent / link).exists()
+    ]
     assert missing == []

@@ -19,7 +19,7 @@ from etl.text import html_table, printable
 if TYPE_CHECKING:
     from etl.pipeline.pipeline import Pipeline
 
-__all__ = ["End", "Explanation", "dry_run", "explain"]
+__all__ = ["End", "Explanation", "Hop", "dry_run", "explain"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ TEXT = Kind("TEXT", pl.String, "str", str)
 FLAG = Kind("INTEGER", pl.Boolean, "bool", bool)
 TIME = Kind("REAL", pl.Float64, "datetime64[us, UTC]", float)
 """Unix seconds; in pandas a time in UTC."""
+SECOND = Kind("INTEGER", pl.Int64, TIME.pandas, int)
+"""Whole Unix seconds; in pandas a time in UTC."""
 BYTES = Kind("BLOB", pl.Binary, "object", bytes)
 JSON = Kind("TEXT", pl.String, "object", Any)
 """A JSON value, kept as its text."""
@@ -176,7 +178,9 @@ class Table:
         frame = pd.DataFrame(given, columns=list(self._columns))
         for column in self:
             values = frame[column.name]
-            if column.kind is TIME and not pd.api.types.is_datetime64_any_dtype(values):
+            if column.kind.pandas == TIME.pandas and not pd.api.types.is_datetime64_any_dtype(
+                values
+            ):
                 values = pd.to_datetime(values.astype("float64"), unit="s", utc=True)
             frame[column.name] = values.astype(column.dtype)
         return frame
@@ -216,7 +220,7 @@ TOTALS = Table(
 """The accounting identity: the first is the sum of the others."""
 
 _PROCESSOR = Column("processor", TEXT, "Name of the processor.")
-_SECOND = Column("second", TIME, "The second.")
+_SECOND = Column("second", SECOND, "The second.")
 
 PROCESSORS = Table("processors", Column("worker", TEXT, "Name of the worker."), _PROCESSOR).add(
     *COUNTERS
@@ -241,20 +245,8 @@ CHECKPOINTS = Table(
 )
 """How far each source was read: moves in the transaction that puts its lines."""
 
-FAILURES = Table(
-    "failures",
-    Column("processor", TEXT, "Where the line failed."),
-    Column("code", TEXT, "Short name of the reason: that given to `reject`, error or timeout."),
-    Column("error", TEXT, "Class of the exception, or empty."),
-    Column("traceback", TEXT, "Its traceback, or empty."),
-    Column("path", NAMES, "Processors that the line passed."),
-    Column("version", TEXT, "Version of the pipeline."),
-    Column("run", TEXT, "Id of the run."),
-    Column("fingerprint", TEXT, "The same for failures of the same kind."),
-)
-"""Ways in which lines failed: dead letters that failed alike share a row."""
-
-_OWN = (
+DEAD_LETTERS = Table(
+    "dead_letters",
     Column("id", INTEGER, "Its number, unique in the store."),
     Column("status", TEXT, "open, replaying, replayed or discarded."),
     Column("source", TEXT, "Where the line is from."),
@@ -264,35 +256,34 @@ _OWN = (
     Column("raw", BYTES, "Its bytes if they are not UTF-8.", null=True),
     Column("format", TEXT, "Its format, if the producer named one.", null=True),
     Column("payload", JSON, "The row's fields at the failure.", null=True),
-)
-_THEN = (
+    Column("processor", TEXT, "Where it failed."),
+    Column("code", TEXT, "Short name of the reason: that given to `reject`, error or timeout."),
+    Column("error", TEXT, "Class of the exception, or empty."),
     Column("message", TEXT, "Why it failed, in one sentence."),
+    Column("traceback", TEXT, "The exception's traceback, or empty."),
     Column("attempts", INTEGER, "How often it was tried."),
     Column("replays", INTEGER, "How often it was replayed."),
     Column("first_failed_at", TIME, "When it failed first."),
     Column("last_failed_at", TIME, "When it failed last."),
+    Column("path", NAMES, "Processors that it passed."),
+    Column("version", TEXT, "Version of the pipeline."),
+    Column("run", TEXT, "Id of the run."),
+    Column("fingerprint", TEXT, "The same for failures of the same kind."),
     Column("batch", TEXT, "Id of its batch."),
 )
+"""Lines that could not be processed, each with its failure."""
 
-STORED_DEAD_LETTERS = Table("dead_letters", *_OWN, *_THEN)
-"""What a store keeps of each dead letter besides its failure."""
-
-DEAD_LETTERS = Table(
-    "dead_letters",
-    *_OWN,
-    *FAILURES.pick("processor", "code", "error"),
-    STORED_DEAD_LETTERS["message"],
-    FAILURES["traceback"],
-    *STORED_DEAD_LETTERS.pick("attempts", "replays", "first_failed_at", "last_failed_at"),
-    *FAILURES.pick("path", "version", "run", "fingerprint"),
-    STORED_DEAD_LETTERS["batch"],
+FAILURES = DEAD_LETTERS.pick(
+    *("processor", "code", "error", "traceback", "path", "version", "run", "fingerprint")
 )
-"""A dead letter with its failure, as people see it."""
+"""What dead letters that failed alike share: a store keeps it once for all of them."""
+
+STORED_DEAD_LETTERS = DEAD_LETTERS.drop(*FAILURES.names)
+"""What a store keeps of each dead letter besides its failure."""
 
 DEAD_LETTER_GROUPS = Table(
     "dead_letter_groups",
-    FAILURES["fingerprint"],
-    *FAILURES.pick("processor", "code", "error"),
+    *DEAD_LETTERS.pick("fingerprint", "processor", "code", "error"),
     Column("message", TEXT, "Why the newest of them failed."),
     Column("sample", TEXT, "Its line, at most 200 characters."),
     Column("lines", INTEGER, "Source lines that failed so."),

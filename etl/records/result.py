@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, field
 
 import polars as pl
 
-from etl.records.columns import STORED_DEAD_LETTERS
+from etl.records.columns import DEAD_LETTERS
 
 __all__ = ["BatchResult", "FailureKind", "Output", "ProcessorStats", "Trace"]
 
@@ -59,7 +59,7 @@ class FailureKind:
 DEAD_LETTER_SCHEMA: dict[str, type[pl.DataType]] = {
     "dead_letter_id": pl.Int64,
     "failure": pl.UInt32,
-    **STORED_DEAD_LETTERS.pick(
+    **DEAD_LETTERS.pick(
         "line", "raw", "line_number", "lines", "payload", "message", "attempts"
     ).schema,
 }

@@ -443,7 +443,7 @@ def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, site):
     assert client.get("/readyz").status_code == 200
     with site.queue._database.write() as db:
         refuse = "BEGIN SELECT raise(ABORT, 'no room'); END"
-        db.execute(f"CREATE TRIGGER full BEFORE INSERT ON positions {refuse}")
+        db.connection.execute(f"CREATE TRIGGER full BEFORE INSERT ON positions {refuse}")
 
     def answers():
         while (answer := client.get("/readyz")).status_code == 200:
@@ -593,7 +593,7 @@ def test_a_fault_of_ours_tells_nothing_of_itself(client, site, until):
     client.post("/logs", json="CRITICAL a")
     site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
     with site.queue._database.write() as db:
-        db.execute("UPDATE dead SET payload = '{'")
+        db.connection.execute("UPDATE dead_letters SET payload = '{'")
     answer = client.get("/dlq")
     assert answer.status_code == 500
     assert answer.json() == {"error": "internal error; the log says more", "accepted": 0}

@@ -10,7 +10,6 @@ import pytest
 
 from etl.queue import Queue
 from etl.queue.sqlite import SqliteQueue
-from etl.queue.store import Store
 
 
 class Clock:
@@ -41,7 +40,7 @@ def _audit(queue: Any) -> None:
     found = {row["state"]: (row["n"], row["size"]) for row in sums}
     for state in ("waiting", "leased"):
         assert totals[state] == found.get(state, (0, 0))
-    (dead,) = rows("SELECT sum(lines) AS n FROM dead WHERE status IN ('open', 'discarded')")
+    (dead,) = rows("SELECT sum(lines) AS n FROM dead_letters WHERE status IN ('open', 'discarded')")
     assert totals["dead"] == (dead["n"] or 0, 0)
     orphans = "SELECT id FROM payloads WHERE id NOT IN (SELECT payload FROM batches)"
     assert rows(orphans) == []
@@ -53,10 +52,10 @@ def audit() -> Callable[[Queue], None]:
 
 
 @pytest.fixture
-def contents() -> Callable[[Store], dict[str, Any]]:
+def contents() -> Callable[[SqliteQueue], dict[str, Any]]:
     """Return a function that reads every row of every table, to show that nothing changed."""
 
-    def read(queue: Store) -> dict[str, Any]:
+    def read(queue: SqliteQueue) -> dict[str, Any]:
         tables = queue._database.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
         return {row["name"]: queue._database.rows(f"SELECT * FROM {row['name']}") for row in tables}
 
@@ -72,11 +71,11 @@ def queue(queue: Queue) -> Iterator[Queue]:
 @pytest.fixture(params=["file", "memory"])
 def store(
     request: pytest.FixtureRequest, store_url: Callable[[str], str], clock: Clock
-) -> Iterator[Callable[..., Store]]:
+) -> Iterator[Callable[..., SqliteQueue]]:
     """Make a store of any kind that reads the fake clock, with the limits it is given."""
-    opened: list[Store] = []
+    opened: list[SqliteQueue] = []
 
-    def make(**limits: int) -> Store:
+    def make(**limits: int) -> SqliteQueue:
         url = store_url(request.param)
         path = Path(url.removeprefix("sqlite:///")) if request.param == "file" else None
         opened.append(SqliteQueue(path, clock=clock, **limits))

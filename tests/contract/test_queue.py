@@ -17,7 +17,7 @@ from random import Random
 import polars as pl
 import pytest
 
-from etl import Batch, BatchResult, Count, Pipeline, Queue, Worker, open_queue
+from etl import Batch, Count, Pipeline, Queue, Worker, open_queue
 from etl.errors import (
     IncompatibleStore,
     LeaseLost,
@@ -31,7 +31,14 @@ from etl.errors import (
 from etl.queue import Checkpoint
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Lease, Reference
-from etl.records.result import DEAD_LETTER_SCHEMA, FailureKind, Output, ProcessorStats, Trace
+from etl.records.result import (
+    DEAD_LETTER_SCHEMA,
+    BatchResult,
+    FailureKind,
+    Output,
+    ProcessorStats,
+    Trace,
+)
 
 FAILURE = FailureKind("f00d", "parse", "bad", "ValueError", "Traceback …", ("parse",))
 
@@ -751,7 +758,7 @@ def test_the_bytes_of_a_dead_line_are_kept_with_it(queue):
     queue.put(Batch.from_lines([b"caf\xe9"]))
     lease = queue.lease("w")
     queue.commit(lease, outcome(lease, dead=1))
-    assert queue._database.rows("SELECT raw FROM dead")[0]["raw"] == b"caf\xe9"
+    assert queue._database.rows("SELECT raw FROM dead_letters")[0]["raw"] == b"caf\xe9"
 
 
 @pytest.mark.parametrize("line", ["a\nb", b"a\nb\n", "\na", "a\r\nb"])
@@ -833,7 +840,8 @@ def test_many_threads_lose_nothing_and_get_nothing_twice(queue, audit):
 
 PROCESS = """
 import sys
-from etl import Batch, Count, BatchResult, open_queue
+from etl import Batch, Count, open_queue
+from etl.records.result import BatchResult
 url, name = sys.argv[1:]
 queue = open_queue(url)
 for number in range(50):

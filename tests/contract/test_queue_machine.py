@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import LeaseLost, UsageError
 from etl.queue.sqlite import SqliteQueue
-from etl.queue.store import Store
 from etl.records.batch import Batch, Lease
 from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind
 
@@ -37,7 +36,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     leases = Bundle("leases")
 
-    def __init__(self, make: Callable[..., Store]) -> None:
+    def __init__(self, make: Callable[..., SqliteQueue]) -> None:
         super().__init__()
         self.now = 1_000.0
         self.queue = make(clock=lambda: self.now)
@@ -231,12 +230,12 @@ class QueueMachine(RuleBasedStateMachine):
         ):
             sums[row["state"]] = (row["n"], row["size"])
         assert sums == {name: totals[name] for name in sums}
-        dead = self.all("SELECT id FROM dead WHERE status IN ('open', 'discarded')")
+        dead = self.all("SELECT id FROM dead_letters WHERE status IN ('open', 'discarded')")
         assert totals["dead"] == (len(dead), 0)
 
     @invariant()
     def the_letters_agree(self) -> None:
-        rows = self.all("SELECT line, status FROM dead")
+        rows = self.all("SELECT line, status FROM dead_letters")
         assert len({row["line"] for row in rows}) == len(rows), "one letter a line"
         opened = sorted(row["line"] for row in rows if row["status"] == "open")
         assert opened == sorted(self.in_place("dead"))

@@ -137,7 +137,7 @@ def test_a_store_that_is_closed_while_it_commits_keeps_the_output(tmp_path, monk
 def test_an_interrupted_transaction_does_not_stay_open(queue):
     def interrupted() -> None:
         with queue._database.write() as db:
-            db.execute("INSERT INTO control VALUES ('x', 'y')")
+            db.connection.execute("INSERT INTO control VALUES ('x', 'y')")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,348 @@
+"""What every store can do: five small protocols, and what they return.
+
+A store holds everything that must survive: waiting batches, leases, dead letters,
+metrics, traces, states of processors, checkpoints of sources. It knows no pipeline.
+
+    BatchQueue        put, lease, renew, commit, release, split, reclaim
+    QueueControl      pause, resume, step, drain, stop, control
+    WorkerRegistry    register, heartbeat, unregister, states, outputs
+    DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
+    QueueReader       stats, peek, read, checkpoint, version, wait
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import polars as pl
+
+from etl.errors import UsageError
+from etl.records.batch import Batch, Lease
+from etl.records.columns import TOTALS
+from etl.records.result import BatchResult, Output
+
+__all__ = [
+    "Checkpoint",
+    "Control",
+    "DeadLetterFilter",
+    "PausedBy",
+    "Queue",
+    "QueueReader",
+    "Stats",
+    "TableName",
+]
+
+TableName = Literal[
+    "processors",
+    "latency",
+    "processor_history",
+    "queue_history",
+    "errors",
+    "traces",
+    "states",
+    "workers",
+    "checkpoints",
+]
+
+PausedBy = Literal["operator", "worker"]
+"""Who paused a queue: a person, or a worker that cannot continue."""
+
+STATUSES = ("open", "replaying", "replayed", "discarded")
+"""The statuses of a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The totals of a store at one moment, in source lines.
+
+    `oldest_age` is the seconds that the oldest waiting batch has waited.
+    """
+
+    accepted: int
+    done: int
+    filtered: int
+    dead: int
+    leased: int
+    waiting: int
+    waiting_bytes: int = 0
+    waiting_batches: int = 0
+    leased_batches: int = 0
+    oldest_age: float = 0.0
+    paused: bool = False
+
+    def totals(self) -> dict[str, int]:
+        """Return the six numbers of the accounting identity by name."""
+        return {name: getattr(self, name) for name in TOTALS.names}
+
+    @property
+    def conserved(self) -> bool:
+        """Whether accepted = done + filtered + dead + leased + waiting."""
+        return self.accepted == self.finished + self.leased + self.waiting
+
+    @property
+    def finished(self) -> int:
+        """Lines that are done, filtered or dead."""
+        return self.done + self.filtered + self.dead
+
+    @property
+    def idle(self) -> bool:
+        """Whether no line waits and none is leased."""
+        return self.waiting == 0 and self.leased == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Whether the queue is paused, by whom and why, and what workers are asked to do.
+
+    `drains` and `stops` count how often that was asked: a worker ends, once
+    nothing waits or after its batch, when the count has grown since it began.
+    """
+
+    paused: bool = False
+    paused_by: PausedBy | None = None
+    reason: str = ""
+    steps: int = 0
+    drains: int = 0
+    stops: int = 0
+
+    @property
+    def failure(self) -> str:
+        """Why a worker paused the queue; empty if none did."""
+        return self.reason if self.paused_by == "worker" else ""
+
+    @property
+    def can_lease(self) -> bool:
+        """Whether the queue is not paused, or has a step left."""
+        return not self.paused or self.steps > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a source has been read: bytes of text, lines, and the file's signature."""
+
+    source: str
+    offset: int
+    line_number: int
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterFilter:
+    """Which dead letters: those for which everything that is given holds.
+
+    Raises:
+        UsageError: If there is no such status.
+    """
+
+    ids: Sequence[int] | None = None
+    status: str | None = "open"
+    fingerprint: str | None = None
+    processor: str | None = None
+    code: str | None = None
+    source: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a status that no dead letter can have."""
+        if self.status not in (None, *STATUSES):
+            known = f"use {', '.join(STATUSES)}"
+            raise UsageError(f"unknown status {self.status!r}; {known}, or None for all")
+
+
+class BatchQueue(Protocol):
+    """Batches on their way: put, lease, renew, commit, release, split."""
+
+    def put(
+        self,
+        *batches: Batch,
+        checkpoint: Checkpoint | None = None,
+        expected: Checkpoint | Literal["any"] | None = "any",
+        block: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        """Store batches, and how far their source is read, in one transaction.
+
+        A batch whose id is waiting already is left as it is. When this
+        returns, the batches survive a crash and a power cut.
+
+        Args:
+            batches: What to store; empty ones are passed over.
+            checkpoint: Replaces the source's checkpoint.
+            expected: What the source's checkpoint must be until then.
+            block: At the limit, wait for room; otherwise raise.
+            timeout: Seconds to wait for room, or None for no limit.
+
+        Raises:
+            QueueFull: If there is no room within the time.
+            SourceLocked: If the checkpoint is another; nothing was stored.
+            StoreFull: If the disk is full; nothing was stored.
+        """
+
+    def lease(self, worker: str, *, lines: int = 1, seconds: float = 30.0) -> Lease | None:
+        """Lease the oldest waiting batch, or return None if none waits or the queue is paused.
+
+        Small batches of the same source and format that follow it are leased
+        with it, up to `lines` lines in all.
+
+        Args:
+            worker: Name shown in metrics and traces.
+            lines: How many lines are wanted; a batch is never cut.
+            seconds: How long they stay with this worker unless renewed.
+        """
+
+    def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
+        """Extend a lease to some seconds from now.
+
+        Raises:
+            LeaseLost: If it ran out and was given to another.
+        """
+
+    def commit(self, lease: Lease, result: BatchResult) -> None:
+        """Delete the leased batches and keep all of the result, in one transaction.
+
+        Raises:
+            LeaseLost: If the lease ran out and was given to another; nothing changes.
+        """
+
+    def release(self, lease: Lease, *, delay: float = 0.0) -> None:
+        """Return batches unprocessed, to be leased again after `delay` seconds.
+
+        The delivery does not count against them.
+
+        Raises:
+            LeaseLost: If the lease ran out and was given to another.
+        """
+
+    def split(self, lease: Lease, parts: int = 8) -> None:
+        """Replace leased batches by several smaller ones, to find what in them kills workers.
+
+        Raises:
+            LeaseLost: If the lease ran out and was given to another.
+        """
+
+    def reclaim(self) -> list[str]:
+        """Take back leases of workers on this host whose process is gone; return their tokens."""
+
+
+class QueueControl(Protocol):
+    """What an operator asks of workers, from any process."""
+
+    def pause(self, reason: str = "", *, by: PausedBy = "operator") -> None:
+        """Lease nothing from now on, in any process, until `resume`; survives restarts.
+
+        Args:
+            reason: Shown to whoever looks.
+            by: Who pauses. `etl run` ends with what a worker paused for, and resumes it
+                when it is started again; an operator's pause is the operator's to end.
+        """
+
+    def resume(self) -> None:
+        """Lease again."""
+
+    def step(self, batches: int = 1) -> None:
+        """Allow some leases although the queue is paused."""
+
+    def drain(self) -> None:
+        """Ask the workers that run now to end once nothing waits."""
+
+    def stop(self) -> None:
+        """Ask the workers that run now to end after their batch."""
+
+    def control(self) -> Control:
+        """Return what an operator has asked for."""
+
+
+class WorkerRegistry(Protocol):
+    """The workers that run, the states they keep, and the files they have yet to publish."""
+
+    def register(self, worker: str) -> int:
+        """Add a worker and return its slot: the lowest that no live worker has."""
+
+    def heartbeat(self, worker: str) -> None:
+        """Note that a worker lives."""
+
+    def unregister(self, worker: str) -> None:
+        """Remove a worker that ends; its slot is free."""
+
+    def states(self, slot: int) -> Mapping[str, str]:
+        """Return the committed states of a slot's stateful processors, as JSON text."""
+
+    def pending_outputs(self) -> list[Output]:
+        """Return the files of committed batches that may not have their final names yet."""
+
+    def mark_published(self, outputs: Sequence[Output]) -> None:
+        """Note that these files have their final names."""
+
+
+class DeadLetterQueue(Protocol):
+    """Dead letters: read, replay, discard."""
+
+    def dead_letters(self, wanted: DeadLetterFilter) -> pl.DataFrame:
+        """Return dead letters, newest last, with the columns of `DEAD_LETTERS`.
+
+        Times are Unix seconds, `path` and `payload` JSON text.
+        """
+
+    def dead_letter_groups(self, wanted: DeadLetterFilter) -> list[dict[str, Any]]:
+        """Return dead letters by kind of failure, the most frequent first.
+
+        Keys: the columns of `DEAD_LETTER_GROUPS`; times are Unix seconds.
+        """
+
+    def replay(self, ids: Sequence[int], batches: Sequence[Batch]) -> None:
+        """Move open dead letters back to waiting, as these batches, in one transaction.
+
+        Raises:
+            UsageError: If one of them is no longer open; nothing changes.
+        """
+
+    def discard(self, ids: Sequence[int]) -> None:
+        """Close open dead letters for good; they still count as dead.
+
+        Raises:
+            UsageError: If one of them is no longer open; nothing changes.
+        """
+
+
+class QueueReader(Protocol):
+    """What a store holds, and whether it has changed."""
+
+    def stats(self) -> Stats:
+        """Return the totals, all of one moment."""
+
+    def peek(self, limit: int = 100) -> pl.DataFrame:
+        """Return the first waiting lines, with the columns of `WAITING`."""
+
+    def read(self, table: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the rows of one of the store's tables, the newest `limit`, oldest first."""
+
+    def checkpoint(self, source: str) -> Checkpoint | None:
+        """Return how far a source has been read, or None if it never was."""
+
+    def version(self) -> object:
+        """Return a value that differs once the store has changed; see `wait`."""
+
+    def wait(self, since: object, timeout: float) -> bool:
+        """Wait until the store has changed since a `version`; return False if it has not.
+
+        At once for a change in this process, within 25 ms for one by another.
+
+        Args:
+            since: What `version` returned.
+            timeout: Seconds to wait at most.
+        """
+
+
+class Queue(BatchQueue, QueueControl, WorkerRegistry, DeadLetterQueue, QueueReader, Protocol):
+    """A durable queue of batches and what is kept with it. Safe to use from many threads."""
+
+    url: str
+    """Names the store; without passwords."""
+
+    secret_url: str
+    """Opens the store; with passwords, so it is shown nowhere."""
+
+    def close(self) -> None:
+        """Close the store. Closing twice is allowed."""

@@ -1,0 +1,198 @@
+"""Every read of a store: none changes anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import polars as pl
+
+from etl.errors import SourceChanged
+from etl.queue.database import Database, Transaction
+from etl.queue.protocol import Checkpoint, Control, DeadLetterFilter, Stats, TableName
+from etl.queue.sql import STATEMENTS, STORED
+from etl.records.batch import Batch, decode_payload
+from etl.records.columns import DEAD_LETTERS, FAILURES, INTEGER, WAITING, Column, Table
+from etl.records.result import Output
+
+__all__ = ["Reads", "batch_of", "checkpoint_of", "control_of"]
+
+ORDER: Mapping[TableName, tuple[str, ...]] = {
+    "processors": ("position",),
+    "latency": ("processor", "bucket"),
+    "processor_history": ("second",),
+    "queue_history": ("second",),
+    "errors": ("seq",),
+    "traces": ("seq",),
+    "states": ("slot", "processor"),
+    "workers": ("slot",),
+    "checkpoints": ("source",),
+}
+"""The columns by which each table is read, old to new."""
+
+ALL = 2**62
+"""A limit that no table reaches."""
+
+
+class Reads:
+    """The reads of a `Queue`, over one `Database`."""
+
+    _database: Database
+    _now: Callable[[], float] = staticmethod(time.time)
+
+    def stats(self) -> Stats:
+        """See `QueueReader.stats`."""
+        with self._database.read(snapshot=True) as db:
+            totals = {row["name"]: row for row in db.rows("totals")}
+            states = {row["state"]: row for row in db.rows("batches_by_state")}
+            paused = control_of(db).paused
+        waiting, leased = (states.get(name) for name in ("waiting", "leased"))
+        return Stats(
+            **{name: row["lines"] for name, row in totals.items()},
+            waiting_bytes=totals["waiting"]["bytes"],
+            waiting_batches=waiting["batches"] if waiting else 0,
+            leased_batches=leased["batches"] if leased else 0,
+            oldest_age=max(0.0, self._now() - waiting["oldest"]) if waiting else 0.0,
+            paused=paused,
+        )
+
+    def control(self) -> Control:
+        """See `QueueControl.control`."""
+        with self._database.read() as db:
+            return control_of(db)
+
+    def checkpoint(self, source: str) -> Checkpoint | None:
+        """See `QueueReader.checkpoint`."""
+        with self._database.read() as db:
+            return checkpoint_of(db, source)
+
+    def states(self, slot: int) -> Mapping[str, str]:
+        """See `WorkerRegistry.states`."""
+        with self._database.read() as db:
+            return dict(map(tuple, db.rows("states_of_slot", slot=slot)))
+
+    def pending_outputs(self) -> list[Output]:
+        """See `WorkerRegistry.pending_outputs`."""
+        with self._database.read() as db:
+            return [Output(**row) for row in map(dict, db.rows("pending_outputs"))]
+
+    def read(self, table: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """See `QueueReader.read`."""
+        newest = ", ".join(f"{column} DESC" for column in ORDER[table])
+        sql = f"{STATEMENTS[f'read_{table}']} ORDER BY {newest} LIMIT ?"
+        with self._database.read() as db:
+            rows = db.connection.execute(sql, (ALL if limit is None else limit,)).fetchall()
+        return [dict(row) for row in rows[::-1]]
+
+    def peek(self, limit: int = 100) -> pl.DataFrame:
+        """See `QueueReader.peek`."""
+        found: list[tuple[Any, ...]] = []
+        seq = 0
+        while len(found) < limit:
+            with self._database.read() as db:
+                row = db.row("next_waiting_batch", after=seq)
+            if row is None:
+                break
+            seq = row["seq"]
+            with contextlib.suppress(SourceChanged):  # a worker will find out
+                batch = batch_of(row)
+                found += [
+                    (batch.id, row["put_at"], batch.source, number, line, batch.format)
+                    for number, line in _first_lines(batch, limit - len(found))
+                ]
+        return pl.DataFrame(found, schema=WAITING.schema, orient="row")
+
+    def dead_letters(self, wanted: DeadLetterFilter) -> pl.DataFrame:
+        """See `DeadLetterQueue.dead_letters`."""
+        where, values = _condition(wanted)
+        values["limit"] = ALL if wanted.limit is None else wanted.limit
+        sql = STATEMENTS["dead_letters"].replace("<where>", where)
+        with self._database.read(snapshot=True) as db:
+            rows = db.connection.execute(sql, values).fetchall()
+            ids = json.dumps(sorted({row["failure"] for row in rows}))
+            kinds = db.rows("failures", ids=ids)
+        own, shared = (
+            Table("", Column("failure", INTEGER, "Its failure."), *columns).schema
+            for columns in (STORED["dead_letters"], FAILURES)
+        )
+        found = pl.DataFrame(map(tuple, rows[::-1]), schema=own, orient="row")
+        failures = pl.DataFrame(map(tuple, kinds), schema=shared, orient="row")
+        joined = found.join(failures, on="failure", how="left", maintain_order="left")
+        return joined.select(DEAD_LETTERS.names)
+
+    def dead_letter_groups(self, wanted: DeadLetterFilter) -> list[dict[str, Any]]:
+        """See `DeadLetterQueue.dead_letter_groups`."""
+        where, values = _condition(wanted)
+        sql = STATEMENTS["dead_letter_groups"].replace("<where>", where)
+        groups: dict[str, dict[str, Any]] = {}
+        with self._database.read() as db:
+            rows = db.connection.execute(sql, values).fetchall()
+        for row in map(dict, rows):
+            older = groups.get(row["fingerprint"])
+            if older:
+                row["lines"] += older["lines"]
+                row["replays"] = max(row["replays"], older["replays"])
+                row["first_failed_at"] = min(row["first_failed_at"], older["first_failed_at"])
+                row["last_failed_at"] = max(row["last_failed_at"], older["last_failed_at"])
+            groups[row["fingerprint"]] = row
+        ranked = sorted(groups.values(), key=lambda row: (-row["lines"], row["fingerprint"]))
+        return ranked[: wanted.limit]
+
+    def version(self) -> object:
+        """See `QueueReader.version`."""
+        return self._database.version()
+
+    def wait(self, since: object, timeout: float) -> bool:
+        """See `QueueReader.wait`."""
+        return self._database.wait(since, timeout)
+
+
+def control_of(db: Transaction) -> Control:
+    """Return what an operator has asked for."""
+    values: dict[str, str] = dict(map(tuple, db.rows("control_values")))
+    paused = values.get("paused") == "1"
+    by_worker = values.get("paused_by") == "worker"
+    return Control(
+        paused=paused,
+        paused_by=("worker" if by_worker else "operator") if paused else None,
+        reason=values.get("reason", ""),
+        **{name: int(values.get(name, 0)) for name in ("steps", "drains", "stops")},
+    )
+
+
+def checkpoint_of(db: Transaction, source: str) -> Checkpoint | None:
+    """Return how far a source has been read, or None if it never was."""
+    row = db.row("checkpoint", source=source)
+    return Checkpoint(**dict(row)) if row else None
+
+
+def batch_of(row: Any) -> Batch:
+    """Return the batch of a row with its payload."""
+    names = ("id", "source", "format", "first_line", "skip", "lines")
+    payload = decode_payload(row["encoding"], row["data"])
+    return Batch(payload=payload, **{name: row[name] for name in names})
+
+
+def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:
+    """Return number and text of a batch's first lines; one line needs no frame."""
+    if batch.lines == 1 and batch.skip == 0 and isinstance(batch.payload, bytes):
+        text = batch.payload.decode("utf-8", "backslashreplace")
+        return [(batch.first_line, text.removesuffix("\n").removesuffix("\r"))]
+    return batch.frame().head(limit).select("line_number", "line").iter_rows()
+
+
+def _condition(wanted: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
+    """Return a WHERE clause over dead letters, and its values."""
+    own = {name: getattr(wanted, name) for name in ("status", "source")}
+    of_failure = {name: getattr(wanted, name) for name in ("fingerprint", "processor", "code")}
+    clauses = [f"{name} = :{name}" for name, value in own.items() if value is not None]
+    kinds = [f"{name} = :{name}" for name, value in of_failure.items() if value is not None]
+    if kinds:
+        clauses.append(f"failure IN (SELECT id FROM failures WHERE {' AND '.join(kinds)})")
+    if wanted.ids is not None:
+        clauses.append("id IN (SELECT value FROM json_each(:ids))")
+    values = own | of_failure | {"ids": json.dumps([int(id) for id in wanted.ids or ()])}
+    return f"WHERE {' AND '.join(clauses)}" if clauses else "", values

@@ -1,0 +1,158 @@
+"""What a commit keeps besides deleting the batches: the rows of a `BatchResult`.
+
+Each function writes one part of it, inside the commit's transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from math import log2
+from typing import Any
+
+import zstandard
+
+from etl.errors import LeaseLost
+from etl.queue.database import Transaction
+from etl.records.result import BatchResult, FailureKind, Trace
+from etl.settings import Settings
+
+__all__ = ["add_totals", "encode_trace", "keep_result", "record_totals"]
+
+
+def keep_result(
+    db: Transaction,
+    now: float,
+    *,
+    worker: str,
+    batch: dict[str, Any],
+    result: BatchResult,
+    trace: bytes | None,
+) -> None:
+    """Write all of a result.
+
+    Args:
+        db: The store.
+        now: Unix seconds.
+        worker: Who commits.
+        batch: Id, source and format of the first batch.
+        result: What to keep, but for the trace.
+        trace: What `encode_trace` made of that.
+
+    Raises:
+        LeaseLost: If the worker's slot, and with it its state, has gone to another.
+    """
+    add_totals(db, done=result.done, filtered=result.filtered, dead=result.dead)
+    _keep_dead_letters(db, batch, result, now)
+    _keep_stats(db, worker, result, int(now))
+    _keep_states(db, worker, result)
+    _keep_errors(db, worker, batch, result, now)
+    if trace is not None:
+        head = {"at": now, "worker": worker, "batch": batch["id"], "source": batch["source"]}
+        _keep_trace(db, head | {"version": result.version}, trace, result.trace)
+    db.many("insert_output", map(asdict, result.outputs))
+
+
+def add_totals(db: Transaction, **lines: int) -> None:
+    """Add lines to some of the totals."""
+    db.many("add_total", ({"name": name, "lines": n} for name, n in lines.items() if n))
+
+
+def record_totals(db: Transaction, now: float) -> None:
+    """Record the totals of this second, and delete those of long ago."""
+    second = int(now)
+    db.run("record_totals", second=second)
+    for table in ("queue_history", "processor_history"):
+        db.run(f"forget_{table}", second=second - Settings.history_seconds)
+
+
+def encode_trace(trace: Trace) -> bytes:
+    """Return a trace as compressed JSON."""
+    text = json.dumps([trace.lines.to_dict(as_series=False), list(trace.paths)])
+    return zstandard.ZstdCompressor(level=-1).compress(text.encode())
+
+
+def _keep_dead_letters(
+    db: Transaction, batch: dict[str, Any], result: BatchResult, now: float
+) -> None:
+    db.many("close_replayed", ({"id": id} for id in result.passed))
+    if not result.dead_letters.height:
+        return
+    ids = [_failure_id(db, failure, result) for failure in result.failures]
+    known = {"batch": batch["id"], "source": batch["source"], "format": batch["format"]}
+    known |= {"first_failed_at": now, "last_failed_at": now}
+    new: list[dict[str, Any]] = []
+    replayed: list[dict[str, Any]] = []
+    for row in result.dead_letters.iter_rows(named=True):
+        (new if row["dead_letter_id"] is None else replayed).append(
+            row | known | {"failure": ids[row["failure"]]}
+        )
+    db.many("insert_dead_letter", new)
+    db.many("reopen_dead_letter", replayed)
+
+
+def _failure_id(db: Transaction, failure: FailureKind, result: BatchResult) -> int:
+    row = asdict(failure) | {"version": result.version, "run": result.run}
+    row["path"] = json.dumps(failure.path, ensure_ascii=False)
+    db.run("insert_failure", **row)
+    found = db.row("failure_id", **row)
+    assert found is not None  # it was inserted, or was there  # noqa: S101
+    return int(found["id"])
+
+
+def _keep_stats(db: Transaction, worker: str, result: BatchResult, second: int) -> None:
+    rows = [
+        asdict(stats) | {"processor": name, "worker": worker, "second": second}
+        for name, stats in result.processor_stats.items()
+    ]
+    db.many("add_processor", rows)
+    db.many("add_processor_history", rows)
+    db.many(
+        "add_latency",
+        (
+            row
+            | {
+                "bucket": round(8 * log2(max(1e-9, row["seconds"] / row["received"]))),
+                "lines": row["received"],
+            }
+            for row in rows
+            if row["received"]
+        ),
+    )
+
+
+def _keep_states(db: Transaction, worker: str, result: BatchResult) -> None:
+    """Save states, unless this worker's slot has gone to another in the meantime."""
+    if not result.states:
+        return
+    held = db.row("slot_of_worker", name=worker)
+    if held is None or held["slot"] != result.slot:
+        raise LeaseLost(f"worker {worker!r} no longer has slot {result.slot}")
+    db.many(
+        "set_state",
+        (
+            {"slot": result.slot, "processor": name, "state": state}
+            for name, state in result.states.items()
+        ),
+    )
+
+
+def _keep_errors(
+    db: Transaction, worker: str, batch: dict[str, Any], result: BatchResult, now: float
+) -> None:
+    if not result.errors:
+        return
+    names = ("processor", "error", "message", "lines", "action")
+    known = {"at": now, "worker": worker, "batch": batch["id"]}
+    db.many("insert_error", (known | dict(zip(names, one, strict=True)) for one in result.errors))
+    db.run("forget_errors", kept=Settings.kept_errors)
+
+
+def _keep_trace(db: Transaction, head: dict[str, Any], block: bytes, trace: Trace | None) -> None:
+    """Keep the batch's trace, and of the older ones what is needed for 1,000 lines."""
+    lines = trace.lines.height if trace else 0
+    seq = db.run("insert_trace", **head, lines=lines, block=block).lastrowid or 0
+    if lines >= Settings.kept_traces:
+        db.run("forget_traces_before", seq=seq)
+    elif seq % 64 == 0:
+        db.run("forget_old_traces", kept=Settings.kept_traces)

@@ -1,0 +1,36 @@
+-- name: control_values
+SELECT key, value FROM control;
+
+-- name: set_control
+INSERT INTO control (key, value) VALUES (:key, :value)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: forget_silent_workers
+DELETE FROM workers WHERE name = :name OR heartbeat_at < :since;
+
+-- name: slots
+SELECT slot FROM workers;
+
+-- name: insert_worker
+INSERT INTO workers ({workers}) VALUES ({workers_values});
+
+-- name: heartbeat
+UPDATE workers SET heartbeat_at = :now WHERE name = :name;
+
+-- name: delete_worker
+DELETE FROM workers WHERE name = :name;
+
+-- name: workers_of_host
+SELECT name, pid FROM workers WHERE host = :host;
+
+-- name: slot_of_worker
+SELECT slot FROM workers WHERE name = :name;
+
+-- name: states_of_slot
+SELECT processor, state FROM states WHERE slot = :slot;
+
+-- name: pending_outputs
+SELECT staged, final FROM outputs;
+
+-- name: delete_output
+DELETE FROM outputs WHERE staged = :staged;
