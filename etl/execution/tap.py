@@ -15,7 +15,6 @@ import polars as pl
 from etl.errors import UsageError
 from etl.execution.routing import RoutedRows
 from etl.records.columns import JSON, Table
-from etl.text import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,8 +95,7 @@ class Tap:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Tap of {self.processor}, {'closed' if self.closed else 'open'}>"
+        return f"<Tap behind {self.processor}>\n{self.frame()}"
 
     def _repr_html_(self) -> str:
-        rows = self.rows()
-        return html_table(rows.columns, rows.iter_rows())
+        return str(self.frame().to_html(index=False, escape=True))

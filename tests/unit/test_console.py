@@ -229,7 +229,7 @@ def test_a_tap_in_a_cell_begins_with_what_was_and_follows(console: ControlRoom):
     kill(console, "ERROR f")
 
     assert tap.rows()["line"].to_list() == ["ERROR d", "ERROR e"]
-    assert ">ERROR d</td>" in tap._repr_html_()
+    assert "<td>ERROR d</td>" in tap._repr_html_()
 
 
 @pytest.mark.parametrize("where", ["nothing = 1", "((", "level"])
