@@ -818,9 +818,9 @@ def _which(
 
 
 def _traces(queue: Queue, limit: int = 100) -> list[dict[str, Any]]:
-    from etl.analysis.traces import trace_rows
+    from etl.analysis.traces import traces
 
-    return trace_rows(queue, limit)
+    return traces.polars(queue, limit).to_dicts()
 
 
 def _print_json(value: Any) -> None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.table import Table
 from rich.text import Text
 
-from etl.analysis.metrics import processor_rows, state_totals
+from etl.analysis.metrics import processors, state_totals
 from etl.queue import TOTALS, DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of
 from etl.runs.registry import latest_store
@@ -82,7 +82,7 @@ def processors_table(queue: Queue) -> Table:
     )
     for column in table.columns:
         column.no_wrap = True
-    for row in processor_rows(queue):
+    for row in processors.polars(queue).iter_rows(named=True):
         numbers = [_count(row[name]) for name in counts]
         times = [f"{row['seconds']:.2f}", *(_micros(row[p]) for p in ("p50", "p99"))]
         name = _cell(row["processor"], 20)
