@@ -22,17 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare_stores"]
 
-LINES = Table.of("", lines_a=INTEGER, lines_b=INTEGER)
-
-PROCESSORS = Table.of("compared_processors", processor=TEXT).add(
-    *LINES,
-    *Table.of("", seconds_per_line_a=NUMBER, seconds_per_line_b=NUMBER, ratio=NUMBER),
-    *Table.of("", dead_a=INTEGER, dead_b=INTEGER, change=TEXT),
+PROCESSORS = (
+    Table.of("compared_processors", processor=TEXT, lines_a=INTEGER, lines_b=INTEGER)
+    .add(seconds_per_line_a=NUMBER, seconds_per_line_b=NUMBER, ratio=NUMBER)
+    .add(dead_a=INTEGER, dead_b=INTEGER, change=TEXT)
 )
 
 KIND = DEAD_LETTER_GROUPS.pick("fingerprint", "processor", "code", "error", "message", "sample")
 
-FAILURES = Table("compared_failures", *KIND, *LINES, *Table.of("", change=TEXT))
+FAILURES = KIND.add(lines_a=INTEGER, lines_b=INTEGER, change=TEXT)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -160,7 +158,7 @@ def _failures(a: Queue, b: Queue) -> pl.DataFrame:
         )
         for queue in (a, b)
     ]
-    was, now = (pl.col(name).fill_null(0) for name in LINES.names)
+    was, now = (pl.col(f"lines_{run}").fill_null(0) for run in "ab")
     change = _first_that_holds(new=was == 0, gone=now == 0, grown=now > was, shrunk=now < was)
     newest = [pl.coalesce(f"{name}_b", f"{name}_a").alias(name) for name in KIND.names[1:]]
     found = _side_by_side("fingerprint", *groups).with_columns(was, now, *newest, change=change)

@@ -1,10 +1,13 @@
 """Tables with documented columns: pandas for people, Polars for programs.
 
-@frame(ERRORS)
-def errors(queue: Queue) -> Rows: ...
+A function that returns rows becomes a frame by a decorator that names its columns:
 
-errors(queue)          a pandas frame with the columns and dtypes of the table ERRORS
-errors.polars(queue)   the same as a Polars frame: times as Unix seconds, no import of pandas
+    @frame(at=TIME, worker=TEXT, lines=INTEGER)
+    def errors(queue: Queue) -> Rows: ...
+
+`errors(queue)` is then a pandas frame with exactly these columns and their dtypes.
+`errors.polars(queue)` is the same as a Polars frame, with times as Unix seconds; it
+does without pandas, which takes half a second to import.
 """
 
 from __future__ import annotations
@@ -46,25 +49,30 @@ class Framed(Protocol[P]):
         """Return the pandas frame."""
 
 
-def frame(table: Table) -> Callable[[Callable[P, Rows]], Framed[P]]:
-    """Return a decorator for functions whose rows have the columns of a table.
+def frame(table: Table | None = None, **kinds: Kind) -> Callable[[Callable[P, Rows]], Framed[P]]:
+    """Return a decorator for functions whose rows have these columns.
 
-    The rows may lack columns of the table, and have others, which are left out.
+    Rows may lack some of the columns, and have others, which are left out.
+
+    Args:
+        table: The first columns.
+        **kinds: Further columns, by their kinds.
     """
+    columns = (table or Table("")).add(**kinds)
 
     def decorate(build: Callable[P, Rows]) -> Framed[P]:
         @wraps(build)
         def polars(*args: P.args, **kwargs: P.kwargs) -> pl.DataFrame:
             rows = build(*args, **kwargs)
             if not isinstance(rows, pl.DataFrame):
-                return pl.DataFrame(rows, schema=table.schema)
-            found = [column for column in table if column.name in rows.columns]
+                return pl.DataFrame(rows, schema=columns.schema)
+            found = (column for column in columns if column.name in rows.columns)
             return rows.select(pl.col(column.name).cast(column.kind.polars) for column in found)
 
         @wraps(build)
         def pandas(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
             rows = polars(*args, **kwargs)
-            found = table.pick(*rows.columns)
+            found = columns.pick(*rows.columns)
             shown = found.frame(rows)
             for column in found:
                 if convert := IN_PANDAS.get(column.kind):

@@ -35,15 +35,8 @@ GIVEN = Table.of("", source=TEXT, line_number=INTEGER, batch=TEXT, path=NAME_LIS
 
 READ = Table.of("", source=TEXT, line_number=INTEGER, text=TEXT, offset=INTEGER_OR_NULL, note=TEXT)
 
-LINEAGE = Table(
-    "lineage",
-    *READ.drop("note"),
-    *Table.of("", batch=TEXT, path=NAME_LIST, state=TEXT),
-    READ["note"],
-)
 
-
-@frame(LINEAGE)
+@frame(READ.drop("note"), batch=TEXT, path=NAME_LIST, state=TEXT, note=TEXT)
 def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue) -> Rows:
     r"""Return for each row the line of the source that it was made from.
 

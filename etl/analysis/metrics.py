@@ -26,50 +26,16 @@ import polars as pl
 
 from etl.analysis.frame import Rows, frame
 from etl.queue import Queue
-from etl.records.columns import (
-    COUNTERS,
-    ERRORS,
-    FLAG,
-    INTEGER,
-    LATENCY,
-    NUMBER,
-    PROCESSOR_HISTORY,
-    PROCESSORS,
-    QUEUE_HISTORY,
-    STATES,
-    TEXT,
-    TIME,
-    TOTALS,
-    WORKERS,
-    Table,
-)
-
-__all__ = [
-    "errors",
-    "history",
-    "latency_histograms",
-    "latency_history",
-    "processor_history",
-    "processors",
-    "queue_now",
-    "rates",
-    "state_totals",
-    "states",
-    "time_shares",
-    "workers",
-]
+from etl.records import columns
+from etl.records.columns import FLAG, INTEGER, NUMBER, TEXT, TIME, Table
 
 RATE_SECONDS = 10
 """Rates are over this many seconds."""
 
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 
-_PERCENTILES = Table.of("percentiles", **dict.fromkeys(PERCENTILES, NUMBER))
 
-_PER_SECOND = {"accepted_per_second": NUMBER, "done_per_second": NUMBER}
-
-
-@frame(PROCESSORS.add(*_PERCENTILES, *Table.of("", rate=NUMBER)))
+@frame(columns.PROCESSORS, p50=NUMBER, p95=NUMBER, p99=NUMBER, rate=NUMBER)
 def processors(queue: Queue, *, by_worker: bool = False) -> Rows:
     """Return one row per processor (and worker).
 
@@ -78,18 +44,18 @@ def processors(queue: Queue, *, by_worker: bool = False) -> Rows:
     (float64, busy); `p50`, `p95`, `p99` (float64, seconds per line over all
     workers); `rate` (float64, lines per busy second).
     """
-    counted = pl.DataFrame(queue.read("processors"), schema=PROCESSORS.schema)
+    counted = pl.DataFrame(queue.read("processors"), schema=columns.PROCESSORS.schema)
     keys = ["worker", "processor"] if by_worker else ["processor"]
-    sums = counted.group_by(keys, maintain_order=True).agg(pl.col(COUNTERS.names).sum())
+    sums = counted.group_by(keys, maintain_order=True).agg(pl.col(columns.COUNTERS.names).sum())
     joined = sums.join(_percentiles(queue), on="processor", how="left", maintain_order="left")
     busy = pl.when(pl.col("seconds") > 0)
     rate = busy.then(pl.col("received") / pl.col("seconds")).otherwise(0.0)
-    return joined.with_columns(pl.col(_PERCENTILES.names).fill_null(0.0), rate=rate)
+    return joined.with_columns(pl.col(*PERCENTILES).fill_null(0.0), rate=rate)
 
 
 def _percentiles(queue: Queue) -> pl.DataFrame:
     """Return by processor the seconds per line that a share of its lines did not exceed."""
-    latency = pl.DataFrame(queue.read("latency"), schema=LATENCY.schema).sort("bucket")
+    latency = pl.DataFrame(queue.read("latency"), schema=columns.LATENCY.schema).sort("bucket")
     latency = latency.with_columns(seconds=2.0 ** (pl.col("bucket") / 8))
     up_to, total = pl.col("lines").cum_sum() * 100, pl.col("lines").sum()
     found = {
@@ -104,18 +70,21 @@ def rates(queue: Queue) -> dict[str, float]:
     now = time.time()
     rows = queue.read("queue_history", limit=RATE_SECONDS + 2)
     if not rows or rows[-1]["second"] < now - RATE_SECONDS:
-        return dict.fromkeys(_PER_SECOND, 0.0)
+        return {"accepted_per_second": 0.0, "done_per_second": 0.0}
     before = [row for row in rows if row["second"] < now - RATE_SECONDS]
-    start = before[-1] if before else dict.fromkeys(TOTALS.names, 0)
+    start = before[-1] if before else dict.fromkeys(columns.TOTALS.names, 0)
     seconds = RATE_SECONDS if before else max(1.0, now - rows[0]["second"])
-    counts = {name: name.removesuffix("_per_second") for name in _PER_SECOND}
-    return {name: (rows[-1][of] - start[of]) / seconds for name, of in counts.items()}
+    names = ("accepted", "done")
+    return {f"{name}_per_second": (rows[-1][name] - start[name]) / seconds for name in names}
 
 
 @frame(
-    TOTALS.add(
-        *Table.of("", oldest_age=NUMBER, **_PER_SECOND, paused=FLAG, conserved=FLAG),
-    )
+    columns.TOTALS,
+    oldest_age=NUMBER,
+    accepted_per_second=NUMBER,
+    done_per_second=NUMBER,
+    paused=FLAG,
+    conserved=FLAG,
 )
 def queue_now(queue: Queue) -> Rows:
     """Return one row of totals.
@@ -129,7 +98,7 @@ def queue_now(queue: Queue) -> Rows:
     return [stats.totals() | more | rates(queue)]
 
 
-@frame(QUEUE_HISTORY)
+@frame(columns.QUEUE_HISTORY)
 def history(queue: Queue, *, limit: int | None = None) -> Rows:
     """Return the queue's totals at the end of each second in which they changed.
 
@@ -143,7 +112,7 @@ def history(queue: Queue, *, limit: int | None = None) -> Rows:
     return queue.read("queue_history", limit=limit)
 
 
-@frame(PROCESSOR_HISTORY)
+@frame(columns.PROCESSOR_HISTORY)
 def processor_history(queue: Queue) -> Rows:
     """Return what each processor did in each second.
 
@@ -154,9 +123,8 @@ def processor_history(queue: Queue) -> Rows:
 
 
 @frame(
-    Table.of("time_shares", processor=TEXT, lines=INTEGER, seconds=NUMBER, share=NUMBER).add(
-        *Table.of("", rate=NUMBER), *_PERCENTILES
-    )
+    Table.of("", processor=TEXT, lines=INTEGER, seconds=NUMBER, share=NUMBER, rate=NUMBER),
+    **dict.fromkeys(PERCENTILES, NUMBER),
 )
 def time_shares(queue: Queue) -> Rows:
     """Return where the time went: one row per processor, the busiest first.
@@ -170,7 +138,7 @@ def time_shares(queue: Queue) -> Rows:
     return found.with_columns(lines="received", share=share)
 
 
-@frame(Table.of("latency", at=TIME, processor=TEXT, lines=INTEGER, seconds_per_line=NUMBER))
+@frame(at=TIME, processor=TEXT, lines=INTEGER, seconds_per_line=NUMBER)
 def latency_history(queue: Queue, every: str = "1s") -> Rows:
     """Return how long a line took in each processor over time.
 
@@ -193,7 +161,7 @@ def latency_history(queue: Queue, every: str = "1s") -> Rows:
     )
 
 
-@frame(WORKERS)
+@frame(columns.WORKERS)
 def workers(queue: Queue) -> Rows:
     """Return the workers that run.
 
@@ -203,7 +171,7 @@ def workers(queue: Queue) -> Rows:
     return queue.read("workers")
 
 
-@frame(ERRORS)
+@frame(columns.ERRORS)
 def errors(queue: Queue) -> Rows:
     """Return the last 1,000 errors, oldest first, also those that a retry overcame.
 
@@ -213,7 +181,7 @@ def errors(queue: Queue) -> Rows:
     return queue.read("errors")
 
 
-@frame(STATES)
+@frame(columns.STATES)
 def states(queue: Queue) -> Rows:
     """Return the committed states of stateful processors.
 

@@ -58,7 +58,7 @@ MAX_TEMPLATES = 200_000
 """Beyond this many different masked texts nothing is merged: they are no program's sentences."""
 
 TEMPLATES = Table.of("templates", template=TEXT, lines=INTEGER, share=NUMBER, sample=TEXT).add(
-    *Table.of("", first_seen=TIME, last_seen=TIME)
+    first_seen=TIME, last_seen=TIME
 )
 
 

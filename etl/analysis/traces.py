@@ -16,7 +16,7 @@ import zstandard
 
 from etl.analysis.frame import Rows, frame
 from etl.queue import Queue
-from etl.records.columns import INTEGER, NAME_LIST, NUMBER, TEXT, TRACES, Table
+from etl.records.columns import INTEGER, NAME_LIST, NUMBER, TEXT, TRACES
 from etl.settings import Settings
 
 __all__ = ["hops", "path_edges", "path_shares", "slow_lines", "traces"]
@@ -40,11 +40,7 @@ def traces(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     return rows[:limit][::-1]
 
 
-@frame(
-    Table.of(
-        "hops", trace=INTEGER, line_number=INTEGER, hop=INTEGER, processor=TEXT, seconds=NUMBER
-    )
-)
+@frame(trace=INTEGER, line_number=INTEGER, hop=INTEGER, processor=TEXT, seconds=NUMBER)
 def hops(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     """Return the same lines with one row per hop.
 
@@ -57,9 +53,7 @@ def hops(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     return each.explode("processor", "seconds", "hop", empty_as_null=False)
 
 
-@frame(
-    Table.of("path_shares", path=NAME_LIST, state=TEXT, lines=INTEGER, share=NUMBER, seconds=NUMBER)
-)
+@frame(path=NAME_LIST, state=TEXT, lines=INTEGER, share=NUMBER, seconds=NUMBER)
 def path_shares(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     """Return the paths of the last lines, the most frequent first.
 
@@ -76,7 +70,7 @@ def path_shares(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     return shares.sort("lines", "path", "state", descending=[True, False, False])
 
 
-@frame(Table.of("path_edges", before=TEXT, after=TEXT, lines=INTEGER))
+@frame(before=TEXT, after=TEXT, lines=INTEGER)
 def path_edges(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     """Return how many of the last lines went from where to where, in the order they were met.
 
@@ -90,11 +84,7 @@ def path_edges(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     return edges.group_by("before", "after", maintain_order=True).agg(lines=pl.len())
 
 
-@frame(
-    Table("slow_lines", *TRACES.pick("source", "line_number", "line", "state", "seconds")).add(
-        *Table.of("", slowest=TEXT, share=NUMBER)
-    )
-)
+@frame(TRACES.pick("source", "line_number", "line", "state", "seconds"), slowest=TEXT, share=NUMBER)
 def slow_lines(queue: Queue, count: int = 10, limit: int = Settings.kept_traces) -> Rows:
     """Return the slowest of the last lines, the slowest first.
 
@@ -114,14 +104,14 @@ def slow_lines(queue: Queue, count: int = 10, limit: int = Settings.kept_traces)
 def _rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the traces of one batch."""
     columns, paths = json.loads(zstandard.ZstdDecompressor().decompress(record["block"]))
-    same = {name: record[name] for name in ("at", "worker", "batch", "source", "version")}
-    ways = []
-    for path in paths:
-        times = [seconds for _, seconds in path]
-        names = [name for name, _ in path]
-        ways.append({"path": names, "hop_seconds": times, "seconds": sum(times)})
-    values = zip(*(columns[name] for name in ("line_number", "line", "state", "path")), strict=True)
-    return [
-        same | {"line_number": number, "line": line, "state": state} | ways[path]
-        for number, line, state, path in values
+    batch = {name: record[name] for name in ("at", "worker", "batch", "source", "version")}
+    ways = [
+        {
+            "path": [name for name, _ in path],
+            "hop_seconds": [seconds for _, seconds in path],
+            "seconds": sum(seconds for _, seconds in path),
+        }
+        for path in paths
     ]
+    lines = pl.DataFrame(columns).iter_rows(named=True)
+    return [batch | line | ways[line["path"]] for line in lines]

@@ -161,9 +161,9 @@ class Table:
         """Return the table without some columns."""
         return Table(self.name, *(column for column in self if column.name not in names))
 
-    def add(self, *columns: Column) -> Table:
-        """Return the table with further columns at its end."""
-        return Table(self.name, *self, *columns)
+    def add(self, *columns: Column, **kinds: Kind) -> Table:
+        """Return the table with further columns at its end: as they are, or by their kinds."""
+        return Table(self.name, *self, *columns, *Table.of("", **kinds))
 
     def rename(self, **names: str) -> Table:
         """Return the table with columns called otherwise."""

@@ -18,6 +18,7 @@ from etl.analysis.templates import templates
 from etl.demo import dashboard
 from etl.queue import Queue
 from etl.runs.compare import compare
+from etl.text import duration
 
 BAD = "<img src=x onerror=alert(1)>"
 EDGES = [("input", "level"), ("level", "check"), ("check", "count")]
@@ -328,7 +329,7 @@ def test_a_label_is_one_short_harmless_line(text: str, shown: str):
     ("seconds", "said"), [(2, "2 s"), (0.0123, "12.3 ms"), (4.56e-6, "4.56 µs"), (3e-9, "3 ns")]
 )
 def test_times_are_said_with_a_unit_that_suits(seconds: float, said: str):
-    assert look.span(seconds) == said
+    assert duration(seconds) == said
 
 
 SIGHT = {

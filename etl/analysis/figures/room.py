@@ -96,7 +96,7 @@ def graph(
     """
     traces, axes = _graph(processors, edges, lit)
     widest = max(Counter(traces[-1]["x"]).values(), default=1)
-    return figure(traces, axes | {"height": 120 + 90 * widest}, title="Pipeline", dark=dark)
+    return figure(traces, title="Pipeline", height=120 + 90 * widest, dark=dark, **axes)
 
 
 def control_room(*, dark: bool = False, width: int = 1100, **frames: Any) -> go.Figure:
@@ -364,4 +364,4 @@ def _on_axes(trace: Spec, number: int) -> Spec:
 
 
 def _single(traces: list[Spec], axes: Spec, *, title: str, dark: bool) -> go.Figure:
-    return figure(traces, axes | {"height": 340}, title=title, legend=1, dark=dark)
+    return figure(traces, title=title, rows=1, height=340, dark=dark, **axes)
