@@ -15,7 +15,7 @@ For looking back on a run:
     time_shares(shares)       where the time went
     latency_times(latency)    time per line of every processor over time
     paths(edges)              the paths of lines
-    failure_times(letters)    when lines failed, by kind of failure
+    failure_times(dead)       dead letters over time, by kind of failure
     comparison(processors)    time per line in two runs
     templates(found)          the most frequent message templates
 

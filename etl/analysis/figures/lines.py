@@ -206,9 +206,10 @@ def _stacked(counts: pd.DataFrame, colours: dict[str, str]) -> go.Figure:
         color_discrete_map=colours,
         category_orders={"name": list(colours)},
         labels={"at": "time, UTC", "lines": "", "name": ""},
+        barmode="stack",
     )
     hover = "%{x|%Y-%m-%d %H:%M:%S}: %{y:,} lines<extra>%{fullData.name}</extra>"
-    return bars.update_traces(marker_line_width=0, textposition="none", hovertemplate=hover)
+    return bars.update_traces(marker_line_width=0, legendgroup=None, hovertemplate=hover)
 
 
 def _seconds(times: pd.Series[Any]) -> dict[str, Any]:

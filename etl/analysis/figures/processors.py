@@ -64,18 +64,18 @@ def latency_times(latency: pd.DataFrame, *, most: int = 6, dark: bool = False) -
     lines = px.line(
         latency.assign(
             processor=latency["processor"].map(names),
-            told=latency["seconds_per_line"].map(duration),
+            duration=latency["seconds_per_line"].map(duration),
         ),
         x="at",
         y="seconds_per_line",
         color="processor",
         markers=True,
-        custom_data="told",
+        custom_data="duration",
         category_orders={"processor": list(names.values())},
         color_discrete_sequence=colours,
     )
     hover = "%{x|%H:%M:%S}: %{customdata[0]}<extra>%{fullData.name}</extra>"
-    lines.update_traces(hovertemplate=hover)
+    lines.update_traces(legendgroup=None, hovertemplate=hover)
     lines.update_traces(line_width=1, selector={"line.color": OTHER})
     return figure(
         lines,
@@ -96,7 +96,7 @@ def comparison(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         processors: `Comparison.processors`, as `etl.compare` returns it.
         dark: For a dark page.
     """
-    both = processors.dropna(subset=["ratio"]).sort_values("ratio", ascending=False)
+    both = processors[processors["ratio"] > 0].sort_values("ratio", ascending=False)
     names = labels(both["processor"])
     colours = [CHANGES.get(change, OTHER) for change in both["change"]]
     pairs = both[["seconds_per_line_a", "seconds_per_line_b"]].to_numpy()
@@ -125,14 +125,19 @@ def comparison(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
             ("run a", "run b"), pairs.T, ("circle-open", "circle"), strict=True
         )
     ]
-    texts = [f"   {ratio:.2f} ×" for ratio in both["ratio"]]
     ratios = go.Scatter(
-        mode="text", x=pairs.max(axis=1), y=names, text=texts, textposition="middle right"
+        mode="text",
+        x=pairs.max(axis=1),
+        y=names,
+        text=[f"   {ratio:.2f} ×" for ratio in both["ratio"]],
+        textposition="middle right",
+        hoverinfo="skip",
     )
-    least, most = (math.log10(end) for end in (pairs.min(initial=1e-3), pairs.max(initial=1e-6)))
+    times = pairs.ravel() if names else (1e-6, 1e-3)
+    least, most = math.log10(min(times)), math.log10(max(times))
     room = 0.15 * (1 + most - least)
     return figure(
-        [*joined, *dots, ratios.update(hoverinfo="skip")],
+        [*joined, *dots, ratios],
         title="Time per line in two runs",
         subtitle="○ run a → ● run b, and b as a multiple of a",
         height=120 + 34 * max(3, len(names)),

@@ -314,4 +314,5 @@ def _nice(value: float, least: float) -> float:
 
 
 def _single(traces: list[Spec], axes: Spec, *, title: str, dark: bool) -> go.Figure:
-    return figure(traces, title=title, rows=1, height=340, dark=dark, **axes)
+    named = any("name" in trace for trace in traces)
+    return figure(traces, title=title, rows=int(named), height=340, dark=dark, **axes)
