@@ -106,7 +106,7 @@ def history(queue: Queue, *, limit: int | None = None) -> Rows:
     `dead`, `leased`, `waiting` (int64). Kept for an hour.
 
     Args:
-        queue: Whose history.
+        queue: The store.
         limit: Only so many rows, the newest.
     """
     return queue.read("queue_history", limit=limit)
@@ -147,7 +147,7 @@ def latency_history(queue: Queue, every: str = "1s") -> Rows:
     which a processor received nothing are left out. An hour is kept.
 
     Args:
-        queue: Whose history.
+        queue: The store.
         every: Length of an interval: `1s`, `1min`, `1h`.
     """
     start = pl.from_epoch("second").dt.truncate(every.replace("min", "m")).dt.epoch("s")

@@ -58,8 +58,8 @@ def path_shares(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     """Return the paths of the last lines, the most frequent first.
 
     Columns: `path` (tuple of processor names), `state` (str), `lines` (int64),
-    `share` (float64), `seconds` (float64, mean per line). A line that went two
-    ways counts in both.
+    `share` (float64), `seconds` (float64, mean per line). A line that took
+    two paths counts in both.
     """
     counted = (
         traces.polars(queue, limit)
@@ -72,7 +72,7 @@ def path_shares(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
 
 @frame(before=TEXT, after=TEXT, lines=INTEGER)
 def path_edges(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
-    """Return how many of the last lines went from where to where, in the order they were met.
+    """Return how many of the last lines went from one processor to another, oldest first.
 
     Columns: `before`, `after` (str: a processor; a path begins at `input` and
     ends at the line's state: `done`, `filtered` or `dead`), `lines` (int64).
@@ -90,8 +90,8 @@ def slow_lines(queue: Queue, count: int = 10, limit: int = Settings.kept_traces)
 
     Columns: `source` (str), `line_number` (int64), `line` (str), `state` (str),
     `seconds` (float64), `slowest` (str: the processor that took longest),
-    `share` (float64: its part of the time). Lines of one batch and path took
-    the same time: what is slow is told by their path, not by their text.
+    `share` (float64: its part of the time). Lines of one batch and path have
+    the same time: it is their path that is slow, not their text.
     """
     found = traces.polars(queue, limit).sort("seconds", descending=True, maintain_order=True)
     times = pl.col("hop_seconds").list

@@ -1,4 +1,4 @@
-"""Figures of the lines of a run: how fast, which ways, by level, by failure, by template."""
+"""Figures of the lines of a run: throughput, paths, levels, failures, message templates."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def paths(edges: pd.DataFrame, *, dark: bool = False) -> go.Figure:
 
 
 def level_times(counts: pd.DataFrame, *, dark: bool = False) -> go.Figure:
-    """Draw lines by level over time, stacked, the gravest on top.
+    """Draw lines by level over time, stacked, the most severe on top.
 
     Args:
         counts: One row per interval and level: `at` (datetime64), `level` (str or

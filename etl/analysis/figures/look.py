@@ -1,8 +1,7 @@
 """The look of all figures: colours, type, the Plotly templates `etl` and `etl_dark`.
 
-Colours are told apart with any colour vision. Text that came from a log or a
-pipeline goes through `label`: Plotly reads some HTML in text, and it must not
-read that of others.
+Colours differ to every kind of colour vision. Text from a log or a pipeline goes
+through `label`: Plotly reads some HTML in text, and must not read what is in a log.
 """
 
 from __future__ import annotations
@@ -53,11 +52,14 @@ MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
 def label(text: object, most: int = 40) -> str:
-    """Return text that Plotly shows as it is: escaped, on one line, cut to some characters."""
-    return escape(printable(str(text), most))
+    """Return text that Plotly shows as it is: escaped, on one line, cut to some characters.
+
+    It is read neither as HTML nor, between dollars, as TeX.
+    """
+    return html.escape(printable(str(text), most)).replace("$", "&#36;")
 
 
-def labels(texts: Iterable[object], most: int = 24) -> list[str]:
+def labels(texts: Iterable[object], most: int = 40) -> list[str]:
     """Return labels of different texts that differ, also where they look the same once cut."""
     seen: dict[str, int] = {}
     found = []
@@ -65,11 +67,6 @@ def labels(texts: Iterable[object], most: int = 24) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return found
-
-
-def escape(text: str) -> str:
-    """Return text that Plotly reads neither as HTML nor, between dollars, as TeX."""
-    return html.escape(text).replace("$", "&#36;")
 
 
 def figure(

@@ -22,7 +22,7 @@ def time_shares(shares: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         shares: As `metrics.time_shares` returns it.
         dark: For a dark page.
     """
-    names = labels(shares["processor"])
+    names = labels(shares["processor"], 24)
     texts = [
         f"  {row.share:.0%} · {duration(row.seconds / row.lines)} a line"
         if row.lines
@@ -59,7 +59,7 @@ def latency_times(latency: pd.DataFrame, *, most: int = 6, dark: bool = False) -
     """
     busy = (latency["lines"] * latency["seconds_per_line"]).groupby(latency["processor"]).sum()
     busiest = busy.sort_values(ascending=False, kind="stable").index
-    names = dict(zip(busiest, labels(busiest), strict=True))
+    names = dict(zip(busiest, labels(busiest, 24), strict=True))
     colours = [*COLOURS.values()][:most] + [OTHER] * len(names)
     lines = px.line(
         latency.assign(
@@ -97,7 +97,7 @@ def comparison(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         dark: For a dark page.
     """
     both = processors[processors["ratio"] > 0].sort_values("ratio", ascending=False)
-    names = labels(both["processor"])
+    names = labels(both["processor"], 24)
     colours = [CHANGES.get(change, OTHER) for change in both["change"]]
     pairs = both[["seconds_per_line_a", "seconds_per_line_b"]].to_numpy()
     joined = [

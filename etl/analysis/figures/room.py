@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from etl.analysis.figures.look import FONT, INK, LEVELS, OTHER, SOFT, escape, figure, label
+from etl.analysis.figures.look import FONT, INK, LEVELS, OTHER, SOFT, figure, label, labels
 
 WINDOW = 120
 """Seconds that `throughput` shows."""
@@ -148,8 +148,6 @@ def refresh(widget: go.FigureWidget, old: Spec, new: Spec) -> None:
 
 INPUT = "input"
 
-NOTHING: Spec = {"seconds": 0.0, "errors": 0, "dead": 0}
-
 TITLE = {
     "xref": "paper",
     "yref": "paper",
@@ -179,7 +177,7 @@ def _levels(counts: Mapping[str, float]) -> tuple[list[Spec], Spec]:
     values = [counts.get(name, 0) for name in names]
     bars = {
         "type": "bar",
-        "x": [escape(name) for name in names],
+        "x": labels(names),
         "y": values,
         "text": [f"{value:,.0f}" for value in values],
         "textposition": "outside",
@@ -215,8 +213,8 @@ def _throughput(history: pd.DataFrame, now: float) -> tuple[list[Spec], Spec]:
 
 def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
     timed = processors[processors["p50"] > 0]
-    names = [escape(name) for name in timed["processor"]]
-    times = {share: [value * 1e6 for value in timed[share]] for share in ("p50", "p95", "p99")}
+    names = labels(timed["processor"])
+    times = {share: (timed[share] * 1e6).tolist() for share in ("p50", "p95", "p99")}
     ranges = zip(times["p50"], times["p99"], strict=True)
     line = LINE | {"x": [end for low, high in ranges for end in (low, high, None)]}
     line |= {"y": [name for name in names for _ in range(3)]}
@@ -240,29 +238,31 @@ def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
 def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[list[Spec], Spec]:
     pairs = list(edges)
     spots = _spots(pairs, [str(name) for name in processors["processor"]])
-    rows = {row["processor"]: row for row in processors.to_dict("records")}
-    starts = [
-        rows[after]["received"] for before, after in pairs if before == INPUT and after in rows
-    ]
-    rows.setdefault(INPUT, NOTHING | {"received": sum(starts)})
-    busy = max(processors["seconds"].sum(), 1e-9)
-    shares = [rows[name]["seconds"] / busy if name in rows else 0.0 for name in spots]
-    troubled = [bool(rows.get(name, {}).get("errors")) for name in spots]
+    rows = processors.set_index("processor").reindex(list(spots), fill_value=0)
+    if INPUT in spots:
+        starts = [after for before, after in pairs if before == INPUT]
+        rows.loc[INPUT, "received"] = rows.loc[starts, "received"].sum()
+    shares = rows["seconds"] / max(rows["seconds"].sum(), 1e-9)
+    failed = (rows["errors"] > 0).tolist()
     nodes: Spec = {
         "type": "scatter",
         "mode": "markers+text",
-        "x": [spot[0] for spot in spots.values()],
-        "y": [spot[1] for spot in spots.values()],
-        "text": [_label(name, rows.get(name)) for name in spots],
+        "x": [x for x, _ in spots.values()],
+        "y": [y for _, y in spots.values()],
+        "text": [
+            f"<b>{label(name, 14)}</b><br>{received:,}" + (f" · {dead:,} dead" if dead else "")
+            for name, received, dead in rows[["received", "dead"]].itertuples()
+        ],
         "textposition": "bottom center",
         "textfont": {"size": 11},
         "cliponaxis": False,
         "hovertext": [f"{share:.0%} of the time" for share in shares],
         "hoverinfo": "text",
     }
-    ring = ["#d9541e" if bad else "rgba(128,136,148,0.7)" for bad in troubled]
-    nodes["marker"] = {"size": 26, "color": shares, "cmin": 0, "cmax": 1, "colorscale": "Blues"}
-    nodes["marker"] |= {"line": {"color": ring, "width": [4 if bad else 1 for bad in troubled]}}
+    ring = ["#d9541e" if bad else "rgba(128,136,148,0.7)" for bad in failed]
+    nodes["marker"] = {"size": 26, "color": shares.tolist(), "cmin": 0, "cmax": 1}
+    nodes["marker"] |= {"line": {"color": ring, "width": [4 if bad else 1 for bad in failed]}}
+    nodes["marker"] |= {"colorscale": "Blues"}
     path = [pair for pair in pairwise(lit) if set(pair) <= set(spots)]
     grey = {"color": "rgba(128,136,148,0.5)", "width": 2}
     traces = [_lines(pairs, spots, grey), _lines(path, spots, {"color": "#2a9d8f", "width": 6})]
@@ -270,16 +270,8 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
     return [*traces, nodes], {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.3, 1.05]}}
 
 
-def _label(name: str, row: Mapping[str, Any] | None) -> str:
-    short = label(name, 14)
-    if row is None:
-        return f"<b>{short}</b><br>0"
-    dead = f" · {row['dead']:,} dead" if row["dead"] else ""
-    return f"<b>{short}</b><br>{row['received']:,}{dead}"
-
-
 def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[float, float]]:
-    """Place nodes by how far they are from the start; those at one distance above each other."""
+    """Return places of nodes: across by distance from the start, one distance above each other."""
     names = list(dict.fromkeys([name for edge in edges for name in edge] + more))
     depth = dict.fromkeys(names, 0)
     for _ in names:  # no path is longer
@@ -299,10 +291,8 @@ def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[flo
 def _lines(
     edges: list[tuple[str, str]], spots: Mapping[str, tuple[float, float]], line: Spec
 ) -> Spec:
-    ends = [(spots[one], spots[other]) for one, other in edges]
-    xs = [x for one, other in ends for x in (one[0], other[0], None)]
-    ys = [y for one, other in ends for y in (one[1], other[1], None)]
-    return LINE | {"x": xs, "y": ys, "line": line}
+    points = [point for a, b in edges for point in (spots[a], spots[b], (None, None))]
+    return LINE | {"x": [x for x, _ in points], "y": [y for _, y in points], "line": line}
 
 
 def _nice(value: float, least: float) -> float:
