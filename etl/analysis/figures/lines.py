@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from etl.analysis.figures.look import (
     COLOURS,
@@ -40,33 +41,21 @@ def flow(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     finished = history[["done", "filtered", "dead"]].sum(axis=1)
     rate = (finished.diff() / history["second"].diff().dt.total_seconds()).fillna(0.0)
     plots = (
-        (rate, "lines a second", COLOURS["green"], "vh", "y", ",.0f} lines/s"),
-        (history["waiting"], "waiting", COLOURS["blue"], "hv", "y2", ",} waiting"),
+        (rate, "green", "vh", "%{y:,.0f} lines/s"),
+        (history["waiting"], "blue", "hv", "%{y:,} waiting"),
     )
-    traces = [
-        go.Scatter(
-            mode="lines+markers",
-            name=name,
-            x=history["second"].tolist(),
-            y=values,
-            yaxis=axis,
-            fill="tozeroy",
-            line={"color": colour, "shape": shape},
-            hovertemplate=f"%{{x|%H:%M:%S}}: %{{y:{unit}<extra></extra>",
-        )
-        for values, name, colour, shape, axis, unit in plots
-    ]
-    upright = {"rangemode": "tozero", "nticks": 5, "tickformat": ","}
-    return figure(
-        traces,
-        title="Throughput and depth of the queue",
-        height=380,
-        xaxis={"anchor": "y2", "title": {"text": "time, UTC"}} | _seconds(history["second"]),
-        yaxis=upright | {"domain": [0.56, 0.94]},
-        yaxis2=upright | {"domain": [0, 0.38]},
-        annotations=[_caption("lines a second", 0.95), _caption("lines waiting", 0.39)],
-        dark=dark,
-    )
+    times, titles = history["second"].tolist(), ("lines a second", "lines waiting")
+    drawn = make_subplots(rows=2, cols=1, shared_xaxes=True, subplot_titles=titles)
+    for row, (values, colour, shape, shown) in enumerate(plots, start=1):
+        line = {"color": COLOURS[colour], "shape": shape}
+        hover = f"%{{x|%H:%M:%S}}: {shown}<extra></extra>"
+        drawn.add_scatter(x=times, y=values, line=line, hovertemplate=hover, row=row, col=1)
+    drawn.update_traces(mode="lines+markers", fill="tozeroy")
+    drawn.update_yaxes(rangemode="tozero", nticks=5, tickformat=",")
+    drawn.update_xaxes(_seconds(history["second"])).update_xaxes(title_text="time, UTC", row=2)
+    drawn.update_annotations(x=0, xanchor="left", font_size=12)
+    title, margin = "Throughput and depth of the queue", {"l": 16, "r": 24, "t": 76, "b": 44}
+    return figure(drawn, title=title, height=380, margin=margin, dark=dark)
 
 
 def paths(edges: pd.DataFrame, *, dark: bool = False) -> go.Figure:
@@ -219,12 +208,6 @@ def _seconds(times: pd.Series[Any]) -> dict[str, Any]:
     room = pd.Timedelta(milliseconds=100)
     ends = [times.iloc[0] - room, times.iloc[-1] + room]
     return {"range": ends, "dtick": 1000, "tickformat": "%H:%M:%S"}
-
-
-def _caption(text: str, y: float) -> dict[str, Any]:
-    """Return what a plot below others shows."""
-    place = {"xref": "paper", "x": 0, "yref": "paper", "y": y}
-    return place | {"text": text, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
 
 
 def _pale(colour: str) -> str:
