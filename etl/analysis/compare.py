@@ -7,13 +7,14 @@ store: one run, one store, as `etl run` does it.
 from __future__ import annotations
 
 import html
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import polars as pl
+
+from etl.analysis.metrics import processors
 from etl.queue import DeadLetterFilter, Queue
-from etl.records.columns import frame_of
+from etl.records.columns import DEAD_LETTER_GROUPS, INTEGER, NUMBER, TEXT, Table
 from etl.text import duration
 
 if TYPE_CHECKING:
@@ -21,22 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare_stores"]
 
-PROCESSOR_COLUMNS = {
-    "processor": "str",
-    "lines_a": "int64",
-    "lines_b": "int64",
-    "seconds_per_line_a": "float64",
-    "seconds_per_line_b": "float64",
-    "ratio": "float64",
-    "dead_a": "int64",
-    "dead_b": "int64",
-    "change": "str",
-}
+PROCESSORS = (
+    Table.of("compared_processors", processor=TEXT, lines_a=INTEGER, lines_b=INTEGER)
+    .add(seconds_per_line_a=NUMBER, seconds_per_line_b=NUMBER, ratio=NUMBER)
+    .add(dead_a=INTEGER, dead_b=INTEGER, change=TEXT)
+)
 
+KIND = DEAD_LETTER_GROUPS.pick("fingerprint", "processor", "code", "error", "message", "sample")
 
-FAILURE_COLUMNS = dict.fromkeys(
-    ("fingerprint", "processor", "code", "error", "message", "sample"), "str"
-) | {"lines_a": "int64", "lines_b": "int64", "change": "str"}
+FAILURES = KIND.add(lines_a=INTEGER, lines_b=INTEGER, change=TEXT)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -51,8 +45,8 @@ class Comparison:
             `change` (str: slower, faster, new, gone, or empty).
         failures: One row per kind of failure, those that changed most first.
             Columns: `fingerprint`, `processor`, `code`, `error`, `message`,
-            `sample` (str); `lines_a`, `lines_b` (int64: lines that died of it,
-            replayed since or not); `change` (str: new, gone, grown, shrunk, or empty).
+            `sample` (str); `lines_a`, `lines_b` (int64: its dead lines, replayed
+            since or not); `change` (str: new, gone, grown, shrunk, or empty).
         dead_ratio_a: Dead lines of a, of those it finished.
         dead_ratio_b: The same of b.
     """
@@ -89,18 +83,19 @@ class Comparison:
         slower = self.slower
         if slower.empty:
             return "No processor got slower."
-        first = slower.iloc[0]
-        times = [duration(first[f"seconds_per_line_{run}"]) for run in "ab"]
-        also = f"; so did {_names(slower['processor'].tolist()[1:])}" if len(slower) > 1 else ""
-        took = f"{times[1]} a line, {first['ratio']:.1f} times the {times[0]} before"
+        first, *others = slower.to_dict("records")
+        was, now = (duration(first[f"seconds_per_line_{run}"]) for run in "ab")
+        names = ", ".join(repr(other["processor"]) for other in others)
+        also = f"; so did {names}" if others else ""
+        took = f"{now} a line, {first['ratio']:.1f} times the {was} before"
         return f"Processor {first['processor']!r} got slower: {took}{also}."
 
     def _failures(self) -> str:
         for change, what in (("new", "new"), ("grown", "more frequent")):
-            found = self.failures[self.failures["change"] == change]
-            if found.empty:
+            found = self.failures[self.failures["change"] == change].to_dict("records")
+            if not found:
                 continue
-            first = found.iloc[0]
+            first = found[0]
             why = f"{first['error'] or first['code']}: {first['message'][:120]}"
             lines = f"{first['lines_b']:,} lines, {first['lines_a']:,} before"
             kinds = f"{len(found)} kinds of failure are {what}, most of all"
@@ -113,84 +108,73 @@ class Comparison:
 
     def _dead(self) -> str:
         before, now = self.dead_ratio_a, self.dead_ratio_b
-        if before == now:
-            return f"{now:.2%} of the lines died, as before."
-        return f"{now:.2%} of the lines died, {before:.2%} before."
+        then = "as before" if before == now else f"{before:.2%} before"
+        return f"{now:.2%} of the lines are dead, {then}."
 
 
 def compare_stores(
-    a: Queue,
-    b: Queue,
-    *,
-    slower: float = 1.5,
-    least_lines: int = 100,
-    least_share: float = 0.01,
+    a: Queue, b: Queue, *, slower: float = 1.5, least_lines: int = 100, least_share: float = 0.01
 ) -> Comparison:
-    """Compare the run in store b with the one in store a; see `etl.compare`."""
+    """Return the comparison of the run in store b with the one in store a; see `etl.compare`."""
     stats = [queue.stats() for queue in (a, b)]
     ratios = [stat.dead / stat.finished if stat.finished else 0.0 for stat in stats]
-    processors = _processors(a, b, slower, least_lines, least_share)
-    return Comparison(processors, _failures(a, b), *ratios)
+    compared = _processors(a, b, slower, least_lines, least_share)
+    return Comparison(PROCESSORS.frame(compared), FAILURES.frame(_failures(a, b)), *ratios)
 
 
 def _processors(
     a: Queue, b: Queue, slower: float, least_lines: int, least_share: float
-) -> pd.DataFrame:
-    before, after = _sums(a), _sums(b)
-    busy_a, busy_b = (
-        sum(counts["seconds"] for counts in sums.values()) or 1.0 for sums in (before, after)
+) -> pl.DataFrame:
+    """Return the rows of PROCESSORS; a number that is not known is null."""
+    lines, seconds = pl.col("received"), pl.col("seconds")
+    per_line = pl.when(lines > 0).then(seconds / lines)
+    counted = [
+        processors.polars(queue).select(
+            "processor", "dead", "seconds", lines=lines, seconds_per_line=per_line
+        )
+        for queue in (a, b)
+    ]
+    was, now = pl.col("seconds_per_line_a"), pl.col("seconds_per_line_b")
+    ratio = pl.when(was > 0).then(now / was)
+    lost = (now - was) * pl.col("lines_b") / pl.col("seconds_b").sum()
+    won = (was - now) * pl.col("lines_a") / pl.col("seconds_a").sum()
+    enough = pl.min_horizontal("lines_a", "lines_b") >= least_lines
+    change = _first_that_holds(
+        new=pl.col("lines_a").is_null(),
+        gone=pl.col("lines_b").is_null(),
+        slower=enough & (ratio >= slower) & (lost >= least_share),
+        faster=enough & (ratio <= 1 / slower) & (won >= least_share),
     )
-    rows: list[dict[str, Any]] = []
-    for name in dict.fromkeys([*after, *before]):
-        row: dict[str, Any] = {"processor": name}
-        for run, sums in (("a", before), ("b", after)):
-            counts = sums.get(name, Counter())
-            lines = counts["received"]
-            row |= {f"lines_{run}": lines, f"dead_{run}": counts["dead"]}
-            row[f"seconds_per_line_{run}"] = counts["seconds"] / lines if lines else float("nan")
-        was, now = row["seconds_per_line_a"], row["seconds_per_line_b"]
-        ratio = now / was if was else float("nan")
-        lost, won = (now - was) * row["lines_b"] / busy_b, (was - now) * row["lines_a"] / busy_a
-        enough = min(row["lines_a"], row["lines_b"]) >= least_lines
-        known = {
-            "new": name not in before,
-            "gone": name not in after,
-            "slower": enough and ratio >= slower and lost >= least_share,
-            "faster": enough and ratio <= 1 / slower and won >= least_share,
-        }
-        rows.append(row | {"ratio": ratio, "change": _first_that_holds(known)})
-    return frame_of(rows, PROCESSOR_COLUMNS)
+    found = _side_by_side("processor", *counted).with_columns(ratio=ratio, change=change)
+    return found.with_columns(pl.col("^(lines|dead)_.$").fill_null(0))
 
 
-def _sums(queue: Queue) -> dict[str, Counter[str]]:
-    """Return by processor what all workers did together."""
-    found: dict[str, Counter[str]] = {}
-    for row in queue.read("processors"):
-        counts = found.setdefault(row["processor"], Counter())
-        counts.update({name: row[name] for name in ("received", "dead", "seconds")})
-    return found
+def _failures(a: Queue, b: Queue) -> pl.DataFrame:
+    """Return the rows of FAILURES."""
+    groups = [
+        pl.DataFrame(
+            queue.dead_letter_groups(DeadLetterFilter(status=None)),
+            schema=DEAD_LETTER_GROUPS.schema,
+        )
+        for queue in (a, b)
+    ]
+    was, now = (pl.col(f"lines_{run}").fill_null(0) for run in "ab")
+    change = _first_that_holds(new=was == 0, gone=now == 0, grown=now > was, shrunk=now < was)
+    newest = [pl.coalesce(f"{name}_b", f"{name}_a").alias(name) for name in KIND.names[1:]]
+    found = _side_by_side("fingerprint", *groups).with_columns(was, now, *newest, change=change)
+    return found.sort((now - was).abs(), "fingerprint", descending=[True, False])
 
 
-def _failures(a: Queue, b: Queue) -> pd.DataFrame:
-    every = DeadLetterFilter(status=None)
-    before, after = (
-        {row["fingerprint"]: row for row in queue.dead_letter_groups(every)} for queue in (a, b)
+def _side_by_side(key: str, a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
+    """Return two frames joined by a key, b's rows first, with the run in the columns' names."""
+    left, right = (
+        frame.select(key, pl.exclude(key).name.suffix(f"_{run}"))
+        for run, frame in (("b", b), ("a", a))
     )
-    rows = []
-    for mark in {**after, **before}:
-        a_lines, b_lines = (run[mark]["lines"] if mark in run else 0 for run in (before, after))
-        known = {"new": not a_lines, "gone": not b_lines}
-        known |= {"grown": b_lines > a_lines, "shrunk": b_lines < a_lines}
-        row = after.get(mark) or before[mark]
-        row |= {"lines_a": a_lines, "lines_b": b_lines, "change": _first_that_holds(known)}
-        rows.append(row)
-    rows.sort(key=lambda row: (-abs(row["lines_b"] - row["lines_a"]), row["fingerprint"]))
-    return frame_of(rows, FAILURE_COLUMNS)
+    return left.join(right, on=key, how="full", coalesce=True, maintain_order="left_right")
 
 
-def _first_that_holds(known: Mapping[str, bool]) -> str:
-    return next((name for name, holds in known.items() if holds), "")
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(map(repr, names))
+def _first_that_holds(**conditions: pl.Expr) -> pl.Expr:
+    """Return the name of the first condition that holds, or an empty string."""
+    names = (pl.when(holds).then(pl.lit(name)) for name, holds in conditions.items())
+    return pl.coalesce(*names, pl.lit(""))

@@ -10,17 +10,18 @@ line is shown only if it is still that file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import polars as pl
 
-from etl.analysis.traces import trace_rows
+from etl.analysis.frame import Rows, frame
+from etl.analysis.traces import traces
 from etl.errors import SourceChanged, SourceError, UsageError
 from etl.queue import Checkpoint, Queue
-from etl.records.columns import frame_of
+from etl.records.columns import INTEGER, INTEGER_OR_NULL, NAME_LIST, TEXT, Table
 from etl.sources.files import read_lines_at
 
 if TYPE_CHECKING:
@@ -28,27 +29,20 @@ if TYPE_CHECKING:
 
 __all__ = ["lineage"]
 
-COLUMNS = {
-    "source": "str",
-    "line_number": "int64",
-    "text": "str",
-    "offset": "Int64",
-    "batch": "str",
-    "path": "object",
-    "state": "str",
-    "note": "str",
-}
+KEY = ["source", "line_number"]
+
+GIVEN = Table.of("", source=TEXT, line_number=INTEGER, batch=TEXT, path=NAME_LIST, file=TEXT)
+
+READ = Table.of("", source=TEXT, line_number=INTEGER, text=TEXT, offset=INTEGER_OR_NULL, note=TEXT)
 
 
-NEEDED = ("source", "line_number")
-
-
-def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue) -> pd.DataFrame:
+@frame(READ.drop("note"), batch=TEXT, path=NAME_LIST, state=TEXT, note=TEXT)
+def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue) -> Rows:
     r"""Return for each row the line of the source that it was made from.
 
     Columns: `source` (str), `line_number` (int64); `text` (str: the line as it
-    is in the file, bytes that are not UTF-8 as `\xff`; null if it cannot be
-    told); `offset` (Int64: bytes of the file's text before it, decompressed);
+    is in the file, bytes that are not UTF-8 as `\xff`; null if the file cannot
+    be read); `offset` (Int64: bytes of the file's text before it, decompressed);
     `batch` (str or null); `path` (tuple of processors, or null); `state` (str
     or null: done, filtered or dead, if the line is among the traces); `note`
     (str: why there is no text, or empty).
@@ -56,87 +50,79 @@ def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue)
     Args:
         rows: Rows of an output, of `traces`, of dead letters: a frame, or one
             row as a dict, with `source` and `line_number`. A column `batch` or
-            `path` is taken over; a column `file` is the output file, which
-            tells the batch.
+            `path` is kept; a column `file` is the output file, whose name holds
+            the batch.
         queue: The store that processed them; knows which files it has read.
 
     Raises:
-        UsageError: If the rows do not say where they are from.
+        UsageError: If the rows lack `source` or `line_number`.
     """
-    missing = [name for name in NEEDED if name not in rows]
+    missing = [name for name in KEY if name not in rows]
     if missing:
         raise UsageError(
-            f"the rows have no {' and no '.join(missing)} to tell where they are from; "
+            f"the rows have no {' and no '.join(missing)} to find their lines by; "
             "keep both columns in the output"
         )
-    found = [_origin(row) for row in _dicts(rows)]
-    known = {(row["source"], row["line_number"]): row for row in trace_rows(queue)}
-    for row in found:
-        trace = known.get((row["source"], row["line_number"]))
-        if trace is not None and row["batch"] in (None, trace["batch"]):
-            row |= {"batch": trace["batch"], "state": trace["state"]}
-            row["path"] = row["path"] or trace["path"]
+    found = _given(rows)
+    traced = traces.polars(queue).unique(KEY, keep="last").select(*KEY, "batch", "path", "state")
+    found = found.join(traced, on=KEY, how="left", maintain_order="left", suffix="_traced")
+    same = pl.col("batch").is_null() | (pl.col("batch") == pl.col("batch_traced"))
+    found = found.with_columns(
+        state=pl.when(same).then("state"),
+        batch=pl.coalesce("batch", "batch_traced"),
+        path=pl.coalesce("path", pl.when(same).then("path_traced")),
+    )
     checkpoints = [Checkpoint(**record) for record in queue.read("checkpoints")]
-    for source in {row["source"] for row in found}:
-        _read_texts([row for row in found if row["source"] == source], source, checkpoints)
-    return frame_of(found, COLUMNS)
+    lines = [
+        {"source": source, "note": ""} | line
+        for (source,), numbers in found.group_by("source")
+        for line in _read(str(source), numbers["line_number"].unique().to_list(), checkpoints)
+    ]
+    read = pl.DataFrame(lines, schema=READ.schema)
+    return found.join(read, on=KEY, how="left", maintain_order="left")
 
 
-def _dicts(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any]) -> list[dict[str, Any]]:
+def _given(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any]) -> pl.DataFrame:
+    """Return where rows are from, as far as they know: the columns GIVEN but `file`."""
     if isinstance(rows, Mapping):
-        return [dict(rows)]
-    wanted = [name for name in (*NEEDED, "batch", "path", "file") if name in rows.columns]
-    if isinstance(rows, pl.DataFrame):
-        return rows.select(wanted).to_dicts()
-    found: list[dict[str, Any]] = rows[wanted].to_dict("records")
-    return found
+        rows = pl.DataFrame([{name: rows.get(name) for name in GIVEN.names}])
+    elif not isinstance(rows, pl.DataFrame):
+        rows = pl.from_pandas(rows[[name for name in GIVEN.names if name in rows]])
+    lacking = (pl.lit(None).alias(name) for name in GIVEN.names if name not in rows.columns)
+    rows = rows.with_columns(lacking)
+    if rows.schema["path"] == pl.String:
+        rows = rows.with_columns(pl.col("path").str.split(" → "))
+    rows = rows.select(pl.col(column.name).cast(column.kind.polars) for column in GIVEN)
+    of_file = pl.col("file").map_elements(_batch_of, return_dtype=pl.String)
+    return rows.with_columns(batch=pl.coalesce("batch", of_file)).drop("file")
 
 
-def _origin(row: Mapping[str, Any]) -> dict[str, Any]:
-    batch, path, file = row.get("batch"), row.get("path"), row.get("file")
-    if isinstance(file, str) and not isinstance(batch, str):
-        batch = unquote(Path(file).stem).partition("~")[0]
-    if isinstance(path, str):
-        path = path.split(" → ")
-    return {
-        "source": str(row["source"]),
-        "line_number": int(row["line_number"]),
-        "text": None,
-        "offset": None,
-        "batch": batch if isinstance(batch, str) else None,
-        "path": tuple(path) if isinstance(path, (list, tuple)) else None,
-        "state": None,
-        "note": "",
-    }
+def _batch_of(file: str) -> str:
+    """Return the batch that a sink wrote to a file."""
+    return unquote(Path(file).stem).partition("~")[0]
 
 
-def _read_texts(rows: list[dict[str, Any]], source: str, checkpoints: list[Checkpoint]) -> None:
-    """Add to rows of one source their text and offset, or the reason why there is none."""
-    checkpoint = _position(source, checkpoints)
-    if checkpoint is None:
-        for row in rows:
-            row["note"] = "the store has read no such file"
-        return
+def _read(
+    source: str, numbers: list[int], checkpoints: list[Checkpoint]
+) -> Iterator[dict[str, Any]]:
+    """Yield lines of a source with their text and offset, or a note why there is none."""
+    notes = dict.fromkeys(numbers, "the file has no such line")
+    checkpoint = _checkpoint(source, checkpoints)
     try:
-        lines = {
-            number: (offset, data)
-            for number, offset, data in read_lines_at(
-                checkpoint, [row["line_number"] for row in rows]
-            )
-        }
+        if checkpoint is None:
+            raise SourceError("the store has read no such file")
+        lines = list(read_lines_at(checkpoint, numbers))
     except (SourceChanged, SourceError) as error:
-        for row in rows:
-            row["note"] = str(error)
-        return
-    for row in rows:
-        if row["line_number"] in lines:
-            row["offset"], data = lines[row["line_number"]]
-            row["text"] = data.removesuffix(b"\r").decode("utf-8", "backslashreplace")
-        else:
-            row["note"] = "the file has no such line"
+        lines, notes = [], dict.fromkeys(numbers, str(error))
+    for number, offset, data in lines:
+        text = data.removesuffix(b"\r").decode("utf-8", "backslashreplace")
+        del notes[number]
+        yield {"line_number": number, "text": text, "offset": offset}
+    for number, note in notes.items():
+        yield {"line_number": number, "note": note}
 
 
-def _position(source: str, checkpoints: list[Checkpoint]) -> Checkpoint | None:
+def _checkpoint(source: str, checkpoints: list[Checkpoint]) -> Checkpoint | None:
     """Return the one file that the store has read under this name.
 
     A relative name was given in a folder that may not be the current one.

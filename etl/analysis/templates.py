@@ -13,27 +13,21 @@ give the same templates.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import polars as pl
 
+from etl.analysis.frame import Rows, frame
 from etl.errors import UsageError
-from etl.records.columns import TIME, frame_of
-
-if TYPE_CHECKING:
-    import pandas as pd
+from etl.records.columns import INTEGER, NUMBER, TEXT, TIME, Table
 
 __all__ = ["Lines", "mask", "new_templates", "template_of", "templates"]
 
 Lines = pl.DataFrame | pl.Series | Iterable[str]
 """Processed rows (their `message`, or else their `line`), or the texts themselves."""
 
-
 VALUE = "<*>"
 
-
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-
 
 MASKS = (
     (r'"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE) [^"]*"', "$1 <*>"),
@@ -51,34 +45,25 @@ MASKS = (
 paths, dates, sizes and times, anything with a digit and long hex, dotted names; then blanks and
 values that stand side by side."""
 
-
 MAX_LENGTH = 1000
 """Characters of a text that are looked at."""
-
 
 ALIKE = 6
 """Templates that differ in one word only are one if there are at least this many."""
 
-
 WORDS = range(3, 31)
 """How many words a template has in which a word may turn out to be a value."""
-
 
 MAX_TEMPLATES = 200_000
 """Beyond this many different masked texts nothing is merged: they are no program's sentences."""
 
-
-COLUMNS = {
-    "template": "str",
-    "lines": "int64",
-    "share": "float64",
-    "sample": "str",
-    "first_seen": TIME,
-    "last_seen": TIME,
-}
+TEMPLATES = Table.of("templates", template=TEXT, lines=INTEGER, share=NUMBER, sample=TEXT).add(
+    first_seen=TIME, last_seen=TIME
+)
 
 
-def templates(lines: Lines, *, text: str | None = None) -> pd.DataFrame:
+@frame(TEMPLATES)
+def templates(lines: Lines, *, text: str | None = None) -> Rows:
     """Return the templates of some lines, the most frequent first.
 
     Columns: `template` (str); `lines` (int64); `share` (float64, of all lines);
@@ -92,10 +77,11 @@ def templates(lines: Lines, *, text: str | None = None) -> pd.DataFrame:
     Raises:
         UsageError: If the frame has no such column.
     """
-    return _frame(_mine(_table(lines, text).drop_nulls("text")))
+    return _ranked(_mine(_table(lines, text).drop_nulls("text")))
 
 
-def new_templates(today: Lines, before: Lines, *, text: str | None = None) -> pd.DataFrame:
+@frame(TEMPLATES)
+def new_templates(today: Lines, before: Lines, *, text: str | None = None) -> Rows:
     """Return the templates of today's lines that no earlier line has, the most frequent first.
 
     Columns as of `templates`; `share` is of today's lines. Both are mined
@@ -112,7 +98,7 @@ def new_templates(today: Lines, before: Lines, *, text: str | None = None) -> pd
     days = [_table(day, text).drop_nulls("text") for day in (today, before)]
     both = pl.concat(day.with_columns(new=pl.lit(day is days[0])) for day in days)
     found = _mine(both).filter(pl.col("new").all().over("template"))
-    return _frame(found, days[0].height)
+    return _ranked(found, days[0].height)
 
 
 def template_of(lines: Lines, *, text: str | None = None) -> pl.Series:
@@ -155,28 +141,21 @@ def _table(lines: Lines, text: str | None) -> pl.DataFrame:
 def _mine(table: pl.DataFrame) -> pl.DataFrame:
     """Return one row per template (and day, if `new` says which): lines, sample, times."""
     days = [name for name in ("new",) if name in table.columns]
-    masked = table.lazy().with_columns(masked=mask(pl.col("text")))
-    counts = (
-        masked.collect(engine="streaming")
-        .group_by("masked", *days, maintain_order=True)
-        .agg(
-            lines=pl.len(),
-            sample=pl.col("text").first(),
-            first_seen=pl.col("at").min(),
-            last_seen=pl.col("at").max(),
-        )
+    text, at, one = pl.col("text"), pl.col("at"), pl.lit(1, pl.Int64)
+    sums = (
+        pl.col("lines").sum(),
+        pl.col("sample").first(),
+        pl.col("first_seen").min(),
+        pl.col("last_seen").max(),
     )
+    masked = table.lazy().select(
+        *days, masked=mask(text), lines=one, sample=text, first_seen=at, last_seen=at
+    )
+    counts = masked.collect(engine="streaming")
+    counts = counts.group_by("masked", *days, maintain_order=True).agg(sums)
     merged = _merge(counts.select(pl.col("masked").unique(maintain_order=True)))
-    return (
-        counts.join(merged, on="masked", how="left", maintain_order="left")
-        .group_by("template", *days, maintain_order=True)
-        .agg(
-            pl.col("lines").sum(),
-            pl.col("sample").first(),
-            pl.col("first_seen").min(),
-            pl.col("last_seen").max(),
-        )
-    )
+    named = counts.join(merged, on="masked", how="left", maintain_order="left")
+    return named.group_by("template", *days, maintain_order=True).agg(sums)
 
 
 def _merge(found: pl.DataFrame) -> pl.DataFrame:
@@ -215,10 +194,9 @@ def _merge_once(found: pl.DataFrame) -> pl.DataFrame:
     return merged.select("template", better=pl.concat_list(words_but_one).list.join(" "))
 
 
-def _frame(found: pl.DataFrame, total: int | None = None) -> pd.DataFrame:
-    lines = found["lines"]
-    found = found.with_columns(
-        sample=pl.col("sample").str.head(MAX_LENGTH), share=lines / (total or lines.sum() or 1)
-    )
-    ranked = found.sort("lines", "template", descending=[True, False])
-    return frame_of(ranked.to_dicts(), COLUMNS)
+def _ranked(found: pl.DataFrame, total: int | None = None) -> pl.DataFrame:
+    """Return templates, the most frequent first, with their shares of all lines."""
+    lines = pl.col("lines")
+    return found.with_columns(
+        sample=pl.col("sample").str.head(MAX_LENGTH), share=lines / (total or lines.sum())
+    ).sort("lines", "template", descending=[True, False])

@@ -1,4 +1,4 @@
-"""The paths of the last lines, with the time at each hop.
+"""The paths of the last lines, with the time at each hop: pandas when called, Polars by `.polars`.
 
 A batch keeps the traces of its last 1,000 lines; the store keeps the last
 1,000 of all. Times are per line: a processor works on whole frames, so that a
@@ -8,33 +8,22 @@ line's time is the batch's time shared out evenly.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+import polars as pl
 import zstandard
 
+from etl.analysis.frame import Rows, frame
 from etl.queue import Queue
-from etl.records.columns import TIME, frame_of
+from etl.records.columns import INTEGER, NAME_LIST, NUMBER, TEXT, TRACES
 from etl.settings import Settings
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["hops", "path_edges", "path_shares", "slow_lines", "trace_rows", "traces"]
+__all__ = ["hops", "path_edges", "path_shares", "slow_lines", "traces"]
 
 
-def trace_rows(queue: Queue, limit: int = Settings.kept_traces) -> list[dict[str, Any]]:
-    """Return what `traces` does, as dicts, the oldest first."""
-    rows: list[dict[str, Any]] = []
-    for record in reversed(queue.read("traces", limit=limit)):
-        if len(rows) >= limit:
-            break
-        rows = _rows(record) + rows
-    return rows[-limit:]
-
-
-def traces(queue: Queue, limit: int = Settings.kept_traces) -> pd.DataFrame:
+@frame(TRACES)
+def traces(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     """Return the last lines that were processed, oldest first.
 
     Columns: `at` (datetime64, UTC: when the batch was committed), `worker`,
@@ -43,108 +32,86 @@ def traces(queue: Queue, limit: int = Settings.kept_traces) -> pd.DataFrame:
     of processor names), `hop_seconds` (tuple of float, one per hop), `seconds`
     (float64, their sum).
     """
-    texts = dict.fromkeys(("worker", "batch", "source", "version"), "str")
-    dtypes = {"at": TIME} | texts | {"line_number": "int64", "line": "str", "state": "str"}
-    dtypes |= {"path": "object", "hop_seconds": "object", "seconds": "float64"}
-    return frame_of(trace_rows(queue, limit), dtypes)
+    rows: list[dict[str, Any]] = []
+    for record in reversed(queue.read("traces", limit=limit)):
+        if len(rows) >= limit:
+            break
+        rows += reversed(_rows(record))
+    return rows[:limit][::-1]
 
 
-def hops(queue: Queue, limit: int = Settings.kept_traces) -> pd.DataFrame:
+@frame(trace=INTEGER, line_number=INTEGER, hop=INTEGER, processor=TEXT, seconds=NUMBER)
+def hops(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     """Return the same lines with one row per hop.
 
     Columns: `trace` (int64, position in `traces`), `line_number` (int64),
     `hop` (int64, from 0), `processor` (str), `seconds` (float64).
     """
-    rows = [
-        {
-            "trace": number,
-            "line_number": trace["line_number"],
-            "hop": hop,
-            "processor": processor,
-            "seconds": trace["hop_seconds"][hop],
-        }
-        for number, trace in enumerate(trace_rows(queue, limit))
-        for hop, processor in enumerate(trace["path"])
-    ]
-    dtypes = dict.fromkeys(("trace", "line_number", "hop"), "int64")
-    return frame_of(rows, dtypes | {"processor": "str", "seconds": "float64"})
+    found = traces.polars(queue, limit).with_row_index("trace")
+    hop = pl.int_ranges(pl.col("path").list.len())
+    each = found.select("trace", "line_number", processor="path", seconds="hop_seconds", hop=hop)
+    return each.explode("processor", "seconds", "hop", empty_as_null=False)
 
 
-def path_shares(queue: Queue, limit: int = Settings.kept_traces) -> pd.DataFrame:
+@frame(path=NAME_LIST, state=TEXT, lines=INTEGER, share=NUMBER, seconds=NUMBER)
+def path_shares(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     """Return the paths of the last lines, the most frequent first.
 
     Columns: `path` (tuple of processor names), `state` (str), `lines` (int64),
-    `share` (float64), `seconds` (float64, mean per line). A line that went two
-    ways counts in both.
+    `share` (float64), `seconds` (float64, mean per line). A line that took
+    two paths counts in both.
     """
-    found: dict[tuple[Any, str], list[float]] = {}
-    for row in trace_rows(queue, limit):
-        found.setdefault((row["path"], row["state"]), []).append(row["seconds"])
-    total = sum(map(len, found.values()))
-    rows = [
-        {
-            "path": path,
-            "state": state,
-            "lines": len(seconds),
-            "share": len(seconds) / total,
-            "seconds": sum(seconds) / len(seconds),
-        }
-        for (path, state), seconds in found.items()
-    ]
-    rows.sort(key=lambda row: (-row["lines"], row["path"], row["state"]))
-    dtypes = {"path": "object", "state": "str", "lines": "int64"}
-    return frame_of(rows, dtypes | {"share": "float64", "seconds": "float64"})
+    counted = (
+        traces.polars(queue, limit)
+        .group_by("path", "state")
+        .agg(pl.col("seconds").mean(), lines=pl.len())
+    )
+    shares = counted.with_columns(share=pl.col("lines") / pl.col("lines").sum())
+    return shares.sort("lines", "path", "state", descending=[True, False, False])
 
 
-def path_edges(queue: Queue, limit: int = Settings.kept_traces) -> pd.DataFrame:
-    """Return how many of the last lines went from where to where, in the order they were met.
+@frame(before=TEXT, after=TEXT, lines=INTEGER)
+def path_edges(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
+    """Return how many of the last lines went from one processor to another, oldest first.
 
     Columns: `before`, `after` (str: a processor; a path begins at `input` and
     ends at the line's state: `done`, `filtered` or `dead`), `lines` (int64).
     """
-    edges: Counter[tuple[str, str]] = Counter()
-    for row in trace_rows(queue, limit):
-        edges.update(pairwise(("input", *row["path"], row["state"])))
-    rows = [
-        {"before": before, "after": after, "lines": lines}
-        for (before, after), lines in edges.items()
-    ]
-    return frame_of(rows, {"before": "str", "after": "str", "lines": "int64"})
+    pairs = traces.polars(queue, limit).select(
+        before=pl.concat_list(pl.lit("input"), "path"), after=pl.concat_list("path", "state")
+    )
+    edges = pairs.explode("before", "after", empty_as_null=False)
+    return edges.group_by("before", "after", maintain_order=True).agg(lines=pl.len())
 
 
-def slow_lines(queue: Queue, count: int = 10, limit: int = Settings.kept_traces) -> pd.DataFrame:
+@frame(TRACES.pick("source", "line_number", "line", "state", "seconds"), slowest=TEXT, share=NUMBER)
+def slow_lines(queue: Queue, count: int = 10, limit: int = Settings.kept_traces) -> Rows:
     """Return the slowest of the last lines, the slowest first.
 
     Columns: `source` (str), `line_number` (int64), `line` (str), `state` (str),
     `seconds` (float64), `slowest` (str: the processor that took longest),
-    `share` (float64: its part of the time). Lines of one batch and path took
-    the same time: what is slow is told by their path, not by their text.
+    `share` (float64: its part of the time). Lines of one batch and path have
+    the same time: it is their path that is slow, not their text.
     """
-    rows = sorted(trace_rows(queue, limit), key=lambda row: -row["seconds"])[:count]
-    for row in rows:
-        hops = zip(row["hop_seconds"], row["path"], strict=True)
-        max_wait, row["slowest"] = max(hops, key=lambda hop: hop[0], default=(0.0, ""))
-        row["share"] = max_wait / (row["seconds"] or 1.0)
-    dtypes = {"source": "str", "line_number": "int64", "line": "str", "state": "str"}
-    return frame_of(rows, dtypes | {"seconds": "float64", "slowest": "str", "share": "float64"})
+    found = traces.polars(queue, limit).sort("seconds", descending=True, maintain_order=True)
+    times = pl.col("hop_seconds").list
+    return found.head(count).with_columns(
+        slowest=pl.col("path").list.get(times.arg_max(), null_on_oob=True).fill_null(""),
+        share=(times.max() / pl.col("seconds")).fill_nan(0.0).fill_null(0.0),
+    )
 
 
-def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the traces of one batch."""
     columns, paths = json.loads(zstandard.ZstdDecompressor().decompress(record["block"]))
-    names = [tuple(name for name, _ in path) for path in paths]
-    times = [tuple(seconds for _, seconds in path) for path in paths]
-    same = {name: record[name] for name in ("at", "worker", "batch", "source", "version")}
-    return [
-        same
-        | {
-            "line_number": number,
-            "line": line,
-            "state": state,
-            "path": names[path],
-            "hop_seconds": times[path],
-            "seconds": sum(times[path]),
+    batch = {name: record[name] for name in ("at", "worker", "batch", "source", "version")}
+    ways = [
+        {
+            "path": [name for name, _ in path],
+            "hop_seconds": [seconds for _, seconds in path],
+            "seconds": sum(seconds for _, seconds in path),
         }
-        for number, line, state, path in zip(
-            columns["line_number"], columns["line"], columns["state"], columns["path"], strict=True
-        )
+        for path in paths
     ]
+    lines = pl.DataFrame(columns).iter_rows(named=True)
+    return [batch | line | ways[line["path"]] for line in lines]

@@ -38,10 +38,10 @@ def resume(store: Store = None) -> None:
 
 def trace(store: Store = None, limit: Limit = 100, as_json: Json = False) -> None:
     """Show the paths of the last lines, with their times."""
-    from etl.analysis.traces import trace_rows
+    from etl.analysis.traces import traces
     from etl.cli.tables import TRACES, show_rows
 
-    show_rows("traces", trace_rows(open_store(store), limit), TRACES, as_json=as_json)
+    show_rows("traces", traces.polars(open_store(store), limit).to_dicts(), TRACES, as_json=as_json)
 
 
 def graph(pipeline: Pipeline = Settings.pipeline) -> None:

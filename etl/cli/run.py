@@ -36,7 +36,7 @@ def run(
     as_json: opt.Json = False,
 ) -> None:
     """Process files with a pipeline and show the result."""
-    from etl.analysis.traces import trace_rows
+    from etl.analysis.traces import traces
     from etl.cli.progress import show_progress
     from etl.cli.tables import show_summary
     from etl.cli.work import serve_beside
@@ -73,7 +73,7 @@ def run(
             raise
         queue = open_store(store)
         if trace:
-            result |= {"traces": trace_rows(queue, 100)}
+            result |= {"traces": traces.polars(queue, 100).to_dicts()}
         show_summary(queue, result, as_json=as_json)
         if serve:
             print(f"📊 Dashboard running at {url}", file=stdout, flush=True)

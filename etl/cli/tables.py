@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from etl.analysis.metrics import processor_rows, state_totals
+from etl.analysis.metrics import processors, state_totals
 from etl.formats.catalogue import LEVELS
 from etl.queue import TOTALS, DeadLetterFilter, Queue
 from etl.queue.urls import file_of
@@ -252,7 +252,7 @@ def live_view(queue: Queue) -> Group:
 
 
 def _processors(queue: Queue) -> Table:
-    return table(processor_rows(queue), PROCESSORS, red="dead")
+    return table(processors.polars(queue).to_dicts(), PROCESSORS, red="dead")
 
 
 def _identity(result: Mapping[str, Any]) -> Text:

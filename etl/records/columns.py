@@ -35,7 +35,9 @@ __all__ = [
     "JSON",
     "LATENCY",
     "NAMES",
+    "NAME_LIST",
     "NUMBER",
+    "NUMBER_LIST",
     "PROCESSORS",
     "PROCESSOR_HISTORY",
     "QUEUE_HISTORY",
@@ -65,7 +67,7 @@ class Kind:
     """
 
     sql: str
-    polars: type[pl.DataType]
+    polars: pl.DataType | type[pl.DataType]
     pandas: str
     python: Any
 
@@ -84,6 +86,10 @@ JSON = Kind("TEXT", pl.String, "object", Any)
 """A JSON value, kept as its text."""
 NAMES = Kind("TEXT", pl.String, "object", list[str])
 """A path: names of processors, kept as a JSON list; in pandas a tuple."""
+NAME_LIST = Kind("TEXT", pl.List(pl.String), "object", list[str])
+"""The same, read; in pandas a tuple."""
+NUMBER_LIST = Kind("TEXT", pl.List(pl.Float64), "object", list[float])
+"""Numbers, read from a JSON list; in pandas a tuple."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,7 @@ class Table:
         return tuple(self._columns)
 
     @property
-    def schema(self) -> dict[str, type[pl.DataType]]:
+    def schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:
         """The columns as a Polars schema."""
         return {column.name: column.kind.polars for column in self}
 
@@ -157,9 +163,9 @@ class Table:
         """Return the table without some columns."""
         return Table(self.name, *(column for column in self if column.name not in names))
 
-    def add(self, *columns: Column) -> Table:
-        """Return the table with further columns at its end."""
-        return Table(self.name, *self, *columns)
+    def add(self, *columns: Column, **kinds: Kind) -> Table:
+        """Return the table with further columns at its end: as they are, or by their kinds."""
+        return Table(self.name, *self, *columns, *Table.of("", **kinds))
 
     def rename(self, **names: str) -> Table:
         """Return the table with columns called otherwise."""
@@ -315,8 +321,8 @@ TRACES = Table(
     Column("line_number", INTEGER, "Its number there, from 1."),
     Column("line", TEXT, "The line, at most 2,000 characters."),
     Column("state", TEXT, "done, filtered or dead."),
-    Column("path", NAMES, "Processors that it passed."),
-    Column("hop_seconds", JSON, "Seconds at each of them."),
+    Column("path", NAME_LIST, "Processors that it passed."),
+    Column("hop_seconds", NUMBER_LIST, "Seconds at each of them."),
     Column("seconds", NUMBER, "Their sum."),
 )
 """The last lines with their paths."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from etl.analysis.metrics import processor_rows, rates
+from etl.analysis.metrics import processors, rates
 from etl.errors import EtlError
 from etl.pipeline.load import load_pipeline
 from etl.queue import Queue, Stats, open_queue
@@ -214,7 +214,9 @@ def summary(
         result["lines_per_second"] = finished / seconds if seconds else 0.0
     result["seconds"] = seconds
     result["oldest_age"] = stats.oldest_age
-    result["processors"] = {row["processor"]: row for row in processor_rows(queue)}
+    result["processors"] = {
+        row["processor"]: row for row in processors.polars(queue).iter_rows(named=True)
+    }
     return result
 
 

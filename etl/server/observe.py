@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from etl.analysis.metrics import processor_rows, rates
-from etl.analysis.traces import trace_rows
+from etl.analysis.metrics import processors, rates
+from etl.analysis.traces import traces
 from etl.queue import DeadLetterFilter, Stats
 from etl.server.models import (
     DeadLetter,
@@ -65,7 +65,7 @@ def stats(
     by_worker: Annotated[bool, Query(description="A row per worker and processor.")] = False,
 ) -> Any:
     """Live metrics: totals, rates, and a row per processor."""
-    rows = processor_rows(service.queue, by_worker=by_worker or worker is not None)
+    rows = processors.polars(service.queue, by_worker=by_worker or worker is not None).to_dicts()
     found = _having(rows, processor=processor, worker=worker)
     return _totals(service.queue.stats()) | rates(service.queue) | {"processors": found}
 
@@ -82,7 +82,8 @@ def trace(
     source: Source = None,
 ) -> Page[TraceRow]:
     """The paths of the last lines, with the time at each hop; the last 1,000 are kept."""
-    rows = _having(trace_rows(service.queue)[::-1], state=state, worker=worker, source=source)
+    last = traces.polars(service.queue).reverse().to_dicts()
+    rows = _having(last, state=state, worker=worker, source=source)
     if processor is not None:
         rows = [row for row in rows if processor in row["path"]]
     return _page(TraceRow, rows, limit, offset)

@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from etl.analysis.metrics import latency_histograms, processor_rows
+from etl.analysis.metrics import latency_histograms, processors
 from etl.queue import Queue
 
 __all__ = ["StoreCollector"]
@@ -73,7 +73,7 @@ class StoreCollector(Collector):
         workers = GaugeMetricFamily("etl_workers", "Workers that run.", labels=["queue"])
         workers.add_metric([self._name], len(self._queue.read("workers")))
         yield workers
-        rows = processor_rows(self._queue, by_worker=True)
+        rows = processors.polars(self._queue, by_worker=True).to_dicts()
         yield from self._processors(rows)
         yield self._latency(rows)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import subprocess
+import sys
 import time
 from math import log10
 
@@ -101,6 +104,29 @@ def test_every_frame_has_its_documented_columns_when_there_is_nothing_in_it(queu
     assert dtypes(found) == FRAMES[frame]
 
 
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda function: function.__name__)
+def test_every_frame_is_a_polars_frame_with_the_same_columns_too(queue, frame):
+    commit(queue, processor_stats=busy(10, 0.1))
+    assert frame.polars(queue).columns == list(FRAMES[frame])
+
+
+def test_a_frame_keeps_its_documentation_and_its_parameters():
+    assert str(inspect.signature(metrics.history)) == (
+        "(queue: 'Queue', *, limit: 'int | None' = None) -> 'pd.DataFrame'"
+    )
+    assert metrics.history.__doc__.startswith("Return the queue's totals")
+
+
+def test_polars_frames_are_had_without_loading_pandas():
+    code = (
+        "import sys; from etl import metrics, open_queue, traces; queue = open_queue('sqlite://');"
+        "metrics.processors.polars(queue); traces.path_shares.polars(queue);"
+        "print('pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 # Processors
 
 
@@ -110,7 +136,7 @@ def test_counts_of_a_processor_are_sums_over_its_batches(queue):
     )
     commit(queue, processor_stats={"parse": one, "end": ProcessorStats(received=6, emitted=6)})
     commit(queue, processor_stats={"parse": one})
-    rows = {row["processor"]: row for row in metrics.processor_rows(queue)}
+    rows = {row["processor"]: row for row in metrics.processors.polars(queue).to_dicts()}
     assert [rows["parse"][name] for name in COUNTS] == [20, 12, 2, 8, 4, 6]
     assert (rows["parse"]["seconds"], rows["parse"]["rate"]) == (1.0, 20.0)
     assert [rows["end"][name] for name in COUNTS] == [6, 6, 0, 0, 0, 0]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from etl import Batch, Pipeline, Queue, Worker, each
-from etl.analysis.traces import hops, path_edges, path_shares, slow_lines, trace_rows, traces
+from etl.analysis.traces import hops, path_edges, path_shares, slow_lines, traces
 from etl.records.result import BatchResult, Trace
 
 UTC = "datetime64, UTC"
@@ -134,7 +134,7 @@ def test_one_line_batches_are_kept_and_forgotten_alike(queue):
     for number in range(130):
         commit(queue, ["x"], first_line=number)
     commit(queue, ["y"] * 950, first_line=1_000)
-    numbers = [row["line_number"] for row in trace_rows(queue)]
+    numbers = traces.polars(queue)["line_number"].to_list()
     assert numbers == [*range(80, 130), *range(1_000, 1_950)]
 
 
@@ -184,7 +184,7 @@ def test_fewer_traces_may_be_asked_for(queue):
     for start in (1, 4):
         commit(queue, ["a", "b", "c"], first_line=start)
     assert traces(queue, limit=4)["line_number"].to_list() == [3, 4, 5, 6]
-    assert [row["line_number"] for row in trace_rows(queue, 2)] == [5, 6]
+    assert traces.polars(queue, 2)["line_number"].to_list() == [5, 6]
     assert hops(queue, limit=1)["line_number"].to_list() == [6, 6]
 
 

@@ -102,7 +102,7 @@ def test_failures_are_new_gone_grown_shrunk_or_as_before():
     assert (found.dead_ratio_a, found.dead_ratio_b) == (0.05, 0.07)
     assert found.sentences()[1:] == [
         "1 kind of failure is new: 'new: new' in 'no new' (3 lines, 0 before).",
-        "7.00% of the lines died, 5.00% before.",
+        "7.00% of the lines are dead, 5.00% before.",
     ]
 
 
@@ -114,7 +114,7 @@ def test_a_kind_that_only_grew_is_told_and_so_is_one_that_is_gone():
     )
     assert compare(died("a"), died()).sentences()[1:] == [
         "No failure is new, and 1 is gone.",
-        "0.00% of the lines died, 1.00% before.",
+        "0.00% of the lines are dead, 1.00% before.",
     ]
 
 
@@ -126,7 +126,7 @@ def test_a_run_is_the_same_as_itself():
     assert str(found).splitlines() == [
         "No processor got slower.",
         "No failure is new.",
-        "1.00% of the lines died, as before.",
+        "1.00% of the lines are dead, as before.",
     ]
 
 

@@ -18,6 +18,7 @@ from etl.analysis.templates import templates
 from etl.demo import dashboard
 from etl.queue import Queue
 from etl.runs.compare import compare
+from etl.text import duration
 
 BAD = "<img src=x onerror=alert(1)>"
 EDGES = [("input", "level"), ("level", "check"), ("check", "count")]
@@ -270,6 +271,25 @@ def test_a_comparison_joins_both_times_and_colours_what_changed():
     assert [text.strip() for text in ratios.text] == ["4.00 ×", "1.00 ×"]
 
 
+def test_a_comparison_of_long_times_fits_its_axis_and_leaves_out_what_took_none():
+    frame = pd.DataFrame(
+        {"processor": ["a", "b"], "seconds_per_line_a": [0.1, 0.2], "change": ["slower", ""]}
+    ).assign(seconds_per_line_b=[0.4, 0.0], ratio=[4.0, 0.0])
+    drawn = figures.comparison(frame)
+
+    assert list(drawn.data[-1].y) == ["a"]
+    assert -1.2 < drawn.layout.xaxis.range[0] < drawn.layout.xaxis.range[1] < 0
+
+
+def test_kinds_of_failure_that_look_alike_are_drawn_apart():
+    times = pd.to_datetime([0, 0], unit="s", utc=True)
+    frame = pd.DataFrame({"first_failed_at": times, "fingerprint": ["x", "y"], "lines": [2, 1]})
+    drawn = figures.failure_times(frame.assign(processor="p", code="c", error="", message="m"))
+
+    assert [trace.name for trace in drawn.data] == ["p: c, m", "p: c, m (2)"]
+    assert drawn.layout.barmode == "stack"
+
+
 def test_levels_over_time_are_stacked_in_their_order():
     times = pd.to_datetime([0, 0, 10], unit="s", utc=True)
     frame = pd.DataFrame({"at": times, "level": ["ERROR", "INFO", None], "lines": [1, 9, 3]})
@@ -328,7 +348,7 @@ def test_a_label_is_one_short_harmless_line(text: str, shown: str):
     ("seconds", "said"), [(2, "2 s"), (0.0123, "12.3 ms"), (4.56e-6, "4.56 µs"), (3e-9, "3 ns")]
 )
 def test_times_are_said_with_a_unit_that_suits(seconds: float, said: str):
-    assert look.span(seconds) == said
+    assert duration(seconds) == said
 
 
 SIGHT = {

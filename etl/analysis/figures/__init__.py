@@ -14,8 +14,8 @@ For looking back on a run:
     level_times(counts)       lines by level over time
     time_shares(shares)       where the time went
     latency_times(latency)    time per line of every processor over time
-    paths(edges)              the ways that lines took
-    failure_times(letters)    when lines died, by what killed them
+    paths(edges)              the paths of lines
+    failure_times(dead)       dead letters over time, by kind of failure
     comparison(processors)    time per line in two runs
     templates(found)          the most frequent message templates
 
@@ -24,40 +24,22 @@ that other figures may use too, once this package is imported:
 `plotly.express.line(frame, template="etl")`, or `"etl_dark"`.
 """
 
-from etl.analysis.figures.look import LEVELS, label
-from etl.analysis.figures.messages import templates
-from etl.analysis.figures.room import (
-    WINDOW,
-    Spec,
-    control_room,
-    graph,
-    latency,
-    levels,
-    panels,
-    refresh,
-    throughput,
-)
-from etl.analysis.figures.runs import comparison, flow, latency_times, paths, time_shares
-from etl.analysis.figures.times import failure_times, level_times
-
-__all__ = [
-    "LEVELS",
-    "WINDOW",
-    "Spec",
-    "comparison",
-    "control_room",
-    "failure_times",
-    "flow",
-    "graph",
-    "label",
-    "latency",
-    "latency_times",
-    "level_times",
-    "levels",
-    "panels",
-    "paths",
-    "refresh",
-    "templates",
-    "throughput",
-    "time_shares",
-]
+from etl.analysis.figures.lines import failure_times as failure_times
+from etl.analysis.figures.lines import flow as flow
+from etl.analysis.figures.lines import level_times as level_times
+from etl.analysis.figures.lines import paths as paths
+from etl.analysis.figures.lines import templates as templates
+from etl.analysis.figures.look import LEVELS as LEVELS
+from etl.analysis.figures.look import label as label
+from etl.analysis.figures.processors import comparison as comparison
+from etl.analysis.figures.processors import latency_times as latency_times
+from etl.analysis.figures.processors import time_shares as time_shares
+from etl.analysis.figures.room import WINDOW as WINDOW
+from etl.analysis.figures.room import Spec as Spec
+from etl.analysis.figures.room import control_room as control_room
+from etl.analysis.figures.room import graph as graph
+from etl.analysis.figures.room import latency as latency
+from etl.analysis.figures.room import levels as levels
+from etl.analysis.figures.room import panels as panels
+from etl.analysis.figures.room import refresh as refresh
+from etl.analysis.figures.room import throughput as throughput

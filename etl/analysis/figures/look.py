@@ -1,34 +1,19 @@
 """The look of all figures: colours, type, the Plotly templates `etl` and `etl_dark`.
 
-Colours are told apart with any colour vision. Text that came from a log or a
-pipeline goes through `label`: Plotly reads some HTML in text, and it must not
-read that of others.
+Colours differ to every kind of colour vision. Text from a log or a pipeline goes
+through `label`: Plotly reads some HTML in text, and must not read what is in a log.
 """
 
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io
 
 from etl.text import printable
-
-__all__ = [
-    "COLOURS",
-    "FAINT",
-    "FONT",
-    "INK",
-    "LEVELS",
-    "MONO",
-    "OTHER",
-    "SOFT",
-    "escape",
-    "figure",
-    "label",
-    "span",
-]
 
 LEVELS = {
     "DEBUG": "#7d8590",
@@ -38,7 +23,6 @@ LEVELS = {
     "CRITICAL": "#d81b60",
 }
 """Colour by level: they differ in lightness too, and white or black text is readable on each."""
-
 
 COLOURS = {
     "blue": "#0072b2",
@@ -50,66 +34,62 @@ COLOURS = {
 }
 """The palette of Okabe and Ito, https://jfly.uni-koeln.de/color/, but for its yellow and black."""
 
-
 OTHER = "#a0a6ae"
-
 
 FAINT = "rgba(128,136,148,0.35)"
 
-
 SOFT = "rgba(128,136,148,0.22)"
-
 
 INK = {False: "#2b3137", True: "#d7dbe0"}
 
-
 QUIET = {False: "#656d76", True: "#9aa2ab"}
-
 
 PAPER = {False: "#ffffff", True: "#15181c"}
 
-
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
 
 MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
 def label(text: object, most: int = 40) -> str:
-    """Return text that Plotly shows as it is: escaped, on one line, cut to some characters."""
-    return escape(printable(str(text), most))
+    """Return text that Plotly shows as it is: escaped, on one line, cut to some characters.
+
+    It is read neither as HTML nor, between dollars, as TeX.
+    """
+    return html.escape(printable(str(text), most)).replace("$", "&#36;")
 
 
-def escape(text: str) -> str:
-    """Return text that Plotly reads neither as HTML nor, between dollars, as TeX."""
-    return html.escape(text).replace("$", "&#36;")
-
-
-def span(seconds: float) -> str:
-    """Return a time as a person says it: `850 ns`, `12.5 µs`, `3.2 ms`, `1.4 s`."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
+def labels(texts: Iterable[object], most: int = 40) -> list[str]:
+    """Return labels of different texts that differ, also where they look the same once cut."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in (label(text, most) for text in texts):
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
 
 
 def figure(
-    traces: list[dict[str, Any]],
-    layout: dict[str, Any],
-    *,
-    title: str,
-    subtitle: str = "",
-    legend: int = 0,
-    dark: bool,
+    drawn: Any, *, title: str, subtitle: str = "", rows: int = 0, dark: bool, **layout: Any
 ) -> go.Figure:
-    """Return a figure with the look; `legend` is how many rows of it stand above the plot."""
-    top = 56 + (24 if subtitle else 0) + (8 + 20 * legend if legend else 0)
-    head: dict[str, Any] = {"title": {"text": title}}
-    head["margin"] = {"l": 16, "r": 24, "t": top, "b": 44}
-    if subtitle:
-        head["title"]["subtitle"] = {"text": subtitle}
-    look = {"template": "etl_dark" if dark else "etl", "showlegend": legend > 0}
-    return go.Figure({"data": traces, "layout": look | head | layout})
+    """Return traces, or a figure, with the look.
+
+    Args:
+        drawn: A list of traces, or a figure of `plotly.express`.
+        title: What it shows.
+        subtitle: A smaller line below the title.
+        rows: How many rows of a legend stand above the plot; without any, it has none.
+        dark: For a dark page.
+        **layout: What differs from the look.
+    """
+    top = 56 + (24 if subtitle else 0) + (8 + 20 * rows if rows else 0)
+    look = {
+        "template": "etl_dark" if dark else "etl",
+        "title": {"text": title, "subtitle": {"text": subtitle}},
+        "margin": {"l": 16, "r": 24, "t": top, "b": 44},
+        "showlegend": rows > 0,
+    }
+    return go.Figure(drawn).update_layout(look | layout, overwrite=True)
 
 
 def _template(*, dark: bool) -> go.layout.Template:
@@ -121,36 +101,31 @@ def _template(*, dark: bool) -> go.layout.Template:
         "zeroline": False,
         "title": {"standoff": 10, "font": {"size": 12, "color": QUIET[dark]}},
     }
-    title = {
-        "x": 0,
-        "xanchor": "left",
-        "xref": "container",
-        "pad": {"l": 16, "t": 16},
-        "y": 1,
-        "yanchor": "top",
-        "yref": "container",
-        "font": {"size": 16, "weight": 600},
-        "subtitle": {"font": {"size": 12.5, "color": QUIET[dark]}},
-    }
-    legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
+    left = {"x": 0, "xanchor": "left", "y": 1}
+    title = left | {"xref": "container", "yref": "container", "yanchor": "top"}
+    subtitle = {"font": {"size": 12.5, "color": QUIET[dark]}}
+    fonts = {"font": {"size": 16, "weight": 600}, "subtitle": subtitle}
     return go.layout.Template(
         layout={
             "font": {"family": FONT, "size": 12, "color": INK[dark]},
-            "title": title,
+            "title": title | fonts | {"pad": {"l": 16, "t": 16}},
             "paper_bgcolor": PAPER[dark],
             "plot_bgcolor": PAPER[dark],
             "colorway": list(COLOURS.values()),
             "xaxis": axis,
             "yaxis": axis,
-            "legend": legend | {"title": {"text": ""}},
+            "legend": left | {"yanchor": "bottom", "orientation": "h", "title": {"text": ""}},
             "hovermode": "closest",
             "hoverlabel": {"font": {"family": FONT, "size": 12}},
             "bargap": 0.35,
-        }
+        },
+        data={
+            "bar": [{"textposition": "outside", "cliponaxis": False}],
+            "scatter": [{"cliponaxis": False}],
+        },
     )
 
 
 plotly.io.templates["etl"] = _template(dark=False)
-
 
 plotly.io.templates["etl_dark"] = _template(dark=True)

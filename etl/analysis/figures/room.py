@@ -10,30 +10,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 
-from etl.analysis.figures.look import FONT, INK, LEVELS, OTHER, SOFT, escape, figure, label
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = [
-    "WINDOW",
-    "Spec",
-    "control_room",
-    "graph",
-    "latency",
-    "levels",
-    "panels",
-    "refresh",
-    "throughput",
-]
+from etl.analysis.figures.look import FONT, INK, LEVELS, OTHER, SOFT, figure, label, labels
 
 WINDOW = 120
 """Seconds that `throughput` shows."""
-
 
 NARROW = 820
 """Pixels of width below which the panels stand below each other."""
@@ -52,12 +37,9 @@ TITLES = (
     _key("Pipeline", ("#2f7fc1", "● where time goes"), ("#d9541e", "◯ errors")),
 )
 
-
 TICKS = ("0.1 µs", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s")
 
-
 Edges = Iterable[tuple[str, str]]
-
 
 Spec = dict[str, Any]
 
@@ -96,7 +78,7 @@ def graph(
     """
     traces, axes = _graph(processors, edges, lit)
     widest = max(Counter(traces[-1]["x"]).values(), default=1)
-    return figure(traces, axes | {"height": 120 + 90 * widest}, title="Pipeline", dark=dark)
+    return figure(traces, title="Pipeline", height=120 + 90 * widest, dark=dark, **axes)
 
 
 def control_room(*, dark: bool = False, width: int = 1100, **frames: Any) -> go.Figure:
@@ -136,18 +118,20 @@ def panels(
     columns = 2 if width >= NARROW else 1
     rows = 4 // columns
     height = 250 * rows + 20
-    layout = _layout(dark) | {"width": width, "height": height, "annotations": []}
-    layout["margin"] = {"l": 0, "r": 0, "t": 2, "b": 2}
+    layout: Spec = LAYOUT | {"width": width, "height": height, "annotations": []}
+    layout["font"] = {"family": FONT, "size": 11, "color": INK[dark]}
     data: list[Spec] = []
-    for place, (traces, axes) in enumerate(parts):
+    for place, ((traces, axes), title) in enumerate(zip(parts, TITLES, strict=True)):
         row, column = divmod(place, columns)
         names = 80 if place == 2 else 4 if place == 3 else 36
-        left, right = column / columns + names / width, (column + 1) / columns - 24 / width
-        top, bottom = 1 - (row + 0.12) / rows, 1 - (row + 0.87) / rows
-        _place(layout, axes, place + 1, (left, right), (bottom, top))
-        data += [_on_axes(trace, place + 1) for trace in traces]
-        title = {"text": TITLES[place], "x": column / columns, "y": top + 28 / height}
-        layout["annotations"].append(title | TITLE)
+        across = [column / columns + names / width, (column + 1) / columns - 24 / width]
+        up = [1 - (row + 0.87) / rows, 1 - (row + 0.12) / rows]
+        x, y = ("x", "y") if place == 0 else (f"x{place + 1}", f"y{place + 1}")
+        layout[x.replace("x", "xaxis")] = AXIS | axes["xaxis"] | {"domain": across, "anchor": y}
+        layout[y.replace("y", "yaxis")] = AXIS | axes["yaxis"] | {"domain": up, "anchor": x}
+        data += [trace | {"xaxis": x, "yaxis": y} for trace in traces]
+        at = {"text": title, "x": column / columns, "y": up[1] + 28 / height}
+        layout["annotations"].append(TITLE | at)
     return {"data": data, "layout": layout}
 
 
@@ -164,10 +148,6 @@ def refresh(widget: go.FigureWidget, old: Spec, new: Spec) -> None:
 
 INPUT = "input"
 
-
-NOTHING: Spec = {"seconds": 0.0, "errors": 0, "dead": 0}
-
-
 TITLE = {
     "xref": "paper",
     "yref": "paper",
@@ -177,13 +157,27 @@ TITLE = {
     "font": {"size": 12.5},
 }
 
+LAYOUT: Spec = {
+    "template": "none",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "showlegend": False,
+    "hovermode": "closest",
+    "bargap": 0.35,
+    "margin": {"l": 0, "r": 0, "t": 2, "b": 2},
+}
+
+LINE = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+
+AXIS = {"gridcolor": SOFT, "linecolor": SOFT, "zeroline": False, "fixedrange": True}
+
 
 def _levels(counts: Mapping[str, float]) -> tuple[list[Spec], Spec]:
     names = [*LEVELS, *sorted(set(counts) - set(LEVELS))]
     values = [counts.get(name, 0) for name in names]
     bars = {
         "type": "bar",
-        "x": [escape(name) for name in names],
+        "x": labels(names),
         "y": values,
         "text": [f"{value:,.0f}" for value in values],
         "textposition": "outside",
@@ -196,12 +190,14 @@ def _levels(counts: Mapping[str, float]) -> tuple[list[Spec], Spec]:
 
 
 def _throughput(history: pd.DataFrame, now: float) -> tuple[list[Spec], Spec]:
-    seconds = [int(stamp.timestamp()) for stamp in history["second"]]
-    done = _each_second(seconds, history["done"].tolist(), int(now))
-    waiting = _each_second(seconds, history["waiting"].tolist(), int(now))[1:]
-    rate = [max(0.0, after - before) for before, after in pairwise(done)]
-    ago = list(range(1 - WINDOW, 1))
-    same = {"type": "scatter", "mode": "lines", "x": ago}
+    totals = history[["done", "waiting"]].set_axis(
+        history["second"].dt.as_unit("s").astype("int64")
+    )
+    window = range(int(now) - WINDOW, int(now) + 1)
+    totals = totals.reindex(window, method="ffill").fillna(0)  # as they stood at each end
+    rate = totals["done"].diff().clip(lower=0)[1:].tolist()
+    waiting = totals["waiting"][1:].tolist()
+    same = {"type": "scatter", "mode": "lines", "x": list(range(1 - WINDOW, 1))}
     traces = [
         same
         | {"y": rate, "name": "lines/s", "fill": "tozeroy", "line": {"color": "#2a9d8f"}}
@@ -210,21 +206,17 @@ def _throughput(history: pd.DataFrame, now: float) -> tuple[list[Spec], Spec]:
         | {"y": waiting, "name": "waiting", "line": {"color": "#8a70d6", "dash": "dot"}}
         | {"hovertemplate": "%{y:,} waiting"},
     ]
+    ticks = {"tickvals": [-90, -60, -30, 0], "ticktext": ["−90 s", "−60 s", "−30 s", "now"]}
     yaxis = {"range": [0, _nice(max(*rate, *waiting), 10)], "nticks": 5}
-    xaxis = {"range": [1 - WINDOW, 0], "tickvals": [-90, -60, -30, 0]}
-    return traces, {"xaxis": xaxis | {"ticktext": ["−90 s", "−60 s", "−30 s", "now"]}} | {
-        "yaxis": yaxis
-    }
+    return traces, {"xaxis": {"range": [1 - WINDOW, 0]} | ticks, "yaxis": yaxis}
 
 
 def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
     timed = processors[processors["p50"] > 0]
-    names = [escape(name) for name in timed["processor"]]
-    times = {share: [value * 1e6 for value in timed[share]] for share in ("p50", "p95", "p99")}
-    bars: list[float | None] = []
-    for low, high in zip(times["p50"], times["p99"], strict=True):
-        bars += [low, high, None]
-    line = {"type": "scatter", "mode": "lines", "x": bars, "hoverinfo": "skip", "showlegend": False}
+    names = labels(timed["processor"])
+    times = {share: (timed[share] * 1e6).tolist() for share in ("p50", "p95", "p99")}
+    ranges = zip(times["p50"], times["p99"], strict=True)
+    line = LINE | {"x": [end for low, high in ranges for end in (low, high, None)]}
     line |= {"y": [name for name in names for _ in range(3)]}
     line["line"] = {"color": "rgba(128,136,148,0.45)", "width": 4}
     marks = {"p50": ("circle", "#2f7fc1"), "p95": ("diamond", "#e3a008"), "p99": ("x", "#d81b60")}
@@ -246,29 +238,31 @@ def _latency(processors: pd.DataFrame) -> tuple[list[Spec], Spec]:
 def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[list[Spec], Spec]:
     pairs = list(edges)
     spots = _spots(pairs, [str(name) for name in processors["processor"]])
-    rows = {row["processor"]: row for row in processors.to_dict("records")}
-    starts = [
-        rows[after]["received"] for before, after in pairs if before == INPUT and after in rows
-    ]
-    rows.setdefault(INPUT, NOTHING | {"received": sum(starts)})
-    busy = max(processors["seconds"].sum(), 1e-9)
-    shares = [rows[name]["seconds"] / busy if name in rows else 0.0 for name in spots]
-    troubled = [bool(rows.get(name, {}).get("errors")) for name in spots]
+    rows = processors.set_index("processor").reindex(list(spots), fill_value=0)
+    if INPUT in spots:
+        starts = [after for before, after in pairs if before == INPUT]
+        rows.loc[INPUT, "received"] = rows.loc[starts, "received"].sum()
+    shares = rows["seconds"] / max(rows["seconds"].sum(), 1e-9)
+    failed = (rows["errors"] > 0).tolist()
     nodes: Spec = {
         "type": "scatter",
         "mode": "markers+text",
-        "x": [spot[0] for spot in spots.values()],
-        "y": [spot[1] for spot in spots.values()],
-        "text": [_label(name, rows.get(name)) for name in spots],
+        "x": [x for x, _ in spots.values()],
+        "y": [y for _, y in spots.values()],
+        "text": [
+            f"<b>{label(name, 14)}</b><br>{received:,}" + (f" · {dead:,} dead" if dead else "")
+            for name, received, dead in rows[["received", "dead"]].itertuples()
+        ],
         "textposition": "bottom center",
         "textfont": {"size": 11},
         "cliponaxis": False,
         "hovertext": [f"{share:.0%} of the time" for share in shares],
         "hoverinfo": "text",
     }
-    ring = ["#d9541e" if bad else "rgba(128,136,148,0.7)" for bad in troubled]
-    nodes["marker"] = {"size": 26, "color": shares, "cmin": 0, "cmax": 1, "colorscale": "Blues"}
-    nodes["marker"] |= {"line": {"color": ring, "width": [4 if bad else 1 for bad in troubled]}}
+    ring = ["#d9541e" if bad else "rgba(128,136,148,0.7)" for bad in failed]
+    nodes["marker"] = {"size": 26, "color": shares.tolist(), "cmin": 0, "cmax": 1}
+    nodes["marker"] |= {"line": {"color": ring, "width": [4 if bad else 1 for bad in failed]}}
+    nodes["marker"] |= {"colorscale": "Blues"}
     path = [pair for pair in pairwise(lit) if set(pair) <= set(spots)]
     grey = {"color": "rgba(128,136,148,0.5)", "width": 2}
     traces = [_lines(pairs, spots, grey), _lines(path, spots, {"color": "#2a9d8f", "width": 6})]
@@ -276,16 +270,8 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
     return [*traces, nodes], {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.3, 1.05]}}
 
 
-def _label(name: str, row: Mapping[str, Any] | None) -> str:
-    short = label(name, 14)
-    if row is None:
-        return f"<b>{short}</b><br>0"
-    dead = f" · {row['dead']:,} dead" if row["dead"] else ""
-    return f"<b>{short}</b><br>{row['received']:,}{dead}"
-
-
 def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[float, float]]:
-    """Place nodes by how far they are from the start; those at one distance above each other."""
+    """Return places of nodes: across by distance from the start, one distance above each other."""
     names = list(dict.fromkeys([name for edge in edges for name in edge] + more))
     depth = dict.fromkeys(names, 0)
     for _ in names:  # no path is longer
@@ -305,21 +291,8 @@ def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[flo
 def _lines(
     edges: list[tuple[str, str]], spots: Mapping[str, tuple[float, float]], line: Spec
 ) -> Spec:
-    ends = [(spots[one], spots[other]) for one, other in edges]
-    xs = [x for one, other in ends for x in (one[0], other[0], None)]
-    ys = [y for one, other in ends for y in (one[1], other[1], None)]
-    same = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False}
-    return same | {"x": xs, "y": ys, "line": line}
-
-
-def _each_second(seconds: list[int], values: list[int], now: int) -> list[int]:
-    """Return the value at the end of each second of the window and the one before it."""
-    found, place, last = [], 0, 0
-    for second in range(now - WINDOW, now + 1):
-        while place < len(seconds) and seconds[place] <= second:
-            last, place = values[place], place + 1
-        found.append(last)
-    return found
+    points = [point for a, b in edges for point in (spots[a], spots[b], (None, None))]
+    return LINE | {"x": [x for x, _ in points], "y": [y for _, y in points], "line": line}
 
 
 def _nice(value: float, least: float) -> float:
@@ -330,38 +303,6 @@ def _nice(value: float, least: float) -> float:
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
 
 
-def _layout(dark: bool) -> Spec:  # noqa: FBT001 - a private hand-over
-    clear = "rgba(0,0,0,0)"
-    legend = {"orientation": "h", "bgcolor": clear}
-    return {
-        "template": "none",
-        "font": {"family": FONT, "size": 11, "color": INK[dark]},
-        "paper_bgcolor": clear,
-        "plot_bgcolor": clear,
-        "showlegend": False,
-        "legend": legend,
-        "hovermode": "closest",
-        "bargap": 0.35,
-    }
-
-
-def _axis(axis: Spec) -> Spec:
-    return {"gridcolor": SOFT, "linecolor": SOFT, "zeroline": False, "fixedrange": True} | axis
-
-
-def _place(
-    layout: Spec, axes: Spec, number: int, across: tuple[float, float], up: tuple[float, float]
-) -> None:
-    mark = "" if number == 1 else str(number)
-    x, y = _axis(axes["xaxis"]), _axis(axes["yaxis"])
-    layout[f"xaxis{mark}"] = x | {"domain": list(across), "anchor": f"y{mark}"}
-    layout[f"yaxis{mark}"] = y | {"domain": list(up), "anchor": f"x{mark}"}
-
-
-def _on_axes(trace: Spec, number: int) -> Spec:
-    mark = "" if number == 1 else str(number)
-    return trace | {"xaxis": f"x{mark}", "yaxis": f"y{mark}"}
-
-
 def _single(traces: list[Spec], axes: Spec, *, title: str, dark: bool) -> go.Figure:
-    return figure(traces, axes | {"height": 340}, title=title, legend=1, dark=dark)
+    named = any("name" in trace for trace in traces)
+    return figure(traces, title=title, rows=int(named), height=340, dark=dark, **axes)

@@ -208,11 +208,11 @@ class Actions:
     # Traces
 
     def _choose_trace(self) -> None:
-        from etl.analysis.traces import trace_rows
+        from etl.analysis.traces import traces
 
         console = self._console
         chosen, pipeline = console.traces.lines.chosen, console.pipeline
-        rows = trace_rows(console.queue) if chosen else []
+        rows = traces.polars(console.queue).to_dicts() if chosen else []
         trace = next((row for row in rows if trace_key(row) == chosen), None)
         console.traced = trace
         if trace is None or pipeline is None:

@@ -27,7 +27,7 @@ import ipywidgets as w
 
 import etl
 from etl.analysis.figures import panels, refresh
-from etl.analysis.traces import trace_rows
+from etl.analysis.traces import traces
 from etl.errors import EtlError, StoreError, UsageError
 from etl.execution.dry_run import dry_run
 from etl.execution.tap import Tap
@@ -166,7 +166,8 @@ class ControlRoom:
         if self.pipeline is None:
             raise UsageError("a tap needs the pipeline; give the console one")
         tap = self.pipeline.tap(processor, where=where, limit=limit)
-        lines = [row["line"] for row in trace_rows(self.queue) if processor in row["path"]]
+        rows = traces.polars(self.queue).iter_rows(named=True)
+        lines = [row["line"] for row in rows if processor in row["path"]]
         batch = Batch.from_lines(lines, source="tap")
         dry_run(self.pipeline, batch, watch=tap.see)
         tap.rows()

@@ -12,7 +12,7 @@ import polars as pl
 
 from etl.analysis import metrics
 from etl.analysis.figures import LEVELS, WINDOW
-from etl.analysis.traces import trace_rows
+from etl.analysis.traces import traces
 from etl.pipeline.pipeline import Pipeline
 from etl.pipeline.plan import INPUT
 from etl.queue import Control, DeadLetterFilter, Queue, Stats
@@ -67,7 +67,7 @@ def take(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot
         group: Fingerprint of the dead letters to list.
     """
     stats = queue.stats()
-    traces = trace_rows(queue, SHOWN)[::-1]
+    last = traces.polars(queue, SHOWN).reverse().to_dicts()
     wanted = DeadLetterFilter(fingerprint=group, limit=SHOWN)
     return Snapshot(
         at=time.time(),
@@ -78,13 +78,13 @@ def take(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot
         counts=_counts(queue),
         history=metrics.history(queue, limit=WINDOW + 2),
         processors=metrics.processors(queue),
-        edges=edges_of(pipeline, traces),
+        edges=edges_of(pipeline, last),
         waiting=_waiting(queue) if stats.waiting else [],
         groups=queue.dead_letter_groups(DeadLetterFilter()) if stats.dead else [],
         dead_letters=queue.dead_letters(wanted).reverse().to_dicts()
         if stats.dead and group
         else [],
-        traces=traces,
+        traces=last,
     )
 
 
