@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from etl import open_queue
-from etl.server import Service, create_app
+from etl.server.app import create_app
+from etl.server.service import Service
 
 TEXT = {"content-type": "text/plain"}
 ANYWHERE = "0.0.0.0"  # noqa: S104 - it must not
@@ -364,7 +365,7 @@ def test_prometheus_reads_counts_and_histograms_with_labels(serve, site):
     assert total == pytest.approx(sum(r["seconds"] for r in busy if r["processor"] == "check"))
 
 
-# Steer
+# Control
 
 
 def test_an_operator_pauses_and_resumes(serve, site):
@@ -633,7 +634,7 @@ def test_the_log_is_json_with_run_and_batch_in_its_lines(serve, site):
     assert about == {"stored", "committed"}
 
 
-def test_a_person_reads_the_log_and_no_line_steers_the_terminal(serve, site):
+def test_a_person_reads_the_log_and_no_line_controls_the_terminal(serve, site):
     client = serve()
     raw(client, b"GET /\x1b[31m HTTP/1.1\r\nHost: a\x1b[31m\r\n\r\n")
     client.post("/pause")
