@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import json
 import re
 import socket
 import time
@@ -19,12 +18,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-__all__ = ["RequestLimits", "SecurityMiddleware", "TimeoutProtocol", "is_loopback"]
+from etl.server.problems import ProblemResponse, Refused
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """What a supervisor asks without a token; the answers tell nothing else."""
@@ -39,19 +38,19 @@ MAX_IDLE_BYTES = 1 << 20
 
 
 CONTENT_POLICY = (
-    b"default-src 'none'; style-src 'self'; img-src data:; "
-    b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; style-src 'self'; img-src data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
-
-SECURITY_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-    (b"content-security-policy", CONTENT_POLICY),
-)
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+    "content-security-policy": CONTENT_POLICY,
+}
+"""Sent with every answer that does not set them itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,31 +104,37 @@ class SecurityMiddleware:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         refusal = self._refusal(scope)
         if refusal:
-            await _answer(send_safely, *refusal)
+            await ProblemResponse(refusal)(scope, receive, send_safely)
             return
         streamed = scope["path"] == "/logs"
         body = _Body(receive, self._limits, self._limits.body if streamed else self._limits.small)
         await self._app(scope, body.receive, send_safely)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope) -> Refused | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(host):
-            return 421, f"the Host header is {host!r}, which is no name of this server"
+            return Refused(421, f"the Host header is {host!r}, which is no name of this server")
         if self._token and scope["path"] not in OPEN_PATHS:
             scheme, _, shown = headers.get("authorization", "").partition(" ")
             right = hmac.compare_digest(shown.strip().encode("latin-1"), self._token)
             if scheme.lower() != "bearer" or not right:
-                return 401, "show the server's token: 'Authorization: Bearer …'"
+                return Refused(
+                    401,
+                    "the token is missing or wrong; send 'Authorization: Bearer TOKEN'",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_cross_site(headers, host):
-            return 403, "a page of another site may not send this"
+            return Refused(403, "the request comes from a page of another site")
         if headers.get("content-encoding", "identity") != "identity":
-            return 415, "compressed bodies are not taken; send it as it is"
+            return Refused(415, "compressed bodies are not accepted; send the body uncompressed")
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -243,12 +248,3 @@ def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
     if "sec-fetch-site" in headers:
         return headers["sec-fetch-site"] not in ("same-origin", "none")
     return "origin" in headers and headers["origin"].partition("://")[2] != host
-
-
-async def _answer(send: Send, status: int, error: str) -> None:
-    body = json.dumps({"error": error, "accepted": 0}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

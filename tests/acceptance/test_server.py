@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http
 import json
 import os
 import random
@@ -29,6 +30,7 @@ SCHEMA = schemathesis.openapi.from_dict(
     create_app(Service(open_queue("sqlite://"), run="", log=None))._app.openapi()
 )
 PAGES = ["/stats", "/trace", "/errors", "/queue", "/workers", "/history", "/dlq", "/dlq/groups"]
+PROBLEM = {"type", "title", "status", "detail", "error", "accepted"}
 LISTS = ["/trace", "/errors", "/queue", "/workers", "/dlq", "/dlq/groups"]
 
 
@@ -72,8 +74,12 @@ def shared(shared_site):
 
 def refused(answer, code, part):
     """Check that an answer is a refusal in the one form that all have."""
-    assert (answer.status_code, set(answer.json())) == (code, {"error", "accepted"}), answer.text
-    assert part in answer.json()["error"]
+    problem = answer.json()
+    assert (answer.status_code, set(problem)) == (code, PROBLEM), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (problem["type"], problem["status"]) == ("about:blank", code)
+    assert problem["title"] == http.HTTPStatus(code).phrase
+    assert part in problem["error"] == problem["detail"]
     return answer
 
 
@@ -339,7 +345,7 @@ def test_a_dead_letter_without_a_number_is_refused(shared, id):
 
 def test_a_dead_letter_that_is_not_there_is_404(shared):
     refused(shared.get("/dlq/7"), 404, "there is no dead letter 7")
-    assert shared.get("/nothing").status_code == 404
+    refused(shared.get("/nothing"), 404, "Not Found")
 
 
 def test_prometheus_reads_counts_and_histograms_with_labels(serve, site):
@@ -427,7 +433,7 @@ def test_which_dead_letters_must_be_said(shared, verb, body):
     headers = {"content-type": "application/json"}
     answer = shared.post(f"/dlq/{verb}", content=body, headers=headers)
     assert answer.status_code in (400, 422), answer.text
-    assert set(answer.json()) == {"error", "accepted"}
+    assert set(answer.json()) == PROBLEM
 
 
 def test_small_bodies_are_bounded_too(shared):
@@ -477,6 +483,11 @@ def test_every_endpoint_is_described_with_an_example(shared):
             assert about["description"], path
             answer = about["responses"].get("200") or about["responses"]["202"]
             assert "content" in answer, path
+    for name, model in schema["components"]["schemas"].items():
+        fields = model["properties"].values()
+        assert model["description"], name
+        shown = "examples" in model or any(one.keys() & {"examples", "items"} for one in fields)
+        assert shown, name
 
 
 # Safety
@@ -595,9 +606,8 @@ def test_a_fault_of_ours_tells_nothing_of_itself(client, site, until):
     site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
     with site.queue._database.write() as db:
         db.connection.execute("UPDATE dead_letters SET payload = '{'")
-    answer = client.get("/dlq")
-    assert answer.status_code == 500
-    assert answer.json() == {"error": "internal error; the log says more", "accepted": 0}
+    answer = refused(client.get("/dlq"), 500, "internal error; the log says more")
+    assert answer.json()["error"] == "internal error; the log says more"
     assert answer.headers["x-content-type-options"] == "nosniff"
     until(lambda: "JSONDecodeError" in client.log.read_text())
 
