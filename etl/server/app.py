@@ -60,5 +60,6 @@ def create_app(
     api.state.ingest = ingest.Ingest(service.queue, limits, service.log)
     for part in (ingest, observe, control, pages):
         api.include_router(part.router)
+    api.mount("/assets", pages.ASSETS)
     handle_problems(api)
     return SecurityMiddleware(api, hosts=hosts, token=token, limits=limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http
 import json
 import os
@@ -11,6 +12,7 @@ import re
 import signal
 import socket
 import subprocess
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -467,11 +469,18 @@ def test_the_pages_load_nothing_from_outside(shared):
     front = shared.get("/")
     for path in (*PAGES, "/docs", "/openapi.json", "/metrics", "etl app"):
         assert path in front.text
-    for page in (front, shared.get("/docs")):
+    docs = shared.get("/docs")
+    for page in (front, docs):
         assert page.status_code == 200
         places = re.findall(r'(?:src|href)="([^"]*)"', page.text)
         assert [place for place in places if not re.match(r"/(?!/)|data:,$", place)] == []
-        assert "<script" not in page.text
+        for place in places:
+            assert place == "data:," or "{" in place or shared.get(place).status_code == 200
+    assert "<script" not in front.text
+    assert "unsafe" not in docs.headers["content-security-policy"]
+    for script in re.findall(r"<script>(.*?)</script>", docs.text, re.DOTALL):
+        allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'self' 'sha256-{allowed}'" in docs.headers["content-security-policy"]
     assert "url(" not in shared.get("/style.css").text
 
 
