@@ -10,12 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client import core
 from prometheus_client.registry import Collector
 
 from etl.analysis.metrics import latency_histograms, processor_rows
@@ -37,27 +32,27 @@ class StoreCollector(Collector):
         self._queue = queue
         self._name = "/".join(queue.url.split("/")[-2:])
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[core.Metric]:
         """Yield all families."""
         stats = self._queue.stats()
         own = [self._name]
         for column in TOTALS.pick("accepted", "done", "filtered"):
             name = f"etl_lines_{column.name}"
-            counter = CounterMetricFamily(name, column.about, labels=["queue"])
+            counter = core.CounterMetricFamily(name, column.about, labels=["queue"])
             counter.add_metric(own, getattr(stats, column.name))
             yield counter
         for column in GAUGES:
             name = f"etl_queue_{column.name}".replace("_age", "_age_seconds")
-            gauge = GaugeMetricFamily(name, column.about, labels=["queue"])
+            gauge = core.GaugeMetricFamily(name, column.about, labels=["queue"])
             gauge.add_metric(own, float(getattr(stats, column.name)))
             yield gauge
-        workers = GaugeMetricFamily("etl_workers", "Workers that run.", labels=["queue"])
+        workers = core.GaugeMetricFamily("etl_workers", "Workers that run.", labels=["queue"])
         workers.add_metric(own, len(self._queue.read("workers")))
         yield workers
         rows = processor_rows(self._queue, by_worker=True)
         for column in COUNTERS:
             labels = ["queue", "worker", "processor"]
-            family = CounterMetricFamily(
+            family = core.CounterMetricFamily(
                 f"etl_processor_{column.name}", column.about, labels=labels
             )
             for row in rows:
@@ -65,8 +60,8 @@ class StoreCollector(Collector):
             yield family
         yield self._latency(rows)
 
-    def _latency(self, rows: Iterable[Mapping[str, Any]]) -> Metric:
-        family = HistogramMetricFamily(
+    def _latency(self, rows: Iterable[Mapping[str, Any]]) -> core.Metric:
+        family = core.HistogramMetricFamily(
             "etl_line_seconds", "Seconds per line in a processor.", labels=["queue", "processor"]
         )
         busy: Counter[str] = Counter()

@@ -452,7 +452,7 @@ def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, site):
     assert client.get("/readyz").status_code == 200
     with site.queue._database.write() as db:
         refuse = "BEGIN SELECT raise(ABORT, 'no room'); END"
-        db.connection.execute(f"CREATE TRIGGER full BEFORE INSERT ON positions {refuse}")
+        db.connection.execute(f"CREATE TRIGGER full BEFORE INSERT ON checkpoints {refuse}")
 
     def answers():
         while (answer := client.get("/readyz")).status_code == 200:
