@@ -65,12 +65,14 @@ EXAMPLE_OF_KIND = {
 }
 EXAMPLE_OF_COLUMN = {
     "accepted": 1000,
+    "accepted_per_second": 100.0,
     "action": "dead",
     "batch": "064a1e5b7c9d10f3a2b4c5d6",
     "code": "poison",
     "conserved": True,
     "dead": 10,
     "done": 900,
+    "done_per_second": 90.0,
     "filtered": 40,
     "fingerprint": "1f2e3d4c5b6a",
     "format": None,
@@ -274,6 +276,9 @@ TraceRow = row(
 )
 DeadLetterPage = page("DeadLetterPage", DeadLetter)
 GroupPage = page("GroupPage", row("Group", "Dead letters of one kind.", columns.DEAD_LETTER_GROUPS))
-ErrorPage = page("ErrorPage", row("ErrorRow", "An error; not every one is final.", columns.ERRORS))
+ErrorPage = page(
+    "ErrorPage",
+    row("ErrorRow", "A failure of rows; they may have been tried again.", columns.ERRORS),
+)
 TracePage = page("TracePage", TraceRow)
 WorkerPage = page("WorkerPage", row("WorkerRow", "A worker that runs.", columns.WORKERS))

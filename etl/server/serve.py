@@ -115,8 +115,10 @@ def serve(
         finally:
             announce("Shutting down...")
             ended.set()
-        working.result()
+        error = working.exception()
         service.log.info("ended")
+        if error:
+            raise error
 
 
 @contextlib.contextmanager
@@ -128,12 +130,13 @@ def serve_beside(service: Service, address: Address) -> Iterator[str]:
     """
     with address.listen() as listening, ThreadPoolExecutor(1, "etl-server") as pool:
         server = _server(service, address)
-        pool.submit(server.run, [listening])
+        running = pool.submit(server.run, [listening])
         service.log.info("serving", url=url_of(listening), store=service.queue.url)
         try:
             yield url_of(listening)
         finally:
             server.should_exit = True
+            running.result()
 
 
 def _keep_working(
@@ -154,7 +157,7 @@ def _keep_working(
 def url_of(listening: socket.socket) -> str:
     """Return the URL of a server for a browser on this machine."""
     host, port = listening.getsockname()[:2]
-    if host in ("127.0.0.1", "0.0.0.0", "::"):  # noqa: S104 - told, not listened on
+    if host in ("127.0.0.1", "0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
         host = "localhost"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
