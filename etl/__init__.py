@@ -26,35 +26,39 @@ if TYPE_CHECKING:
     from etl.queue import Queue as Queue
     from etl.queue import open_queue as open_queue
     from etl.records.batch import Batch as Batch
-    from etl.records.result import BatchResult as BatchResult
     from etl.runs.compare import compare as compare
     from etl.runs.run import run as run
     from etl.sinks import JsonLines as JsonLines
     from etl.sinks import Parquet as Parquet
     from etl.sinks import Stdout as Stdout
+    from etl.sinks.parquet import read_output as read_output
+    from etl.store import Store as Store
+    from etl.store import open as open  # noqa: A004 - `etl.open` is what users write
     from etl.workers.worker import Worker as Worker
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Batch": "records.batch",
-    "Stdout": "sinks",
     "Count": "processors",
-    "compare": "runs.compare",
     "DeadLetters": "dlq",
     "EtlError": "errors",
     "JsonLines": "sinks",
-    "BatchResult": "records.result",
     "Parquet": "sinks",
     "Parse": "processors",
     "Pipeline": "pipeline",
     "Queue": "queue",
     "Retry": "processors",
+    "Stdout": "sinks",
+    "Store": "store",
     "Worker": "workers.worker",
+    "compare": "runs.compare",
     "drop": "processors",
     "each": "processors",
     "normalise": "processors",
+    "open": "store",
     "open_queue": "queue",
+    "read_output": "sinks.parquet",
     "reject": "processors",
     "run": "runs.run",
     "upper": "processors",
@@ -74,4 +78,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__version__"]

@@ -1,8 +1,8 @@
 """The pipeline that is used when none is named.
 
-It parses lines by their format, brings them to the normal columns, branches by
-level, counts, and writes Parquet. Blank lines are filtered; a line that fits
-no format is a dead letter.
+It drops blank lines, parses the others by their format, brings them to the normal
+columns, branches by level, counts, and writes Parquet. A line that fits no format
+becomes a dead letter.
 """
 
 from __future__ import annotations

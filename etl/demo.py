@@ -1,8 +1,8 @@
-"""The pipelines of the two demos that this project began with.
+"""The pipelines of the two demos.
 
-`levels` reads lines such as `warn: disk space low`, shouts the warnings and
-prints every line in brackets. `dashboard` counts lines by level and takes
-CRITICAL for poison: such a line becomes a dead letter.
+`levels` reads lines such as `warn: disk space low`, turns warnings into upper case and
+prints every line in brackets. `dashboard` counts lines by level; a CRITICAL line becomes
+a dead letter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["dashboard", "levels"]
 
 
 def start(frame: pl.DataFrame) -> pl.DataFrame:
-    """Find the level that a line begins with, in lower case; reject a line without one."""
+    """Add `level`, with which a line begins, in lower case, and `text`; reject other lines."""
     level = pl.col("line").str.extract(r"^\s*(\w+):", 1).str.to_lowercase()
     frame = frame.with_columns(level=level, text=pl.col("line").str.strip_chars())
     return reject(frame, pl.col("level").is_null(), "no_level", "the line has no 'level:' in front")
@@ -34,7 +34,7 @@ levels = (
 
 
 def find_level(frame: pl.DataFrame) -> pl.DataFrame:
-    """Find the level's name in a line; reject a line without one."""
+    """Add `level`, the first name of a level in a line; reject a line without one."""
     names = r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b"
     frame = frame.with_columns(level=pl.col("line").str.extract(names, 1))
     return reject(frame, pl.col("level").is_null(), "no_level", "the line names no level")

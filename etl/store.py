@@ -1,6 +1,6 @@
 """The store that a user holds: control, dead letters, metrics, traces and figures of one store.
 
-    store = etl.open("run.db")            # or a URL
+    store = etl.open("run.db")            # or a URL; a card in a notebook
     store.pause(); store.resume(); store.status
     store.dead_letters.groups()
     store.metrics.processors(); store.traces.frame(); store.figures.throughput()
@@ -10,12 +10,18 @@ It knows no pipeline and runs nothing: workers do that, here or elsewhere.
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-from etl.analysis import metrics
+from etl.analysis import metrics, traces
 from etl.dlq import DeadLetters
 from etl.queue import Queue, Stats, open_queue
+from etl.text import html_card
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 __all__ = ["Store", "open"]
 
@@ -23,31 +29,150 @@ __all__ = ["Store", "open"]
 class Store:
     """One store, opened.
 
+    Args:
+        queue: An open queue.
+
     Attributes:
-        queue: What workers and producers use.
+        queue: What producers and workers use.
         dead_letters: Its dead letters.
         metrics: What it has counted, as pandas frames.
+        traces: The paths of the last lines, as pandas frames.
+        figures: The same as Plotly figures.
     """
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
+        self.url = queue.url
         self.dead_letters = DeadLetters(queue)
         self.metrics = Metrics(queue)
+        self.traces = Traces(queue)
+        self.figures = Figures(queue)
+        self.pause, self.resume = queue.pause, queue.resume
+        self.step, self.drain, self.stop = queue.step, queue.drain, queue.stop
+        self.close = queue.close
 
     @property
     def status(self) -> Stats:
-        """The totals now."""
+        """The totals now, in source lines."""
         return self.queue.stats()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {self.url}: {_sum(self.status)}>"
+
+    def _repr_html_(self) -> str:
+        status, control = self.status, self.queue.control()
+        note = _sum(status)
+        if control.paused:
+            note += f" · paused by {control.paused_by}"
+            note += f": {control.reason}" if control.reason else ""
+        return html_card(
+            self.url,
+            {
+                "accepted": f"{status.accepted:,}",
+                "done": f"{status.done:,}",
+                "dead": f"{status.dead:,}",
+                "waiting": f"{status.waiting:,}",
+                "lines/s": f"{metrics.rates(self.queue)['done_per_second']:,.0f}",
+            },
+            note=note,
+        )
 
 
 class Metrics:
-    """What a store has counted; see `etl.analysis.metrics`."""
+    """What a store has counted, as pandas frames; each is a function of `etl.metrics`."""
 
     def __init__(self, queue: Queue) -> None:
         self.processors = partial(metrics.processors, queue)
+        self.queue_now = partial(metrics.queue_now, queue)
         self.history = partial(metrics.history, queue)
+        self.processor_history = partial(metrics.processor_history, queue)
+        self.latency_history = partial(metrics.latency_history, queue)
+        self.time_shares = partial(metrics.time_shares, queue)
+        self.workers = partial(metrics.workers, queue)
+        self.errors = partial(metrics.errors, queue)
+        self.states = partial(metrics.states, queue)
+        self.state_totals = partial(metrics.state_totals, queue)
 
 
-def open(url: str | Path) -> Store:
-    """Open a store by its URL or path, and make it if it is not there; see `open_queue`."""
-    return Store(open_queue(url))
+class Traces:
+    """The paths of a store's last lines, as pandas frames; each is a function of `etl.traces`."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.frame = partial(traces.traces, queue)
+        self.hops = partial(traces.hops, queue)
+        self.path_shares = partial(traces.path_shares, queue)
+        self.path_edges = partial(traces.path_edges, queue)
+        self.slow_lines = partial(traces.slow_lines, queue)
+
+
+class Figures:
+    """A store's numbers as Plotly figures: light, or dark with `dark=True`."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def throughput(self, *, dark: bool = False) -> go.Figure:
+        """Return lines a second and lines that wait over all of the store's history."""
+        from etl.analysis import figures
+
+        return figures.flow(metrics.history(self._queue), dark=dark)
+
+    def last_minutes(self, *, dark: bool = False) -> go.Figure:
+        """Return the same of the last two minutes."""
+        from etl.analysis import figures
+
+        return figures.throughput(metrics.history(self._queue), now=time.time(), dark=dark)
+
+    def latency(self, *, dark: bool = False) -> go.Figure:
+        """Return the time per line of every processor: p50, p95 and p99."""
+        from etl.analysis import figures
+
+        return figures.latency(metrics.processors(self._queue), dark=dark)
+
+    def time_shares(self, *, dark: bool = False) -> go.Figure:
+        """Return each processor's share of the busy time."""
+        from etl.analysis import figures
+
+        return figures.time_shares(metrics.time_shares(self._queue), dark=dark)
+
+    def paths(self, *, dark: bool = False) -> go.Figure:
+        """Return the ways that the last lines took."""
+        from etl.analysis import figures
+
+        return figures.paths(traces.path_edges(self._queue), dark=dark)
+
+    def failures(self, *, every: str = "1s", dark: bool = False) -> go.Figure:
+        """Return when lines failed, by kind of failure."""
+        from etl.analysis import figures
+
+        frame = DeadLetters(self._queue).frame(status=None)
+        return figures.failure_times(frame, every=every, dark=dark)
+
+
+def open(url: str | Path, *, max_lines: int | None = None, max_bytes: int | None = None) -> Store:
+    """Open a store, and make it if it is not there.
+
+    Args:
+        url: `sqlite:///path/run.db`, a plain path, or `sqlite://` for one in memory.
+        max_lines: Waiting lines at which `put` blocks or is refused.
+        max_bytes: The same in bytes of text.
+
+    Raises:
+        UsageError: If the URL is of no known kind.
+        StoreError: If the file is no store, is newer than this etl, or cannot be used.
+    """
+    return Store(open_queue(url, max_lines=max_lines, max_bytes=max_bytes))
+
+
+def _sum(status: Stats) -> str:
+    accepted, *parts = (
+        f"{count:,} {'processing' if name == 'leased' else name}"
+        for name, count in status.totals().items()
+    )
+    return f"{accepted} = {' + '.join(parts)} {'✓' if status.conserved else '✗'}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TypeGuard
 
-__all__ = ["Html", "clock", "duration", "html_table", "printable", "size"]
+__all__ = ["Html", "clock", "duration", "html_card", "html_table", "printable", "size"]
 
 SHORT = 28
 """Characters up to which a cell of a table stays on one line."""
@@ -91,6 +91,26 @@ def html_table(
     title = f"<caption>{escape(printable(caption))}</caption>" if caption else ""
     body = "".join(line("td", row) + "\n" for row in table)
     return f"{opening}{title}\n<thead>{line('th', columns)}</thead>\n<tbody>{body}</tbody></table>"
+
+
+def html_card(title: str, figures: Mapping[str, str], *, note: str = "") -> str:
+    """Return a title, some figures side by side and a note as HTML, all escaped.
+
+    Args:
+        title: What it is about.
+        figures: Values by their captions.
+        note: A sentence below them.
+    """
+    cells = "".join(
+        '<div style="padding:0 2.2em 0 0"><div style="font-size:1.7em;'
+        f'font-variant-numeric:tabular-nums">{escape(value)}</div>'
+        f'<div style="opacity:.65">{escape(name)}</div></div>'
+        for name, value in figures.items()
+    )
+    head = f'<div style="font-weight:600">{escape(printable(title))}</div>' if title else ""
+    foot = f'<div style="opacity:.65">{escape(printable(note))}</div>' if note else ""
+    row = f'<div style="display:flex;flex-wrap:wrap">{cells}</div>'
+    return f'<div class="etl-card">{head}{row}{foot}</div>'
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -1,300 +1,264 @@
-"""What the command line shows: tables, a progress bar. Text from logs is made harmless first."""
+"""What the command line prints: JSON, tables, summaries. Text from logs is made harmless first.
+
+A table is described by `Column`s, once: `GROUPS`, `DEAD_LETTERS`, `TRACES`, ...
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.console import Console, Group, JustifyMethod
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from etl.analysis.metrics import processor_rows, state_totals
-from etl.queue import TOTALS, DeadLetterFilter, Queue, open_queue
+from etl.formats.catalogue import LEVELS
+from etl.queue import TOTALS, DeadLetterFilter, Queue
 from etl.queue.urls import file_of
 from etl.runs.registry import latest_store
+from etl.runs.run import summary
 from etl.text import clock, printable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Row = Mapping[str, Any]
 
-    from etl.runs.run import Progress as RunProgress
+PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue"}
 
-__all__ = [
-    "batches_table",
-    "dead_letter_text",
-    "dead_letters_table",
-    "groups_table",
-    "live_view",
-    "processors_table",
-    "queue_line",
-    "runs_table",
-    "show_progress",
-    "show_summary",
-    "traces_table",
-    "watch_store",
-]
-
-_PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue"}
+STYLES = dict.fromkeys(("dead", "failed", "killed", "refused"), "red")
+STYLES |= {"running": "green", "gate": "yellow", "filtered": "dim"}
+"""Styles of states."""
 
 
-def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> None:
-    """Print what a run did and where to look next."""
-    console.print(processors_table(queue))
-    for name, counts in state_totals(queue).items():
-        parts = [f"{value} {int(count):,}" for value, count in sorted(counts.items())]
-        console.print(Text(f"{name}: " + " · ".join(map(printable, parts))))
-    console.print(queue_line(result))
-    control = queue.control()
-    if control.paused:
-        why = f": {printable(control.reason)}" if control.reason else ""
-        text = f"paused by {_PAUSED_BY[control.paused_by or 'operator']}{why}"
-        console.print(Text(text, style="bold red"))
-    latest = latest_store()
-    known = latest is not None and result.get("store", "").endswith(str(latest.absolute()))
-    hint = f" --store {_near(result['store'])}" if "store" in result and not known else ""
-    if groups := queue.dead_letter_groups(DeadLetterFilter()):
-        console.print(groups_table(groups))
-        console.print(Text(f"look at them with: etl dlq list --lines{hint}", style="dim"))
-    if result.get("new") == 0 and not result["lines_per_second"]:
-        nothing = "nothing new: everything was read before; --reread reads it again"
-        console.print(Text(nothing if result["accepted"] else "there is no line in it"))
-    codes = {row["code"] for row in groups}
-    if result["dead"] == result["accepted"] > 0 and codes == {"no_format"}:
-        console.print(Text("every line is dead; name their --format, or describe it: --template"))
-    rate, seconds = result["lines_per_second"], result["seconds"]
-    console.print(Text(f"{seconds:.1f} s, {rate:,.0f} lines/s", style="dim"))
-    if "out" in result:
-        console.print(Text(f"output: {_near(result['out'])}"), soft_wrap=True)
-    if "store" in result:
-        console.print(Text(f"store:  {_near(result['store'])}"), soft_wrap=True)
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: Its heading.
+        value: The field it shows, or a function of the row; by default the field named `title`.
+        right: Whether it is aligned to the right, as numbers are.
+        width: Least number of characters; 0 for a column that gives way to the others.
+    """
+
+    title: str
+    value: str | Callable[[Row], object] = ""
+    right: bool = False
+    width: int = 0
+
+    def cell(self, row: Row) -> Text:
+        """Return what the column shows of a row, on one line, cut where there is no room."""
+        value = self.value(row) if callable(self.value) else row[self.value or self.title]
+        number = isinstance(value, int | float)
+        text = "" if value is None else f"{value:,}" if number else printable(str(value), 100)
+        style = STYLES.get(text, "") if self.title == "state" else ""
+        return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
-def processors_table(queue: Queue) -> Table:
-    """Return one row per processor; times are microseconds per line."""
-    counts = ("received", "emitted", "filtered", "errors", "retries", "dead")
-    table = _table(
-        "processor", *counts, "busy s", "p50 µs", "p99 µs", right=range(1, 10), padding=1
-    )
-    for column in table.columns:
-        column.no_wrap = True
-    for row in processor_rows(queue):
-        numbers = [_count(row[name]) for name in counts]
-        times = [f"{row['seconds']:.2f}", *(_micros(row[p]) for p in ("p50", "p99"))]
-        name = _cell(row["processor"], 20)
-        table.add_row(name, *numbers, *times, style="red" if row["dead"] else None)
-    return table
+def table(rows: Sequence[Row], columns: Sequence[Column], *, red: str = "") -> Table:
+    """Return a table with a line per row; a row whose field `red` is not zero is red."""
+    padding = 2 if len(columns) < 8 else 1
+    shown = Table(box=None, padding=(0, padding, 0, 0), header_style="bold")
+    for column in columns:
+        shown.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=column.right or column.width > 0,
+            min_width=column.width,
+            overflow="ellipsis",
+        )
+    for row in rows:
+        cells = [column.cell(row) for column in columns]
+        shown.add_row(*cells, style="red" if row.get(red) else None)
+    return shown
 
 
-def _micros(seconds: float) -> str:
-    """Return microseconds with three digits, or as many as are before the point."""
-    micros = seconds * 1e6
+def _count(name: str, row: Row) -> str:
+    """Return a count in at most seven characters; a dot for none."""
+    number = row[name]
+    return f"{number / 1e6:.3f}M" if number >= 1_000_000 else f"{number:,}" if number else "·"
+
+
+def _micros(name: str, row: Row) -> str:
+    """Return seconds as microseconds with three digits, or as many as are before the point."""
+    micros = row[name] * 1e6
     return f"{micros:.3g}" if micros < 999.5 else f"{micros:,.0f}"
 
 
-def queue_line(result: Mapping[str, Any]) -> Text:
-    """Return the conservation law with its numbers."""
-    parts = " + ".join(f"{result[name]:,} {name}" for name in TOTALS[1:])
-    mark = ("✓", "green") if result["conserved"] else ("✗ lines are missing", "bold red")
-    text = Text.assemble((f"{result['accepted']:,} accepted = {parts} ", "bold"), mark)
-    return text.append("  paused", "bold red") if result["paused"] else text
+def _reason(row: Row) -> str:
+    return f"{row['error'] or row['code']}: {row['message']}"
 
 
-def groups_table(groups: Iterable[Mapping[str, Any]]) -> Table:
-    """Return one row per kind of failure."""
-    table = _table("dead", "fingerprint", "processor", "why", "sample", right=[0])
-    for row in groups:
-        why = f"{row['error'] or row['code']}: {row['message']}"
-        table.add_row(
-            f"{row['lines']:,}",
-            row["fingerprint"],
-            *map(_cell, (row["processor"], why, row["sample"])),
-        )
-    return table
+def _took(row: Row) -> str:
+    return "" if row["seconds"] is None else f"{row['seconds']:,.1f} s"
 
 
-def dead_letters_table(dead_letters: Iterable[Mapping[str, Any]]) -> Table:
-    """Return one row per dead letter."""
-    table = _table("id", "source", "line", "processor", "why", "text", right=[0, 2])
-    for row in dead_letters:
-        why = f"{row['error'] or row['code']}: {row['message']}"
-        table.add_row(
-            str(row["id"]),
-            _cell(row["source"]),
-            f"{row['line_number']:,}",
-            *map(_cell, (row["processor"], why, row["line"])),
-        )
-    return table
+def _near(place: str) -> str:
+    """Return a path relative to the current folder, if it is below it."""
+    path, here = file_of(place), Path.cwd()
+    return str(path.relative_to(here)) if path and path.is_relative_to(here) else place
 
 
-def dead_letter_text(dead_letter: Mapping[str, Any]) -> Text:
-    """Return all that is known of one dead letter, a field a line."""
+_number = partial(Column, right=True)
+
+PROCESSORS = (
+    Column("processor", lambda row: printable(row["processor"], 20), width=1),
+    *(
+        _number(name, partial(_count, name))
+        for name in ("received", "emitted", "filtered", "errors", "retries", "dead")
+    ),
+    _number("busy s", lambda row: f"{row['seconds']:.2f}"),
+    _number("p50 µs", partial(_micros, "p50")),
+    _number("p99 µs", partial(_micros, "p99")),
+)
+"""Times are microseconds per line."""
+
+GROUPS = (
+    _number("dead", "lines"),
+    Column("fingerprint"),
+    Column("processor"),
+    Column("why", _reason),
+    Column("sample"),
+)
+
+DEAD_LETTERS = (
+    _number("id", lambda row: str(row["id"])),
+    Column("source"),
+    _number("line", "line_number"),
+    Column("processor"),
+    Column("why", _reason),
+    Column("text", "line"),
+)
+
+TRACES = (
+    _number("line", lambda row: str(row["line_number"])),
+    Column("text", "line"),
+    Column("path", lambda row: " → ".join(row["path"])),
+    Column("state"),
+    _number("µs", lambda row: f"{row['seconds'] * 1e6:.1f}"),
+)
+
+RUNS = (
+    Column("run", width=20),
+    Column("kind", width=5),
+    Column("state", width=8),
+    Column("started (UTC)", lambda row: clock(row["started_at"])[:16], width=16),
+    _number("took", _took),
+    _number("accepted"),
+    _number("dead"),
+    Column("sources", lambda row: ", ".join(map(_near, row["sources"] or [row["store"] or ""]))),
+)
+
+BATCHES = (
+    Column("file"),
+    Column("state"),
+    *map(_number, ("accepted", "done", "dead", "seconds")),
+    Column("why", "error"),
+)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object."""
+    print(json.dumps(value, default=str))
+
+
+def show_rows(
+    key: str, rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool, empty: str = ""
+) -> None:
+    """Print rows as a table, or as one JSON object with a list under `key`.
+
+    Args:
+        key: Their name in the object.
+        rows: What to print.
+        columns: Of the table.
+        as_json: Whether to print the object.
+        empty: Printed instead of a table without rows.
+    """
+    if as_json:
+        print_json({key: rows})
+    elif rows or not empty:
+        Console().print(table(rows, columns))
+    else:
+        print(empty)
+
+
+def show_dead_letter(dead_letter: Row) -> None:
+    """Print all that is known of one dead letter, a field a line."""
     text = Text()
     for name, value in dead_letter.items():
         if name == "failure" or value is None or value == "":
             continue
         shown = clock(value) if name.endswith("_at") else str(value)
-        body = "\n".join(printable(line) for line in shown.split("\n"))
+        body = "\n".join(map(printable, shown.split("\n")))
         text.append(f"{name}: ", "bold").append(f"\n{body}" if "\n" in body else body).append("\n")
-    return text
+    Console().print(text, soft_wrap=True)
 
 
-def traces_table(traces: Iterable[Mapping[str, Any]]) -> Table:
-    """Return one row per traced line."""
-    table = _table("line", "text", "path", "state", "µs", right=[0, 4])
-    colours = {"dead": "red", "filtered": "dim"}
-    for row in traces:
-        path = " → ".join(printable(name) for name in row["path"])
-        state = Text(row["state"], style=colours.get(row["state"], ""))
-        number = str(row["line_number"])
-        time_taken = f"{row['seconds'] * 1e6:.1f}"
-        table.add_row(number, _cell(row["line"]), _cell(path), state, time_taken)
-    return table
+def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the result of a run, and the commands that show more.
+
+    Args:
+        queue: The store.
+        result: Its `summary` and `store`; after a run also `out`, `new` and perhaps `traces`.
+        as_json: Whether to print `result` as one JSON object instead.
+    """
+    if as_json:
+        print_json(result)
+        return
+    console = Console()
+    if "traces" in result:
+        console.print(table(result["traces"], TRACES))
+    store, rate = result["store"], result["lines_per_second"]
+    console.print(_processors(queue))
+    for name, counts in state_totals(queue).items():
+        none = "no level" if counts.keys() - LEVELS.values() == {"None"} else "no value"
+        words = ((none if key == "None" else key, count) for key, count in sorted(counts.items()))
+        parts = [f"{printable(word)} {int(count):,}" for word, count in words]
+        console.print(Text(f"{name}: " + " · ".join(parts)))
+    console.print(_identity(result))
+    control = queue.control()
+    if control.paused:
+        why = f": {printable(control.reason)}" if control.reason else ""
+        who = PAUSED_BY[control.paused_by or "operator"]
+        console.print(Text(f"paused by {who}{why}", "bold red"))
+    if groups := queue.dead_letter_groups(DeadLetterFilter()):
+        file = file_of(store)
+        hint = "" if file and file == latest_store() else f" --store {_near(store)}"
+        console.print(table(groups, GROUPS))
+        console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"))
+    if result.get("new") == 0 and not rate:
+        nothing = "nothing new: all lines were read before; to read them again: --reread"
+        console.print(Text(nothing if result["accepted"] else "the sources have no lines"))
+    codes = {row["code"] for row in groups}
+    if result["dead"] == result["accepted"] > 0 and codes == {"no_format"}:
+        console.print(Text("every line is dead: no format fits; use --format or --template"))
+    console.print(Text(f"{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
+    if "out" in result:
+        console.print(Text(f"output: {_near(result['out'])}"), soft_wrap=True)
+    console.print(Text(f"store:  {_near(store)}"), soft_wrap=True)
 
 
-def runs_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Return one row per recorded run."""
-    names = ("run", "kind", "state", "started (UTC)", "took", "accepted", "dead", "sources")
-    table = _table(*names, right=(4, 5, 6), padding=1)
-    for column in table.columns[:-1]:
-        column.no_wrap = True
-    for column, width in zip(table.columns, (20, 5, 8, 16), strict=False):
-        column.min_width = width
-    colours = {"running": "green", "gate": "yellow", "failed": "red", "killed": "red"}
-    for row in rows:
-        counts = ["" if row[name] is None else f"{row[name]:,}" for name in ("accepted", "dead")]
-        table.add_row(
-            _cell(row["run"], 40),
-            _cell(row["kind"] or ""),
-            Text(row["state"], style=colours.get(row["state"], "")),
-            clock(row["started_at"])[:16],
-            "" if row["seconds"] is None else f"{row['seconds']:,.1f} s",
-            *counts,
-            _cell(", ".join(_near(one) for one in row["sources"] or [row["store"] or ""])),
-        )
-    return table
-
-
-def batches_table(outcomes: Iterable[Mapping[str, Any]]) -> Table:
-    """Return one row per batch of `etl batch --each`."""
-    table = _table("file", "state", "accepted", "done", "dead", "seconds", "why", right=range(2, 6))
-    for one in outcomes:
-        numbers = (one[name] for name in ("accepted", "done", "dead", "seconds"))
-        table.add_row(
-            _cell(one["file"], 60),
-            Text(one["state"], style="" if one["state"] == "finished" else "red"),
-            *("" if number is None else f"{number:,}" for number in numbers),
-            _cell(one["error"], 200),
-        )
-    return table
-
-
-def live_view(queue: Queue, result: Mapping[str, Any]) -> Group:
+def live_view(queue: Queue) -> Group:
     """Return what `etl top` shows."""
-    workers = queue.read("workers")
+    result, workers = summary(queue), queue.read("workers")
     busy = sum(worker["batch"] is not None for worker in workers)
     rate = f"{result['lines_per_second']:,.0f} lines/s"
     age = f"oldest {result['oldest_age']:.1f} s"
     head = Text(f"{rate} · {age} · {len(workers)} workers, {busy} busy")
-    return Group(head, queue_line(result), processors_table(queue))
+    return Group(head, _identity(result), _processors(queue))
 
 
-@contextmanager
-def show_progress(console: Console) -> Iterator[Callable[[RunProgress], None]]:
-    """Show a bar of bytes and lines while a run goes on; without a terminal, only that it waits."""
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TextColumn("{task.fields[lines]:,} lines, {task.fields[rate]:,.0f}/s"),
-        TimeElapsedColumn(),
-    )
-    shown = console.is_terminal
-    told = False
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-        task = bar.add_task("reading", total=None, lines=0, rate=0.0)
-
-        def watch(progress: RunProgress) -> None:
-            stats = progress.stats
-            reading = progress.size is None or progress.read < progress.size
-            what = "paused" if stats.paused else "reading" if reading else "working"
-            nonlocal told
-            if not shown and stats.paused and not told:
-                console.print("etl: the store is paused; etl resume lets it go on", style="")
-                told = True
-            bar.update(
-                task,
-                description=what,
-                total=progress.size,
-                completed=progress.read,
-                lines=stats.finished,
-                rate=stats.finished / max(progress.seconds, 1e-9),
-            )
-
-        yield watch
+def _processors(queue: Queue) -> Table:
+    return table(processor_rows(queue), PROCESSORS, red="dead")
 
 
-@contextmanager
-def watch_store(console: Console, url: str) -> Iterator[None]:
-    """Show a bar of a store's lines while others work on it; nothing if there is no terminal."""
-    if not console.is_terminal:
-        yield
-        return
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,} of {task.total:,} lines"),
-        TimeElapsedColumn(),
-    )
-    ended = threading.Event()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("running the notebook", total=0)
-
-        def look() -> None:
-            file = file_of(url)
-            while file and not file.exists():
-                if ended.wait(0.1):
-                    return
-            queue = open_queue(url)
-            while not ended.wait(0.25):
-                stats = queue.stats()
-                bar.update(task, total=stats.accepted, completed=stats.finished)
-            queue.close()
-
-        thread = threading.Thread(target=look, name="etl-watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
-
-def _table(*columns: str, right: Sequence[int], padding: int = 2) -> Table:
-    table = Table(box=None, padding=(0, padding, 0, 0), header_style="bold")
-    for number, name in enumerate(columns):
-        justify: JustifyMethod = "right" if number in right else "left"
-        table.add_column(name, justify=justify, overflow="ellipsis")
-    return table
-
-
-def _cell(text: str, most: int = 100) -> Text:
-    """Return text on one line, cut where there is no room; other columns keep theirs."""
-    return Text(printable(text, most), no_wrap=True, overflow="ellipsis")
-
-
-def _count(number: int) -> str:
-    """Return a count in at most seven characters; a dot for none."""
-    if number >= 1_000_000:
-        return f"{number / 1e6:.3f}M"
-    return f"{number:,}" if number else "·"
-
-
-def _near(place: str) -> str:
-    """Return a path from here, if it is below the current folder."""
-    path, here = file_of(place), Path.cwd()
-    return str(path.relative_to(here)) if path and path.is_relative_to(here) else place
+def _identity(result: Mapping[str, Any]) -> Text:
+    """Return the accounting identity with its numbers."""
+    words = {"leased": "processing"}
+    parts = " + ".join(f"{result[name]:,} {words.get(name, name)}" for name in TOTALS[1:])
+    mark = ("✓", "green") if result["conserved"] else ("✗ lines are missing", "bold red")
+    text = Text.assemble((f"{result['accepted']:,} accepted = {parts} ", "bold"), mark)
+    return text.append("  paused", "bold red") if result["paused"] else text

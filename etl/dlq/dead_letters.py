@@ -1,169 +1,134 @@
 """Dead letters: lines that could not be processed, to look at, fix and replay.
 
-    letters = DeadLetters(queue)
-    letters.groups()                    what fails, most frequent first
-    letters.frame(processor="parse")    the lines, as a pandas frame
-    letters.dry_run(pipeline)           how many would pass now
-    letters.replay(fingerprint="…")     back into the queue
-    letters.export("bad.jsonl")         into a file, for a colleague
-    letters.import_("bad.jsonl")        from such a file into this store's queue
+    dead_letters = DeadLetters(queue)
+    dead_letters.groups()                    what fails, most frequent first
+    dead_letters.frame(processor="parse")    the lines, as a pandas frame
+    dead_letters.dry_run(pipeline)           how many would pass now
+    dead_letters.replay(fingerprint="…")     back into the queue
+    dead_letters.export("bad.jsonl")         into a file, for a colleague
+    dead_letters.import_("bad.jsonl")        from such a file into this store's queue
 
-A letter is open until it is replayed (then it waits again like any line, and
-comes back open if it dies again) or discarded. All of it works while workers run.
+A dead letter is open until it is replayed (then it waits like any line, and is open
+again if it fails again) or discarded. All of it works while workers run.
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import polars as pl
 
+from etl.dlq.export import content_id, read_export, write_export
 from etl.errors import SourceLocked, UsageError
 from etl.pipeline.plan import INPUT
 from etl.queue import Checkpoint, DeadLetterFilter, Queue
 from etl.records.batch import Batch
-from etl.records.columns import TIME, frame_of
+from etl.records.columns import DEAD_LETTER_GROUPS, DEAD_LETTERS
 from etl.records.result import UNREAD
 from etl.settings import Settings
+from etl.text import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from etl.pipeline.pipeline import Pipeline
-from etl.dlq.export import digest, exported_as, read_exported
 
 __all__ = ["DeadLetters", "DryRun"]
 
-
 BATCH_LINES = 20_000
+"""Dead letters that are replayed as one batch."""
+
+HAS_TEXT = (pl.col("processor") != INPUT) | ~pl.col("code").is_in(UNREAD)
+"""Which dead letters have the text of a line, rather than why it could not be read."""
 
 
-COLUMNS = {
-    "id": "int64",
-    "status": "str",
-    "source": "str",
-    "line_number": "int64",
-    "lines": "int64",
-    "line": "str",
-    "raw": "object",
-    "format": "str",
-    "payload": "object",
-    "processor": "str",
-    "code": "str",
-    "error": "str",
-    "message": "str",
-    "traceback": "str",
-    "attempts": "int64",
-    "replays": "int64",
-    "first_failed_at": TIME,
-    "last_failed_at": TIME,
-    "path": "object",
-    "version": "str",
-    "run": "str",
-    "fingerprint": "str",
-    "batch": "str",
-}
+class Which(TypedDict, total=False):
+    """Which dead letters: those for which everything given holds; see `DeadLetterFilter`."""
 
-
-GROUP_COLUMNS = dict.fromkeys(
-    ("fingerprint", "processor", "code", "error", "message", "sample"), "str"
-) | {"lines": "int64", "replays": "int64", "first_failed_at": TIME, "last_failed_at": TIME}
-
-
-READ = (pl.col("processor") != INPUT) | ~pl.col("code").is_in(UNREAD)
-"""Which letters have the text of a line, rather than why it could not be read."""
+    ids: Sequence[int] | None
+    status: str | None
+    fingerprint: str | None
+    processor: str | None
+    code: str | None
+    source: str | None
+    limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What would become of some dead letters: ids that would pass, ids that would die again."""
+    """The result of a dry run: ids of dead letters that would pass, and that would fail again."""
 
     would_pass: Sequence[int]
-    would_die: Sequence[int]
+    would_fail: Sequence[int]
 
     def __str__(self) -> str:
-        total = len(self.would_pass) + len(self.would_die)
+        total = len(self.would_pass) + len(self.would_fail)
         return f"{len(self.would_pass)} of {total} now pass"
 
 
 class DeadLetters:
     """The dead letters of one store.
 
-    Every method that picks letters takes `ids`, or any of `status` (open by
+    Every method that picks dead letters takes `ids`, or any of `status` (open by
     default; None for all), `fingerprint`, `processor`, `code`, `source` and `limit`.
     """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
-    def frame(self, **which: Any) -> pd.DataFrame:
+    def frame(self, **which: Unpack[Which]) -> pd.DataFrame:
         """Return dead letters as a pandas frame, oldest first.
 
-        Columns: `id` (int64), `status` (open, replaying, replayed, discarded),
-        `source`, `line_number`, `lines` (over 1 only for a range that could
-        not be read), `line` (the original text, or why there is none), `raw`
-        (its bytes if not UTF-8, else null), `format`, `payload` (dict of the
-        fields at failure, or null), `processor`, `code`, `error`, `message`,
-        `traceback`, `attempts`,
-        `replays`, `first_failed_at`, `last_failed_at` (datetime64, UTC),
-        `path` (tuple of processors), `version`, `run`, `fingerprint`, `batch`.
+        Columns and dtypes: those of `etl.records.columns.DEAD_LETTERS`. `payload` is a
+        dict or null, `path` a tuple of names.
         """
-        dead_letters = self._pick(which).drop("failure", strict=False)
-        rows = dead_letters.to_dicts()
-        paths = {path: tuple(json.loads(path)) for path in dead_letters["path"].unique()}
-        for row in rows:
-            row["path"] = paths[row["path"]]
-            row["payload"] = row["payload"] and json.loads(row["payload"])
-        return frame_of(rows, COLUMNS)
+        frame = DEAD_LETTERS.frame(self._pick(which))
+        path = frame["path"].map(cache(lambda text: tuple(json.loads(text))))
+        payload = frame["payload"].map(json.loads, na_action="ignore")
+        return frame.assign(path=path, payload=payload)
 
-    def groups(self, **which: Any) -> pd.DataFrame:
-        """Return one row per kind of failure, the most frequent first.
+    def groups(self, **which: Unpack[Which]) -> pd.DataFrame:
+        """Return a pandas frame with a row per kind of failure, most frequent first.
 
-        Columns: `fingerprint`, `processor`, `code`, `error`, `message` and
-        `sample` (of one of them), `lines` (int64), `replays` (int64, the most
-        of any), `first_failed_at`, `last_failed_at` (datetime64, UTC).
+        Columns and dtypes: those of `etl.records.columns.DEAD_LETTER_GROUPS`.
+        `Queue.dead_letter_groups` returns the same as dicts, without pandas.
         """
-        return frame_of(self.group_rows(**which), GROUP_COLUMNS)
+        return DEAD_LETTER_GROUPS.frame(self._queue.dead_letter_groups(_filter(which)))
 
-    def group_rows(self, **which: Any) -> list[dict[str, Any]]:
-        """Return what `groups` does, as dicts; times are Unix seconds."""
-        return self._queue.dead_letter_groups(_filter(which))
+    def dry_run(self, pipeline: Pipeline, **which: Unpack[Which]) -> DryRun:
+        """Return which dead letters would pass a pipeline as it is now; nothing is changed.
 
-    def dry_run(self, pipeline: Pipeline, **which: Any) -> DryRun:
-        """Run dead letters through a pipeline as it is now, with no lasting effect.
-
-        Those whose text could not be read count as ones that would die.
+        Those whose text could not be read count as failing.
         """
         dead_letters = self._pick(which)
         passed: list[int] = []
-        for batch in _batches(dead_letters.filter(READ)):
+        for batch in _batches(dead_letters.filter(HAS_TEXT)):
             passed += pipeline.dry_run(batch).passed
-        gone = set(passed)
-        return DryRun(passed, [id for id in dead_letters["id"] if id not in gone])
+        return DryRun(passed, dead_letters.filter(~pl.col("id").is_in(passed))["id"].to_list())
 
     def replay(
-        self, *, edited: pd.DataFrame | None = None, force: bool = False, **which: Any
+        self, *, edited: pd.DataFrame | None = None, force: bool = False, **which: Unpack[Which]
     ) -> int:
         """Put dead letters back into the queue, all or none, and return how many lines wait now.
 
         Args:
-            edited: A frame from `frame()` whose `line` may have been changed;
-                just its letters are replayed, with the lines as they are in it.
-            force: Also replay letters that died again three times.
-            **which: Which letters, if there is no edited frame.
+            edited: A frame from `frame()` whose `line` may have been changed; exactly
+                its dead letters are replayed, with the lines as they are in it.
+            force: Also replay dead letters that failed again three times.
+            **which: Which dead letters, if there is no edited frame.
 
         Raises:
-            UsageError: If a letter is not open, was replayed too often, or
+            UsageError: If a dead letter is not open, was replayed too often, or
                 stands for a range of a file that has changed.
         """
         if edited is not None:
             if not {"id", "line"} <= set(edited.columns):
-                raise UsageError("edited letters need their columns 'id' and 'line'")
+                raise UsageError("edited dead letters need their columns 'id' and 'line'")
             which = {"ids": edited["id"]}
         dead_letters = self._pick(which)
         if edited is not None:
@@ -173,69 +138,65 @@ class DeadLetters:
             self._queue.replay(dead_letters["id"].to_list(), list(_batches(dead_letters)))
         return dead_letters.height
 
-    def discard(self, **which: Any) -> int:
+    def discard(self, **which: Unpack[Which]) -> int:
         """Close dead letters for good and return how many; they still count as dead."""
         ids = self._pick(which)["id"].to_list()
         if ids:
             self._queue.discard(ids)
         return len(ids)
 
-    def export(self, path: Path | str, **which: Any) -> int:
+    def export(self, path: Path | str, **which: Unpack[Which]) -> int:
         """Write dead letters to a file and return how many; they stay as they are.
 
-        All columns of `frame()` but `status` and `id` are in it, times as Unix
+        The file has all columns of `frame()` but `status` and `id`, times as Unix
         seconds, `path` and `payload` as JSON text. In JSON lines `raw` is base64.
 
         Args:
-            path: The file, `.jsonl` or `.parquet`; one that is there is replaced.
-            **which: Which letters.
+            path: The file, `.jsonl` or `.parquet`; an existing one is replaced.
+            **which: Which dead letters.
+
+        Raises:
+            UsageError: If the file cannot be written, or its name has another ending.
         """
-        path = Path(path)
-        suffix = exported_as(path)
-        dead_letters = self._pick(which).drop("id", "failure", "status", strict=False)
-        staged = path.with_name(f".{path.name}.tmp")
-        try:
-            if suffix == ".parquet":
-                dead_letters.write_parquet(staged)
-            else:
-                dead_letters.with_columns(pl.col("raw").bin.encode("base64")).write_ndjson(staged)
-            staged.replace(path)
-        except OSError as error:
-            raise UsageError(f"{str(path)!r} cannot be written: {error}") from error
+        dead_letters = self._pick(which)
+        write_export(dead_letters, Path(path))
         return dead_letters.height
 
     def import_(self, path: Path | str) -> int:
         """Put the lines of exported dead letters into this queue; return how many wait now.
 
-        They are accepted here as new lines, with the source, line number,
-        format and bytes that they had: nothing is taken from the store they
-        came from. The same set of letters is only ever put once, whatever
-        its file is called; letters that two files share are put twice. Ranges
-        that could not be read have no lines and are left out.
+        They are accepted as new lines, with their source, line number, format and
+        bytes; nothing changes in the store they came from. The same set of dead
+        letters is put only once, whatever the name of its file; those that two
+        files share are put twice. Ranges that could not be read have no lines and
+        are left out.
 
         Raises:
-            UsageError: If the file is not there or was not made by `export`.
+            UsageError: If the file does not exist or was not made by `export`.
         """
-        path = Path(path)
-        dead_letters = read_exported(path).filter(READ)
-        mark = Checkpoint(f"dead letters {digest(dead_letters)}", 0, dead_letters.height)
-        if not dead_letters.height or self._queue.checkpoint(mark.source):
+        dead_letters = read_export(Path(path)).filter(HAS_TEXT)
+        checkpoint = Checkpoint(f"dead letters {content_id(dead_letters)}", 0, dead_letters.height)
+        if not dead_letters.height or self._queue.checkpoint(checkpoint.source):
             return 0
         try:
-            self._queue.put(*_batches(dead_letters), checkpoint=mark, expected=None)
-        except SourceLocked:  # another has just put them
+            self._queue.put(*_batches(dead_letters), checkpoint=checkpoint, expected=None)
+        except SourceLocked:  # another process has just put them
             return 0
         return dead_letters.height
 
-    def _pick(self, which: dict[str, Any]) -> pl.DataFrame:
-        """Return the letters that are wanted; those named by id must all be there."""
+    def _pick(self, which: Which) -> pl.DataFrame:
+        """Return the wanted dead letters.
+
+        Raises:
+            UsageError: If one that is named by its id is not among them.
+        """
         wanted = _filter(which)
         dead_letters = self._queue.dead_letters(wanted)
         named = len(set(wanted.ids or ()))
         if named > dead_letters.height and wanted.limit is None:
-            what = "there" if wanted.status is None else f"{wanted.status} any more"
+            state = "there" if wanted.status is None else f"{wanted.status} any more"
             raise UsageError(
-                f"{named - dead_letters.height} of {named} dead letters are not {what}; "
+                f"{named - dead_letters.height} of {named} dead letters are not {state}; "
                 "nothing was changed, look at them again"
             )
         return dead_letters
@@ -244,38 +205,29 @@ class DeadLetters:
         return f"<DeadLetters of {self._queue.url}: {len(self):,} open>"
 
     def __len__(self) -> int:
-        return sum(group["lines"] for group in self.group_rows())
+        return sum(group["lines"] for group in self._queue.dead_letter_groups(DeadLetterFilter()))
 
     def _repr_html_(self) -> str:
-        rows = self.group_rows()
-        left = "<td style='text-align:left'>"
-        cells = "".join(
-            f"<tr><td>{row['lines']:,}</td>{left}{html.escape(row['processor'])}</td>"
-            f"{left}{html.escape(row['error'] or row['code'])}</td>"
-            f"{left}{html.escape(row['message'][:200])}</td>"
-            f"{left}<code>{html.escape(row['sample'][:120])}</code></td></tr>"
-            for row in rows
-        )
-        return (
-            f"<table><caption>{sum(row['lines'] for row in rows):,} dead lines</caption>"
-            "<thead><tr><th>lines</th><th>processor</th><th>error</th><th>message</th>"
-            f"<th>sample</th></tr></thead><tbody>{cells}</tbody></table>"
-        )
+        groups = self._queue.dead_letter_groups(DeadLetterFilter())
+        columns = ("lines", "processor", "error", "message", "sample")
+        shown = [one | {"error": one["error"] or one["code"]} for one in groups]
+        rows = [[one[name] for name in columns] for one in shown]
+        caption = f"{sum(one['lines'] for one in groups):,} dead lines"
+        return html_table(columns, rows, caption=caption)
 
 
-def _filter(which: dict[str, Any]) -> DeadLetterFilter:
-    if which.get("ids") is not None:
-        which = which | {"ids": [int(id) for id in which["ids"]]}
-    try:
-        return DeadLetterFilter(**which)
-    except TypeError:
+def _filter(which: Which) -> DeadLetterFilter:
+    unknown = which.keys() - set(DeadLetterFilter.__slots__)
+    if unknown:
         known = ", ".join(DeadLetterFilter.__slots__)
-        asked = ", ".join(which)
-        raise UsageError(f"dead letters cannot be picked by {asked}; use {known}") from None
+        raise UsageError(f"dead letters cannot be picked by {', '.join(unknown)}; use {known}")
+    if (ids := which.get("ids")) is not None:
+        which = {**which, "ids": [int(id) for id in ids]}
+    return DeadLetterFilter(**which)
 
 
 def _batches(dead_letters: pl.DataFrame) -> Iterator[Batch]:
-    """Yield batches of letters that share their source and format."""
+    """Yield batches of dead letters that share their source and format."""
     groups = dead_letters.partition_by(["source", "format"], maintain_order=True)
     for group in groups:
         ids = {"dead_letter_id": "id"} if "id" in group.columns else {}
@@ -291,30 +243,30 @@ def _batches(dead_letters: pl.DataFrame) -> Iterator[Batch]:
 
 
 def _apply_edits(dead_letters: pl.DataFrame, edited: pd.DataFrame) -> pl.DataFrame:
-    """Take lines from an edited frame; a line that was edited loses its original bytes."""
-    wanted = dict(zip(edited["id"], edited["line"], strict=True))
-    for id, line in wanted.items():
+    """Return dead letters with edited lines; a line that was edited loses its original bytes."""
+    lines = dict(zip(edited["id"], edited["line"], strict=True))
+    for id, line in lines.items():
         if not isinstance(line, str) or "\n" in line:
-            what = "has a line break" if isinstance(line, str) else f"is {line!r}, which is no text"
-            raise UsageError(f"the edited line of dead letter {id} {what}; nothing was changed")
-    new = pl.Series("line", [wanted[id] for id in dead_letters["id"]], dtype=pl.String)
-    same = dead_letters["line"] == new
-    raw = pl.when(same).then(pl.col("raw"))
-    return dead_letters.with_columns(raw=raw).with_columns(new)
+            raise UsageError(
+                f"the edited line of dead letter {id} must be text without a line break, "
+                f"got {line!r}; nothing was changed"
+            )
+    new = pl.col("id").replace_strict(lines, return_dtype=pl.String)
+    return dead_letters.with_columns(raw=pl.when(pl.col("line") == new).then("raw"), line=new)
 
 
 def _check_replay(dead_letters: pl.DataFrame, *, force: bool) -> None:
-    unread = dead_letters.filter(~READ)
+    unread = dead_letters.filter(~HAS_TEXT)
     if unread.height:
         raise UsageError(
             f"dead letter {unread['id'][0]} stands for {unread['lines'][0]:,} lines of "
             f"{unread['source'][0]!r} that could not be read: {unread['message'][0]}; read it "
             "again with etl run --reread"
         )
-    tired = dead_letters.filter(pl.col("replays") >= Settings.max_replays).height
-    if tired and not force:
+    often = dead_letters.filter(pl.col("replays") >= Settings.max_replays).height
+    if often and not force:
         raise UsageError(
-            f"{tired} of {dead_letters.height} dead letters died again after "
-            f"{Settings.max_replays} replays; fix the processor or edit the lines, or replay them "
-            "with force (--force)"
+            f"{often} of {dead_letters.height} dead letters failed again after "
+            f"{Settings.max_replays} replays; fix the processor or edit the lines, or replay "
+            "them with force (--force)"
         )

@@ -5,61 +5,60 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from etl.errors import UsageError, did_you_mean
+from etl.records.columns import DEAD_LETTERS
 
-__all__ = ["digest", "exported_as", "read_exported"]
+__all__ = ["content_id", "read_export", "write_export"]
 
-EXPORTED: dict[str, Any] = {
-    "source": pl.String,
-    "line_number": pl.Int64,
-    "lines": pl.Int64,
-    "line": pl.String,
-    "raw": pl.Binary,
-    "format": pl.String,
-    "processor": pl.String,
-    "code": pl.String,
-}
-"""Columns of an exported file that an import needs; the others are for people."""
+EXPORTED = DEAD_LETTERS.drop("id", "status")
+"""Columns of an exported file."""
+
+IMPORTED = DEAD_LETTERS.pick(
+    "source", "line_number", "lines", "line", "raw", "format", "processor", "code"
+)
+"""Those of them that an import needs; the others are for people."""
 
 
-def exported_as(path: Path) -> str:
-    """Return how a file of dead letters is written: its suffix.
+def write_export(dead_letters: pl.DataFrame, path: Path) -> None:
+    """Write dead letters to a file, which appears whole or not at all.
 
     Raises:
-        UsageError: If it is neither .jsonl nor .parquet.
+        UsageError: If it cannot be written, or is neither .jsonl nor .parquet.
     """
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise UsageError(
-            f"dead letters cannot be kept in {str(path)!r}; name a .jsonl or a .parquet file"
-        )
-    return path.suffix
+    suffix = _suffix(path)
+    exported = dead_letters.select(EXPORTED.names)
+    staged = path.with_name(f".{path.name}.tmp")
+    try:
+        if suffix == ".parquet":
+            exported.write_parquet(staged)
+        else:
+            exported.with_columns(pl.col("raw").bin.encode("base64")).write_ndjson(staged)
+        staged.replace(path)
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be written: {error}") from error
 
 
-def read_exported(path: Path) -> pl.DataFrame:
-    """Read the columns of an exported file that an import needs.
+def read_export(path: Path) -> pl.DataFrame:
+    """Return the columns of an exported file that an import needs.
 
     Raises:
-        UsageError: If the file is not there, or does not hold dead letters.
+        UsageError: If the file does not exist, or does not hold dead letters; the message
+            names the row, the column and the value.
     """
     try:
-        if exported_as(path) == ".parquet":
-            found = pl.read_parquet(path)
+        if _suffix(path) == ".parquet":
+            found = pl.read_parquet(path).iter_rows(named=True)
         else:
-            with path.open(encoding="utf-8") as file:
-                rows = [_exported_row(number, text) for number, text in enumerate(file, 1)]
-            found = pl.DataFrame({name: [row[name] for row in rows] for name in EXPORTED}, EXPORTED)
-        dead_letters = found.select(pl.col(name).cast(kind) for name, kind in EXPORTED.items())
-        if dead_letters["line"].str.contains("\n", literal=True).any():
-            raise ValueError("a line has a line break inside")
-        if any(dead_letters.drop("raw", "format").null_count().row(0)):
-            raise ValueError("a line, its source or its number is null")
-        return dead_letters
+            found = _json_rows(path)
+        rows = [_checked(number, row) for number, row in enumerate(found, 1)]
+        columns = {name: [row[name] for row in rows] for name in IMPORTED.names}
+        return pl.DataFrame(columns, IMPORTED.schema)
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except (TypeError, ValueError, RecursionError, pl.exceptions.PolarsError) as error:
@@ -67,23 +66,43 @@ def read_exported(path: Path) -> pl.DataFrame:
         raise UsageError(f"{str(path)!r} holds no exported dead letters: {why}") from error
 
 
-def _exported_row(number: int, text: str) -> Mapping[str, Any]:
-    found = json.loads(text)
-    row = found if isinstance(found, dict) else {}
-    for name, kind in EXPORTED.items():
-        if name not in row:
-            raise ValueError(f"line {number} has no {name!r}{did_you_mean(name, row)}")
-        needed = int if kind == pl.Int64 else str
-        optional = name in ("raw", "format")
-        if not isinstance(row[name], needed) and not (optional and row[name] is None):
-            raise ValueError(f"line {number}: {name} = {row[name]!r} is no {needed.__name__}")
-    raw = row["raw"]
-    return {**row, "raw": raw if raw is None else base64.b64decode(raw, validate=True)}
-
-
-def digest(dead_letters: pl.DataFrame) -> str:
-    """Return what tells these letters from others, in whatever kind of file they came."""
+def content_id(dead_letters: pl.DataFrame) -> str:
+    """Return 24 hex digits of dead letters' content: the same from either kind of file."""
     digest = hashlib.sha256()
     for row in dead_letters.select("source", "line_number", "line", "raw", "format").iter_rows():
         digest.update(repr(row).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:24]
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise UsageError(
+            f"dead letters cannot be kept in {str(path)!r}; name a .jsonl or a .parquet file"
+        )
+    return path.suffix
+
+
+def _json_rows(path: Path) -> Iterator[Any]:
+    # Polars would read JSON faster, but it turns a number into text and a lone surrogate into NUL.
+    with path.open(encoding="utf-8") as file:
+        for text in file:
+            yield json.loads(text, object_hook=_decode_raw)
+
+
+def _decode_raw(row: dict[str, Any]) -> dict[str, Any]:
+    raw = row.get("raw")
+    return row | {"raw": base64.b64decode(raw, validate=True)} if isinstance(raw, str) else row
+
+
+def _checked(number: int, found: Any) -> Mapping[str, Any]:
+    row = found if isinstance(found, dict) else {}
+    for column in IMPORTED:
+        name = column.name
+        if name not in row:
+            raise ValueError(f"row {number} has no {name!r}{did_you_mean(name, row)}")
+        value, wanted = row[name], column.kind.python
+        if not (isinstance(value, wanted) or (column.null and value is None)):
+            raise ValueError(f"row {number}: {name} must be {wanted.__name__}, got {value!r}")
+    if "\n" in row["line"]:
+        raise ValueError(f"row {number}: line must not have a line break, got {row['line']!r}")
+    return row

@@ -1,42 +1,42 @@
-"""Run batches through a pipeline: route the lines from processor to processor.
+"""Run batches through a pipeline: route the rows from processor to processor.
 
 One `Runner` belongs to one worker. It has its own copy of every stateful
-processor, stages what sinks write, and either keeps a batch (after its
-commit) or undoes it.
+processor, stages what sinks write, and publishes a batch after its commit or
+rolls it back.
 
-A line that dies anywhere in a batch reaches no sink in that batch, so that
-its replay writes it once. Not here: what to do when a processor raises
-(`isolate.py`), what is written down (`ledger.py`), leases (`worker.py`).
+A line that becomes a dead letter reaches no sink in that batch, so that its replay
+writes it once. Not here: what happens when a processor raises (`bisect.py`), what is
+recorded (`result_builder.py`), leases (`workers/worker.py`).
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from etl.errors import PipelineError, ProcessorStop
-from etl.execution.bisect import FailedRows, Result, run_with_bisection
+from etl.execution.bisect import FailedRows, ProcessorOutput, run_with_bisection
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
 from etl.pipeline.plan import INPUT, Node, Plan
-from etl.processors.processor import Delivery, Staged, Stateful
+from etl.processors.processor import Delivery, Staged
 from etl.records.batch import Batch
 from etl.records.result import BatchResult, ProcessorStats
 
 if TYPE_CHECKING:
     from etl.pipeline.pipeline import Pipeline
 
-__all__ = ["BatchRun", "Runner"]
+__all__ = ["BatchRun", "Runner", "Watch"]
 
 ORIGIN = ("_row", "line", "line_number", "raw", "dead_letter_id")
+"""Columns that are kept of the batch's lines to make dead letters of."""
 
 
 Watch = Callable[[str, RoutedRows, RoutedRows, list[FailedRows]], None]
@@ -47,12 +47,12 @@ class Runner:
     """Runs one batch at a time through a pipeline for one worker.
 
     Args:
-        pipeline: May be changed while this runs; the next batch sees it.
+        pipeline: May be changed while this runs; the next batch runs through the new one.
         states: Committed states of stateful processors by name, as JSON text.
-        out: Folder that sinks write below.
-        slot: Which of the pipeline's parallel states this worker has.
+        out: Folder below which sinks write.
+        slot: Slot of the worker; each has states of its own.
         run: Name of the run, kept with dead letters.
-        sleep: Waits between tries.
+        sleep: Waits for some seconds between tries.
     """
 
     def __init__(
@@ -71,13 +71,16 @@ class Runner:
         self._slot = slot
         self._run = run
         self._sleep = sleep
-        self._originals: dict[str, Any] = {}
-        self._processors: dict[str, Any] = {}
+        self._defined = self._plan = Plan(pipeline.name, {})
         self._staged: list[Staged] = []
         self._states: dict[str, str] = {}
 
     def run(self, batch: Batch, *, token: str = "") -> BatchResult:
-        """Run a batch and stage what its sinks write; then call `keep` or `undo`.
+        """Return the result of a batch, with what sinks write staged; then publish or roll back.
+
+        Args:
+            batch: What to run.
+            token: Token of the lease; staged files have it in their names.
 
         Raises:
             SourceChanged: If the batch is a reference whose file has changed.
@@ -85,27 +88,23 @@ class Runner:
             PipelineError: If the pipeline cannot run.
         """
         started = time.perf_counter()
-        plan = self._prepare()
-        delivery = Delivery(id=batch.id, token=token, out=self._out)
-        one = BatchRun(
-            plan,
-            self._processors,
+        self._take_plan()
+        batch_run = BatchRun(
+            self._plan,
             batch,
             sleep=self._sleep,
-            delivery=delivery,
-            watch=_all_watch([tap.see for tap in self._pipeline.taps]),
+            delivery=Delivery(id=batch.id, token=token, out=self._out),
+            watches=[tap.see for tap in self._pipeline.taps],
         )
-        self._staged = one.staged
-        one.execute()
+        self._staged = batch_run.staged
+        batch_run.execute()
         self._states = {
-            name: json.dumps(processor.state())
-            for name, processor in self._processors.items()
-            if isinstance(processor, Stateful)
+            name: json.dumps(processor.state()) for name, processor in self._plan.stateful.items()
         }
-        return one.builder.outcome(
+        return batch_run.builder.result(
             states=self._states,
-            outputs=[output for staged in one.staged for output in staged.outputs],
-            version=plan.version,
+            outputs=[output for staged in self._staged for output in staged.outputs],
+            version=self._defined.version,
             run=self._run,
             slot=self._slot,
             seconds=time.perf_counter() - started,
@@ -114,201 +113,172 @@ class Runner:
     def publish(self) -> None:
         """Publish what was staged: the batch is committed."""
         self._committed.update(self._states)
-        staged, self._staged = self._staged, []
-        for one in staged:
-            one.publish()
+        all_staged, self._staged = self._staged, []
+        for staged in all_staged:
+            staged.publish()
 
     def rollback(self) -> None:
-        """Throw away what was staged and go back to the committed states."""
-        staged, self._staged = self._staged, []
-        for one in staged:
-            one.discard()
-        for name, processor in self._processors.items():
-            if isinstance(processor, Stateful):
-                self._restore(name, processor)
+        """Discard what was staged, and go back to the committed states."""
+        all_staged, self._staged = self._staged, []
+        for staged in all_staged:
+            staged.discard()
+        self._restore(self._plan)
 
-    def _prepare(self) -> Plan:
-        """Take the pipeline as it is now, with an own copy of what is stateful in it."""
-        plan = self._pipeline.plan()
-        originals = {name: node.processor for name, node in plan.nodes.items()}
-        for name, original in originals.items():
-            if self._originals.get(name) is original:
-                continue
-            own = copy.deepcopy(original) if isinstance(original, Stateful) else original
-            if isinstance(own, Stateful):
-                self._restore(name, own)
-            self._processors[name] = own
-        self._originals = originals
-        self._processors = {name: self._processors[name] for name in originals}
-        return plan
+    def _take_plan(self) -> None:
+        """Take the pipeline as it is now, with copies of its stateful processors."""
+        defined = self._pipeline.plan()
+        if defined is not self._defined:
+            plan = defined.with_own_states()
+            self._restore(plan)
+            self._defined, self._plan = defined, plan
 
-    def _restore(self, name: str, processor: Stateful) -> None:
-        try:
-            processor.restore(json.loads(self._committed.get(name, "null")))
-        except Exception as error:
-            raise PipelineError(
-                f"processor {name!r} cannot go on from its committed state: "
-                f"{type(error).__name__}: {error}; give it another name to start anew"
-            ) from error
+    def _restore(self, plan: Plan) -> None:
+        for name, processor in plan.stateful.items():
+            try:
+                processor.restore(json.loads(self._committed.get(name, "null")))
+            except Exception as error:
+                raise PipelineError(
+                    f"processor {name!r} cannot resume from its committed state: "
+                    f"{type(error).__name__}: {error}; give it another name to start without one"
+                ) from error
 
 
+@dataclass
 class BatchRun:
     """One batch on its way through one plan.
 
-    Args:
-        plan: The pipeline as it is now.
-        processors: Its processors by name; stateful ones are the runner's own.
+    Attributes:
+        plan: What it runs through, with states of its own.
         batch: What runs.
-        sleep: Waits between tries.
-        delivery: What sinks may know; None lets them write nothing.
-        watch: Is told what each processor did.
+        sleep: Waits for some seconds between tries.
+        delivery: What sinks may know; None if they write nothing.
+        watches: Called after each processor.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        processors: Mapping[str, Any],
-        batch: Batch,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        delivery: Delivery | None = None,
-        watch: Watch | None = None,
-    ) -> None:
-        frame = batch.frame().with_row_index("_row")
+    plan: Plan
+    batch: Batch
+    sleep: Callable[[float], None]
+    delivery: Delivery | None = None
+    watches: Sequence[Watch] = ()
+
+    def __post_init__(self) -> None:
+        """Read the batch."""
+        frame = self.batch.frame().with_row_index("_row")
         self.builder = ResultBuilder(frame.select(name for name in ORIGIN if name in frame.columns))
         self.staged: list[Staged] = []
         self._frame = frame.drop("raw", "dead_letter_id", strict=False)
-        self._plan = plan
-        self._processors = processors
-        self._batch = batch
-        self._sleep = sleep
-        self._delivery = delivery
-        self._watch = watch
         self._inbox: dict[str, list[RoutedRows]] = {}
 
     def execute(self, at: str = INPUT) -> None:
-        """Run every processor that rows come to, in the plan's order; they begin at `at`."""
+        """Run every processor to which rows come, in the plan's order; they begin at `at`."""
         start = RoutedRows(self._frame, ((),))
         if at == INPUT:
             self._route(INPUT, start)
         else:
-            self._send(self._plan.nodes[at], start)
-        for node in self._plan.order:
-            routed_rows = self._inbox.get(node.name, [])
-            if routed_rows and not node.is_sink:
-                self._route(node.name, self._step(node, merge(routed_rows)))
+            self._send(self.plan.nodes[at], start)
+        for node in self.plan.order:
+            if node.name in self._inbox and not node.is_sink:
+                self._route(node.name, self._step(node, merge(self._inbox[node.name])))
         self._run_sinks()
 
     def _run_sinks(self) -> None:
         """Give sinks their rows; if a line dies in one, no other keeps a copy of it."""
-        deaths = self.builder.deaths
-        kept: list[tuple[Node, RoutedRows]] = []
-        for node in self._plan.order:
-            routed_rows = self._inbox.get(node.name, [])
-            if routed_rows and node.is_sink:
-                routed = self.builder.living(merge(routed_rows))
+        dead = self.builder.dead_rows
+        written: list[tuple[Node, RoutedRows]] = []
+        for node in self.plan.order:
+            if node.name in self._inbox and node.is_sink:
+                routed = self.builder.without_dead(merge(self._inbox[node.name]))
                 if not routed.frame.is_empty():
-                    kept.append((node, self._step(node, routed)))
-                    self.builder.end(kept[-1][1])
-        while self.builder.copied and self.builder.deaths > deaths:
-            deaths = self.builder.deaths
-            self._discard_staged()
-            for node, routed in kept:
-                living = self.builder.living(routed)
-                if not living.frame.is_empty():
-                    for bad in self._run_sink(node, living).bad:
-                        self._fail(node, living, bad)
-
-    def _discard_staged(self) -> None:
-        for staged in self.staged:
-            staged.discard()
-        self.staged.clear()
+                    written.append((node, self._step(node, routed)))
+                    self.builder.add_done(written[-1][1])
+        while self.builder.copied and self.builder.dead_rows > dead:
+            dead = self.builder.dead_rows
+            for staged in self.staged:
+                staged.discard()
+            self.staged.clear()
+            for node, routed in written:
+                rest = self.builder.without_dead(routed)
+                if not rest.frame.is_empty():
+                    for failed in self._run_sink(node, rest).failed:
+                        self._fail(node, rest, failed)
 
     def _step(self, node: Node, routed: RoutedRows) -> RoutedRows:
         """Run one processor on the rows that have come to it; return those that go on."""
-        routed = RoutedRows(routed.frame, tuple((*path, node.name) for path in routed.paths))
+        routed = routed.via(node.name)
         started = time.perf_counter()
-        result = self._run_sink(node, routed) if node.is_sink else self._run(node, routed)
-        seconds = time.perf_counter() - started
-        out = routed.rows(result.good.sort("_row") if result.retries else result.good)
-        filtered = self._count_filtered(routed, out, result.bad)
-        failed = sum(bad.rows.height for bad in result.bad)
-        for bad in result.bad:
-            self._fail(node, routed, bad)
-        if result.retries and not failed:
-            self.builder.retried(node.name, result.errors)
-        dropped = failed if node.on_error == "drop" else 0
-        tally = ProcessorStats(
-            received=routed.frame.height,
-            emitted=out.frame.height,
-            filtered=filtered + dropped,
-            errors=result.errors,
-            retries=result.retries,
-            dead=failed - dropped,
-            seconds=seconds,
-        )
-        self.builder.count(node.name, tally)
-        if self._watch:
-            self._watch(node.name, routed, out, result.bad)
+        output = self._run_sink(node, routed) if node.is_sink else self._run(node, routed)
+        out = self._record(node, routed, output, seconds=time.perf_counter() - started)
+        for watch in self.watches:
+            watch(node.name, routed, out, output.failed)
         return out
 
-    def _run(self, node: Node, routed: RoutedRows) -> Result:
-        processor = self._processors[node.name]
-        takes_batch = _takes_batch(processor)
+    def _run(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
+        takes_batch = _takes_batch(node.processor)
 
         def call(frame: pl.DataFrame) -> pl.DataFrame:
-            out = processor(frame, self._batch) if takes_batch else processor(frame)
-            return checked(out, frame)
+            return checked(
+                node.processor(frame, self.batch) if takes_batch else node.processor(frame), frame
+            )
 
-        return self._isolated(node, call, routed)
+        return run_with_bisection(node, call, routed.frame, sleep=self.sleep)
 
-    def _run_sink(self, node: Node, routed: RoutedRows) -> Result:
-        """Stage the rows that can be; what was staged while looking for culprits is undone."""
-        if self._delivery is None:
-            return Result(routed.frame)
-        delivery, sink = self._delivery, self._processors[node.name]
+    def _run_sink(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
+        """Stage the rows that can be; what was staged during a bisection is discarded."""
+        if self.delivery is None:
+            return ProcessorOutput(routed.frame)
+        delivery = self.delivery
         if self.staged:
             delivery = replace(delivery, id=f"{delivery.id}~{len(self.staged)}")
         tried: list[Staged] = []
 
         def call(frame: pl.DataFrame) -> pl.DataFrame:
-            tried.append(sink.stage(for_sink(routed.rows(frame)), delivery))
+            tried.append(node.processor.stage(for_sink(routed.rows(frame)), delivery))
             return frame
 
         try:
-            result = self._isolated(node, call, routed)
-        except BaseException:
-            self.staged += tried  # to be undone with the rest
-            raise
-        if len(tried) != 1 or result.bad:
-            for staged in tried:
-                staged.discard()
-            tried.clear()
-            if not result.good.is_empty():
-                call(result.good)
-        self.staged += tried
-        return result
+            output = run_with_bisection(node, call, routed.frame, sleep=self.sleep)
+            if len(tried) != 1 or output.failed:
+                for staged in tried:
+                    staged.discard()
+                tried.clear()
+                if not output.rows.is_empty():
+                    call(output.rows)
+        finally:
+            self.staged += tried  # after a failure, to be discarded with the rest
+        return output
 
-    def _isolated(
-        self, node: Node, call: Callable[[pl.DataFrame], pl.DataFrame], routed: RoutedRows
-    ) -> Result:
-        return run_with_bisection(
-            self._processors[node.name],
-            call,
-            routed.frame,
-            retry=node.retry,
-            timeout=node.timeout,
-            sleep=self._sleep,
+    def _record(
+        self, node: Node, routed: RoutedRows, output: ProcessorOutput, *, seconds: float = 0.0
+    ) -> RoutedRows:
+        """Record what a processor did; return the rows that go on."""
+        out = routed.rows(output.rows.sort("_row") if output.retries else output.rows)
+        filtered = self._count_filtered(routed, out, output.failed)
+        failed = sum(group.rows.height for group in output.failed)
+        for group in output.failed:
+            self._fail(node, routed, group)
+        if output.retries and not failed:
+            message = f"{output.errors} lines failed and then passed"
+            self.builder.add_error(node.name, "retried", message, output.errors, "retried")
+        dropped = failed if node.on_error == "drop" else 0
+        self.builder.processor_stats[node.name] += ProcessorStats(
+            received=routed.frame.height,
+            emitted=out.frame.height,
+            filtered=filtered + dropped,
+            errors=output.errors,
+            retries=output.retries,
+            dead=failed - dropped,
+            seconds=seconds,
         )
+        return out
 
     def _route(self, name: str, routed: RoutedRows) -> None:
         """Send rows on: a copy down every tee, each row down its first branch."""
-        children = self._plan.children[name]
+        children = self.plan.children[name]
         rest, otherwise = routed, None
         for node in children:
             if node.tee:
                 self.builder.copied = True
-                self._send(node, routed if node.when is None else self._split(node, routed)[0])
+                self._send(node, self._split(node, routed)[0])
             elif node.when is None:
                 otherwise = node
             else:
@@ -317,12 +287,12 @@ class BatchRun:
         if otherwise is not None:
             self._send(otherwise, rest)
         elif all(node.tee for node in children):
-            self.builder.end(rest)
+            self.builder.add_done(rest)
         else:
-            self.builder.trace(rest, "filtered")
+            self.builder.add_trace(rest, "filtered")
 
     def _split(self, node: Node, routed: RoutedRows) -> tuple[RoutedRows, RoutedRows]:
-        """Return the rows that a branch takes, and the others."""
+        """Return the rows that a branch takes, and the others; neither has rows that failed."""
         frame = routed.frame
         if frame.is_empty() or node.when is None:
             return routed, routed
@@ -330,73 +300,55 @@ class BatchRun:
             holds = frame.select(node.when.fill_null(value=False)).to_series()
             return routed.rows(frame.filter(holds)), routed.rows(frame.filter(~holds))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            self._fail_branch(node, routed, error)
+            text = str(error).split("\n", maxsplit=1)[0]
+            reason = f"when= of {node.name!r} cannot be evaluated: {text}"
+            reasons = pl.Series([reason]).new_from_index(0, frame.height)
+            failed = FailedRows(frame, "when", reasons, type(error).__name__)
+            output = ProcessorOutput(frame.clear(), [failed], errors=frame.height)
+            self._record(node, routed.via(node.name), output)
             return routed.rows(frame.clear()), routed.rows(frame.clear())
 
     def _send(self, node: Node, routed: RoutedRows) -> None:
         if not routed.frame.is_empty():
             self._inbox.setdefault(node.name, []).append(routed)
 
-    def _count_filtered(self, routed: RoutedRows, out: RoutedRows, bad: list[FailedRows]) -> int:
+    def _count_filtered(self, routed: RoutedRows, out: RoutedRows, failed: list[FailedRows]) -> int:
         """Count the rows that a processor dropped, and notice rows that it copied."""
         before, after = routed.frame["_row"], out.frame["_row"]
         if len(before) == len(after) and (before == after).all():
             return 0
-        left = pl.concat([after, *(one.rows["_row"] for one in bad)])
-        if not bad and (after.diff().drop_nulls() > 0).all():
+        left = pl.concat([after, *(group.rows["_row"] for group in failed)])
+        if not failed and (after.diff().drop_nulls() > 0).all():
             filtered = len(before) - len(after)
         else:
             unique = left.n_unique()
             self.builder.copied |= unique != len(left)
             filtered = before.n_unique() - unique
         if filtered:
-            self.builder.trace_dropped(routed, left)
+            self.builder.add_filtered(routed, left)
         return filtered
 
-    def _fail(self, node: Node, routed: RoutedRows, bad: FailedRows) -> None:
-        """Bury rows that failed alike, or do what else the node's policy says."""
-        failed = routed.rows(bad.rows)
-        match node.on_error:
-            case "stop":
-                raise ProcessorStop(
-                    f"processor {node.name!r} failed on {bad.rows.height} lines, and its policy is "
-                    f"to stop: {bad.error or bad.code}: {bad.reasons[0]}"
-                )
-            case "drop":
-                self.builder.error(node.name, bad, "dropped")
-                self.builder.trace(failed, "filtered")
-            case _:
-                self.builder.error(node.name, bad, "dead")
-                self.builder.bury(node.name, failed, bad)
-
-    def _fail_branch(self, node: Node, routed: RoutedRows, error: BaseException) -> None:
-        routed = RoutedRows(routed.frame, tuple((*path, node.name) for path in routed.paths))
-        text = str(error).split("\n", maxsplit=1)[0]
-        reason = f"when= of {node.name!r} cannot be evaluated: {text}"
-        rows = routed.frame.height
-        reasons = pl.Series([reason]).new_from_index(0, rows)
-        self._fail(node, routed, FailedRows(routed.frame, "when", reasons, type(error).__name__))
-        dropped = rows if node.on_error == "drop" else 0
-        tally = ProcessorStats(received=rows, errors=rows, filtered=dropped, dead=rows - dropped)
-        self.builder.count(node.name, tally)
-
-
-def _all_watch(watches: Sequence[Watch]) -> Watch | None:
-    """Return a watch that tells all of these; None if there are none."""
-
-    def watch(name: str, before: RoutedRows, after: RoutedRows, bad: list[FailedRows]) -> None:
-        for one in watches:
-            one(name, before, after, bad)
-
-    return watch if watches else None
+    def _fail(self, node: Node, routed: RoutedRows, failed: FailedRows) -> None:
+        """Do with rows that failed alike what the node's policy says."""
+        error, message, lines = failed.error or failed.code, failed.reasons[0], failed.rows.height
+        if node.on_error == "stop":
+            raise ProcessorStop(
+                f"processor {node.name!r} failed on {lines} lines, and its policy is "
+                f"to stop: {error}: {message}"
+            )
+        if node.on_error == "drop":
+            self.builder.add_error(node.name, error, message, lines, "dropped")
+            self.builder.add_trace(routed.rows(failed.rows), "filtered")
+        else:
+            self.builder.add_error(node.name, error, message, lines, "dead")
+            self.builder.add_dead_letters(node.name, routed, failed)
 
 
 def _takes_batch(processor: Any) -> bool:
-    """Say whether a processor has a second parameter without a default."""
+    """Return whether a processor has a second parameter without a default."""
     try:
         parameters = inspect.signature(processor).parameters.values()
     except (TypeError, ValueError):
         return False
     places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [one for one in parameters if one.kind in places and one.default is one.empty]
-    return len(needed) > 1
+    return sum(one.kind in places and one.default is one.empty for one in parameters) > 1

@@ -1,9 +1,9 @@
-"""Run one processor on one frame, and find the lines that make it fail.
+"""Run one processor on one frame, and find the rows that make it fail.
 
-A processor that raises is run again on halves of its frame, and halves of
-those, until the lines that raise are alone; the rest goes on. They are tried
-again as the retry policy says, each time from a fresh copy and, for a stateful
-processor, from the state before. Not here: where the lines go next.
+A processor that raises is run again on halves of its frame, and on halves of
+those, until each row that raises is alone; the other rows go on. The rows that
+failed are tried again as the retry policy says, each time from a fresh copy and,
+for a stateful processor, from the state before. Not here: where rows go next.
 """
 
 from __future__ import annotations
@@ -14,43 +14,52 @@ import random
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout
+from etl.pipeline.plan import Node
 from etl.processors.processor import REJECT, Each, Stateful
-from etl.processors.retry import Retry
 
-__all__ = ["FailedRows", "Result", "run_with_bisection"]
+__all__ = ["RECOVERABLE", "FailedRows", "ProcessorOutput", "run_with_bisection"]
 
 PROBES = 32
-"""Single lines, drawn by chance, that are tried first when a frame fails."""
+"""Single rows, drawn at random, that are tried first when a frame fails."""
 
 
-HANG_PROBES = 3
-"""The same for a processor that ran out of time: each probe may cost that time again."""
+TIMEOUT_PROBES = 3
+"""The same after a timeout: each probe may take as long again."""
 
 
-FAILURES = (Exception, SystemExit, pl.exceptions.PanicException)
-"""What a processor may raise and only its lines suffer."""
+RECOVERABLE = (Exception, SystemExit, pl.exceptions.PanicException)
+"""Exceptions that fail rows, and not the worker."""
 
 
 Call = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-Culprit = tuple[int, BaseException]
+RowError = tuple[int, BaseException]
+"""The position of a row in its frame, and what was raised for it."""
 
 
-Rows = tuple[pl.DataFrame, list[Culprit]]
+Rows = tuple[pl.DataFrame, list[RowError]]
+"""The rows that passed, and the errors of those that did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRows:
-    """Rows that failed alike: `rows` as they were at the failure, and why.
+    """Rows that failed alike, and why.
 
-    `reasons` has one text per row.
+    Attributes:
+        rows: The rows as they were at the failure.
+        code: Short name of the reason.
+        reasons: String series, one sentence per row.
+        error: Class of the exception, or empty.
+        traceback: Its traceback, or empty.
+        attempts: How often the rows were tried.
     """
 
     rows: pl.DataFrame
@@ -62,121 +71,118 @@ class FailedRows:
 
 
 @dataclass(slots=True)
-class Result:
-    """What came out of one processor: good rows in order, bad ones, and counts."""
+class ProcessorOutput:
+    """What one processor made of a frame.
 
-    good: pl.DataFrame
-    bad: list[FailedRows] = field(default_factory=list)
+    Attributes:
+        rows: The rows that go on, in order unless some were retried.
+        failed: The rows that failed, grouped by reason.
+        errors: How many rows failed at the first try.
+        retries: How many rows were tried again, summed over the tries.
+    """
+
+    rows: pl.DataFrame
+    failed: list[FailedRows] = field(default_factory=list)
     errors: int = 0
     retries: int = 0
 
 
 def run_with_bisection(
-    processor: Any,
-    call: Call,
-    frame: pl.DataFrame,
-    *,
-    retry: Retry,
-    timeout: float | None,
-    sleep: Callable[[float], None],
-) -> Result:
-    """Run `call` on a frame so that a line that fails takes no other with it.
+    node: Node, call: Call, frame: pl.DataFrame, *, sleep: Callable[[float], None]
+) -> ProcessorOutput:
+    """Return what a processor makes of a frame; a row that fails takes no other with it.
 
     Args:
-        processor: The processor behind `call`, to know what kind it is.
-        call: Runs it on a frame.
+        node: Has the processor, its retry policy and its timeout.
+        call: Runs the processor on a frame.
         frame: The rows.
-        retry: How often failing lines are tried.
-        timeout: Seconds that one call may take, or None.
         sleep: Waits for some seconds between tries.
 
     Raises:
         ProcessorStop: If the processor asks for everything to stop.
     """
-    attempt = _Attempt(processor, call, timeout)
-    good, culprits = attempt.run(frame)
-    result = Result(good, errors=len(culprits))
+    retry, attempt = node.retry, _Attempt(node, call)
+    good, failed = attempt.run(frame)
+    output = ProcessorOutput(good, errors=len(failed))
     tries = 1
-    while culprits and tries < retry.attempts:
-        again = [position for position, error in culprits if isinstance(error, retry.on)]
+    while tries < retry.attempts:
+        again = [row for row, error in failed if isinstance(error, retry.on)]
         if not again:
             break
-        given_up = [culprit for culprit in culprits if not isinstance(culprit[1], retry.on)]
-        result.bad += _describe(frame, given_up, tries)
+        given_up = [(row, error) for row, error in failed if not isinstance(error, retry.on)]
+        output.failed += _group(frame, given_up, tries)
         sleep(retry.seconds(tries))
         tries += 1
-        result.retries += len(again)
-        more, failed = attempt.run(frame[again])
-        culprits = [(again[position], error) for position, error in failed]
+        output.retries += len(again)
+        more, errors = attempt.run(frame[again])
+        failed = [(again[row], error) for row, error in errors]
         good = _join([good, more])
-    result.good, rejected = _take_rejected(good)
-    result.bad += _describe(frame, culprits, tries) + rejected
-    result.errors += sum(bad.rows.height for bad in rejected)
-    return result
+    output.rows, rejected = _take_rejected(good)
+    output.failed += _group(frame, failed, tries) + rejected
+    output.errors += sum(group.rows.height for group in rejected)
+    return output
 
 
 class _Attempt:
-    """Calls a processor, and on failure narrows down which rows are to blame."""
+    """Calls a processor; after a failure, finds the rows that cause it."""
 
-    def __init__(self, processor: Any, call: Call, timeout: float | None) -> None:
-        self._rows = processor.rows if isinstance(processor, Each) else lambda f: (call(f), [])
+    def __init__(self, node: Node, call: Call) -> None:
+        processor = node.processor
+        self._rows: Callable[[pl.DataFrame], Rows] = (
+            processor.rows if isinstance(processor, Each) else lambda frame: (call(frame), [])
+        )
         self._stateful = processor if isinstance(processor, Stateful) else None
-        self._timeout = timeout
+        self._timeout = node.timeout
 
     def run(self, frame: pl.DataFrame) -> Rows:
-        """Return the good rows, and the position and error of each that failed."""
-        good, culprits, error = self._try(frame)
-        if error is None:
-            return good, culprits
-        if frame.height <= 1 or isinstance(error, PipelineError) or self._all_fail(frame, error):
-            return frame.clear(), [(row, error) for row in range(frame.height)]
-        parts: list[pl.DataFrame] = []
-        self._bisect(frame, 0, parts, culprits)
-        return _join(parts) if parts else frame.clear(), culprits
-
-    def _bisect(
-        self, frame: pl.DataFrame, offset: int, parts: list[pl.DataFrame], culprits: list[Culprit]
-    ) -> None:
-        half = frame.height // 2
-        for start, size in ((0, half), (half, frame.height - half)):
-            piece = frame.slice(start, size)
-            good, failed, error = self._try(piece)
-            if error is None:
-                parts.append(good)
-                culprits += [(offset + start + row, why) for row, why in failed]
-            elif size == 1:
-                culprits.append((offset + start, error))
+        """Return the rows that pass, and the position and error of each that fails."""
+        passed: list[pl.DataFrame] = []
+        failed: list[RowError] = []
+        pieces = [(0, frame.height)]
+        while pieces:
+            start, size = pieces.pop()
+            result = self._try(frame.slice(start, size))
+            if not isinstance(result, BaseException):
+                passed.append(result[0])
+                failed += [(start + row, error) for row, error in result[1]]
+            elif size <= 1:
+                failed += [(row, result) for row in range(start, start + size)]
+            elif size == frame.height and self._all_fail(frame, result):
+                return frame.clear(), [(row, result) for row in range(size)]
             else:
-                self._bisect(piece, offset + start, parts, culprits)
+                half = size // 2
+                pieces += [(start + half, size - half), (start, half)]
+        return _join(passed) if passed else frame.clear(), failed
 
     def _all_fail(self, frame: pl.DataFrame, error: BaseException) -> bool:
-        """Say whether so many single rows fail that looking at each is of no use.
+        """Return whether every row seems to fail, so that bisection would find nothing.
 
-        A processor with a mistake in it fails on every row; to run it on each
-        of 50,000 would find nothing that running it on some does not.
+        A processor with a mistake in it fails on every row: to run it on each of
+        50,000 shows nothing that running it on some does not.
         """
-        probes = HANG_PROBES if isinstance(error, ProcessorTimeout) else PROBES
-        if frame.height <= probes:
-            return False
+        probes = TIMEOUT_PROBES if isinstance(error, ProcessorTimeout) else PROBES
+        if isinstance(error, PipelineError) or frame.height <= probes:
+            return isinstance(error, PipelineError)
         before = self._state()
         for row in random.sample(range(frame.height), probes):
-            _, failed, failure = self._try(frame.slice(row, 1))
-            if failure is None and not failed:
+            result = self._try(frame.slice(row, 1))
+            if not isinstance(result, BaseException) and not result[1]:
                 self._restore(before)
                 return False
         return True
 
-    def _try(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Culprit], BaseException | None]:
+    def _try(self, frame: pl.DataFrame) -> Rows | BaseException:
+        """Return the result of one call, or what it raised after going back to the state before."""
         before = self._state()
         try:
             if self._timeout is None:
-                return *self._rows(frame.clone()), None
-            return *_call_within(self._timeout, self._rows, frame.clone()), None
+                return self._rows(frame.clone())
+            return _call_within(self._timeout, self._rows, frame.clone())
         except ProcessorStop:
             raise
-        except FAILURES as error:
+        except RECOVERABLE as error:
             self._restore(before)
-            return frame, [], error
+            return error
 
     def _state(self) -> Any:
         return copy.deepcopy(self._stateful.state()) if self._stateful else None
@@ -187,55 +193,49 @@ class _Attempt:
 
 
 def _call_within(seconds: float, call: Callable[[pl.DataFrame], Rows], frame: pl.DataFrame) -> Rows:
-    """Run a call in a thread of its own and give up on it after some seconds."""
-    answer: list[Rows] = []
-    failure: list[BaseException] = []
+    """Return the result of a call that runs in a thread, or raise ProcessorTimeout."""
+    future: Future[Rows] = Future()
 
     def run() -> None:
         try:
-            answer.append(call(frame))
+            future.set_result(call(frame))
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            failure.append(error)
+            future.set_exception(error)
 
     thread = threading.Thread(target=run, name="etl-processor", daemon=True)
     thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
+    if not wait([future], seconds).done:
         # Ends a loop in Python code; a call into C ends when it returns, and is let go.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
         )
         raise ProcessorTimeout(f"took longer than {seconds:g} s")
-    if failure:
-        raise failure[0]
-    return answer[0]
+    return future.result()
 
 
 def _take_rejected(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedRows]]:
-    """Split off the rows that `reject` marked, grouped by their code."""
+    """Return the rows that `reject` did not mark, and those that it did by code."""
     if REJECT not in frame.columns:
         return frame, []
-    marked = frame.filter(pl.col(REJECT).is_not_null())
-    good = frame.filter(pl.col(REJECT).is_null()).drop(REJECT)
-    bad = []
-    codes = pl.col(REJECT).struct.field("code")
-    for code in marked.select(codes.unique(maintain_order=True)).to_series():
-        rows = marked.filter(codes == code)
-        reasons = rows[REJECT].struct.field("reason").fill_null("")
-        bad.append(FailedRows(rows.drop(REJECT), code, reasons))
-    return good, bad
+    code, reason = (pl.col(REJECT).struct.field(name) for name in ("code", "reason"))
+    marked = frame.filter(pl.col(REJECT).is_not_null()).group_by(code, maintain_order=True)
+    failed = [
+        FailedRows(rows.drop(REJECT), str(key), rows.select(reason.fill_null("")).to_series())
+        for (key,), rows in marked
+    ]
+    return frame.filter(pl.col(REJECT).is_null()).drop(REJECT), failed
 
 
-def _describe(frame: pl.DataFrame, culprits: list[Culprit], attempts: int) -> list[FailedRows]:
-    """Group rows that raised by what they raised and where."""
-    groups: dict[tuple[str, str, int], list[Culprit]] = {}
-    for position, error in culprits:
+def _group(frame: pl.DataFrame, errors: list[RowError], attempts: int) -> list[FailedRows]:
+    """Return the rows that raised, grouped by what was raised and where."""
+    groups: dict[tuple[str, str, int], list[RowError]] = {}
+    for position, error in errors:
         groups.setdefault((type(error).__name__, *_place(error)), []).append((position, error))
     return [
         FailedRows(
             frame[[position for position, _ in members]],
             code="timeout" if name == ProcessorTimeout.__name__ else "error",
-            reasons=pl.Series([_message(error) for _, error in members], dtype=pl.String),
+            reasons=pl.Series([_plain(str(error).strip() or name) for _, error in members]),
             error=name,
             traceback=_traceback(members[0][1]),
             attempts=attempts,
@@ -244,12 +244,8 @@ def _describe(frame: pl.DataFrame, culprits: list[Culprit], attempts: int) -> li
     ]
 
 
-def _message(error: BaseException) -> str:
-    return _plain(str(error).strip() or type(error).__name__)
-
-
 def _plain(text: str) -> str:
-    """Return text that can be stored: half a surrogate pair cannot."""
+    """Return text that can be stored, as half of a surrogate pair cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

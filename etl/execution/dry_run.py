@@ -1,9 +1,7 @@
-"""Show what a pipeline does with one line, hop by hop, with no lasting effect."""
+"""Run a batch with no lasting effect, and show what a pipeline does with one line, hop by hop."""
 
 from __future__ import annotations
 
-import copy
-import html
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,18 +12,14 @@ from etl.execution.batch_run import BatchRun, Watch
 from etl.execution.bisect import FailedRows
 from etl.execution.routing import RoutedRows
 from etl.pipeline.plan import INPUT
-from etl.processors.processor import Stateful
 from etl.records.batch import Batch
 from etl.records.result import BatchResult
-from etl.text import printable
+from etl.text import html_table, printable
 
 if TYPE_CHECKING:
     from etl.pipeline.pipeline import Pipeline
 
 __all__ = ["End", "Explanation", "Hop", "dry_run", "explain"]
-
-LEFT = "<td style='text-align:left'>"
-"""Notebooks put the text of cells to the right, as if all were numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +31,27 @@ class Hop:
     after: list[dict[str, Any]]
     errors: list[str]
 
+    def text(self) -> list[str]:
+        """Return what changed in the line's first row, `level: 'LOG' → 'INFO'`, and the errors."""
+        before = self.before[0] if self.before else {}
+        after = self.after[0] if self.after else {}
+        return [
+            f"{key}: {_show(before.get(key))} → {_show(value)}"
+            for key, value in after.items()
+            if key not in before or before[key] != value
+        ] + [f"error: {error}" for error in self.errors]
+
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where a row of the line ended, and by which path.
+    """Where a row of the line ended.
 
-    `row` holds its fields if it came to a leaf; `code`, `error` and `message`
-    say why it is dead.
+    Attributes:
+        path: Processors that it passed, the last one included.
+        row: Its fields if it came to an end of the pipeline, else empty.
+        code: Short name of the reason if it is dead.
+        error: Class of the exception, or empty.
+        message: The reason in one sentence.
     """
 
     path: tuple[str, ...]
@@ -55,9 +63,13 @@ class End:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
-    """What a pipeline does with one line, hop by hop; `state` is done, filtered or dead.
+    """What a pipeline does with one line.
 
-    `ends` are the places where its rows came to that state, in their order.
+    Attributes:
+        line: Its text.
+        state: done, filtered or dead.
+        hops: The processors that it passed, in order.
+        ends: Where its rows came to that state, in order.
     """
 
     line: str
@@ -68,40 +80,30 @@ class Explanation:
     def __str__(self) -> str:
         text = [f"{self.line!r} → {self.state}"]
         for hop in self.hops:
-            copies = len(hop.after) > 1
-            text.append(f"  {hop.processor}{f': {len(hop.after)} rows' if copies else ''}")
-            text += [f"    {change}" for change in _changes(hop)]
-            text += [f"    error: {_safe(error)}" for error in hop.errors]
+            rows = f": {len(hop.after)} rows" if len(hop.after) > 1 else ""
+            text += [f"  {hop.processor}{rows}", *(f"    {one}" for one in hop.text())]
         return "\n".join(text)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = []
-        for hop in self.hops:
-            cell = "<br>".join(html.escape(text) for text in (*_changes(hop), *hop.errors))
-            rows.append(f"<tr>{LEFT}{html.escape(hop.processor)}</td>{LEFT}{cell}</td></tr>")
-        title = f"{html.escape(self.line)} → {html.escape(self.state)}"
-        return f"<table><caption>{title}</caption><tbody>{''.join(rows)}</tbody></table>"
+        rows = [(hop.processor, hop.text()) for hop in self.hops]
+        caption = f"{self.line} → {self.state}"
+        return html_table(["processor", "changes"], rows, caption=caption, most=1000)
 
 
 def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None) -> Explanation:
-    """Run one line with no side effects; see `Pipeline.explain`."""
+    """Return what a pipeline does with one line; see `Pipeline.explain`."""
     hops: list[Hop] = []
 
-    def watch(name: str, routed: RoutedRows, out: RoutedRows, bad: list[FailedRows]) -> None:
-        errors = [f"{one.error or one.code}: {one.reasons[0]}" for one in bad]
-        hops.append(Hop(name, _public(routed.frame), _public(out.frame), errors))
+    def watch(name: str, routed: RoutedRows, out: RoutedRows, failed: list[FailedRows]) -> None:
+        errors = [f"{group.error or group.code}: {_safe(group.reasons[0])}" for group in failed]
+        hops.append(Hop(name, _fields(routed), _fields(out), errors))
 
     batch = Batch.from_lines([line], source="explain", format=format)
-    outcome, routed_rows = dry_run(pipeline, batch, watch=watch)
-    if outcome.dead:
-        state, ends = "dead", _dead_ends(outcome)
-    elif outcome.done:
-        state, ends = "done", [end for routed in routed_rows for end in _leaf_ends(routed)]
-    else:
-        state, ends = "filtered", _filtered_ends(outcome)
-    return Explanation(batch.frame()["line"][0], state, hops, ends)
+    result, ended = dry_run(pipeline, batch, watch=watch)
+    state = "dead" if result.dead else "done" if result.done else "filtered"
+    return Explanation(batch.frame()["line"][0], state, hops, _ends(result, ended))
 
 
 def dry_run(
@@ -112,7 +114,7 @@ def dry_run(
     until: str | None = None,
     watch: Watch | None = None,
 ) -> tuple[BatchResult, list[RoutedRows]]:
-    """Run a batch with no lasting effect, and return the rows that came to the end as well.
+    """Return the result of a batch that runs with no lasting effect, and the rows at its ends.
 
     Sinks write nothing, states stay as they are, and no retry waits.
 
@@ -121,68 +123,54 @@ def dry_run(
         batch: What to run.
         at: The processor that its rows come to first; by default as lines do.
         until: The processor that is the end; by default the leaves are.
-        watch: Is told what each processor did.
+        watch: Called after each processor.
+
+    Raises:
+        SourceChanged: If the batch is a reference whose file has changed.
+        ProcessorStop: If a processor failed whose policy is to stop.
+        PipelineError: If the pipeline cannot run.
     """
     plan = pipeline.plan()
     plan = plan if until is None else plan.up_to(until)
-    own = {
-        name: copy.deepcopy(node.processor)
-        if isinstance(node.processor, Stateful)
-        else node.processor
-        for name, node in plan.nodes.items()
-    }
-    routed_rows: list[RoutedRows] = []
+    ended: list[RoutedRows] = []
 
-    def look(name: str, routed: RoutedRows, out: RoutedRows, bad: list[FailedRows]) -> None:
-        if name == until or (until is None and all(one.tee for one in plan.children[name])):
-            routed_rows.append(out)
-        if watch:
-            watch(name, routed, out, bad)
+    def gather(name: str, _routed: RoutedRows, out: RoutedRows, _failed: list[FailedRows]) -> None:
+        if name == until or (until is None and all(node.tee for node in plan.children[name])):
+            ended.append(out)
 
-    one = BatchRun(plan, own, batch, sleep=lambda _seconds: None, watch=look)
-    one.execute(at)
-    return one.builder.outcome(), routed_rows
+    watches = [gather, watch] if watch else [gather]
+    batch_run = BatchRun(
+        plan.with_own_states(), batch, sleep=lambda _seconds: None, watches=watches
+    )
+    batch_run.execute(at)
+    return batch_run.builder.result(), ended
 
 
-def _leaf_ends(routed: RoutedRows) -> list[End]:
-    rows = _public(routed.frame)
-    ids = routed.frame["_path"] if "_path" in routed.frame.columns else [0] * len(rows)
-    return [End(routed.paths[id], row) for id, row in zip(ids, rows, strict=True)]
-
-
-def _dead_ends(outcome: BatchResult) -> list[End]:
-    ends = []
-    for dead_letter in outcome.dead_letters.iter_rows(named=True):
-        why = outcome.failures[dead_letter["failure"]]
-        ends.append(End(why.path, {}, why.code, why.error, dead_letter["message"]))
-    return ends
-
-
-def _filtered_ends(outcome: BatchResult) -> list[End]:
-    if outcome.trace is None:
+def _ends(result: BatchResult, ended: list[RoutedRows]) -> list[End]:
+    if result.dead:
+        dead = result.dead_letters.select("failure", "message").iter_rows()
+        kinds = ((result.failures[index], message) for index, message in dead)
+        return [End(kind.path, {}, kind.code, kind.error, message) for kind, message in kinds]
+    if result.done:
+        ids = [routed.per_path("path", range(len(routed.paths))) for routed in ended]
+        return [
+            End(routed.paths[index], row)
+            for routed, indexes in zip(ended, ids, strict=True)
+            for index, row in zip(indexes, _fields(routed), strict=True)
+        ]
+    if result.trace is None:
         return []
-    paths = [tuple(name for name, _ in path) for path in outcome.trace.paths]
-    return [End(paths[id], {}) for id in outcome.trace.lines["path"]]
+    paths = [tuple(name for name, _ in path) for path in result.trace.paths]
+    return [End(paths[index], {}) for index in result.trace.lines["path"]]
 
 
-def _public(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    return frame.select(pl.exclude("^_.*$")).to_dicts()
+def _fields(routed: RoutedRows) -> list[dict[str, Any]]:
+    return routed.frame.select(pl.exclude("^_.*$")).to_dicts()
 
 
 def _safe(error: str) -> str:
     """Return an error's lines without what could steer a terminal."""
     return "\n".join(printable(line) for line in error.expandtabs(4).splitlines())
-
-
-def _changes(hop: Hop) -> list[str]:
-    """Return what a hop changed in the line's first row: `level: 'LOG' → 'INFO'`."""
-    before = hop.before[0] if hop.before else {}
-    after = hop.after[0] if hop.after else {}
-    return [
-        f"{key}: {_show(before.get(key))} → {_show(value)}"
-        for key, value in after.items()
-        if key not in before or before[key] != value
-    ]
 
 
 def _show(value: Any) -> str:

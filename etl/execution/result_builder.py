@@ -1,20 +1,21 @@
-"""What is written down about a batch while it runs: deaths, errors, counts, traces.
+"""What is recorded about a batch while it runs: dead letters, errors, statistics, traces.
 
-A `ResultBuilder` knows nothing of routing. The runner tells it which rows ended,
-failed or were dropped, and it makes the `BatchResult` of that, counted in source
-lines however often a line was copied on its way.
+A `ResultBuilder` knows nothing of routing. `BatchRun` reports which rows ended, failed or
+were dropped, and it makes the `BatchResult` of that, counted in source lines however
+often a line was copied on its way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from typing import Any
 
 import polars as pl
 
 from etl.errors import PipelineError
-from etl.execution.bisect import FAILURES, FailedRows
+from etl.execution.bisect import RECOVERABLE, FailedRows
 from etl.execution.routing import RoutedRows
 from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind, ProcessorStats, Trace
 from etl.settings import Settings
@@ -35,118 +36,105 @@ NOISE = r"""0[xX][0-9a-fA-F]+|[0-9]+|'[^']*'|"[^"]*\""""
 
 
 class ResultBuilder:
-    """The book of one batch.
+    """Collects what happens to one batch, and makes its result.
 
     Args:
-        origin: The batch's lines: `_row`, `line`, `line_number`, perhaps `raw` and `letter`.
+        origin: The batch's lines: `_row` UInt32, `line` String, `line_number` Int64, and,
+            where the batch has them, `raw` Binary and `dead_letter_id` Int64.
     """
 
     def __init__(self, origin: pl.DataFrame) -> None:
         self.origin = origin
         self.copied = False
-        self.processor_stats: dict[str, ProcessorStats] = {}
-        self._ended: list[pl.Series] = []
-        self._letters: list[pl.DataFrame] = []
+        self.processor_stats: defaultdict[str, ProcessorStats] = defaultdict(ProcessorStats)
+        self._done: list[pl.Series] = []
+        self._dead: list[pl.DataFrame] = []
         self._failures: list[FailureKind] = []
         self._errors: list[tuple[str, str, str, int, str]] = []
         self._traced: list[pl.DataFrame] = []
         self._paths: dict[tuple[str, ...], int] = {}
         self._trace_from = max(0, origin.height - Settings.kept_traces)
 
-    def count(self, processor: str, tally: ProcessorStats) -> None:
-        """Add to what a processor did."""
-        self.processor_stats[processor] = (
-            self.processor_stats.get(processor, ProcessorStats()) + tally
-        )
-
-    def end(self, routed: RoutedRows) -> None:
-        """Note rows that have come to a leaf."""
+    def add_done(self, routed: RoutedRows) -> None:
+        """Record rows that have come to an end of the pipeline."""
         if not routed.frame.is_empty():
-            self._ended.append(routed.frame["_row"])
-            self.trace(routed, "done")
+            self._done.append(routed.frame["_row"])
+            self.add_trace(routed, "done")
 
-    def error(self, processor: str, bad: FailedRows, action: str) -> None:
-        """Note an error for the list of recent ones."""
-        kind, rows = bad.error or bad.code, bad.rows.height
-        self._errors.append((processor, kind, bad.reasons[0], rows, action))
+    def add_filtered(self, routed: RoutedRows, left: pl.Series) -> None:
+        """Record which of the last rows a processor dropped; `left` are the others' `_row`."""
+        recent = routed.frame.filter(pl.col("_row") >= self._trace_from)
+        dropped = recent.filter(~pl.col("_row").is_in(left.implode()))
+        self.add_trace(routed.rows(dropped), "filtered")
 
-    def retried(self, processor: str, lines: int) -> None:
-        """Note lines that failed and then passed."""
-        text = f"{lines} lines failed and then passed"
-        self._errors.append((processor, "retried", text, lines, "retried"))
+    def add_error(self, processor: str, error: str, message: str, lines: int, action: str) -> None:
+        """Record an error for the list of recent ones; `action` is dead, dropped or retried."""
+        self._errors.append((processor, error, message, lines, action))
 
-    def bury(self, processor: str, routed: RoutedRows, bad: FailedRows) -> None:
-        """Note rows that failed alike and will be dead letters."""
-        frame = routed.frame
-        path = frame["_path"] if "_path" in frame.columns else pl.lit(0, pl.UInt32).alias("_path")
-        alike = bad.reasons.str.replace_all(NOISE, "#").str.head(200).alias("alike")
+    def add_dead_letters(self, processor: str, routed: RoutedRows, failed: FailedRows) -> None:
+        """Record rows that failed alike; `routed` has the paths of the frame that they are from."""
+        routed = routed.rows(failed.rows)
+        alike = failed.reasons.str.replace_all(NOISE, "#").str.head(200).alias("alike")
         if alike.n_unique() > MAX_REASONS:
-            alike = pl.Series("alike", [""]).new_from_index(0, frame.height)
-        rows = frame.select("_row").with_columns(
-            path,
+            alike = pl.Series("alike", [""]).new_from_index(0, len(alike))
+        rows = routed.frame.select("_row").with_columns(
+            routed.per_path("_path", range(len(routed.paths))),
             alike,
-            bad.reasons.alias("message"),
-            _payloads(frame),
-            attempts=pl.lit(bad.attempts, pl.Int64),
+            failed.reasons.alias("message"),
+            _payloads(routed.frame),
+            attempts=pl.lit(failed.attempts, pl.Int64),
         )
-        kinds = rows.select("alike", "_path").unique(maintain_order=True)
+        keys = ["alike", "_path"]
+        kinds = rows.select(keys).unique(maintain_order=True)
         kinds = kinds.with_row_index("failure", offset=len(self._failures))
         self._failures += [
             FailureKind(
-                fingerprint=fingerprint(processor, bad.code, bad.error, text),
+                fingerprint=fingerprint(processor, failed.code, failed.error, text),
                 processor=processor,
-                code=bad.code,
-                error=bad.error,
-                traceback=bad.traceback,
+                code=failed.code,
+                error=failed.error,
+                traceback=failed.traceback,
                 path=routed.paths[index],
             )
             for _, text, index in kinds.iter_rows()
         ]
-        keys = ["alike", "_path"]
-        joined = rows.join(kinds, on=keys, how="left", maintain_order="left").drop(keys)
-        self._letters.append(joined)
-        self.trace(routed, "dead")
+        self._dead.append(rows.join(kinds, on=keys, how="left", maintain_order="left").drop(keys))
+        self.add_trace(routed, "dead")
 
     @property
-    def deaths(self) -> int:
-        """How many rows have died so far."""
-        return sum(dead_letters.height for dead_letters in self._letters)
+    def dead_rows(self) -> int:
+        """How many rows have failed for good so far."""
+        return sum(rows.height for rows in self._dead)
 
-    def living(self, routed: RoutedRows) -> RoutedRows:
-        """Return the rows of lines of which no copy has died."""
-        if not (self.copied and self._letters):
+    def without_dead(self, routed: RoutedRows) -> RoutedRows:
+        """Return the rows of lines of which no copy is dead."""
+        if not (self.copied and self._dead):
             return routed
-        dead = pl.concat([dead_letters["_row"] for dead_letters in self._letters])
+        dead = pl.concat([rows["_row"] for rows in self._dead])
         return routed.rows(routed.frame.filter(~pl.col("_row").is_in(dead.implode())))
 
-    def trace(self, routed: RoutedRows, state: str) -> None:
-        """Note where the last lines of the batch ended: done, filtered or dead."""
-        frame = routed.frame.filter(pl.col("_row") >= self._trace_from)
-        if frame.is_empty():
-            return
-        ids = [self._paths.setdefault(path, len(self._paths)) for path in routed.paths]
-        path = (
-            pl.lit(ids[0], pl.UInt32).alias("path")
-            if len(ids) == 1
-            else pl.Series("path", ids, pl.UInt32).gather(frame["_path"])
-        )
-        self._traced.append(frame.select("_row").with_columns(path, state=pl.lit(state)))
+    def add_trace(self, routed: RoutedRows, state: str) -> None:
+        """Record where the last lines of the batch ended: done, filtered or dead."""
+        recent = routed.rows(routed.frame.filter(pl.col("_row") >= self._trace_from))
+        if not recent.frame.is_empty():
+            ids = [self._paths.setdefault(path, len(self._paths)) for path in recent.paths]
+            rows = recent.frame.select("_row")
+            self._traced.append(
+                rows.with_columns(recent.per_path("path", ids), state=pl.lit(state))
+            )
 
-    def trace_dropped(self, routed: RoutedRows, left: pl.Series) -> None:
-        """Note which of the last lines a processor dropped; `left` are the rows it did not."""
-        recent = routed.frame.filter(pl.col("_row") >= self._trace_from)
-        gone = recent.filter(~pl.col("_row").is_in(left.implode()))
-        self.trace(routed.rows(gone), "filtered")
+    def result(self, **rest: Any) -> BatchResult:
+        """Return the result of the batch; `rest` are further fields of it.
 
-    def outcome(self, **rest: Any) -> BatchResult:
-        """Tell what became of the batch; `rest` are further fields of the outcome."""
-        dead_letters = self._gather_letters()
+        Raises:
+            PipelineError: If a processor has changed `_row`.
+        """
+        dead_letters = self._dead_letters()
         total, dead = self.origin.height, dead_letters.height
+        ended = pl.concat([pl.Series("_row", [], pl.UInt32), *self._done])
         if self.copied:
-            ended = pl.concat([pl.Series("_row", [], pl.UInt32), *self._ended]).unique()
-            done = ended.len() - int(ended.is_in(dead_letters["_row"].implode()).sum())
-        else:
-            done = sum(len(rows) for rows in self._ended)
+            ended = ended.filter(~ended.is_in(dead_letters["_row"].implode())).unique()
+        done = len(ended)
         if done + dead > total:
             raise PipelineError(
                 f"{done + dead} lines came out of a batch of {total}: a processor has changed the "
@@ -156,7 +144,7 @@ class ResultBuilder:
             done=done,
             filtered=total - done - dead,
             dead=dead,
-            processor_stats=self.processor_stats,
+            processor_stats=dict(self.processor_stats),
             dead_letters=dead_letters.select(DEAD_LETTER_SCHEMA.keys()),
             failures=self._failures,
             passed=self._passed(dead_letters),
@@ -165,11 +153,11 @@ class ResultBuilder:
             **rest,
         )
 
-    def _gather_letters(self) -> pl.DataFrame:
-        """Join the rows that died with the lines they came from, one letter a line."""
-        if not self._letters:
+    def _dead_letters(self) -> pl.DataFrame:
+        """Join the rows that failed with the lines they came from: one dead letter a line."""
+        if not self._dead:
             return pl.DataFrame(schema={"_row": pl.UInt32, **DEAD_LETTER_SCHEMA})
-        dead = pl.concat(self._letters)
+        dead = pl.concat(self._dead)
         if self.copied:
             dead = dead.unique("_row", keep="first", maintain_order=True)
         dead = dead.sort("_row")
@@ -178,7 +166,7 @@ class ResultBuilder:
         return whole.with_columns(lines=pl.lit(1, pl.Int64))
 
     def _passed(self, dead_letters: pl.DataFrame) -> list[int]:
-        """Return the ids of the replayed dead letters that did not die again."""
+        """Return the ids of the replayed dead letters that did not fail again."""
         if "dead_letter_id" not in self.origin.columns:
             return []
         again = dead_letters["dead_letter_id"].drop_nulls()
@@ -194,31 +182,30 @@ class ResultBuilder:
         ends = pl.concat(self._traced).sort("_row", maintain_order=True).tail(Settings.kept_traces)
         joined = ends.join(lines, on="_row", how="left", maintain_order="left").drop("_row")
         per_line = {
-            name: tally.seconds / max(1, tally.received)
-            for name, tally in self.processor_stats.items()
+            name: stats.seconds / max(1, stats.received)
+            for name, stats in self.processor_stats.items()
         }
         paths = [[(name, per_line.get(name, 0.0)) for name in path] for path in self._paths]
         return Trace(joined, paths)
 
 
 def fingerprint(*parts: str) -> str:
-    """Return twelve hex digits for what makes failures the same."""
+    """Return twelve hex digits that are the same for the same texts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 def _payloads(frame: pl.DataFrame) -> pl.Series:
-    """Return each row's columns as JSON text, without those that every line has."""
+    """Return each row's own columns as JSON text, in a String column `payload`."""
     left_out = {"line", "line_number", "source"}
-    own = [name for name in frame.columns if not name.startswith("_") and name not in left_out]
     writable = [
-        pl.col(name).bin.encode("hex") if frame.schema[name] == pl.Binary else pl.col(name)
-        for name in own
-        if frame.schema[name] != pl.Object
+        pl.col(name).bin.encode("hex") if dtype == pl.Binary else pl.col(name)
+        for name, dtype in frame.schema.items()
+        if not name.startswith("_") and name not in left_out and dtype != pl.Object
     ]
     if not writable:
         return pl.Series("payload", [None], pl.String).new_from_index(0, frame.height)
     try:
         return frame.select(pl.struct(writable).struct.json_encode().alias("payload")).to_series()
-    except FAILURES:  # bytes inside lists, say: Polars cannot write those
+    except RECOVERABLE:  # such as bytes inside lists, which Polars cannot write
         texts = [json.dumps(row, default=str) for row in frame.select(writable).to_dicts()]
         return pl.Series("payload", texts, dtype=pl.String)

@@ -1,13 +1,14 @@
-"""Rows on their way through a pipeline, and the paths they came by.
+"""Rows on their way through a pipeline, and the paths by which they came.
 
-While rows have one path between them it costs nothing; where branches merge,
-an integer column, `_path`, says which of the paths is a row's. `_row` is the
-line's place in its batch: it brings merged branches back in order, and tells
-which line a row is from, however it has been copied.
+While all rows have one path it costs nothing; where branches merge, an integer
+column, `_path`, says which of the paths is a row's. `_row` is the line's place in
+its batch: it puts merged branches back in order, and says which line a row is
+from, however often it has been copied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -17,49 +18,63 @@ from etl.errors import PipelineError
 __all__ = ["RoutedRows", "checked", "for_sink", "merge"]
 
 MAX_PATHS = 100
-"""Paths beyond which those that no row has come by are forgotten."""
+"""Number of paths above which those that no row has are removed."""
 
 
 class RoutedRows(NamedTuple):
-    """Rows on their way, and the paths they may have come by.
+    """Rows on their way, and the paths that they may have.
 
-    With one path there is no `_path` column; with more it indexes into them.
+    Attributes:
+        frame: The rows; `_row` UInt32 is the line's place in its batch. With more than
+            one path, `_path` UInt32 is an index into `paths`.
+        paths: Names of the processors passed.
     """
 
     frame: pl.DataFrame
     paths: tuple[tuple[str, ...], ...]
 
     def rows(self, wanted: pl.DataFrame) -> RoutedRows:
-        """Return a flow of some of the rows."""
+        """Return some of the rows, with the same paths."""
         return RoutedRows(wanted, self.paths)
 
+    def via(self, processor: str) -> RoutedRows:
+        """Return the same rows, one processor further on their paths."""
+        return RoutedRows(self.frame, tuple((*path, processor) for path in self.paths))
 
-def merge(routed_rows: list[RoutedRows]) -> RoutedRows:
-    """Join the rows of several branches in the lines' original order."""
+    def per_path(
+        self, column: str, values: Sequence[Any], dtype: type[pl.DataType] = pl.UInt32
+    ) -> pl.Series:
+        """Return a column that has for each row the value of its path."""
+        series = pl.Series(column, values, dtype)
+        if "_path" in self.frame.columns:
+            return series.gather(self.frame["_path"])
+        return series.new_from_index(0, self.frame.height)
+
+
+def merge(routed_rows: Sequence[RoutedRows]) -> RoutedRows:
+    """Return the rows of several branches in the lines' original order."""
     if len(routed_rows) == 1:
         return routed_rows[0]
     paths: list[tuple[str, ...]] = []
     frames = []
     for routed in routed_rows:
-        start = len(paths)
+        ids = range(len(paths), len(paths) + len(routed.paths))
+        frames.append(routed.frame.with_columns(routed.per_path("_path", ids)))
         paths += routed.paths
-        own = pl.col("_path") if "_path" in routed.frame.columns else pl.lit(0, pl.UInt32)
-        frames.append(routed.frame.with_columns((own + start).cast(pl.UInt32).alias("_path")))
     frame = pl.concat(frames, how="diagonal_relaxed").sort("_row", maintain_order=True)
-    return _compact(RoutedRows(frame, tuple(paths)))
-
-
-def _compact(routed: RoutedRows) -> RoutedRows:
-    """Forget paths that no row has come by, once there are many."""
-    if len(routed.paths) <= MAX_PATHS:
-        return routed
-    used = routed.frame["_path"].unique().sort()
-    new = pl.col("_path").replace_strict(used, range(len(used)), return_dtype=pl.UInt32)
-    return RoutedRows(routed.frame.with_columns(new), tuple(routed.paths[old] for old in used))
+    if len(paths) > MAX_PATHS:
+        used = frame["_path"].unique().sort()
+        new = pl.col("_path").replace_strict(used, range(len(used)), return_dtype=pl.UInt32)
+        frame, paths = frame.with_columns(new), [paths[old] for old in used]
+    return RoutedRows(frame, tuple(paths))
 
 
 def checked(out: Any, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return what a processor gave back, with the pipeline's own columns in it."""
+    """Return what a processor returned as a frame that has the pipeline's own columns.
+
+    Raises:
+        PipelineError: If it is no frame, or its rows cannot be told apart.
+    """
     if isinstance(out, pl.LazyFrame):
         out = out.collect()
     if not isinstance(out, pl.DataFrame):
@@ -76,7 +91,10 @@ def checked(out: Any, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def for_sink(routed: RoutedRows) -> pl.DataFrame:
-    """Return the rows as a sink wants them: the user's columns, and `path` as text."""
+    """Return the rows as a sink is given them: without the pipeline's own columns, with `path`.
+
+    `path` String is the names of the processors; a column of that name is renamed `path_`.
+    """
     frame = routed.frame
     if "path" in frame.columns:
         name = "path_"
@@ -84,10 +102,5 @@ def for_sink(routed: RoutedRows) -> pl.DataFrame:
             name += "_"
         frame = frame.rename({"path": name})
     texts = [" → ".join(path) for path in routed.paths]
-    path = (
-        pl.lit(texts[0]).alias("path")
-        if len(texts) == 1
-        else pl.Series("path", texts).gather(frame["_path"])
-    )
     public = [name for name in frame.columns if not name.startswith("_")]
-    return frame.select(public).with_columns(path)
+    return frame.select(public).with_columns(routed.per_path("path", texts, pl.String))

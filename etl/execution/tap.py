@@ -1,20 +1,20 @@
-"""Look into the stream between two processors, with no effect on it.
+"""Look at the rows that leave a processor, with no effect on them.
 
-`Pipeline.tap` opens a look at what workers of this process do from then on;
-`Console.tap` begins with the last lines that the store remembers.
+`Pipeline.tap` opens a tap for what workers of this process do from then on; that of the
+control room begins with the last lines that the store remembers.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
 from etl.errors import UsageError
 from etl.execution.routing import RoutedRows
-from etl.records.columns import frame_of
+from etl.records.columns import JSON, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,10 +23,10 @@ __all__ = ["Tap"]
 
 
 class Tap:
-    """The last rows that left a processor and fit a condition.
+    """The last rows that left a processor and meet a condition.
 
-    Rows are seen as batches run, a moment before they are committed: those of
-    a batch that has to run again are seen again.
+    Rows are seen as batches run, before they are committed: those of a batch that
+    runs again are seen again.
 
     Args:
         processor: Its name.
@@ -41,14 +41,14 @@ class Tap:
         self._seen: deque[pl.DataFrame] = deque()
         self._lock = threading.Lock()
         self._error = ""
-        self._open = True
+        self.closed = False
 
-    def see(self, name: str, _before: RoutedRows, after: RoutedRows, _bad: object) -> None:
-        """Take a look at what a processor let go on: a `Watch` of the runner.
+    def see(self, name: str, _before: RoutedRows, after: RoutedRows, _failed: object) -> None:
+        """Keep the rows that a processor passed on; a `Watch` of a `BatchRun`.
 
-        A condition that cannot be used is told to whoever reads the rows, not to the worker.
+        A condition that cannot be used is an error for the caller of `rows`, not for the worker.
         """
-        if name != self.processor or self._error or not self._open:
+        if name != self.processor or self._error or self.closed:
             return
         rows = after.frame.select(pl.exclude("^_.*$", "source", "line_number"))
         try:
@@ -60,11 +60,11 @@ class Tap:
             if self._seen and self._seen[-1].is_empty():
                 self._seen.pop()
             self._seen.append(found)
-            while sum(one.height for one in self._seen) - self._seen[0].height >= self._limit:
+            while sum(frame.height for frame in self._seen) - self._seen[0].height >= self._limit:
                 self._seen.popleft()
 
     def rows(self) -> pl.DataFrame:
-        """Return the rows, oldest first; columns are the processor's, but for origin.
+        """Return the rows, oldest first: the processor's columns without `source`, `line_number`.
 
         Raises:
             UsageError: If `where` cannot be used on the processor's rows.
@@ -80,18 +80,13 @@ class Tap:
         return pl.concat(seen, how="diagonal_relaxed").tail(self._limit)
 
     def frame(self) -> pd.DataFrame:
-        """Return the same as a pandas frame."""
+        """Return the same as a pandas frame whose columns are objects."""
         rows = self.rows()
-        return frame_of(rows.to_dicts(), dict.fromkeys(rows.columns, "object"))
+        return Table.of("tap", **dict.fromkeys(rows.columns, JSON)).frame(rows)
 
     def close(self) -> None:
-        """See no more rows; those that were seen stay. Twice is fine."""
-        self._open = False
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return not self._open
+        """See no more rows; those that were seen stay. A second call does nothing."""
+        self.closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -102,5 +97,5 @@ class Tap:
     def __repr__(self) -> str:
         return f"<Tap behind {self.processor}>\n{self.frame()}"
 
-    def _repr_html_(self) -> Any:
-        return self.frame().to_html(index=False, escape=True)
+    def _repr_html_(self) -> str:
+        return str(self.frame().to_html(index=False, escape=True))

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from etl.errors import UsageError, did_you_mean
 from etl.pipeline.pipeline import Pipeline
@@ -15,40 +15,33 @@ __all__ = ["load_pipeline"]
 
 
 def load_pipeline(target: str) -> Pipeline:
-    """Import a pipeline by `module:attr` or `path/to/file.py:attr`.
+    """Return the pipeline that `module:attr` or `path/to/file.py:attr` names.
 
     `attr` is a `Pipeline`, or a function without arguments that returns one.
 
     Raises:
         UsageError: If there is no such module or attribute, or it is something else.
+        PipelineError: If the pipeline cannot run.
     """
-    module_name, colon, attribute = target.rpartition(":")
-    if not colon or not module_name or not attribute:
+    name, _, attribute = target.rpartition(":")
+    if not name or not attribute:
         raise UsageError(f"pipeline {target!r} is not 'module:attr'; for example etl.demo:levels")
     try:
-        module = _import(module_name, target)
+        module = _import(name)
+        if not hasattr(module, attribute):
+            names = [key for key, value in vars(module).items() if isinstance(value, Pipeline)]
+            raise UsageError(
+                f"module {name!r} has no {attribute!r}{did_you_mean(attribute, names)}"
+            )
+        found = getattr(module, attribute)
+        found = found() if callable(found) else found
     except UsageError:
         raise
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"pipeline {target!r} cannot be imported: there is no module {error.name!r}; run from "
-            "its folder, or name a file"
-        ) from error
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError):
+            why = f"there is no module {error.name!r}; run from its folder, or name a file"
         raise UsageError(f"pipeline {target!r} cannot be imported: {why}") from error
-    try:
-        found = getattr(module, attribute)
-    except AttributeError:
-        names = [key for key, value in vars(module).items() if isinstance(value, Pipeline)]
-        hint = did_you_mean(attribute, names)
-        raise UsageError(f"module {module_name!r} has no {attribute!r}{hint}") from None
-    if not isinstance(found, Pipeline) and callable(found):
-        try:
-            found = found()
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-            raise UsageError(f"{target!r} makes no Pipeline: {why}") from error
     if not isinstance(found, Pipeline):
         kind = type(found).__name__
         raise UsageError(f"{target!r} is a {kind}, not a Pipeline; name a Pipeline or a function")
@@ -56,12 +49,12 @@ def load_pipeline(target: str) -> Pipeline:
     return found
 
 
-def _import(name: str, target: str) -> Any:
+def _import(name: str) -> ModuleType:
     if name.endswith(".py"):
         path = Path(name)
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if not path.is_file() or spec is None or spec.loader is None:
-            raise UsageError(f"pipeline {target!r}: there is no file {name!r}")
+            raise UsageError(f"there is no file {name!r} to load a pipeline from")
         module = importlib.util.module_from_spec(spec)
         sys.modules[path.stem] = module
         spec.loader.exec_module(module)

@@ -1,22 +1,24 @@
 """A pipeline as it was at one moment: its nodes, checked and put in order.
 
-Workers run batches through a `Plan`; changing the `Pipeline` makes a new one.
+Batches run through a `Plan`; a change of the `Pipeline` makes a new one.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal
+from itertools import combinations
+from typing import Any, Literal, get_args
 
 import polars as pl
 
 from etl.errors import PipelineError, did_you_mean
-from etl.processors.processor import Sink
+from etl.processors.processor import Sink, Stateful
 from etl.processors.retry import Retry
 
 __all__ = ["INPUT", "Node", "OnError", "Plan"]
@@ -30,7 +32,18 @@ OnError = Literal["dead-letter", "drop", "stop"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One named processor and how lines come to it."""
+    """One named processor, how rows come to it, and what happens when it fails.
+
+    Attributes:
+        name: Its name.
+        processor: A function `frame -> frame` or `(frame, batch) -> frame`, or a sink.
+        after: Names of what it follows.
+        when: Which rows take this branch, or None.
+        tee: Whether it gets a copy of the rows.
+        retry: How often rows that raise are tried.
+        timeout: Seconds that one call may take, or None.
+        on_error: What happens to rows that still fail.
+    """
 
     name: str
     processor: Any
@@ -40,6 +53,30 @@ class Node:
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))
     timeout: float | None = None
     on_error: OnError = "dead-letter"
+
+    def __post_init__(self) -> None:
+        """Raise PipelineError if the name or an option cannot be used."""
+        if problem := next(self._problems(), None):
+            raise PipelineError(problem)
+
+    def _problems(self) -> Iterator[str]:
+        name, processor, timeout = self.name, self.processor, self.timeout
+        if name in ("", INPUT):
+            yield f"a processor cannot be named {name!r}; choose another name"
+        if not callable(processor) and not self.is_sink:
+            yield f"processor {name!r} must be a function from frame to frame, got {processor!r}"
+        if inspect.iscoroutinefunction(getattr(processor, "function", processor)):
+            yield f"processor {name!r} is async; use a plain function, which may block"
+        if not isinstance(self.when, pl.Expr | None):
+            yield f"when of {name!r} must be a Polars expression, got {self.when!r}; use pl.col()"
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            yield f"timeout of {name!r} must be seconds > 0, got {timeout!r}"
+        if not isinstance(self.retry, Retry):
+            yield f"retry of {name!r} must be a Retry, got {self.retry!r}; use Retry(attempts=3)"
+        known = get_args(OnError)
+        if self.on_error not in known:
+            hint = did_you_mean(str(self.on_error), known)
+            yield f"on_error={self.on_error!r} is unknown{hint}"
 
     @property
     def is_sink(self) -> bool:
@@ -55,7 +92,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """A pipeline as it was at one moment, checked and put in order: what a batch runs through."""
+    """A pipeline as it was at one moment: what a batch runs through.
+
+    Attributes:
+        name: The pipeline's name.
+        nodes: The nodes by name, in the order in which they were added.
+    """
 
     name: str
     nodes: Mapping[str, Node]
@@ -73,15 +115,15 @@ class Plan:
         except CycleError as error:
             ring = " → ".join(error.args[1])
             raise PipelineError(
-                f"pipeline {self.name!r} goes in a circle: {ring}; change one 'after='"
+                f"pipeline {self.name!r} has a cycle: {ring}; change one 'after='"
             ) from error
-        added = {name: place for place, name in enumerate(self.nodes)}
         names: list[str] = []
         while sorter.is_active():
             ready = sorter.get_ready()
-            names += sorted((name for name in ready if name != INPUT), key=added.__getitem__)
+            names += sorted(ready, key=[INPUT, *self.nodes].index)
             sorter.done(*ready)
-        return tuple(sorted(map(self.nodes.__getitem__, names), key=lambda node: node.is_sink))
+        nodes = (self.nodes[name] for name in names if name != INPUT)
+        return tuple(sorted(nodes, key=lambda node: node.is_sink))
 
     @cached_property
     def children(self) -> Mapping[str, tuple[Node, ...]]:
@@ -103,6 +145,20 @@ class Plan:
         text = "\n".join(node.source() for node in self.nodes.values())
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def stateful(self) -> dict[str, Stateful]:
+        """The processors that have a state, by name."""
+        processors = {name: node.processor for name, node in self.nodes.items()}
+        return {name: one for name, one in processors.items() if isinstance(one, Stateful)}
+
+    def with_own_states(self) -> Plan:
+        """Return this plan with copies of its stateful processors: this one's do not change."""
+        copies = {
+            name: replace(self.nodes[name], processor=copy.deepcopy(processor))
+            for name, processor in self.stateful.items()
+        }
+        return Plan(self.name, {**self.nodes, **copies})
+
     def up_to(self, name: str) -> Plan:
         """Return this plan without what comes after a processor."""
         gone: set[str] = set()
@@ -117,57 +173,46 @@ class Plan:
 
         Raises:
             PipelineError: If it is empty, names an unknown processor, has a
-                cycle, a branch that no line can reach, or a sink that is not a leaf.
+                cycle, a branch that no line can reach, or a sink that is no leaf.
         """
-        if not self.nodes:
-            raise PipelineError(f"pipeline {self.name!r} has no processors; add one with .add()")
-        for node in self.nodes.values():
-            if not node.after:
-                raise PipelineError(
-                    f"processor {node.name!r} comes after nothing; name its 'after='"
-                )
-            for parent in node.after:
-                self._check_parent(node, parent)
-        self.order  # noqa: B018 - raises if there is a cycle
-        for name, children in self.children.items():
-            _check_branches(name, children)
+        if self._problem:
+            raise PipelineError(self._problem)
         return self
 
-    def _check_parent(self, node: Node, parent: str) -> None:
-        if parent != INPUT and parent not in self.nodes:
-            hint = did_you_mean(parent, [INPUT, *self.nodes])
-            raise PipelineError(f"unknown processor {parent!r} in after={parent!r}{hint}")
-        if parent != INPUT and self.nodes[parent].is_sink:
-            raise PipelineError(
-                f"{node.name!r} comes after {parent!r}, but {parent!r} is a sink and lines end "
-                f"there; put {node.name!r} after what comes before {parent!r}"
-            )
+    @cached_property
+    def _problem(self) -> str | None:
+        return next(self._problems(), None)
 
-
-def _check_branches(parent: str, children: tuple[Node, ...]) -> None:
-    """Refuse a branch that no line can take: its rows all go to an earlier one."""
-    earlier: list[Node] = []
-    for node in children:
-        if node.tee:
-            continue
-        for other in earlier:
-            if _same_condition(node.when, other.when):
-                what = "has no 'when='" if node.when is None else f"has the same when={node.when}"
-                raise PipelineError(
-                    f"unreachable branch {node.name!r} after {parent!r}: {other.name!r} comes "
-                    f"first and {what}; give {node.name!r} a 'when=' of its own, or tee=True"
-                )
-        earlier.append(node)
-
-
-def _same_condition(one: pl.Expr | None, other: pl.Expr | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.meta.eq(other)
+    def _problems(self) -> Iterator[str]:
+        if not self.nodes:
+            yield f"pipeline {self.name!r} has no processors; add one with .add()"
+        for name, node in self.nodes.items():
+            if not node.after:
+                yield f"processor {name!r} comes after nothing; name its 'after='"
+            for parent in node.after:
+                if parent not in (INPUT, *self.nodes):
+                    hint = did_you_mean(parent, [INPUT, *self.nodes])
+                    yield f"unknown processor {parent!r} in after={parent!r}{hint}"
+                elif parent != INPUT and self.nodes[parent].is_sink:
+                    yield (
+                        f"{name!r} comes after {parent!r}, but {parent!r} is a sink and lines end "
+                        f"there; put {name!r} after what comes before {parent!r}"
+                    )
+        self.order  # noqa: B018 - raises if there is a cycle
+        for parent, children in self.children.items():
+            branches = [node for node in children if not node.tee]
+            for first, node in combinations(branches, 2):
+                if _text_of(first.when) == _text_of(node.when):
+                    same = "no 'when='" if node.when is None else f"the same when={node.when}"
+                    yield (
+                        f"unreachable branch {node.name!r} after {parent!r}: {first.name!r} comes "
+                        f"first and has {same}; give {node.name!r} a 'when=' of its own, or "
+                        "tee=True"
+                    )
 
 
 def _source_of(processor: Any) -> str:
-    """Return a processor's source, and its settings if it is an object."""
+    """Return a processor's source, with its settings if it is an object."""
     if isinstance(processor, partial):
         named = sorted((name, _text_of(value)) for name, value in processor.keywords.items())
         settings = f"{[_text_of(value) for value in processor.args]} {named}"
@@ -182,14 +227,14 @@ def _source_of(processor: Any) -> str:
 
 
 def _settings(processor: Any) -> str:
-    """Return the fields that an object was made with; what it has counted since is not in it."""
+    """Return the fields that an object was made with, but not what it has counted since."""
     given = getattr(processor, "__dataclass_fields__", {})
     wanted = [name for name, item in given.items() if not callable(item.default_factory)]
     return repr([(name, _text_of(getattr(processor, name))) for name in wanted])
 
 
 def _text_of(value: Any) -> str:
-    """Return text that is the same for the same setting; that of an expression is cut short."""
+    """Return text that is the same for the same setting; `str` of an expression is cut short."""
     if isinstance(value, pl.Expr):
         try:
             return hashlib.sha256(value.meta.serialize()).hexdigest()

@@ -9,41 +9,39 @@ from typing import Any
 import polars as pl
 
 from etl.pipeline.plan import INPUT, Plan
+from etl.text import html_table
 
-__all__ = ["html_table", "mermaid"]
+__all__ = ["as_html", "mermaid"]
 
 
 def mermaid(plan: Plan) -> str:
     """Return a DAG as a Mermaid flowchart."""
     ids = {name: f"n{number}" for number, name in enumerate((INPUT, *plan.nodes))}
     lines = ["flowchart LR", f"    {ids[INPUT]}([{INPUT}])"]
+    edges = []
     for node in plan.nodes.values():
         left, right = ("[(", ")]") if node.is_sink else ("[", "]")
         lines.append(f"    {ids[node.name]}{left}{_label(node.name)}{right}")
-    for node in plan.nodes.values():
         arrow = "-.->" if node.tee else "-->"
         label = "" if node.when is None else f"|{_label(_short(node.when))}|"
-        lines += [
-            f"    {ids[parent]} {arrow}{label} {ids[node.name]}"
-            for parent in node.after
-            if parent in ids
-        ]
-    return "\n".join(lines)
+        parents = (ids[parent] for parent in node.after if parent in ids)
+        edges += [f"    {parent} {arrow}{label} {ids[node.name]}" for parent in parents]
+    return "\n".join([*lines, *edges])
 
 
-def html_table(plan: Plan) -> str:
+def as_html(plan: Plan) -> str:
     """Return a DAG as an HTML table with a row per processor."""
-    rows = "".join(
-        f"<tr><td>{_cell(node.name)}</td><td>{_cell(', '.join(node.after))}</td>"
-        f"<td>{_cell('' if node.when is None else _short(node.when))}"
-        f"{' (copy)' if node.tee else ''}</td><td>{_cell(_describe(node.processor))}</td></tr>"
+    rows = [
+        (
+            node.name,
+            ", ".join(node.after),
+            ("" if node.when is None else _short(node.when)) + (" (copy)" if node.tee else ""),
+            _describe(node.processor),
+        )
         for node in plan.nodes.values()
-    )
-    return (
-        f"<table><caption>{_cell(plan.name)} · version {plan.version}</caption><thead><tr>"
-        "<th>processor</th><th>after</th><th>when</th><th>what</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-    )
+    ]
+    caption = f"{plan.name} · version {plan.version}"
+    return html_table(["processor", "after", "when", "what"], rows, caption=caption)
 
 
 def _describe(processor: Any) -> str:
@@ -58,7 +56,3 @@ def _short(expression: pl.Expr) -> str:
 
 def _label(text: str) -> str:
     return '"' + html.escape(text, quote=True).replace("\n", " ") + '"'
-
-
-def _cell(text: str) -> str:
-    return html.escape(text, quote=True)

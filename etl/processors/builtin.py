@@ -16,22 +16,28 @@ __all__ = ["Count", "Parse", "drop", "normalise", "upper"]
 
 @dataclass(frozen=True)
 class Parse:
-    """Cut lines into columns by the batch's format, or by the one named here.
+    """Split lines into columns by the batch's format, or by the one named here.
 
-    Adds the format's raw columns, all String, and `format`. Lines that do not
-    fit are rejected with the code `no_format`; without a named format, a line
-    is rejected only if it fits none.
+    Adds the format's columns, all String, and `format` String. A line that does not fit
+    is rejected with the code `no_format`; without a named format, a line is rejected only
+    if it fits none.
+
+    Args:
+        format: Name of a format; None or "auto" for that of the batch, or to have it detected.
+
+    Raises:
+        FormatError: If there is no such format.
     """
 
     format: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown format now rather than at the first batch."""
+        """Raise FormatError now for an unknown format, rather than at the first batch."""
         if self.format not in (None, "auto"):
             formats.get_format(str(self.format))
 
     def __call__(self, frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
-        """Parse the `line` column."""
+        """Return the rows with the columns of their format."""
         spec = self.format or batch.format
         parsed = formats.parse(frame, spec)
         wanted = "no known format" if spec in (None, "auto") else f"not the format {spec!r}"
@@ -40,24 +46,24 @@ class Parse:
 
 
 def normalise(frame: pl.DataFrame) -> pl.DataFrame:
-    """Turn parsed columns into the normal ones: timestamp, level, logger, pid, message."""
+    """Return parsed rows with the normal columns: timestamp, level, logger, pid, message."""
     return formats.normalise(frame)
 
 
 @dataclass(frozen=True)
 class upper:  # noqa: N801 - a verb, like a function
-    """Upper-case a String column."""
+    """Turn a String column into upper case."""
 
     column: str
 
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Upper-case it in every row."""
+        """Return the rows with the column in upper case."""
         return frame.with_columns(pl.col(self.column).str.to_uppercase())
 
 
 @dataclass(frozen=True)
 class drop:  # noqa: N801 - a verb, like a function
-    """Filter out the rows where an expression holds; null counts as False."""
+    """Drop the rows where a Boolean expression is true; null counts as False."""
 
     where: pl.Expr
 
@@ -68,19 +74,24 @@ class drop:  # noqa: N801 - a verb, like a function
 
 @dataclass
 class Count:
-    """Count rows by the value of a column, for ever: the counts are committed state."""
+    """Count rows by the value of a column; the counts are a state and last.
+
+    Args:
+        by: The column, of any type that can be cast to String.
+        counts: Counts to begin with.
+    """
 
     by: str
     counts: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Count the rows and pass them on."""
+        """Count the rows and return them."""
         found = frame.group_by(pl.col(self.by).cast(pl.String)).len()
         self.counts.update({str(value): rows for value, rows in found.iter_rows()})
         return frame
 
     def state(self) -> dict[str, int]:
-        """Return the counts by value; rows without a value are under 'None'."""
+        """Return the counts by value; that of null is under 'None'."""
         return dict(self.counts)
 
     def restore(self, state: dict[str, int] | None) -> None:

@@ -1,19 +1,4 @@
-"""What a processor is, and the ones that come with etl.
-
-A processor is any callable from frame to frame:
-
-    def shorten(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(pl.col("message").str.head(80))
-
-It may change columns, drop rows (they are counted as filtered), add rows
-(fan-out) and mark rows that cannot be processed with `reject`. One that takes
-a second parameter is given the `Batch` as well. Columns that begin with `_`
-are the pipeline's; `line`, `line_number` and `source` say where a row is from.
-
-`each` makes a processor of a function of one line. An object that also has
-`state()` and `restore(state)` is stateful: its state, a JSON value, is
-committed with every batch. An object with `stage(frame, delivery)` is a sink.
-"""
+"""The protocols of processors and sinks, and two ways to write one: `reject` and `each`."""
 
 from __future__ import annotations
 
@@ -24,11 +9,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
+from etl.records.batch import Batch
 from etl.records.result import Output
 
 __all__ = ["Delivery", "Each", "Processor", "Sink", "Staged", "Stateful", "each", "reject"]
 
-Processor = Callable[..., pl.DataFrame]
+Frame = pl.DataFrame | pl.LazyFrame
+
+
+Processor = Callable[[pl.DataFrame], Frame] | Callable[[pl.DataFrame, Batch], Frame]
 """`frame -> frame`, or `(frame, batch) -> frame`."""
 
 
@@ -38,21 +27,23 @@ REJECT = "_reject"
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A processor that remembers something from batch to batch."""
+    """A processor with a state that lasts from batch to batch."""
 
     def state(self) -> Any:
-        """Return what is remembered, as a JSON value."""
+        """Return the state, a JSON value."""
 
     def restore(self, state: Any) -> None:
-        """Go back to a state that `state` returned; None is the very first."""
+        """Go back to a state that `state` returned, or to the first one for None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What a sink may know of the batch it stages: names for its files come from here.
+    """What a sink may know of the batch that it stages, to name its files.
 
-    `token` differs each time the batch is run, `id` does not; `out` is the
-    run's output folder.
+    Attributes:
+        id: The same each time the batch runs.
+        token: Another each time the batch runs.
+        out: The run's output folder.
     """
 
     id: str
@@ -61,15 +52,17 @@ class Delivery:
 
 
 class Staged(Protocol):
-    """What a sink has made ready but not yet shown to anyone."""
+    """What a sink has made ready and not yet published."""
 
-    outputs: Sequence[Output]
+    @property
+    def outputs(self) -> Sequence[Output]:
+        """Its files, which are durable; empty if it has none."""
 
     def publish(self) -> None:
-        """Show it: the batch is committed. Called at most once."""
+        """Publish it: the batch is committed. Called at most once."""
 
     def discard(self) -> None:
-        """Undo it: the batch will not be committed by this worker."""
+        """Remove it: the batch will not be committed by this worker."""
 
 
 @runtime_checkable
@@ -77,17 +70,19 @@ class Sink(Protocol):
     """A processor at a leaf: stages rows before the commit, publishes them after it."""
 
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> Staged:
-        """Make the rows ready. A file named in the result's `outputs` is durable on return."""
+        """Make the rows ready; files in the result's `outputs` are durable on return."""
 
 
 def reject(frame: pl.DataFrame, where: pl.Expr, code: str, reason: str | pl.Expr) -> pl.DataFrame:
-    """Mark the rows where `where` holds as not processable; they become dead letters.
+    """Return the frame with the rows where `where` is true marked to become dead letters.
+
+    A row that was marked before keeps its first reason.
 
     Args:
         frame: The rows.
         where: Boolean expression; null counts as False.
-        code: Short name of the reason, the same for all such lines: `bad_date`.
-        reason: One sentence for a person, or an expression that gives one per row.
+        code: Short name of the reason, the same for all such rows: `bad_date`.
+        reason: One sentence for people, or a String expression with one per row.
     """
     if not frame.select(where.fill_null(value=False).any()).item():
         return frame
@@ -108,7 +103,7 @@ class Each:
     function: LineFunction
 
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Process a frame; rows whose call raised are marked as rejected."""
+        """Return the rows that came out; those whose call raised are marked as rejected."""
         good, failed = self.rows(frame)
         if not failed:
             return good
@@ -127,9 +122,8 @@ class Each:
             try:
                 result = self.function(row)
                 new = [result] if isinstance(result, dict) else list(result or ())
-                for one in new:
-                    if not isinstance(one, dict):
-                        raise TypeError(f"the function returned {one!r}; return a dict, or dicts")
+                if wrong := [item for item in new if not isinstance(item, dict)]:
+                    raise TypeError(f"the function returned {wrong[0]!r}; return a dict, or dicts")
             except Exception as error:  # noqa: BLE001 - whatever it is, it is that line's failure
                 failed.append((position, error))
                 continue
@@ -150,11 +144,10 @@ class Each:
 
 
 def each(function: LineFunction) -> Each:
-    """Make a processor of a function of one line.
+    """Return a processor that calls a function for each row.
 
-    The function is given a dict of the row's columns and returns a dict (the
-    row as it goes on), None (the line is filtered), or several dicts (fan-out).
-    If it raises, that line alone fails. Costs some microseconds a line, where
-    a Polars expression costs some nanoseconds.
+    The function is given a dict of the row's columns and returns a dict (the row as it
+    goes on), None (the row is filtered), or several dicts (fan-out). If it raises, that
+    row alone fails. It takes microseconds a row, a Polars expression nanoseconds.
     """
     return Each(function)

@@ -12,14 +12,14 @@ __all__ = ["Retry"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How often lines that raise are tried again, and how long to wait in between.
+    """How often rows that raise are tried again, and how long to wait in between.
 
     Attributes:
-        attempts: Tries in all; 1 means no second one.
+        attempts: Number of tries in all, at least 1; 1 means no second one.
         wait: Seconds before the second try; doubled before each further one.
-        longest: Seconds that a wait is at most.
-        jitter: Share of each wait that is drawn by chance, 0 to 1.
-        on: The exceptions that are worth another try.
+        max_wait: Seconds that a wait is at most.
+        jitter: Share of each wait that is random, 0 to 1.
+        on: Classes of the exceptions after which rows are tried again.
     """
 
     attempts: int = 3
@@ -29,11 +29,11 @@ class Retry:
     on: tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        """Refuse what is no number of tries."""
+        """Raise PipelineError if there is no attempt."""
         if self.attempts < 1:
-            raise PipelineError(f"attempts={self.attempts} is no number of tries; 1 means one")
+            raise PipelineError(f"retry attempts must be >= 1, got {self.attempts}")
 
     def seconds(self, attempt: int) -> float:
-        """Return how long to wait after the `attempt`-th try failed."""
+        """Return the seconds to wait after the `attempt`-th try failed, counted from 1."""
         wait = min(self.max_wait, self.wait * 2.0 ** (attempt - 1))
         return wait * (1 - self.jitter * random.random())

@@ -1,9 +1,9 @@
 """Batches of log lines: what a producer puts and a worker leases.
 
-A `Batch` is some lines, where they came from, and the format their producer says
-they have. The lines are held in one of three ways: UTF-8 text, a `Reference` to a
-byte range of a file that is durable already, or a Polars frame (replayed lines,
-whose numbers have gaps). Nothing here knows a store or a pipeline; both know this.
+A `Batch` is some lines, their source, and the format that their producer names. The
+lines are held in one of three ways: UTF-8 text, a `Reference` to a byte range of a
+durable file, or a Polars frame (replayed lines, whose numbers have gaps). This module
+knows neither stores nor pipelines.
 """
 
 from __future__ import annotations
@@ -72,10 +72,15 @@ class Reference:
 class Batch:
     """Some lines of one source: the unit that is put, leased and committed.
 
-    `lines` counts them; `first_line` is the number of the first in its source,
-    from 1; `format` is a format's name, or None to have it detected; `skip` is
-    how many lines of the payload come before this batch, which is how a batch
-    that was split shares its payload with its siblings.
+    Attributes:
+        lines: How many lines it has.
+        payload: Their text as UTF-8, a reference to it, or a frame of replayed lines.
+        source: Where they come from: a file's path, or a name.
+        first_line: Number of the first line in its source, from 1.
+        format: Name of the lines' format, or None to have it detected.
+        skip: Lines of the payload that come before this batch: the parts of a batch
+            share its payload.
+        id: Unique; sorts by the time at which the batch was made.
     """
 
     lines: int
@@ -90,7 +95,12 @@ class Batch:
     def from_lines(
         cls, lines: Iterable[str | bytes], *, source: str = "memory", format: str | None = None
     ) -> Batch:
-        """Make a batch of whole lines, each with or without its newline.
+        """Return a batch of whole lines, each with or without its newline.
+
+        Args:
+            lines: Text or bytes; bytes that are not UTF-8 are kept.
+            source: Where they come from.
+            format: Name of their format, or None to have it detected.
 
         Raises:
             TypeError: If it is given one text rather than lines.
@@ -139,7 +149,7 @@ class Batch:
         return frame.with_columns(source=pl.lit(self.source))
 
     def parts(self, count: int) -> list[Batch]:
-        """Cut into at most `count` batches of about equal size that share this payload."""
+        """Return at most `count` batches of about equal size that share this payload."""
         step = max(1, -(-self.lines // count))
         return [
             replace(
@@ -168,10 +178,10 @@ class Batch:
 
 
 def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFrame:
-    """Undo `Batch.encode`.
+    """Return the payload that `Batch.encode` encoded.
 
     Raises:
-        StoreError: If the encoding is not one of ours.
+        StoreError: If the encoding is unknown.
     """
     match encoding:
         case "text":
@@ -185,13 +195,20 @@ def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFra
     raise StoreError(f"a payload's encoding is {encoding!r}, which this etl does not know")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Lease:
-    """Batches of one source and format, lent to one worker until `until` (Unix seconds).
+    """Batches of one source and format, leased by one worker.
 
-    Several small batches may be lent at once: they run as one and are
-    committed together. `deliveries` is how often the first was lent, this
-    time included; over 1 means that an earlier worker never came back.
+    Several small batches may be leased together: they run as one and are committed
+    together.
+
+    Attributes:
+        token: Unique to this lease.
+        worker: Name of the worker.
+        batches: At least one.
+        until: Unix seconds at which the lease ends unless it is renewed.
+        deliveries: How often the first batch was leased, this time included; more than 1
+            means that an earlier worker neither committed nor released it.
     """
 
     token: str
@@ -200,9 +217,12 @@ class Lease:
     until: float
     deliveries: int = 1
 
+    def __repr__(self) -> str:
+        return f"<Lease {self.token} of {self.worker}: {self.lines:,} lines>"
+
     @property
     def batch(self) -> Batch:
-        """The batch to run: the only one, or all of them joined under the first one's id."""
+        """The batch to run: the only one, or all of them joined under the id of the first."""
         first = self.batches[0]
         if len(self.batches) == 1:
             return first
@@ -218,34 +238,27 @@ class Lease:
 def _bare(line: str | bytes) -> bytes:
     try:
         data = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
-    except UnicodeEncodeError:  # half a pair, as JSON may hold: not text, but kept
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON may hold
         data = str(line).encode("utf-8", "surrogatepass")
     return data.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _decode_text(data: bytes) -> pl.DataFrame:
+    """Return a frame of `line`, and of `raw` for the bytes of lines that are not UTF-8."""
     try:
         return _read_lines(data)
-    except pl.exceptions.ComputeError:
-        return _decode_odd_text(data)
-
-
-def _read_lines(data: bytes) -> pl.DataFrame:
-    """Cut text into lines. Polars decompresses what looks compressed, but not behind a newline."""
-    return pl.read_lines(b"\n" + data, name="line").slice(1)
-
-
-def _decode_odd_text(data: bytes) -> pl.DataFrame:
-    """Decode text that is not all UTF-8: keep the bytes of the odd lines beside it."""
-    text = data.decode("utf-8", "backslashreplace").encode()
-    frame = _read_lines(text)
-    raw = [None if _is_utf8(line) else line.removesuffix(b"\r") for line in data.split(b"\n")]
+    except pl.exceptions.ComputeError:  # not all of it is UTF-8
+        lines = data.split(b"\n")
+    texts = [line.decode("utf-8", "backslashreplace").encode() for line in lines]
+    pairs = zip(texts, lines, strict=True)
+    raw = [None if text == line else line.removesuffix(b"\r") for text, line in pairs]
+    frame = _read_lines(b"\n".join(texts))
     return frame.with_columns(raw=pl.Series(raw[: frame.height], dtype=pl.Binary))
 
 
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _read_lines(data: bytes) -> pl.DataFrame:
+    """Return a frame of the lines of a text.
+
+    Polars decompresses input that looks compressed, but not after a newline.
+    """
+    return pl.read_lines(b"\n" + data, name="line").slice(1)

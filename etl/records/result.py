@@ -1,7 +1,7 @@
-"""The result of a batch: all that a worker commits with it, in one transaction.
+"""The result of a batch: everything that a worker commits with it, in one transaction.
 
-Counts of lines, dead letters with what is needed to understand them, and everything
-else that is counted. Nothing here knows a store or a pipeline; both know this.
+Counts of lines, dead letters with their failures, processor statistics, traces, states
+and staged files. This module knows neither stores nor pipelines.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from dataclasses import astuple, dataclass, field
 
 import polars as pl
 
+from etl.records.columns import DEAD_LETTERS
+
 __all__ = ["BatchResult", "FailureKind", "Output", "ProcessorStats", "Trace"]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessorStats:
-    """What one processor did with one batch: counts of rows, and busy seconds."""
+    """What one processor did with one batch: numbers of rows, and the seconds that it took."""
 
     received: int = 0
     emitted: int = 0
@@ -34,10 +36,16 @@ class ProcessorStats:
 
 @dataclass(frozen=True, slots=True)
 class FailureKind:
-    """One way in which lines failed; lines that failed alike share it.
+    """One kind of failure; dead letters of the same kind share it.
 
-    `fingerprint` is the same for the same processor, code, error type and
-    message once numbers, hex and quoted text are left out of it.
+    Attributes:
+        fingerprint: The same for the same processor, code, error and message, apart from
+            numbers and quoted text in the message.
+        processor: Where the lines failed.
+        code: Short name of the reason: that given to `reject`, `error`, `timeout` or `when`.
+        error: Class of the exception, or empty.
+        traceback: Its traceback, or empty.
+        path: Processors that the lines passed, the failed one last.
     """
 
     fingerprint: str
@@ -51,31 +59,28 @@ class FailureKind:
 DEAD_LETTER_SCHEMA: dict[str, type[pl.DataType]] = {
     "dead_letter_id": pl.Int64,
     "failure": pl.UInt32,
-    "line": pl.String,
-    "raw": pl.Binary,
-    "line_number": pl.Int64,
-    "lines": pl.Int64,
-    "payload": pl.String,
-    "message": pl.String,
-    "attempts": pl.Int64,
+    **DEAD_LETTERS.pick(
+        "line", "raw", "line_number", "lines", "payload", "message", "attempts"
+    ).schema,
 }
-"""Columns of `BatchResult.letters`: `dead_letter_id` is the id of the dead letter that this
-line was replayed from, or null; `failure` is an index into `BatchResult.failures`;
-`payload` the row at failure as JSON; `lines` is 1, or how many lines a letter
-stands for whose text could not be read."""
+"""Columns of `BatchResult.dead_letters`: `dead_letter_id` is the id of the dead letter from
+which the line was replayed, or null; `failure` is an index into `BatchResult.failures`;
+`payload` is the row at the failure as JSON; `lines` is 1, or the number of lines of a range
+that could not be read."""
 
 
 UNREAD = ("source_changed", "unreadable")
-"""Codes of letters that die at the input without their text: `line` says why instead."""
+"""Codes of dead letters whose text could not be read: `line` holds the reason instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
     """The last lines of a batch with their paths.
 
-    `lines` has the columns `line`, `line_number`, `state` (done, filtered or
-    dead) and `path`, an index into `paths`; a path is the processors passed,
-    with the seconds that each took per line.
+    Attributes:
+        lines: Frame of `line` String, `line_number` Int64, `path` UInt32 (index into `paths`)
+            and `state` String: done, filtered or dead.
+        paths: For each path, its processors with the seconds that each took per line.
     """
 
     lines: pl.DataFrame
@@ -84,20 +89,32 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that a sink has staged; the commit makes it `final` by renaming."""
+    """A file that a sink has staged, and the name that it gets after the commit."""
 
     staged: str
     final: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BatchResult:
-    """What became of a batch: all that is committed with it, in one transaction.
+    """The result of a batch: everything that is committed with it, in one transaction.
 
-    `done`, `filtered` and `dead` count source lines and add up to the batch's
-    lines. `passed` are the ids of dead letters whose replay went well.
-    `errors` are `(processor, error, message, lines, action)` for the list of
-    recent errors. `seconds` is the time the batch took in the pipeline.
+    Attributes:
+        done: Source lines that reached an end of the pipeline.
+        filtered: Source lines that a processor dropped.
+        dead: Source lines that became dead letters. The three add up to the batch's lines.
+        processor_stats: Statistics by processor.
+        dead_letters: Frame of `DEAD_LETTER_SCHEMA`, a row per dead letter.
+        failures: The kinds of failure that `dead_letters` refers to.
+        passed: Ids of the replayed dead letters that did not fail again.
+        errors: `(processor, error, message, lines, action)` for the list of recent errors.
+        trace: The last lines with their paths, or None if there are none.
+        states: States of stateful processors by name, as JSON text.
+        outputs: Staged files.
+        version: Version of the pipeline.
+        run: Name of the run.
+        slot: Slot of the worker.
+        seconds: How long the batch ran.
     """
 
     done: int = 0
@@ -117,3 +134,7 @@ class BatchResult:
     run: str = ""
     slot: int = 0
     seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        counts = f"{self.done:,} done, {self.filtered:,} filtered, {self.dead:,} dead"
+        return f"<BatchResult: {counts} in {self.seconds:.3g} s>"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from etl.processors.processor import Delivery
 from etl.sinks.publish import StagedFile, stage_file
 
-__all__ = ["Parquet"]
+__all__ = ["Parquet", "read_output"]
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,14 @@ class Parquet:
             "parquet",
             lambda path: rows.write_parquet(path, compression=self.compression),  # type: ignore[arg-type]
         )
+
+
+def read_output(folder: Path | str) -> pl.DataFrame:
+    """Return all Parquet files below a folder as one frame; an empty one if there are none.
+
+    Files of different formats have different columns: a row has null in those that its
+    file does not have.
+    """
+    files = sorted(Path(folder).rglob("*.parquet"))
+    frames = [pl.scan_parquet(file) for file in files]
+    return pl.concat(frames, how="diagonal_relaxed").collect() if frames else pl.DataFrame()

@@ -6,11 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from etl.testing.assertions import assert_dead as assert_dead
-    from etl.testing.assertions import assert_golden as assert_golden
-    from etl.testing.assertions import assert_line as assert_line
-    from etl.testing.assertions import drain as drain
-    from etl.testing.assertions import run_from as run_from
+    from etl.testing.assertions import assert_dead, assert_golden, assert_line, drain, run_from
 
 __all__ = ["assert_dead", "assert_golden", "assert_line", "drain", "run_from"]
 

@@ -6,19 +6,19 @@
     assert_golden(pipeline, "orders.log", "orders.golden.jsonl")
     drain(queue, pipeline)
 
-Nothing but `drain` has a lasting effect: sinks write nothing, states stay as
-they are, no retry waits. A failure shows the line before and after every hop.
-The same checks as TOML are in `cases.py`; pytest runs both.
+Only `drain` has a lasting effect: elsewhere sinks write nothing, states stay as they
+are, and no retry waits. A failure shows the line before and after every hop. The same
+checks as TOML are in `cases.py`; pytest runs both.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -31,8 +31,9 @@ from etl.execution.routing import for_sink, merge
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, Stats
 from etl.records.batch import Batch
-from etl.records.result import BatchResult, FailureKind
+from etl.records.result import BatchResult
 from etl.sources.resolve import resolve_sources
+from etl.text import printable
 from etl.workers.worker import Worker
 
 __all__ = ["assert_dead", "assert_golden", "assert_line", "drain", "run_from"]
@@ -40,13 +41,18 @@ __all__ = ["assert_dead", "assert_golden", "assert_line", "drain", "run_from"]
 MAX_SHOWN = 10
 """Differences that a golden file's message lists."""
 
-
 MAX_SHOWN_LENGTH = 80
 """Characters of a value that a golden file's message shows."""
 
-
-Way = Sequence[str | EllipsisType]
+Route = Sequence[str | EllipsisType]
 """Names of processors; `...` stands for any number of them."""
+
+FILLED = {
+    "line": pl.lit(""),
+    "line_number": pl.int_range(1, pl.len() + 1, dtype=pl.Int64),
+    "source": pl.lit("test"),
+}
+"""Columns that rows are given where they lack them."""
 
 
 def assert_line(
@@ -54,21 +60,21 @@ def assert_line(
     line: str | bytes,
     *,
     state: str = "done",
-    path: Way | None = None,
+    path: Route | None = None,
     rows: int | None = None,
     fields: Mapping[str, Any] | None = None,
     format: str | None = None,
     **more: Any,
 ) -> None:
-    """Assert what becomes of one line.
+    """Assert that one line passes, and with which path and fields.
 
     If the line ends as several rows (fan-out, a copy down a tee), one of them
-    must have the path and all of the fields; `rows` says how many there are.
+    must have the path and all of the fields; `rows` is the number of them.
 
     Args:
         pipeline: What to run the line through.
         line: The line, without its newline.
-        state: Where it must end: "done" or "filtered"; `assert_dead` is for the dead.
+        state: Where it must end: "done" or "filtered"; `assert_dead` is for dead letters.
         path: The processors it must pass, all of them in order; `...` (or
             "...") stands for any number of them.
         rows: How many rows must come to a leaf.
@@ -77,23 +83,22 @@ def assert_line(
         **more: Further fields, whose names are not those of the options above.
 
     Raises:
-        AssertionError: If the line does not end so; it shows every hop.
-        UsageError: If `path` names a processor that there is not.
+        AssertionError: If the line ends otherwise; it shows every hop.
+        UsageError: If `path` names an unknown processor.
     """
     __tracebackhide__ = True
     if state not in ("done", "filtered"):
         hint = "; use assert_dead" if state == "dead" else did_you_mean(state, ["done", "filtered"])
-        raise UsageError(f"assert_line knows no state {state!r}{hint}")
-    _check_names(pipeline, path)
-    told = explain(pipeline, line, format=format)
+        raise UsageError(f"assert_line cannot expect state {state!r}{hint}")
+    _check_names(pipeline, *path or ())
+    explanation = _explain(pipeline, line, format, state)
     wanted = {**(fields or {}), **more}
-    wrong = _wrong_state(told, state)
-    if not wrong:
-        ends = told.ends or [End((), {})]
-        wrong = min((_wrong_row(end, path, wanted) for end in ends), key=len)
-        if rows is not None and rows != (found := len(told.ends) if state == "done" else 0):
-            wrong.append(f"rows: expected {rows}, found {found}")
-    _raise_if(wrong, told)
+    ends = explanation.ends or [End((), {})]
+    wrong = min((_wrong_end(end, end.row, wanted, path) for end in ends), key=len)
+    found = len(explanation.ends) if state == "done" else 0
+    if rows not in (None, found):
+        wrong.append(f"rows: expected {rows}, found {found}")
+    _raise_if(wrong, explanation)
 
 
 def assert_dead(
@@ -104,7 +109,7 @@ def assert_dead(
     code: str | None = None,
     error: str | None = None,
     message: str | None = None,
-    path: Way | None = None,
+    path: Route | None = None,
     format: str | None = None,
 ) -> None:
     """Assert that one line becomes a dead letter.
@@ -112,34 +117,28 @@ def assert_dead(
     Args:
         pipeline: What to run the line through.
         line: The line, without its newline.
-        processor: Where it must die.
+        processor: Where it must fail.
         code: The code that `reject` gave, "error" if the processor raised.
         error: Name of the exception's class.
-        message: Text that the message must hold.
-        path: As for `assert_line`; its last processor is where the line dies.
+        message: Text that the message must contain.
+        path: As for `assert_line`; its last processor is where the line fails.
         format: Name of the line's format; None to have it detected.
 
     Raises:
-        AssertionError: If the line does not end so; it shows every hop.
-        UsageError: If a processor is named that there is not.
+        AssertionError: If the line ends otherwise; it shows every hop.
+        UsageError: If an unknown processor is named.
     """
     __tracebackhide__ = True
-    _check_names(pipeline, path, processor)
-    told = explain(pipeline, line, format=format)
-    wrong = _wrong_state(told, "dead")
-    if not wrong:
-        end = told.ends[0]
-        found = {"processor": end.path[-1], "code": end.code, "error": end.error}
-        wanted = {"processor": processor, "code": code, "error": error}
-        wrong = [
-            f"{name}: expected {value!r}, found {found[name]!r}"
-            for name, value in wanted.items()
-            if value is not None and value != found[name]
-        ]
-        wrong += _wrong_path(end, path)
-        if message is not None and message not in end.message:
-            wrong.append(f"message: expected {message!r} in it, found {end.message!r}")
-    _raise_if(wrong, told)
+    _check_names(pipeline, *path or (), processor)
+    explanation = _explain(pipeline, line, format, "dead")
+    end = explanation.ends[0]
+    given = {"processor": processor, "code": code, "error": error}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    found = {"processor": end.path[-1], "code": end.code, "error": end.error}
+    wrong = _wrong_end(end, found, wanted, path)
+    if message is not None and message not in end.message:
+        wrong.append(f"message: expected {message!r} in it, found {end.message!r}")
+    _raise_if(wrong, explanation)
 
 
 def run_from(
@@ -155,46 +154,40 @@ def run_from(
     With `until` the same as `at`, one processor runs alone.
 
     Args:
-        pipeline: What they are in.
+        pipeline: The pipeline that has both.
         rows: A frame or dicts with the columns that `at` wants. `line` is
             empty, `line_number` counts from 1 and `source` is "test" unless
             they are given; a batch has one source.
         at: The processor that the rows come to first.
         until: The processor whose rows are wanted, and after which nothing
             runs; by default every leaf.
-        format: What the batch's format is, for processors that ask.
+        format: The batch's format, for processors that ask.
 
     Returns:
         The rows in the order of those they came from, without the pipeline's
         own columns and those that were filled in here.
 
     Raises:
-        AssertionError: If a row dies on its way; it says where and why.
-        UsageError: If there is no such processor, or the rows have several sources.
+        AssertionError: If a row fails; it says where and why.
+        UsageError: If a processor is unknown, or the rows have several sources.
     """
     __tracebackhide__ = True
-    _check_names(pipeline, [at], until)
-    frame = (
-        rows
-        if isinstance(rows, pl.DataFrame)
-        else pl.DataFrame(list(rows), infer_schema_length=None)
+    _check_names(pipeline, at, until)
+    given = pl.DataFrame(
+        rows if isinstance(rows, pl.DataFrame) else list(rows), infer_schema_length=None
     )
-    given = frame.columns
-    sources = frame["source"].unique().to_list() if "source" in given else ["test"]
+    filled = {name: value for name, value in FILLED.items() if name not in given.columns}
+    frame = given.with_columns(**filled)
+    sources = frame["source"].unique()
     if len(sources) > 1:
         raise UsageError(f"the rows have {len(sources)} sources, a batch has one; run them apart")
-    if "line" not in given:
-        frame = frame.with_columns(line=pl.lit(""))
-    if "line_number" not in given:
-        frame = frame.with_columns(line_number=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
-    payload = frame.drop("source", strict=False)
-    batch = Batch(lines=frame.height, payload=payload, source=str(sources[0]), format=format)
-    outcome, routed_rows = dry_run(pipeline, batch, at=at, until=until)
-    if outcome.dead:
-        raise AssertionError(f"{outcome.dead} of {frame.height} rows died: {_deaths([outcome])}")
+    source, payload = str(sources.first()), frame.drop("source")
+    batch = Batch(lines=frame.height, payload=payload, source=source, format=format)
+    result, routed_rows = dry_run(pipeline, batch, at=at, until=until)
+    if result.dead:
+        raise AssertionError(f"{result.dead} of {frame.height} rows failed: {_failures([result])}")
     if not routed_rows:
         return pl.DataFrame()
-    filled = {"line", "line_number", "source"} - set(given)
     return merge(routed_rows).frame.select(pl.exclude("^_.*$", *filled))
 
 
@@ -206,7 +199,7 @@ def assert_golden(
     format: str | None = None,
     update: bool = False,
 ) -> None:
-    """Assert that a file's output is what a committed file says: JSON lines or Parquet.
+    """Assert that a file's output is that of a committed file: JSON lines or Parquet.
 
     Every row that comes to a leaf counts, as a sink is given it: with `path`,
     and as `source` the file's name without its folders.
@@ -216,7 +209,7 @@ def assert_golden(
         source: The log file; it may be compressed.
         golden: The committed file: `.jsonl` or `.parquet`.
         format: Name of the lines' format; None to have it detected.
-        update: Write the golden file anew instead; then look at what changed in it.
+        update: Write the golden file instead; then look at what changed in it.
 
     Raises:
         AssertionError: If the output differs; it names the lines and fields.
@@ -226,96 +219,93 @@ def assert_golden(
     golden = Path(golden)
     if golden.suffix not in (".jsonl", ".parquet"):
         raise UsageError(f"golden file {str(golden)!r} is of no known kind; use .jsonl or .parquet")
-    frame, outcomes = _output(pipeline, Path(source), format)
+    frame, results = _output(pipeline, Path(source), format)
+    output = _encode(frame, golden.suffix)
     if update:
         golden.parent.mkdir(parents=True, exist_ok=True)
-        if golden.suffix == ".jsonl":
-            frame.write_ndjson(golden)
-        else:
-            frame.write_parquet(golden)
+        golden.write_bytes(output)
         return
     if not golden.exists():
         raise UsageError(
             f"there is no golden file {str(golden)!r}; write it with update=True or "
             "pytest --etl-update-golden, and look at it"
         )
-    if golden.suffix == ".jsonl":
-        with golden.open(encoding="utf-8") as file:
-            expected = [json.loads(text) for text in file]
-        found = [json.loads(text) for text in io.StringIO(frame.write_ndjson())]
-    else:
-        expected, found = pl.read_parquet(golden).to_dicts(), frame.to_dicts()
-    wrong = _differences(expected, found)
+    expected, found = (_decode(data, golden.suffix) for data in (golden.read_bytes(), output))
+    wrong = list(_differences(expected, found))
     if wrong:
+        more = len(wrong) - MAX_SHOWN
+        failed = _failures(results)
         shown = wrong[:MAX_SHOWN]
-        if len(wrong) > MAX_SHOWN:
-            shown.append(f"… and {len(wrong) - MAX_SHOWN:,} more")
-        dead = _deaths(outcomes)
-        shown += [f"dead lines: {dead}"] if dead else []
+        shown += [f"… and {more:,} more"] if more > 0 else []
+        shown += [f"dead lines: {failed}"] if failed else []
         text = "\n  ".join(shown)
         raise AssertionError(f"the output differs from {str(golden)!r}:\n  {text}")
 
 
 def drain(queue: Queue, pipeline: Pipeline, out: str | Path | None = None) -> Stats:
-    """Process all that waits, in this thread, and return the store's totals.
+    """Process all waiting lines in this thread, and return the store's totals.
 
     Args:
         queue: Where lines wait.
         pipeline: What they run through.
-        out: Folder that sinks write below; by default one that is then thrown away.
+        out: Folder that sinks write below; by default a temporary one, which is removed.
 
     Raises:
-        AssertionError: If a line is missing, or lines wait still.
+        AssertionError: If a line is missing, or lines still wait.
         ProcessorStop: If a processor failed whose policy is to stop.
     """
     __tracebackhide__ = True
-    with contextlib.ExitStack() as stack:
-        folder = out or stack.enter_context(tempfile.TemporaryDirectory(prefix="etl-"))
-        Worker(queue, pipeline, out=folder).drain()
+    with tempfile.TemporaryDirectory(prefix="etl-") as folder:
+        Worker(queue, pipeline, out=out or folder).drain()
     stats = queue.stats()
     if not stats.conserved:
-        raise AssertionError(f"lines are missing or there twice: {stats}")
+        raise AssertionError(f"lines are missing or counted twice: {stats}")
     if not stats.idle:
         why = "the queue is paused" if stats.paused else "another worker has them"
         raise AssertionError(f"{stats.waiting + stats.leased} lines are not processed: {why}")
     return stats
 
 
-def _check_names(pipeline: Pipeline, path: Way | None, *names: str | None) -> None:
-    """Refuse a processor that there is not, rather than compare with it in vain."""
-    for name in (*(path or ()), *names):
+def _check_names(pipeline: Pipeline, *names: str | EllipsisType | None) -> None:
+    """Raise a UsageError for an unknown processor, rather than compare with it in vain."""
+    for name in names:
         if isinstance(name, str) and name != "...":
             pipeline[name]
 
 
-def _wrong_state(told: Explanation, state: str) -> list[str]:
-    if told.state == state:
-        return []
-    why = ""
-    if told.state == "dead":
-        end = told.ends[0]
-        why = f" in {end.path[-1]!r}: {end.error or end.code}: {end.message}"
-    return [f"state: expected {state!r}, found {told.state!r}{why}"]
+def _explain(pipeline: Pipeline, line: str | bytes, format: str | None, state: str) -> Explanation:
+    """Return what the pipeline does with a line.
+
+    Raises:
+        AssertionError: If the line ends in another state.
+    """
+    __tracebackhide__ = True
+    found = explain(pipeline, line, format=format)
+    if found.state != state:
+        why = ""
+        if found.state == "dead":
+            end = found.ends[0]
+            why = f" in {end.path[-1]!r}: {end.error or end.code}: {end.message}"
+        _raise_if([f"state: expected {state!r}, found {found.state!r}{why}"], found)
+    return found
 
 
-def _wrong_row(end: End, path: Way | None, wanted: Mapping[str, Any]) -> list[str]:
-    """Say in what one row is not as expected."""
+def _wrong_end(
+    end: End, found: Mapping[str, Any], wanted: Mapping[str, Any], path: Route | None
+) -> list[str]:
+    """Return what differs at one end of a line: its fields, and its path."""
     wrong = []
     for name, value in wanted.items():
-        if name not in end.row:
-            wrong.append(f"{name}: there is no such field{did_you_mean(name, end.row)}")
-        elif not _same(end.row[name], value):
-            wrong.append(f"{name}: expected {value!r}, found {end.row[name]!r}")
-    return wrong + _wrong_path(end, path)
+        if name not in found:
+            wrong.append(f"{name}: there is no such field{did_you_mean(name, found)}")
+        elif not _same(found[name], value):
+            wrong.append(f"{name}: expected {value!r}, found {found[name]!r}")
+    if path is not None and not _follows(end.path, path):
+        wrong.append(f"path: expected {_arrows(path)}, found {_arrows(end.path)}")
+    return wrong
 
 
-def _wrong_path(end: End, path: Way | None) -> list[str]:
-    if path is None or _follows(end.path, path):
-        return []
-    return [f"path: expected {_arrows(path)}, found {_arrows(end.path)}"]
-
-
-def _follows(found: Sequence[str], wanted: Way) -> bool:
+def _follows(found: Sequence[str], wanted: Route) -> bool:
     if not wanted:
         return not found
     if wanted[0] in (..., "..."):
@@ -323,92 +313,86 @@ def _follows(found: Sequence[str], wanted: Way) -> bool:
     return bool(found) and found[0] == wanted[0] and _follows(found[1:], wanted[1:])
 
 
-def _arrows(path: Way) -> str:
+def _arrows(path: Route) -> str:
     return " → ".join("..." if name is ... else name for name in path) or "(none)"
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Compare two values; a NaN is the same as another."""
-    both_nan = isinstance(one, float) and isinstance(other, float) and one != one and other != other  # noqa: PLR0124
-    return both_nan or bool(one == other)
+    """Compare two values; a NaN equals another NaN."""
+    return bool(one == other) or (one != one and other != other)  # noqa: PLR0124
 
 
-def _raise_if(wrong: Sequence[str], told: Explanation) -> None:
+def _raise_if(wrong: Sequence[str], explanation: Explanation) -> None:
     __tracebackhide__ = True
     if wrong:
         text = "\n  ".join(wrong)
-        raise AssertionError(f"the line is not as expected:\n  {text}\n{told}")
+        raise AssertionError(f"the line is not as expected:\n  {text}\n{explanation}")
 
 
 def _output(
     pipeline: Pipeline, source: Path, format: str | None
 ) -> tuple[pl.DataFrame, list[BatchResult]]:
-    """Return what a file's rows are at the leaves, as sinks are given them."""
+    """Return a file's rows at the leaves, as sinks are given them, and its batches' results."""
     if not source.is_file():
         raise UsageError(f"there is no file {str(source)!r} to compare the output of")
-    frames, outcomes = [], []
+    frames, results = [], []
     for one in resolve_sources([str(source)], format=format):
         for read in one.read():
-            outcome, routed_rows = dry_run(pipeline, read.batch)
-            outcomes.append(outcome)
+            result, routed_rows = dry_run(pipeline, read.batch)
+            results.append(result)
             if routed_rows:
                 frames.append(for_sink(merge(routed_rows)).with_columns(source=pl.lit(source.name)))
     frame = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
-    return frame.with_columns(pl.col(pl.Null).cast(pl.String)), outcomes
+    return frame.with_columns(pl.col(pl.Null).cast(pl.String)), results
 
 
-def _deaths(outcomes: Iterable[BatchResult]) -> str:
-    """Say what lines died of: `3 in 'parse' (no_format: the line fits no known format)`."""
-    kinds: dict[str, tuple[FailureKind, str]] = {}
+def _encode(frame: pl.DataFrame, suffix: str) -> bytes:
+    out = io.BytesIO()
+    if suffix == ".jsonl":
+        frame.write_ndjson(out)
+    else:
+        frame.write_parquet(out)
+    return out.getvalue()
+
+
+def _decode(data: bytes, suffix: str) -> list[dict[str, Any]]:
+    if suffix == ".jsonl":
+        return [json.loads(text) for text in data.splitlines()]
+    return pl.read_parquet(data).to_dicts()
+
+
+def _failures(results: Iterable[BatchResult]) -> str:
+    """Return why lines failed: `3 in 'parse' (no_format: the line fits no known format)`."""
+    texts: dict[str, str] = {}
     lines: Counter[str] = Counter()
-    for outcome in outcomes:
-        for failure, message in outcome.dead_letters.select("failure", "message").iter_rows():
-            why = outcome.failures[failure]
-            kinds.setdefault(why.fingerprint, (why, message))
-            lines[why.fingerprint] += 1
-    return "; ".join(
-        f"{lines[key]:,} in {why.processor!r} ({why.error or why.code}: {_cut(message)})"
-        for key, (why, message) in kinds.items()
-    )
+    for result in results:
+        for index, message in result.dead_letters.select("failure", "message").iter_rows():
+            kind = result.failures[index]
+            why = f"{kind.error or kind.code}: {printable(message, MAX_SHOWN_LENGTH)}"
+            texts.setdefault(kind.fingerprint, f"in {kind.processor!r} ({why})")
+            lines[kind.fingerprint] += 1
+    return "; ".join(f"{lines[key]:,} {text}" for key, text in texts.items())
 
 
 def _differences(
-    expected: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    """Compare rows of the same line with each other, and say field by field what differs."""
-    old, new = _by_line(expected), _by_line(found)
-    wrong = []
-    for key in sorted(old.keys() | new.keys()):
-        where = f"line {key[0]}" + (f", row {key[1] + 1}" if key[1] else "")
-        if key not in new:
-            wrong.append(f"{where}: is missing")
-        elif key not in old:
-            wrong.append(f"{where}: is new")
-        else:
-            before, after = old[key], new[key]
-            names = [name for name in {**before, **after} if name != "line_number"]
-            wrong += [
-                f"{where}: {name}: {_value(before, name)} → {_value(after, name)}"
-                for name in names
-                if name not in before or name not in after or not _same(before[name], after[name])
-            ]
-    return wrong
-
-
-def _by_line(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], Mapping[str, Any]]:
-    """Return rows by the number of their line, and which of that line's rows each is."""
-    seen: Counter[int] = Counter()
-    keyed = {}
-    for row in rows:
-        number = int(row.get("line_number") or 0)
-        keyed[number, seen[number]] = row
-        seen[number] += 1
-    return keyed
+    expected: Iterable[Mapping[str, Any]], found: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield what differs between the rows of each line, field by field."""
+    lines: dict[int, tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
+    for side, rows in enumerate((expected, found)):
+        for row in rows:
+            lines[row.get("line_number") or 0][side].append(row)
+    for number, sides in sorted(lines.items()):
+        for nth, (old, new) in enumerate(zip_longest(*sides)):
+            where = f"line {number}" + (f", row {nth + 1}" if nth else "")
+            if old is None or new is None:
+                yield f"{where}: is {'new' if old is None else 'missing'}"
+                continue
+            for name in old | new:
+                if name in old and name in new and _same(old[name], new[name]):
+                    continue
+                yield f"{where}: {name}: {_value(old, name)} → {_value(new, name)}"
 
 
 def _value(row: Mapping[str, Any], name: str) -> str:
-    return _cut(repr(row[name])) if name in row else "(no such field)"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}…"
+    return printable(repr(row[name]), MAX_SHOWN_LENGTH) if name in row else "(no such field)"

@@ -20,14 +20,15 @@ The file's name ends in `.etl.toml`; pytest collects it. Keys of a case: `line`
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
 
 from etl.errors import UsageError, did_you_mean
 from etl.pipeline.load import load_pipeline
@@ -40,29 +41,23 @@ from etl.text import printable
 __all__ = ["Case", "append_case", "case_of", "read_cases"]
 
 SHARED: dict[str, type] = {"pipeline": str, "format": str}
+"""Keys of a case that may stand above all cases instead."""
 
+LINE_KEYS: dict[str, type] = {"state": str, "rows": int, "fields": dict}
+"""Keys that are options of `assert_line` only."""
 
-KEYS: dict[str, type] = SHARED | {
-    "name": str,
-    "line": str,
-    "line_hex": str,
-    "state": str,
-    "path": list,
-    "rows": int,
-    "fields": dict,
-    "dead": dict,
-}
+DEAD_KEYS: dict[str, type] = dict.fromkeys(("processor", "code", "error", "message"), str)
+"""Keys of `dead`, which are options of `assert_dead`."""
 
-
-DEAD_KEYS: dict[str, type] = {"processor": str, "code": str, "error": str, "message": str}
-
+KEYS: dict[str, type] = SHARED | LINE_KEYS
+KEYS |= {"name": str, "line": str, "line_hex": str, "path": list, "dead": dict}
 
 KINDS = {str: "a string", list: "a list of strings", int: "a whole number", dict: "a table"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One line and what must become of it.
+    """One line and how it must end.
 
     Attributes:
         name: Shown by pytest; different from the file's other names.
@@ -70,7 +65,7 @@ class Case:
         pipeline: `module:attr` or `path/to/file.py:attr`.
         format: Name of the line's format, or None.
         expected: Options of `assert_line`, or of `assert_dead`.
-        dead: Whether the line must die.
+        dead: Whether the line must become a dead letter.
     """
 
     name: str
@@ -81,24 +76,23 @@ class Case:
     dead: bool = False
 
     def check(self, pipeline: Pipeline | None = None) -> None:
-        """Run the line and compare; through another pipeline than the named one, if given.
+        """Run the line through its pipeline, or the given one, and compare.
 
         Raises:
-            AssertionError: If something else becomes of the line.
+            AssertionError: If the line ends otherwise.
             UsageError: If there is no such pipeline, processor or format.
         """
         __tracebackhide__ = True
-        run = assert_dead if self.dead else assert_line
-        run(
-            pipeline or load_pipeline(self.pipeline), self.line, format=self.format, **self.expected
-        )
+        check = assert_dead if self.dead else assert_line
+        pipeline = pipeline or load_pipeline(self.pipeline)
+        check(pipeline, self.line, format=self.format, **self.expected)
 
 
 def read_cases(path: str | Path) -> list[Case]:
-    """Read the cases of a file.
+    """Return the cases of a file.
 
     Raises:
-        UsageError: If it cannot be read, or a key or value in it cannot be;
+        UsageError: If it cannot be read, or a key or value in it is not allowed;
             the message names the file, the case and the key.
     """
     path = Path(path)
@@ -127,19 +121,19 @@ def case_of(
     fields: Mapping[str, Any] | None = None,
     dead: bool = False,
 ) -> str:
-    """Return a dead letter as the TOML text of a case: its line must not die again.
+    """Return a dead letter as the TOML text of a case: its line must not fail again.
 
     Args:
         dead_letter: A row of `DeadLetters.frame()`.
-        pipeline: What the line runs through, if the file does not say it once for all.
-        name: The case's name; by default it is made of where the line is from.
-        fields: Fields that the mended pipeline must give the line: strings,
-            numbers and booleans.
-        dead: The line must die again, in the same place, for the same reason:
-            for lines that are bad indeed.
+        pipeline: What the line runs through, if the file does not name it for all cases.
+        name: The case's name; by default the line's source and number.
+        fields: Fields that the fixed pipeline must give the line, which are text, numbers,
+            booleans, times or lists.
+        dead: The line must fail again, in the same processor, for the same reason:
+            for lines that are wrong themselves.
 
     Raises:
-        UsageError: If the letter stands for a range without lines, or a field cannot be written.
+        UsageError: If the dead letter is a range without lines, or a field cannot be written.
     """
     if dead_letter["processor"] == INPUT and dead_letter["code"] in UNREAD:
         raise UsageError(
@@ -147,30 +141,45 @@ def case_of(
             "could not be read"
         )
     source = os.path.basename(dead_letter["source"])  # noqa: PTH119 - any text may be a source
-    raw = dead_letter["raw"]
-    text: dict[str, Any] = {"name": name or f"{source} line {dead_letter['line_number']}"}
-    text |= {"pipeline": pipeline} if pipeline else {}
-    text |= {"format": dead_letter["format"]} if isinstance(dead_letter["format"], str) else {}
-    text |= {"line_hex": raw.hex()} if isinstance(raw, bytes) else {"line": dead_letter["line"]}
-    text |= {f"fields.{_key(key)}": value for key, value in (fields or {}).items()}
-    if dead:
-        text |= {"dead.processor": dead_letter["processor"], "dead.code": dead_letter["code"]}
-    return "[[case]]\n" + "".join(f"{key} = {_toml(key, value)}\n" for key, value in text.items())
+    raw, format = dead_letter["raw"], dead_letter["format"]
+    text = {
+        "name": name or f"{source} line {dead_letter['line_number']}",
+        "pipeline": pipeline,
+        "format": format if isinstance(format, str) else None,
+        "line_hex": raw.hex() if isinstance(raw, bytes) else None,
+        "line": None if isinstance(raw, bytes) else dead_letter["line"],
+    }
+    case = tomlkit.table()
+    case.update({key: value for key, value in text.items() if value is not None})
+    for field_name, value in (fields or {}).items():
+        try:
+            case.append(tomlkit.key(["fields", field_name]), value)
+        except TOMLKitError as error:
+            why = f"fields.{field_name} = {value!r} cannot be written in a case"
+            raise UsageError(f"{why}; give text, a number, a time or a list") from error
+    for key in ("processor", "code") if dead else ():
+        case.append(tomlkit.key(["dead", key]), dead_letter[key])
+    return f"[[case]]\n{_toml(case)}"
 
 
 def append_case(
-    path: str | Path, dead_letter: Mapping[str, Any], *, pipeline: str, **rest: Any
+    path: str | Path,
+    dead_letter: Mapping[str, Any],
+    *,
+    pipeline: str,
+    name: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    dead: bool = False,
 ) -> str:
-    """Add a dead letter to a file of cases, which is made if it is not there; see `case_of`.
+    """Add a dead letter to a file of cases, and return the case's text; see `case_of`.
 
     Args:
-        path: The file; its name ends in `.etl.toml`.
+        path: The file, which is made if it does not exist; its name ends in `.etl.toml`.
         dead_letter: A row of `DeadLetters.frame()`.
         pipeline: `module:attr`, or `path/to/file.py:attr` as seen from here.
-        **rest: Further options of `case_of`.
-
-    Returns:
-        The case's text.
+        name: As for `case_of`, like the following.
+        fields: Fields that the line must have.
+        dead: The line must fail again.
 
     Raises:
         UsageError: If the file's name ends otherwise, or it holds something else,
@@ -179,16 +188,15 @@ def append_case(
     path = Path(path)
     if not path.name.endswith(".etl.toml"):
         raise UsageError(f"cases are kept in *.etl.toml, not in {path.name!r}; name such a file")
-    file, colon, attribute = pipeline.rpartition(":")
-    if file.endswith(".py"):
-        pipeline = Path(os.path.relpath(file, path.parent)).as_posix() + colon + attribute
-    if not path.exists():
-        start, before, own = f"pipeline = {_quote(pipeline)}\n", "", None
-    else:
+    pipeline = _relocated(
+        pipeline, lambda file: Path(os.path.relpath(file, path.parent)).as_posix()
+    )
+    start, before, own = _toml({"pipeline": pipeline}), "", None
+    if path.exists():
         read_cases(path)
         start, before = "", path.read_text(encoding="utf-8")
         own = None if tomllib.loads(before).get("pipeline") == pipeline else pipeline
-    text = case_of(dead_letter, pipeline=own, **rest)
+    text = case_of(dead_letter, pipeline=own, name=name, fields=fields, dead=dead)
     if f"{text}\n" in f"{before}\n":
         raise UsageError(f"{path.name!r} holds this case already; pytest runs it")
     try:
@@ -202,56 +210,46 @@ def append_case(
 def _case(where: str, case: dict[str, Any], folder: Path) -> Case:
     _check_keys(where, case, KEYS)
     if ("line" in case) == ("line_hex" in case):
-        raise UsageError(f"{where}: give it a line, as 'line' or as 'line_hex'")
+        raise UsageError(f"{where}: a case has one line; give it as 'line' or as 'line_hex'")
     if "pipeline" not in case:
-        raise UsageError(f'{where}: which pipeline? say pipeline = "shop.py:pipeline"')
-    if not all(isinstance(name, str) for name in case.get("path", ())):
-        raise UsageError(f"{where}: path = {case['path']!r} is not a list of strings")
-    dead = "dead" in case
-    if dead:
+        raise UsageError(f'{where}: no pipeline; add pipeline = "shop.py:pipeline"')
+    if "dead" in case:
         _check_keys(f"{where}, dead", case["dead"], DEAD_KEYS)
-        for key in ("fields", "rows", "state"):
-            if key in case:
-                raise UsageError(f"{where}: a dead line has no {key!r}; take out that or 'dead'")
+        for key in sorted(case.keys() & LINE_KEYS):
+            raise UsageError(f"{where}: a dead line has no {key!r}; take out that or 'dead'")
     try:
         line = bytes.fromhex(case["line_hex"]) if "line_hex" in case else case["line"]
     except ValueError as error:
         raise UsageError(f"{where}: line_hex: {error}") from error
-    file, colon, attribute = case["pipeline"].rpartition(":")
-    if file.endswith(".py"):
-        file = str(folder / file)
-    wanted = {key: case[key] for key in ("path", "rows", "fields", "state") if key in case}
+    expected = {key: case[key] for key in (*LINE_KEYS, "path") if key in case}
     return Case(
         name=case.get("name", ""),
         line=line,
-        pipeline=f"{file}{colon}{attribute}",
+        pipeline=_relocated(case["pipeline"], lambda file: str(folder / file)),
         format=case.get("format"),
-        expected=wanted | case.get("dead", {}),
-        dead=dead,
+        expected=expected | case.get("dead", {}),
+        dead="dead" in case,
     )
+
+
+def _relocated(pipeline: str, move: Callable[[str], str]) -> str:
+    """Return a pipeline's name with the path of its file moved, if it is in a file."""
+    file, colon, attribute = pipeline.rpartition(":")
+    return f"{move(file)}{colon}{attribute}" if file.endswith(".py") else pipeline
 
 
 def _check_keys(where: str, found: Mapping[str, Any], known: Mapping[str, type]) -> None:
     for key, value in found.items():
         if key not in known:
             raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}")
-        if not isinstance(value, known[key]) or isinstance(value, bool):
+        strings = not isinstance(value, list) or all(isinstance(one, str) for one in value)
+        if not isinstance(value, known[key]) or isinstance(value, bool) or not strings:
             raise UsageError(f"{where}: {key} = {value!r} is not {KINDS[known[key]]}")
 
 
-def _toml(key: str, value: Any) -> str:
-    if isinstance(value, str):
-        return _quote(value)
-    if isinstance(value, bool | int | float):
-        return json.dumps(value) if isinstance(value, bool | int) else repr(float(value))
-    raise UsageError(f"{key} = {value!r} cannot be written as a case; give text or a number")
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quote(name)
-
-
-def _quote(text: str) -> str:
-    """Return a TOML string in which nothing is hidden: what cannot be printed is escaped."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in quoted)
+def _toml(content: Mapping[str, Any]) -> str:
+    """Return TOML in which nothing is hidden: what cannot be printed is escaped."""
+    text = tomlkit.dumps(content)
+    return "".join(
+        char if char.isprintable() or char == "\n" else f"\\U{ord(char):08X}" for char in text
+    )

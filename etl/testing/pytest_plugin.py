@@ -1,7 +1,7 @@
 """pytest runs the cases in `*.etl.toml` files; fixtures for tests of pipelines.
 
     etl_queue              an empty queue in memory; afterwards no line is missing in it
-    etl_golden             `testing.assert_golden`; `--etl-update-golden` writes the files anew
+    etl_golden             `testing.assert_golden`; `--etl-update-golden` rewrites the files
 
 pytest loads this in every run, so it imports nothing of etl until it is needed.
 """
@@ -24,11 +24,11 @@ __all__ = ["CaseFile", "CaseItem", "etl_golden", "etl_queue"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our one option."""
+    """Add the option `--etl-update-golden`."""
     parser.getgroup("etl").addoption(
         "--etl-update-golden",
         action="store_true",
-        help="write golden files anew with what the pipelines put out now",
+        help="rewrite golden files with the present output of the pipelines",
     )
 
 
@@ -52,10 +52,10 @@ class CaseFile(pytest.File):
         except UsageError as error:
             raise self.CollectError(str(error)) from None
         text = self.path.read_text(encoding="utf-8")
-        heads = re.finditer(r"^[ \t]*\[\[[ \t]*case[ \t]*\]\]", text, re.MULTILINE)
-        places = [text.count("\n", 0, head.start()) for head in heads]
-        for number, case in enumerate(cases):
-            place = places[number] if len(places) == len(cases) else None
+        head = re.compile(r"[ \t]*\[\[[ \t]*case[ \t]*\]\]")
+        places = [place for place, line in enumerate(text.split("\n")) if head.match(line)]
+        known = places if len(places) == len(cases) else [None] * len(cases)
+        for case, place in zip(cases, known, strict=True):
             yield CaseItem.from_parent(self, name=case.name, case=case, place=place)
 
 
@@ -72,7 +72,7 @@ class CaseItem(pytest.Item):
         self._case.check()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return what differs; a traceback through etl would say nothing more."""
+        """Return what differs, without the traceback through etl."""
         from etl.errors import EtlError
 
         if isinstance(excinfo.value, AssertionError | EtlError):
@@ -80,13 +80,13 @@ class CaseItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Return where the case is."""
+        """Return the case's file and line."""
         return self.path, self._place, f"case: {self.name}"
 
 
 @pytest.fixture
 def etl_queue() -> Iterator[Queue]:
-    """Give an empty queue in memory; fail the test if a line is missing in it at the end."""
+    """Yield an empty queue in memory; fail the test if a line is missing in it at the end."""
     from etl.queue import open_queue
 
     queue = open_queue("sqlite://")
@@ -94,12 +94,12 @@ def etl_queue() -> Iterator[Queue]:
     stats = queue.stats()
     queue.close()
     if not stats.conserved:
-        pytest.fail(f"lines are missing or there twice: {stats}", pytrace=False)
+        pytest.fail(f"lines are missing or counted twice: {stats}", pytrace=False)
 
 
 @pytest.fixture
 def etl_golden(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Give `etl.testing.assert_golden`, which writes the file if pytest is told to."""
+    """Return `etl.testing.assert_golden`, which rewrites the file with `--etl-update-golden`."""
     from etl.testing.assertions import assert_golden
 
     return partial(assert_golden, update=request.config.getoption("--etl-update-golden"))

@@ -248,9 +248,17 @@ def test_put_says_how_many_lines_it_put(site):
 def test_a_summary_tells_what_happened(site, columns):
     log = site.write("app.log", numbered(0, 10) + "line poison\n")
     text = site.etl("run", log, *site.pipeline("light"), env={"COLUMNS": columns})
-    for word in ("pace", "number", "parquet", "11 accepted = 10 done", "poison", "s/out"):
+    for word in (
+        "pace",
+        "number",
+        "parquet",
+        "11 accepted = 10 done",
+        "0 processing",
+        "poison",
+        "s/out",
+    ):
         assert word in text
-    hint = text.partition("look at them with: etl ")[2].splitlines()[0]
+    hint = text.partition("list them with: etl ")[2].splitlines()[0]
     assert "line poison" in site.etl(hint)
     site.settled(done=10, dead=1)
 
@@ -289,7 +297,21 @@ def test_every_command_explains_itself(etl, verb):
     assert "Usage: etl" in done.stdout
 
 
-# Steering
+def test_help_loads_no_polars():
+    code = (
+        "import etl.cli.app, sys; print([one for one in ('polars', 'anyio') if one in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_lines_without_a_level_are_counted_in_words(site):
+    site.write("app.log", '{"msg": "a"}\n{"msg": "b", "level": "info"}\n')
+    assert "count: INFO 1 · no level 1\n" in site.etl("run", "app.log")
+    site.settled(done=2)
+
+
+# Control
 
 
 def test_workers_share_what_waits(site):
@@ -419,7 +441,7 @@ def test_dead_letters_are_discarded_and_still_count(buried):
     fingerprint = buried.dead_letters()["fingerprint"][0]
     assert buried.etl("dlq discard", "--fingerprint", fingerprint).startswith("3 ")
     buried.settled(done=7, dead=3)
-    assert "no dead letters are open" in buried.etl("dlq list")
+    assert "no open dead letters" in buried.etl("dlq list")
     assert len(buried.json("dlq list", "--lines", "--status", "discarded")["letters"]) == 3
     assert "0 " in buried.etl("dlq replay", "--all")
 
@@ -522,8 +544,8 @@ MISTAKES = {
     "unknown store": (["run", "a.log", "--store", "ftp://x/y"], "ftp://x/y"),
     "no store": (["status", "--store", "none.db"], "none.db"),
     "no store to list": (["dlq list", "--store", "none.db"], "none.db"),
-    "no letters named": (["dlq replay"], "which"),
-    "no letters to export": (["dlq export", "bad.jsonl"], "which"),
+    "no letters named": (["dlq replay"], "no dead letters selected"),
+    "no letters to export": (["dlq export", "bad.jsonl"], "no dead letters selected"),
     "export of a kind unknown": (["dlq export", "bad.csv", "--all"], "bad.csv"),
     "import of something else": (["dlq import", "a.log"], "a.log"),
     "no letter for a case": (["dlq case", "9", "x.etl.toml"], "not there"),
@@ -547,7 +569,7 @@ def test_who_adds_or_takes_lines_names_the_store(etl, site, call):
     assert etl("run", "a.log").returncode == 0
     done = etl(*call)
     assert done.returncode == 2
-    assert "name one with --store, or in ETL_STORE" in done.stderr
+    assert "no store is named; use --store or ETL_STORE" in done.stderr
 
 
 def test_nothing_is_made_for_a_mistake(etl, site):
@@ -582,7 +604,7 @@ def test_a_worker_on_a_paused_store_says_so_and_goes_on(site):
     site.etl("pause")
     process = site.start("work", "--drain", *site.pipeline("light"))
     assert "working on" in process.stdout.readline()
-    assert "paused; etl resume" in process.stdout.readline()
+    assert "paused; to continue: etl resume" in process.stdout.readline()
     site.etl("resume")
     assert process.wait(60) == 0
     site.settled(done=1)
@@ -590,7 +612,7 @@ def test_a_worker_on_a_paused_store_says_so_and_goes_on(site):
 
 def test_what_a_run_had_nothing_to_do_with_is_said_as_it_is(site):
     site.write("empty.log", "")
-    assert "there is no line in it" in site.etl("run", "empty.log", *site.pipeline("light"))
+    assert "the sources have no lines" in site.etl("run", "empty.log", *site.pipeline("light"))
     site.write("a.log", "line 1\n")
     site.etl("put", "a.log")
     assert "nothing new" not in site.etl("run", "a.log", *site.pipeline("light"))
@@ -610,10 +632,10 @@ def test_a_run_that_is_interrupted_says_where_the_rest_waits(site):
     site.etl("put", "a.log")
     site.etl("pause")
     process = site.start("run", "a.log", *site.pipeline("light"))
-    assert "paused; etl resume" in process.stdout.readline()
+    assert "paused; to continue: etl resume" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[0]
-    assert "interrupted; the rest waits: etl work --store" in said
+    assert "interrupted; to continue: etl work --store" in said
     assert "Traceback" not in said
     assert process.returncode == 130
 

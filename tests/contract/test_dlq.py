@@ -35,7 +35,7 @@ def half_or_none(row):
 
 
 def numbers(function=halve) -> Pipeline:
-    """Make a pipeline in which lines that are no number die, unless it has been mended."""
+    """Make a pipeline in which lines that are not numbers fail, unless it has been fixed."""
     return Pipeline("numbers").add("start", None).add("halve", each(function))
 
 
@@ -43,7 +43,7 @@ def work(queue: Queue, pipeline: Pipeline | None = None) -> int:
     return Worker(queue, pipeline or numbers(), name="w", run="run 1").drain()
 
 
-def kill(queue: Queue, *lines: str | bytes, source: str = "app.log") -> DeadLetters:
+def fail(queue: Queue, *lines: str | bytes, source: str = "app.log") -> DeadLetters:
     """Put lines through the pipeline, and return the dead letters they leave."""
     queue.put(Batch.from_lines(lines, source=source))
     work(queue)
@@ -64,9 +64,9 @@ def kinds(frame: pd.DataFrame) -> dict[str, str]:
 # Looking
 
 
-def test_a_letter_tells_all_about_its_failure(store, clock):
+def test_a_dead_letter_shows_all_about_its_failure(store, clock):
     queue = store()
-    dead_letters = kill(queue, "8", "x y", "4")
+    dead_letters = fail(queue, "8", "x y", "4")
     row = dead_letters.frame().iloc[0].to_dict()
     assert (row["line"], row["line_number"], row["source"], row["lines"]) == (
         "x y",
@@ -89,7 +89,7 @@ def test_a_letter_tells_all_about_its_failure(store, clock):
 
 
 def test_the_frame_has_the_documented_columns(queue):
-    frame = kill(queue, "x").frame()
+    frame = fail(queue, "x").frame()
     order = ["id", "status", "source", "line_number", "lines", "line", "raw", "format", "payload"]
     order += ["processor", "code", "error", "message", "traceback", "attempts", "replays"]
     order += ["first_failed_at", "last_failed_at", "path", "version", "run", "fingerprint", "batch"]
@@ -100,9 +100,9 @@ def test_the_frame_has_the_documented_columns(queue):
     assert all(str(frame[name].dt.tz) == "UTC" for name in TIMES)
 
 
-def test_a_frame_without_letters_has_the_same_columns_and_dtypes(queue):
-    empty = kill(queue, "1").frame()
-    full = kill(queue, "x").frame()
+def test_a_frame_without_dead_letters_has_the_same_columns_and_dtypes(queue):
+    empty = fail(queue, "1").frame()
+    full = fail(queue, "x").frame()
     fixed = [*INTEGERS, *TEXTS, *TIMES]
     assert empty.columns.to_list() == full.columns.to_list()
     assert empty.empty
@@ -121,9 +121,9 @@ def test_the_payload_holds_the_fields_at_failure(queue):
     assert (row["code"], row["message"], row["processor"]) == ("never", "not today", "no")
 
 
-def test_letters_are_picked_by_what_they_have_in_common(queue):
-    dead_letters = kill(queue, "x", "y", source="a")
-    kill(queue, "z", source="b")
+def test_dead_letters_are_picked_by_what_they_have_in_common(queue):
+    dead_letters = fail(queue, "x", "y", source="a")
+    fail(queue, "z", source="b")
     assert dead_letters.frame(source="b")["line"].to_list() == ["z"]
     assert dead_letters.frame(ids=[1, 3])["line"].to_list() == ["x", "z"]
     assert dead_letters.frame(limit=2)["line"].to_list() == ["y", "z"]
@@ -161,7 +161,7 @@ def test_groups_put_the_most_frequent_failure_first(store, clock):
 
 
 def test_one_failure_by_two_versions_of_a_pipeline_is_one_group(queue):
-    dead_letters = kill(queue, "x")
+    dead_letters = fail(queue, "x")
     queue.put(Batch.from_lines(["y"]))
     work(queue, numbers().add("more", None))
     assert dead_letters.frame()["version"].nunique() == 2
@@ -170,7 +170,7 @@ def test_one_failure_by_two_versions_of_a_pipeline_is_one_group(queue):
 
 def test_groups_have_the_same_columns_and_dtypes_when_there_are_none(queue):
     empty = DeadLetters(queue).groups()
-    full = kill(queue, "x").groups()
+    full = fail(queue, "x").groups()
     columns = ["fingerprint", "processor", "code", "error", "message", "sample", "lines"]
     assert full.columns.to_list() == [*columns, "replays", *TIMES]
     assert [kinds(full)[name] for name in ("lines", "replays")] == ["int64", "int64"]
@@ -191,7 +191,7 @@ def test_text_from_logs_does_nothing_in_a_notebook(queue):
 
 
 def test_a_dry_run_does_not_wait_between_attempts(queue, monkeypatch):
-    dead_letters = kill(queue, "x")
+    dead_letters = fail(queue, "x")
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     pipeline = Pipeline().add("bad", each(lambda _row: 1 / 0), retry=Retry(attempts=5, wait=60))
@@ -199,22 +199,22 @@ def test_a_dry_run_does_not_wait_between_attempts(queue, monkeypatch):
     assert waits == []
 
 
-def test_a_dry_run_tells_what_would_pass_and_changes_nothing(queue, contents):
-    dead_letters = kill(queue, "x", "y y")
+def test_a_dry_run_returns_what_would_pass_and_changes_nothing(queue, contents):
+    dead_letters = fail(queue, "x", "y y")
     before = contents(queue)
 
-    def mended(row):
+    def fixed(row):
         return halve({**row, "line": row["line"].replace("x", "10")})
 
-    trial = dead_letters.dry_run(numbers(mended))
-    assert (list(trial.would_pass), list(trial.would_die)) == ([1], [2])
-    assert str(trial) == "1 of 2 now pass"
+    result = dead_letters.dry_run(numbers(fixed))
+    assert (list(result.would_pass), list(result.would_fail)) == ([1], [2])
+    assert str(result) == "1 of 2 now pass"
     assert str(dead_letters.dry_run(numbers(), ids=[2])) == "0 of 1 now pass"
     assert contents(queue) == before
 
 
-def test_a_replayed_letter_waits_like_any_line_and_is_closed_when_it_passes(queue, audit):
-    dead_letters = kill(queue, "1", "x", "y")
+def test_a_replayed_dead_letter_waits_like_any_line_and_is_closed_when_it_passes(queue, audit):
+    dead_letters = fail(queue, "1", "x", "y")
     assert counts(queue) == (1, 2, 0)
     assert dead_letters.replay() == 2
     assert counts(queue) == (1, 0, 2)
@@ -237,16 +237,16 @@ def test_a_replayed_line_keeps_its_source_number_and_format(queue):
     assert (batch.format, batch.source, batch.lines) == ("json", "app.log", 2)
 
 
-def test_letters_of_several_sources_are_replayed_apart(queue):
-    kill(queue, "x", source="a")
-    dead_letters = kill(queue, "y", source="b")
+def test_dead_letters_of_several_sources_are_replayed_apart(queue):
+    fail(queue, "x", source="a")
+    dead_letters = fail(queue, "y", source="b")
     assert dead_letters.replay() == 2
     assert queue.stats().waiting_batches == 2
     assert queue.peek().select("source", "line").rows() == [("a", "x"), ("b", "y")]
 
 
-def test_a_replay_takes_just_the_letters_it_is_told(queue):
-    dead_letters = kill(queue, "x", "y", "z")
+def test_a_replay_takes_just_the_dead_letters_it_is_given(queue):
+    dead_letters = fail(queue, "x", "y", "z")
     assert dead_letters.replay(ids=[2]) == 1
     assert dead_letters.frame()["id"].to_list() == [1, 3]
     fingerprint = dead_letters.groups().loc[0, "fingerprint"]
@@ -256,7 +256,7 @@ def test_a_replay_takes_just_the_letters_it_is_told(queue):
 
 
 def test_an_edited_line_is_replayed_as_edited(queue):
-    dead_letters = kill(queue, "x", "y", "z")
+    dead_letters = fail(queue, "x", "y", "z")
     edited = dead_letters.frame(ids=[1, 2])
     edited.loc[edited["id"] == 1, "line"] = "42"
     assert dead_letters.replay(edited=edited) == 2
@@ -268,7 +268,7 @@ def test_an_edited_line_is_replayed_as_edited(queue):
 
 
 def test_original_bytes_are_replayed_unless_the_line_was_edited(queue):
-    dead_letters = kill(queue, b"caf\xe9", b"th\xe9", b"plain")
+    dead_letters = fail(queue, b"caf\xe9", b"th\xe9", b"plain")
     assert dead_letters.frame()["raw"].to_list()[:2] == [b"caf\xe9", b"th\xe9"]
     edited = dead_letters.frame()
     edited.loc[0, "line"] = "coffee"
@@ -279,18 +279,18 @@ def test_original_bytes_are_replayed_unless_the_line_was_edited(queue):
 
 
 def test_an_edit_with_a_line_break_is_refused(queue, contents):
-    dead_letters = kill(queue, "x", "y")
+    dead_letters = fail(queue, "x", "y")
     edited = dead_letters.frame()
     edited.loc[1, "line"] = "1\n2"
     before = contents(queue)
-    with pytest.raises(UsageError, match="edited line of dead letter 2 has a line break"):
+    with pytest.raises(UsageError, match="line of dead letter 2 must be text without a line break"):
         dead_letters.replay(edited=edited)
     assert contents(queue) == before
 
 
 @pytest.mark.parametrize("taken", ["replay", "discard"])
 def test_an_edited_replay_is_all_or_nothing(queue, contents, taken):
-    dead_letters = kill(queue, "x", "y")
+    dead_letters = fail(queue, "x", "y")
     edited = dead_letters.frame()
     getattr(dead_letters, taken)(ids=[2])
     before = contents(queue)
@@ -300,8 +300,8 @@ def test_an_edited_replay_is_all_or_nothing(queue, contents, taken):
 
 
 @pytest.mark.parametrize("verb", ["replay", "discard"])
-def test_letters_named_by_id_are_taken_all_or_none(queue, contents, verb):
-    dead_letters = kill(queue, "x", "y")
+def test_dead_letters_named_by_id_are_taken_all_or_none(queue, contents, verb):
+    dead_letters = fail(queue, "x", "y")
     dead_letters.discard(ids=[2])
     before = contents(queue)
     with pytest.raises(UsageError, match="1 of 2 dead letters are not open"):
@@ -309,8 +309,8 @@ def test_letters_named_by_id_are_taken_all_or_none(queue, contents, verb):
     assert contents(queue) == before
 
 
-def test_a_letter_taken_by_another_in_between_stops_the_whole_replay(queue, contents):
-    kill(queue, "x", "y")
+def test_a_dead_letter_taken_by_another_in_between_stops_the_whole_replay(queue, contents):
+    fail(queue, "x", "y")
     queue.discard([2])
     before = contents(queue)
     with pytest.raises(UsageError, match="not open any more"):
@@ -322,7 +322,7 @@ def test_a_letter_taken_by_another_in_between_stops_the_whole_replay(queue, cont
 
 @pytest.mark.parametrize("queue", ["file", "memory"], indirect=True)
 def test_a_replay_without_room_on_the_disk_changes_nothing(queue, contents):
-    dead_letters = kill(queue, *(f"{number:x}-{number**300:x}" for number in range(7, 300)))
+    dead_letters = fail(queue, *(f"{number:x}-{number**300:x}" for number in range(7, 300)))
     before = contents(queue)
     pages = queue._database._writer.execute("PRAGMA page_count").fetchone()[0]
     queue._database._writer.execute(f"PRAGMA max_page_count = {pages}")
@@ -333,12 +333,12 @@ def test_a_replay_without_room_on_the_disk_changes_nothing(queue, contents):
     assert dead_letters.replay() == 293
 
 
-# Dying again, and giving up
+# Failing again, and giving up
 
 
-def test_a_letter_that_dies_again_is_open_again_with_its_history(store, clock, audit):
+def test_a_dead_letter_that_fails_again_is_open_again_with_its_history(store, clock, audit):
     queue = store()
-    dead_letters = kill(queue, "x")
+    dead_letters = fail(queue, "x")
     first = dead_letters.frame().iloc[0]
     clock.tick(100)
     dead_letters.replay()
@@ -353,14 +353,14 @@ def test_a_letter_that_dies_again_is_open_again_with_its_history(store, clock, a
     audit(queue)
 
 
-def test_a_letter_that_died_three_times_more_is_only_replayed_by_force(queue, contents):
-    dead_letters = kill(queue, "x")
+def test_a_dead_letter_that_failed_three_times_more_is_only_replayed_by_force(queue, contents):
+    dead_letters = fail(queue, "x")
     for _ in range(3):
         assert dead_letters.replay() == 1
         work(queue)
-    kill(queue, "y")
+    fail(queue, "y")
     before = contents(queue)
-    with pytest.raises(UsageError, match="1 of 2 dead letters died again after 3 replays; fix"):
+    with pytest.raises(UsageError, match="1 of 2 dead letters failed again after 3 replays; fix"):
         dead_letters.replay()
     assert contents(queue) == before
     assert dead_letters.groups()["replays"].to_list() == [3]
@@ -371,7 +371,7 @@ def test_a_letter_that_died_three_times_more_is_only_replayed_by_force(queue, co
 
 def test_a_replay_whose_worker_never_came_back_is_not_lost(store, clock):
     queue = store()
-    dead_letters = kill(queue, "x")
+    dead_letters = fail(queue, "x")
     dead_letters.replay()
     queue.lease("killed", seconds=5)
     clock.tick(6)
@@ -381,15 +381,15 @@ def test_a_replay_whose_worker_never_came_back_is_not_lost(store, clock):
 
 
 def test_a_replayed_line_that_is_filtered_is_closed(queue):
-    dead_letters = kill(queue, "x")
+    dead_letters = fail(queue, "x")
     dead_letters.replay()
     work(queue, Pipeline("p").add("none", lambda frame: frame.clear()))
     assert dead_letters.frame(status=None)["status"].to_list() == ["replayed"]
     assert queue.stats().filtered == 1
 
 
-def test_discarded_letters_are_closed_and_still_count_as_dead(queue, audit):
-    dead_letters = kill(queue, "1", "x", "y")
+def test_discarded_dead_letters_are_closed_and_still_count_as_dead(queue, audit):
+    dead_letters = fail(queue, "1", "x", "y")
     assert dead_letters.discard(ids=[1]) == 1
     assert dead_letters.frame()["line"].to_list() == ["y"]
     assert counts(queue) == (1, 2, 0)
@@ -421,7 +421,7 @@ def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_
     with pytest.raises(UsageError, match=why):
         dead_letters.replay()
     assert (
-        dead_letters.dry_run(Pipeline().add("same", None)).would_die
+        dead_letters.dry_run(Pipeline().add("same", None)).would_fail
         == dead_letters.frame()["id"].tolist()
     )
     dead_letters.export(tmp_path / "a.jsonl")
@@ -436,7 +436,7 @@ def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_
 # Beside running workers, and many
 
 
-def test_letters_are_replayed_while_a_worker_runs(queue, audit):
+def test_dead_letters_are_replayed_while_a_worker_runs(queue, audit):
     def settled(dead: int) -> None:
         since = queue.version()
         while (stats := queue.stats()) and not (stats.idle and stats.dead == dead):
@@ -457,8 +457,8 @@ def test_letters_are_replayed_while_a_worker_runs(queue, audit):
     audit(queue)
 
 
-def test_two_who_replay_at_once_replay_each_letter_once(queue, audit):
-    dead_letters = kill(queue, *(f"x{n}" for n in range(50)))
+def test_two_who_replay_at_once_replay_each_dead_letter_once(queue, audit):
+    dead_letters = fail(queue, *(f"x{n}" for n in range(50)))
     gate = threading.Barrier(2)
     replayed = []
 
@@ -479,7 +479,7 @@ def test_two_who_replay_at_once_replay_each_letter_once(queue, audit):
     audit(queue)
 
 
-def test_two_hundred_thousand_letters_are_looked_at_and_replayed(tmp_path, audit):
+def test_two_hundred_thousand_dead_letters_are_looked_at_and_replayed(tmp_path, audit):
     many = 200_000
     queue = SqliteQueue(tmp_path / "many.db")
     queue.put(Batch(lines=many, payload=b"x\n" * many, source="big"))
@@ -517,10 +517,10 @@ def theirs(queue):
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
-def test_letters_go_to_another_store_as_they_were(queue, theirs, tmp_path, ending):
+def test_dead_letters_go_to_another_store_as_they_were(queue, theirs, tmp_path, ending):
     lines = ["a", b"b\xff", "=cmd|' /C calc'!A0", IMG, "tab\there", "u\u2028v \U0001f600"]
-    dead_letters = kill(queue, *lines, source="app.log")
-    kill(queue, "x", source="other.log")
+    dead_letters = fail(queue, *lines, source="app.log")
+    fail(queue, "x", source="other.log")
     queue.put(Batch.from_lines(["y"] * 200, source="app.log", format="json"))
     work(queue)
     path = tmp_path / f"bad.{ending}"
@@ -538,8 +538,8 @@ def test_letters_go_to_another_store_as_they_were(queue, theirs, tmp_path, endin
     )
 
 
-def test_the_same_letters_are_imported_once_whatever_their_file_is(queue, theirs, tmp_path):
-    dead_letters = kill(queue, "a", b"\xff", "c")
+def test_the_same_dead_letters_are_imported_once_whatever_their_file_is(queue, theirs, tmp_path):
+    dead_letters = fail(queue, "a", b"\xff", "c")
     dead_letters.export(tmp_path / "all.jsonl")
     dead_letters.export(tmp_path / "again.parquet")
     dead_letters.export(tmp_path / "one.jsonl", limit=1)
@@ -552,8 +552,8 @@ def test_the_same_letters_are_imported_once_whatever_their_file_is(queue, theirs
     assert imported.import_(tmp_path / "one.jsonl") == 1
 
 
-def test_two_who_import_at_once_import_each_letter_once(queue, theirs, tmp_path):
-    kill(queue, *"abc").export(tmp_path / "bad.jsonl")
+def test_two_who_import_at_once_import_each_dead_letter_once(queue, theirs, tmp_path):
+    fail(queue, *"abc").export(tmp_path / "bad.jsonl")
     gate = threading.Barrier(2)
     imported = []
 
@@ -572,7 +572,7 @@ def test_two_who_import_at_once_import_each_letter_once(queue, theirs, tmp_path)
 def test_an_imported_line_that_passes_there_is_done_there_and_stays_dead_here(
     queue, theirs, tmp_path
 ):
-    kill(queue, "a", "b").export(tmp_path / "bad.jsonl", limit=1)
+    fail(queue, "a", "b").export(tmp_path / "bad.jsonl", limit=1)
     DeadLetters(theirs).import_(tmp_path / "bad.jsonl")
     work(theirs, numbers(half_or_none))
 
@@ -601,10 +601,11 @@ ROW |= {"processor": "parse", "code": "no_format"}
     ("row", "said"),
     [
         ("no json", "Expecting value"),
-        ("[]", "line 2 has no 'source'"),
-        (ROW | {"line": None}, "line 2: line = None is no str"),
-        (ROW | {"line_number": "1"}, "line 2: line_number = '1' is no int"),
-        (ROW | {"line": "a\nb"}, "line break"),
+        ("[]", "row 2 has no 'source'"),
+        ({name.replace("or", "ro"): one for name, one in ROW.items()}, "did you mean 'fromat'"),
+        (ROW | {"line": None}, "row 2: line must be str, got None"),
+        (ROW | {"line_number": "1"}, "row 2: line_number must be int, got '1'"),
+        (ROW | {"line": "a\nb"}, "row 2: line must not have a line break"),
         (ROW | {"line": "\ud800"}, "surrogates not allowed"),
         (ROW | {"raw": "!"}, "base64"),
         (ROW | {"line_number": 1 << 70}, "Int64"),
@@ -620,7 +621,7 @@ def test_a_file_that_holds_something_else_is_refused_whole(queue, tmp_path, row,
 
 
 def test_files_of_other_kinds_are_refused_with_what_to_do(queue, tmp_path):
-    dead_letters = kill(queue, "a")
+    dead_letters = fail(queue, "a")
     with pytest.raises(UsageError, match=r"name a .jsonl or a .parquet"):
         dead_letters.export(tmp_path / "bad.csv")
     with pytest.raises(UsageError, match="No such file"):
@@ -631,17 +632,17 @@ def test_files_of_other_kinds_are_refused_with_what_to_do(queue, tmp_path):
     with pytest.raises(UsageError, match="source"):
         dead_letters.import_(tmp_path / "x.parquet")
     pl.DataFrame([ROW | {"source": None}]).write_parquet(tmp_path / "y.parquet")
-    with pytest.raises(UsageError, match="is null"):
+    with pytest.raises(UsageError, match="row 1: source must be str, got None"):
         dead_letters.import_(tmp_path / "y.parquet")
 
 
-def test_a_status_that_there_is_not_is_refused(queue):
+def test_an_unknown_status_is_refused(queue):
     with pytest.raises(UsageError, match="unknown status 'bogus'; use open, replaying"):
         DeadLetters(queue).frame(status="bogus")
 
 
-def test_edited_letters_may_be_a_frame_of_polars_and_need_their_columns(queue):
-    dead_letters = kill(queue, "a")
+def test_edited_dead_letters_may_be_a_frame_of_polars_and_need_their_columns(queue):
+    dead_letters = fail(queue, "a")
     edited = pl.DataFrame({"id": dead_letters.frame()["id"].to_list(), "line": ["b"]})
     with pytest.raises(UsageError, match="need their columns 'id' and 'line'"):
         dead_letters.replay(edited=edited.drop("id"))

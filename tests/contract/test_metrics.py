@@ -8,10 +8,10 @@ from math import log10
 import pandas as pd
 import pytest
 
-from etl import Batch, BatchResult, Count, Pipeline, Queue, Worker, each
+from etl import Batch, Count, Pipeline, Queue, Worker, each
 from etl.analysis import metrics
 from etl.queue.sqlite import SqliteQueue
-from etl.records.result import ProcessorStats
+from etl.records.result import BatchResult, ProcessorStats
 
 COUNTS = dict.fromkeys(["received", "emitted", "filtered", "errors", "retries", "dead"], "int64")
 TIMES = dict.fromkeys(["seconds", "p50", "p95", "p99", "rate"], "float64")

@@ -17,7 +17,7 @@ from random import Random
 import polars as pl
 import pytest
 
-from etl import Batch, BatchResult, Count, Pipeline, Queue, Worker, open_queue
+from etl import Batch, Count, Pipeline, Queue, Worker, open_queue
 from etl.errors import (
     IncompatibleStore,
     LeaseLost,
@@ -31,7 +31,14 @@ from etl.errors import (
 from etl.queue import Checkpoint
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Lease, Reference
-from etl.records.result import DEAD_LETTER_SCHEMA, FailureKind, Output, ProcessorStats, Trace
+from etl.records.result import (
+    DEAD_LETTER_SCHEMA,
+    BatchResult,
+    FailureKind,
+    Output,
+    ProcessorStats,
+    Trace,
+)
 
 FAILURE = FailureKind("f00d", "parse", "bad", "ValueError", "Traceback …", ("parse",))
 
@@ -833,7 +840,8 @@ def test_many_threads_lose_nothing_and_get_nothing_twice(queue, audit):
 
 PROCESS = """
 import sys
-from etl import Batch, Count, BatchResult, open_queue
+from etl import Batch, Count, open_queue
+from etl.records.result import BatchResult
 url, name = sys.argv[1:]
 queue = open_queue(url)
 for number in range(50):

@@ -8,9 +8,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from etl import Batch, BatchResult, Pipeline, Queue, Worker, each
+from etl import Batch, Pipeline, Queue, Worker, each
 from etl.analysis.traces import hops, path_edges, path_shares, slow_lines, trace_rows, traces
-from etl.records.result import Trace
+from etl.records.result import BatchResult, Trace
 
 UTC = "datetime64, UTC"
 TRACES = {

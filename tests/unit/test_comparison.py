@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from etl import Batch, BatchResult, Pipeline, Worker, open_queue, reject
+from etl import Batch, Pipeline, Worker, open_queue, reject
 from etl.analysis.compare import Comparison
 from etl.errors import UsageError
 from etl.queue import Queue
-from etl.records.result import ProcessorStats
+from etl.records.result import BatchResult, ProcessorStats
 from etl.runs.compare import compare
 
 BAD = "<img src=x onerror=alert(1)>"

@@ -49,13 +49,13 @@ def same(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def run(pipeline: Pipeline, *lines: str) -> BatchResult:
-    outcome = pipeline.dry_run(Batch.from_lines(lines, source="a.log"))
-    assert outcome.done + outcome.filtered + outcome.dead == len(lines)
-    return outcome
+    result = pipeline.dry_run(Batch.from_lines(lines, source="a.log"))
+    assert result.done + result.filtered + result.dead == len(lines)
+    return result
 
 
-def counts(outcome: BatchResult) -> tuple[int, int, int]:
-    return outcome.done, outcome.filtered, outcome.dead
+def counts(result: BatchResult) -> tuple[int, int, int]:
+    return result.done, result.filtered, result.dead
 
 
 def starts(text: str) -> pl.Expr:
@@ -185,7 +185,7 @@ def test_a_pipeline_that_cannot_run_says_why(build: Any, message: str):
             "a",
             42,
             {},
-            "processor 'a' is 42, which cannot be called; give a function from frame to frame",
+            "processor 'a' must be a function from frame to frame, got 42",
         ),
         ("input", same, {}, "a processor cannot be named 'input'; choose another name"),
         ("", same, {}, "a processor cannot be named ''; choose another name"),
@@ -200,7 +200,7 @@ def test_what_cannot_be_added_is_refused_at_once(name, processor, options, messa
     assert repr(pipeline) == "<Pipeline pipeline: empty>"
 
 
-def test_a_circle_is_refused_and_drawn():
+def test_a_cycle_is_refused_and_drawn():
     pipeline = Pipeline("p").add("a", same).add("b", same).add("c", same)
     pipeline.add("a", same, after=("input", "c"))
 
@@ -208,7 +208,7 @@ def test_a_circle_is_refused_and_drawn():
         pipeline.plan()
     text = str(caught.value)
     start, ring = text.removesuffix("; change one 'after='").split(": ")
-    assert start == "pipeline 'p' goes in a circle"
+    assert start == "pipeline 'p' has a cycle"
     steps = ring.split(" → ")
     assert steps[0] == steps[-1]
     assert all(f"{one}→{two}" in "a→b→c→a→b" for one, two in pairwise(steps))
@@ -358,31 +358,31 @@ def test_any_dag_keeps_the_order_and_loses_nothing(dag: Any, numbers: list[int])
     last = max(name[1] for name, *_ in dag)
     pipeline.add("end", end, after=[name for name, *_ in dag if name[1] == last])
 
-    outcome = run(pipeline, *map(str, numbers))
+    result = run(pipeline, *map(str, numbers))
     rows = end["line_number"]
     assert rows == sorted(set(rows))
-    assert outcome.done == len(rows)
+    assert result.done == len(rows)
     assert [str(numbers[row - 1]) for row in rows] == end["line"]
-    assert not set(rows) & set(outcome.dead_letters["line_number"])
+    assert not set(rows) & set(result.dead_letters["line_number"])
 
 
 def test_rows_that_a_processor_drops_are_filtered():
-    outcome = run(Pipeline().add("drop", drop(starts("a"))), "a", "b", "ab")
+    result = run(Pipeline().add("drop", drop(starts("a"))), "a", "b", "ab")
 
-    assert counts(outcome) == (1, 2, 0)
-    assert outcome.processor_stats["drop"].filtered == 2
+    assert counts(result) == (1, 2, 0)
+    assert result.processor_stats["drop"].filtered == 2
 
 
 def test_fan_out_is_counted_in_source_lines():
     end = Collect()
     pipeline = Pipeline().add("split", lambda f: pl.concat([f, f, f]).sort("_row")).add("end", end)
 
-    outcome = run(pipeline, "a", "b")
-    assert counts(outcome) == (2, 0, 0)
+    result = run(pipeline, "a", "b")
+    assert counts(result) == (2, 0, 0)
     assert end["line"] == ["a"] * 3 + ["b"] * 3
     assert (
-        outcome.processor_stats["split"].received,
-        outcome.processor_stats["split"].emitted,
+        result.processor_stats["split"].received,
+        result.processor_stats["split"].emitted,
     ) == (2, 6)
 
 
@@ -390,9 +390,9 @@ def test_a_line_of_which_one_child_dies_is_dead_once():
     pipeline = Pipeline().add("split", each(lambda row: [{**row, "n": n} for n in range(3)]))
     pipeline.add("check", lambda f: reject(f, (pl.col("n") > 0) & starts("a"), "bad", "no"))
 
-    outcome = run(pipeline, "a", "b")
-    assert counts(outcome) == (1, 0, 1)
-    assert outcome.dead_letters["line"].to_list() == ["a"]
+    result = run(pipeline, "a", "b")
+    assert counts(result) == (1, 0, 1)
+    assert result.dead_letters["line"].to_list() == ["a"]
 
 
 def test_a_line_of_which_some_children_are_filtered_is_done():
@@ -414,10 +414,8 @@ def test_a_line_function_may_change_filter_and_multiply_lines():
         return {**row, "part": 0, "length": len(row["line"])}
 
     end = Collect()
-    outcome = run(
-        Pipeline().add("each", each(function)).add("end", end), "a", "drop", "many", "bad"
-    )
-    assert counts(outcome) == (2, 1, 1)
+    result = run(Pipeline().add("each", each(function)).add("end", end), "a", "drop", "many", "bad")
+    assert counts(result) == (2, 1, 1)
     assert end["part"] == [0, 1, 2]
     assert end["length"] == [1, None, None]
     assert end["line_number"] == [1, 3, 3]
@@ -435,10 +433,10 @@ def test_a_line_function_that_returns_an_empty_dict_passes_the_line_on():
 
 
 def test_a_line_function_that_returns_no_dict_fails_its_line():
-    outcome = run(Pipeline().add("each", each(lambda _row: 5)), "a", "b")
+    result = run(Pipeline().add("each", each(lambda _row: 5)), "a", "b")
 
-    assert counts(outcome) == (0, 0, 2)
-    assert outcome.failures[0].error == "TypeError"
+    assert counts(result) == (0, 0, 2)
+    assert result.failures[0].error == "TypeError"
 
 
 def test_a_line_function_that_filters_every_line_leaves_none():
@@ -477,15 +475,15 @@ def test_a_condition_that_cannot_be_evaluated_makes_dead_letters():
     pipeline = Pipeline().add("start", same).add("odd", same, when=pl.col("nope") == 1)
     pipeline.add("rest", same, after="start")
 
-    outcome = run(pipeline, "a", "b")
-    assert counts(outcome) == (0, 0, 2)
-    (failure,) = outcome.failures
+    result = run(pipeline, "a", "b")
+    assert counts(result) == (0, 0, 2)
+    (failure,) = result.failures
     assert (failure.processor, failure.code, failure.error) == (
         "odd",
         "when",
         "ColumnNotFoundError",
     )
-    assert outcome.dead_letters["message"][0].startswith("when= of 'odd' cannot be evaluated: ")
+    assert result.dead_letters["message"][0].startswith("when= of 'odd' cannot be evaluated: ")
 
 
 def test_lines_that_took_an_earlier_branch_are_spared_a_broken_condition():
@@ -507,19 +505,19 @@ def test_a_condition_that_breaks_for_one_parent_only_counts_all_its_dead():
     pipeline.add("right", same, after="start")
     pipeline.add("end", same, after=("left", "right"), when=pl.col("n") == 1)
 
-    outcome = run(pipeline, "a", "b", "ab", "c", "d")
-    assert counts(outcome) == (2, 0, 3)
-    assert (outcome.processor_stats["end"].received, outcome.processor_stats["end"].dead) == (5, 3)
+    result = run(pipeline, "a", "b", "ab", "c", "d")
+    assert counts(result) == (2, 0, 3)
+    assert (result.processor_stats["end"].received, result.processor_stats["end"].dead) == (5, 3)
 
 
 @pytest.mark.parametrize(
     "bad", [lambda _frame: None, lambda _frame: 5, lambda frame: frame.group_by("source").len()]
 )
 def test_a_processor_that_returns_no_rows_of_its_frame_does_not_pass(bad: Any):
-    outcome = run(Pipeline().add("bad", bad), *["a"] * 40)
+    result = run(Pipeline().add("bad", bad), *["a"] * 40)
 
-    assert counts(outcome) == (0, 0, 40)
-    assert outcome.failures[0].error == "PipelineError"
+    assert counts(result) == (0, 0, 40)
+    assert result.failures[0].error == "PipelineError"
 
 
 def test_a_processor_may_leave_out_the_pipeline_s_own_columns():
@@ -708,7 +706,7 @@ def test_explain_counts_nothing_waits_for_nothing_and_writes_nothing(
     assert capsys.readouterr().out == ""
 
 
-def test_a_trial_run_counts_nothing_and_writes_nothing(
+def test_a_dry_run_counts_nothing_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
@@ -756,7 +754,7 @@ def test_a_pipeline_is_loaded_from_a_module_or_a_file(tmp_path: Path):
                 "or name a file"
             ),
         ),
-        ("no_such.py:x", "pipeline 'no_such.py:x': there is no file 'no_such.py'"),
+        ("no_such.py:x", "there is no file 'no_such.py' to load a pipeline from"),
         (
             "etl:__version__",
             "'etl:__version__' is a str, not a Pipeline; name a Pipeline or a function",
@@ -789,10 +787,10 @@ def test_a_file_that_cannot_be_imported_is_a_user_s_mistake(tmp_path: Path, text
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"when": "x"}, "when='x' of 'a' is no Polars expression"),
-        ({"timeout": -1}, "timeout=-1 of 'a' is no number of seconds"),
-        ({"timeout": "5"}, "timeout='5' of 'a' is no number of seconds"),
-        ({"retry": 3}, "retry=3 of 'a' is no Retry"),
+        ({"when": "x"}, "when of 'a' must be a Polars expression, got 'x'"),
+        ({"timeout": -1}, "timeout of 'a' must be seconds > 0, got -1"),
+        ({"timeout": "5"}, "timeout of 'a' must be seconds > 0, got '5'"),
+        ({"retry": 3}, "retry of 'a' must be a Retry, got 3"),
     ],
 )
 def test_options_of_the_wrong_kind_are_refused(options: dict[str, Any], said: str):
@@ -810,16 +808,16 @@ def test_an_async_processor_is_refused():
 
 
 def test_a_retry_tries_at_least_once():
-    with pytest.raises(PipelineError, match="attempts=0 is no number of tries"):
+    with pytest.raises(PipelineError, match="retry attempts must be >= 1, got 0"):
         Retry(attempts=0)
 
 
 @pytest.mark.parametrize("made", ["text", ["text"], [{"line": "x"}, 5]])
 def test_what_a_line_function_makes_must_be_dicts(made: Any):
-    outcome = Pipeline().add("a", each(lambda _row: made)).dry_run(Batch.from_lines(["x"]))
+    result = Pipeline().add("a", each(lambda _row: made)).dry_run(Batch.from_lines(["x"]))
 
-    assert (outcome.done, outcome.dead) == (0, 1)
-    assert "return a dict, or dicts" in outcome.dead_letters["message"][0]
+    assert (result.done, result.dead) == (0, 1)
+    assert "return a dict, or dicts" in result.dead_letters["message"][0]
 
 
 def test_only_a_dry_run_runs_a_batch_without_writing_it(tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ def test_a_mistake_in_the_file_names_it_with_a_suggestion(project: pytest.Pytest
         ),
     ],
 )
-def test_a_wrong_name_in_a_case_is_told_in_a_line(project: pytest.Pytester, old, new, said):
+def test_a_wrong_name_in_a_case_is_reported_in_one_line(project: pytest.Pytester, old, new, said):
     result = run(project, CASES.replace(old, new))
 
     assert result.parseoutcomes()["failed"] >= 1
@@ -158,7 +158,7 @@ def test_the_queue_is_empty_and_checked_afterwards(project: pytest.Pytester):
     result = project.runpytest_subprocess()
 
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["lines are missing or there twice: Stats(accepted=5*"])
+    result.stdout.fnmatch_lines(["lines are missing or counted twice: Stats(accepted=5*"])
 
 
 def test_nothing_is_imported_until_a_case_is_collected():

@@ -91,7 +91,7 @@ def test_a_failure_shows_the_line_what_differs_and_every_hop():
     )
 
 
-def test_a_line_that_dies_says_where_and_why():
+def test_a_line_that_fails_says_where_and_why():
     text = failure(assert_line, shop(), "total=-1", cents=-100)
 
     assert "state: expected 'done', found 'dead' in 'cents': negative: a total below zero" in text
@@ -174,12 +174,12 @@ def test_nothing_is_written_printed_or_counted(tmp_path, monkeypatch, capsys):
 # Dead lines
 
 
-def test_an_expected_death_passes():
+def test_an_expected_failure_passes():
     assert_dead(shop(), "total=-1", processor="cents", code="negative", message="below zero")
     assert_dead(shop(), "total=1.2.3", error="InvalidOperationError", path=["blank", "cents"])
 
 
-def test_another_death_is_a_failure():
+def test_another_failure_is_reported():
     text = failure(assert_dead, shop(), "total=-1", processor="loud", code="minus", message="up")
 
     assert "processor: expected 'loud', found 'cents'" in text
@@ -187,7 +187,7 @@ def test_another_death_is_a_failure():
     assert "message: expected 'up' in it, found 'a total below zero'" in text
 
 
-def test_a_line_that_does_not_die_is_a_failure():
+def test_a_line_that_does_not_fail_is_reported():
     assert "state: expected 'dead', found 'done'" in failure(assert_dead, shop(), "total=1")
 
 
@@ -236,11 +236,11 @@ def test_lines_that_are_not_given_are_filled_in_and_taken_out_again():
     assert run_from(pipeline, [given], at="a").to_dicts() == [given | {"y": 70}]
 
 
-def test_rows_that_die_are_a_failure():
+def test_rows_that_fail_are_reported():
     rows = [{"line": "total=-1"}, {"line": "total=1"}, {"line": "total=-2"}]
     text = failure(run_from, shop(), rows, at="cents", until="cents")
 
-    assert text == "2 of 3 rows died: 2 in 'cents' (negative: a total below zero)"
+    assert text == "2 of 3 rows failed: 2 in 'cents' (negative: a total below zero)"
 
 
 def test_names_and_sources_are_checked():
@@ -283,7 +283,7 @@ def test_a_golden_file_holds_no_folder_and_the_path(log: Path, tmp_path: Path):
     assert first["path"] == "blank → cents → quiet → out"
 
 
-def test_a_difference_is_told_by_line_and_field_and_cut_short(log: Path, tmp_path: Path):
+def test_a_difference_is_shown_by_line_and_field_and_cut_short(log: Path, tmp_path: Path):
     golden = tmp_path / "g.jsonl"
     assert_golden(shop(), log, golden, update=True)
     changed = shop().add("cents", lambda frame: frame.with_columns(cents=0))
@@ -294,7 +294,7 @@ def test_a_difference_is_told_by_line_and_field_and_cut_short(log: Path, tmp_pat
     assert len(text) == 12
 
 
-def test_lines_that_die_now_are_told_beside_the_difference(log: Path, tmp_path: Path):
+def test_lines_that_fail_now_are_shown_beside_the_difference(log: Path, tmp_path: Path):
     golden = tmp_path / "g.parquet"
     assert_golden(shop(), log, golden, update=True)
     log.write_text(log.read_text().replace("ERROR total=5", "ERROR total=-5"))
@@ -304,7 +304,7 @@ def test_lines_that_die_now_are_told_beside_the_difference(log: Path, tmp_path: 
     assert text.endswith("dead lines: 1 in 'cents' (negative: a total below zero)")
 
 
-def test_new_rows_fields_and_copies_are_told(log: Path, tmp_path: Path):
+def test_new_rows_fields_and_copies_are_shown(log: Path, tmp_path: Path):
     golden = tmp_path / "g.jsonl"
     log.write_text("a\n")
     assert_golden(words(), log, golden, update=True)
@@ -345,7 +345,7 @@ def test_drain_processes_all_and_returns_the_totals(queue: Queue, tmp_path: Path
     assert len(list(tmp_path.glob("*.parquet"))) == 1
 
 
-def test_drain_leaves_no_files_unless_it_is_told_where(queue: Queue, tmp_path: Path, monkeypatch):
+def test_drain_leaves_no_files_unless_given_a_folder(queue: Queue, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     queue.put(Batch.from_lines(["total=1"]))
     before = sorted(tmp_path.rglob("*"))

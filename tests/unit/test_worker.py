@@ -483,7 +483,7 @@ def test_a_state_that_a_new_processor_does_not_understand_kills_no_worker(queue:
     pipeline.add("count", Stubborn())
     put(queue, "b")
 
-    with pytest.raises(ProcessorStop, match="'count' cannot go on from its committed state"):
+    with pytest.raises(ProcessorStop, match="'count' cannot resume from its committed state"):
         Worker(queue, pipeline).drain()
     assert counts(queue) == (1, 0, 0, 1)
 

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl.analysis.traces import traces
-from etl.dlq.dead_letters import DeadLetters
 from etl.errors import UsageError
 from etl.pipeline.load import load_pipeline
-from etl.queue import Queue, open_queue
+from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
 from etl.records.columns import frame_of
 from etl.runs.registry import find, new_run_id, place_of, read, state_of
@@ -189,7 +188,7 @@ def failures(queue: Queue, most: int = 20) -> pd.DataFrame:
 
     Columns: `lines` (int64), `processor`, `why`, `sample` (str).
     """
-    rows = DeadLetters(queue).group_rows()[:most]
+    rows = queue.dead_letter_groups(DeadLetterFilter(limit=most))
     named = [
         {"why": f"{row['error'] or row['code']}: {row['message']}"} | dict(row) for row in rows
     ]

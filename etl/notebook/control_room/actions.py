@@ -189,7 +189,7 @@ class Actions:
     def _replay_edited(self) -> None:
         dead_letters, panel = DeadLetters(self._console.queue), self._console.dead_letters
         if panel.lines.chosen:
-            edited = dead_letters.frame(ids=[panel.lines.chosen]).assign(line=panel.edit.value)
+            edited = dead_letters.frame(ids=[int(panel.lines.chosen)]).assign(line=panel.edit.value)
             dead_letters.replay(edited=edited)
             panel.lines.chosen = ""
             self._say("The edited line waits.")

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import ProcessorStop
-from etl.execution import bisect as isolate
-from etl.execution.bisect import PROBES, Result, run_with_bisection
+from etl.execution.bisect import PROBES, TIMEOUT_PROBES, ProcessorOutput, run_with_bisection
+from etl.pipeline.plan import INPUT, Node
 from etl.processors.builtin import Count
 from etl.processors.processor import each, reject
 from etl.processors.retry import Retry
@@ -34,15 +34,14 @@ def run(
     timeout: float | None = None,
     sleep: Any = lambda _seconds: None,
     processor: Any = None,
-) -> Result:
-    return run_with_bisection(
-        processor or call, call, frame, retry=retry, timeout=timeout, sleep=sleep
-    )
+) -> ProcessorOutput:
+    node = Node(name="n", processor=processor or call, after=(INPUT,), retry=retry, timeout=timeout)
+    return run_with_bisection(node, call, frame, sleep=sleep)
 
 
-def failing_on(culprits: set[int], error: type[BaseException] = ValueError) -> Any:
+def failing_on(failing: set[int], error: type[BaseException] = ValueError) -> Any:
     def call(frame: pl.DataFrame) -> pl.DataFrame:
-        found = culprits & set(frame["n"])
+        found = failing & set(frame["n"])
         if found:
             raise error(f"cannot do with {min(found)}")
         return frame
@@ -50,28 +49,28 @@ def failing_on(culprits: set[int], error: type[BaseException] = ValueError) -> A
     return call
 
 
-def failed(result: Result) -> list[int]:
-    return sorted(row for bad in result.bad for row in bad.rows["n"])
+def failed(result: ProcessorOutput) -> list[int]:
+    return sorted(row for group in result.failed for row in group.rows["n"])
 
 
 @pytest.mark.parametrize(
-    "culprits", [{500}, {10, 900}, {41, 42, 43}, {0}, {999}, {0, 999}, {499, 500}]
+    "failing", [{500}, {10, 900}, {41, 42, 43}, {0}, {999}, {0, 999}, {499, 500}]
 )
-def test_exactly_the_lines_that_raise_are_found_in_a_thousand(culprits: set[int]):
-    result = run(failing_on(culprits), numbers(1000))
+def test_exactly_the_lines_that_raise_are_found_in_a_thousand(failing: set[int]):
+    result = run(failing_on(failing), numbers(1000))
 
-    assert failed(result) == sorted(culprits)
-    assert result.good["n"].to_list() == [n for n in range(1000) if n not in culprits]
-    assert result.errors == len(culprits)
+    assert failed(result) == sorted(failing)
+    assert result.rows["n"].to_list() == [n for n in range(1000) if n not in failing]
+    assert result.errors == len(failing)
 
 
 @given(st.sets(st.integers(0, 299), max_size=40), st.integers(1, 300))
-def test_whatever_lines_raise_the_others_go_on_in_order(culprits: set[int], rows: int):
-    result = run(failing_on(culprits), numbers(rows))
+def test_whatever_lines_raise_the_others_go_on_in_order(failing: set[int], rows: int):
+    result = run(failing_on(failing), numbers(rows))
 
-    bad = {n for n in culprits if n < rows}
+    bad = {n for n in failing if n < rows}
     assert failed(result) == sorted(bad)
-    assert result.good["n"].to_list() == [n for n in range(rows) if n not in bad]
+    assert result.rows["n"].to_list() == [n for n in range(rows) if n not in bad]
 
 
 @pytest.mark.parametrize("rows", [64, 128, 6400])
@@ -90,11 +89,11 @@ def test_a_processor_that_fails_on_every_line_is_not_called_for_each():
 
     result = run(broken, numbers(50_000))
     assert len(failed(result)) == result.errors == 50_000
-    assert result.good.is_empty()
+    assert result.rows.is_empty()
     assert len(calls) <= PROBES + 1
 
 
-def test_one_culprit_costs_a_few_calls_not_one_for_each_line():
+def test_one_failing_line_costs_a_few_calls_not_one_for_each_line():
     calls = []
     inner = failing_on({3000})
 
@@ -109,11 +108,11 @@ def test_one_culprit_costs_a_few_calls_not_one_for_each_line():
 def test_a_failure_tells_what_was_raised_and_where():
     result = run(failing_on({7}), numbers(20))
 
-    (bad,) = result.bad
-    assert (bad.code, bad.error, bad.attempts) == ("error", "ValueError", 1)
-    assert bad.reasons.to_list() == ["cannot do with 7"]
-    assert "raise error(f" in bad.traceback
-    assert bad.traceback.endswith("ValueError: cannot do with 7\n")
+    (group,) = result.failed
+    assert (group.code, group.error, group.attempts) == ("error", "ValueError", 1)
+    assert group.reasons.to_list() == ["cannot do with 7"]
+    assert "raise error(f" in group.traceback
+    assert group.traceback.endswith("ValueError: cannot do with 7\n")
 
 
 def test_lines_that_fail_alike_share_a_failure_with_a_reason_each():
@@ -124,7 +123,7 @@ def test_lines_that_fail_alike_share_a_failure_with_a_reason_each():
             raise TypeError
         return frame
 
-    by_error = {bad.error: bad.reasons.to_list() for bad in run(call, numbers(10)).bad}
+    by_error = {group.error: group.reasons.to_list() for group in run(call, numbers(10)).failed}
     assert by_error == {"ValueError": ["bad 3", "bad 4"], "TypeError": ["TypeError"]}
 
 
@@ -133,7 +132,7 @@ def test_bisecting_joins_pieces_with_different_columns():
         failing_on({4})(frame)
         return frame.with_columns(big=pl.lit(1)) if frame["n"].max() > 6 else frame
 
-    good = run(call, numbers(8)).good
+    good = run(call, numbers(8)).rows
     assert good["n"].to_list() == [0, 1, 2, 3, 5, 6, 7]
     assert good["big"].to_list()[-1] == 1
 
@@ -145,7 +144,7 @@ def test_lines_that_fail_are_tried_as_often_as_the_policy_says():
     result = run(failing_on({5}), numbers(10), retry=policy, sleep=waits.append)
     assert waits == [1.0, 2.0, 3.0]
     assert result.retries == 3
-    assert [bad.attempts for bad in result.bad] == [4]
+    assert [group.attempts for group in result.failed] == [4]
 
 
 def test_jitter_shortens_a_wait_by_at_most_its_share():
@@ -173,8 +172,8 @@ def test_a_line_that_passes_at_the_second_try_goes_on():
         return frame if waits else failing_on({1, 3})(frame)
 
     result = run(call, numbers(5), retry=TWICE, sleep=waits.append)
-    assert sorted(result.good["n"]) == [0, 1, 2, 3, 4]
-    assert (result.bad, result.errors, result.retries) == ([], 2, 2)
+    assert sorted(result.rows["n"]) == [0, 1, 2, 3, 4]
+    assert (result.failed, result.errors, result.retries) == ([], 2, 2)
 
 
 def test_an_error_that_the_policy_does_not_name_is_not_tried_again():
@@ -183,7 +182,7 @@ def test_an_error_that_the_policy_does_not_name_is_not_tried_again():
 
     result = run(failing_on({1}), numbers(3), retry=policy, sleep=waits.append)
     assert waits == []
-    assert [bad.attempts for bad in result.bad] == [1]
+    assert [group.attempts for group in result.failed] == [1]
 
 
 def test_of_two_kinds_of_error_only_the_one_that_is_named_is_tried_again():
@@ -192,8 +191,11 @@ def test_of_two_kinds_of_error_only_the_one_that_is_named_is_tried_again():
         return failing_on({2}, TimeoutError)(frame)
 
     result = run(call, numbers(4), retry=Retry(attempts=3, wait=0.0, on=(TimeoutError,)))
-    assert {bad.error: bad.attempts for bad in result.bad} == {"TypeError": 1, "TimeoutError": 3}
-    assert result.good["n"].to_list() == [0, 3]
+    assert {group.error: group.attempts for group in result.failed} == {
+        "TypeError": 1,
+        "TimeoutError": 3,
+    }
+    assert result.rows["n"].to_list() == [0, 3]
 
 
 def test_each_attempt_starts_from_a_fresh_copy():
@@ -227,9 +229,9 @@ def test_a_line_function_that_raises_fails_its_line_only():
     processor = each(lambda row: {"n": 10 // row["n"]})
 
     result = run(processor, numbers(4).with_row_index("_row"))
-    assert result.good["n"].to_list() == [10, 5, 3]
+    assert result.rows["n"].to_list() == [10, 5, 3]
     assert failed(result) == [0]
-    assert result.bad[0].error == "ZeroDivisionError"
+    assert result.failed[0].error == "ZeroDivisionError"
 
 
 def test_a_line_function_is_called_once_for_each_line_although_some_fail():
@@ -256,7 +258,7 @@ def test_a_line_function_is_tried_again_for_its_failed_lines():
 
     rows = numbers(4).with_row_index("_row")
     result = run(each(flaky), rows, retry=Retry(attempts=3, wait=0.0))
-    assert sorted(result.good["n"]) == [0, 1, 2, 3]
+    assert sorted(result.rows["n"]) == [0, 1, 2, 3]
     assert tries == {0: 1, 1: 1, 2: 3, 3: 1}
 
 
@@ -268,11 +270,11 @@ def test_rejected_rows_are_grouped_by_code_and_not_tried_again():
         return reject(frame, pl.col("n") == 9, "big", "nine")
 
     result = run(call, numbers(10), retry=TWICE, sleep=waits.append)
-    assert {bad.code: bad.reasons.to_list() for bad in result.bad} == {
+    assert {group.code: group.reasons.to_list() for group in result.failed} == {
         "small": ["0 is small", "1 is small"],
         "big": ["nine"],
     }
-    assert result.good.columns == ["n"]
+    assert result.rows.columns == ["n"]
     assert (result.errors, waits) == (3, [])
 
 
@@ -282,7 +284,7 @@ def test_a_row_that_is_rejected_twice_keeps_the_first_reason():
         return reject(frame, pl.col("n") >= 1, "second", "many")
 
     result = run(call, numbers(3))
-    assert {bad.code: bad.rows["n"].to_list() for bad in result.bad} == {
+    assert {group.code: group.rows["n"].to_list() for group in result.failed} == {
         "first": [1],
         "second": [2],
     }
@@ -304,9 +306,9 @@ def test_a_processor_that_hangs_on_one_line_times_out_for_that_line(blocker: thr
 
     result = run(call, numbers(3), timeout=0.05)
     assert failed(result) == [2]
-    assert result.good["n"].to_list() == [0, 1]
-    assert (result.bad[0].code, result.bad[0].error) == ("timeout", "ProcessorTimeout")
-    assert result.bad[0].reasons.to_list() == ["took longer than 0.05 s"]
+    assert result.rows["n"].to_list() == [0, 1]
+    assert (result.failed[0].code, result.failed[0].error) == ("timeout", "ProcessorTimeout")
+    assert result.failed[0].reasons.to_list() == ["took longer than 0.05 s"]
 
 
 def test_a_processor_that_always_hangs_is_given_up_on_soon(blocker: threading.Event):
@@ -318,7 +320,7 @@ def test_a_processor_that_always_hangs_is_given_up_on_soon(blocker: threading.Ev
         return frame
 
     assert len(failed(run(call, numbers(5000), timeout=0.02))) == 5000
-    assert len(calls) <= 1 + isolate.HANG_PROBES
+    assert len(calls) <= 1 + TIMEOUT_PROBES
 
 
 def test_an_endless_loop_in_python_is_ended_after_its_time():
@@ -339,7 +341,7 @@ def test_what_is_raised_within_the_time_is_raised_as_it_is():
     result = run(failing_on({1}), numbers(3), timeout=10.0)
 
     assert failed(result) == [1]
-    assert result.bad[0].error == "ValueError"
+    assert result.failed[0].error == "ValueError"
 
 
 @pytest.mark.parametrize("error", [SystemExit, MemoryError, RecursionError, AssertionError])
@@ -347,7 +349,7 @@ def test_even_a_system_exit_fails_its_lines_only(error: type[BaseException]):
     result = run(failing_on({3}, error), numbers(8))
 
     assert failed(result) == [3]
-    assert result.bad[0].error == error.__name__
+    assert result.failed[0].error == error.__name__
 
 
 def test_a_panic_inside_polars_fails_its_lines_only():
@@ -369,14 +371,14 @@ def test_a_processor_may_ask_for_everything_to_stop():
 class Sum:
     """Adds up numbers, and fails half-way on some."""
 
-    def __init__(self, *culprits: int, times: int = 1000) -> None:
+    def __init__(self, *failing: int, times: int = 1000) -> None:
         self.total = {"sum": 0}
-        self.culprits = set(culprits)
+        self.failing = set(failing)
         self.times = times
 
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
         self.total["sum"] += int(frame["n"].sum())
-        if self.times and self.culprits & set(frame["n"]):
+        if self.times and self.failing & set(frame["n"]):
             self.times -= 1
             raise ValueError("half-way")
         return frame
@@ -412,7 +414,7 @@ def test_a_second_try_starts_from_the_state_before_the_first():
     adder = Sum(7, times=6)  # ten lines: whole, half, quarter, ... and the line itself
 
     result = run(adder, numbers(10), retry=Retry(attempts=20, wait=0.0))
-    assert result.bad == []
+    assert result.failed == []
     assert adder.total["sum"] == 45
 
 

@@ -1,4 +1,4 @@
-"""What became of a batch: counts, traces, dead letters, states and staged files."""
+"""The result of a batch: counts, traces, dead letters, states and staged files."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def starts(text: str) -> pl.Expr:
 
 def run(pipeline: Pipeline, *lines: str | bytes, **options: Any) -> BatchResult:
     options.setdefault("sleep", lambda _seconds: None)
-    outcome = Runner(pipeline, **options).run(Batch.from_lines(lines, source="a.log"))
-    assert outcome.done + outcome.filtered + outcome.dead == len(lines)
-    return outcome
+    result = Runner(pipeline, **options).run(Batch.from_lines(lines, source="a.log"))
+    assert result.done + result.filtered + result.dead == len(lines)
+    return result
 
 
-def traces(outcome: BatchResult) -> list[tuple[str, str, tuple[str, ...]]]:
+def traces(result: BatchResult) -> list[tuple[str, str, tuple[str, ...]]]:
     """Return line, state and path of each trace."""
-    trace = outcome.trace
+    trace = result.trace
     return [
         (line, state, tuple(name for name, _ in trace.paths[path]))
         for line, state, path in trace.lines.select("line", "state", "path").iter_rows()
@@ -66,14 +66,14 @@ def written(folder: Path) -> list[str]:
 def test_every_row_that_a_processor_received_is_accounted_for():
     pipeline = Pipeline().add("few", drop(starts("d"))).add("refuse", refuse_b)
     pipeline.add("fail", each(lambda row: row | {"n": 1 / (row["line"] != "x")}))
-    outcome = run(pipeline, "a", "b", "d", "x", "bb", "c")
+    result = run(pipeline, "a", "b", "d", "x", "bb", "c")
 
-    assert (outcome.done, outcome.filtered, outcome.dead) == (2, 1, 3)
-    for tally in outcome.processor_stats.values():
-        assert tally.received == tally.emitted + tally.filtered + tally.dead
-        assert tally.seconds > 0
-    assert [outcome.processor_stats[name].errors for name in ("few", "refuse", "fail")] == [0, 2, 1]
-    assert sum(tally.dead for tally in outcome.processor_stats.values()) == outcome.dead
+    assert (result.done, result.filtered, result.dead) == (2, 1, 3)
+    for stats in result.processor_stats.values():
+        assert stats.received == stats.emitted + stats.filtered + stats.dead
+        assert stats.seconds > 0
+    assert [result.processor_stats[name].errors for name in ("few", "refuse", "fail")] == [0, 2, 1]
+    assert sum(stats.dead for stats in result.processor_stats.values()) == result.dead
 
 
 def test_a_processor_that_no_line_reached_is_not_counted():
@@ -92,10 +92,10 @@ def test_rows_that_come_by_two_branches_are_counted_once_each():
 def test_dropped_errors_are_filtered_and_listed():
     pipeline = Pipeline().add("refuse", refuse_b, on_error="drop")
 
-    outcome = run(pipeline, "a", "b", "b")
-    assert (outcome.done, outcome.filtered, outcome.dead) == (1, 2, 0)
-    assert outcome.errors == [("refuse", "is_b", "it is b", 2, "dropped")]
-    assert (outcome.processor_stats["refuse"].filtered, outcome.processor_stats["refuse"].dead) == (
+    result = run(pipeline, "a", "b", "b")
+    assert (result.done, result.filtered, result.dead) == (1, 2, 0)
+    assert result.errors == [("refuse", "is_b", "it is b", 2, "dropped")]
+    assert (result.processor_stats["refuse"].filtered, result.processor_stats["refuse"].dead) == (
         2,
         0,
     )
@@ -111,10 +111,10 @@ def test_retries_that_went_well_are_listed_and_counted():
         return row
 
     pipeline = Pipeline().add("flaky", each(flaky), retry=Retry(attempts=2, wait=5.0, jitter=0.0))
-    outcome = run(pipeline, "a", sleep=waits.append)
-    assert (outcome.done, waits) == (1, [5.0])
-    assert outcome.processor_stats["flaky"].retries == 1
-    assert [error[-1] for error in outcome.errors] == ["retried"]
+    result = run(pipeline, "a", sleep=waits.append)
+    assert (result.done, waits) == (1, [5.0])
+    assert result.processor_stats["flaky"].retries == 1
+    assert [error[-1] for error in result.errors] == ["retried"]
 
 
 def test_lines_that_were_retried_are_back_in_order(tmp_path: Path):
@@ -134,9 +134,9 @@ def test_lines_that_were_retried_are_back_in_order(tmp_path: Path):
 
 
 def test_an_empty_batch_runs():
-    outcome = run(Pipeline().add("a", upper("line")))
+    result = run(Pipeline().add("a", upper("line")))
 
-    assert (outcome.done, outcome.filtered, outcome.dead, outcome.trace) == (0, 0, 0, None)
+    assert (result.done, result.filtered, result.dead, result.trace) == (0, 0, 0, None)
 
 
 def test_a_processor_that_stops_raises_with_the_reason():
@@ -183,9 +183,9 @@ def test_paths_tell_the_seconds_of_every_hop():
 
 def test_only_the_last_lines_are_traced_and_long_ones_are_cut():
     lines = [f"line {number}" for number in range(Settings.kept_traces + 500)]
-    outcome = run(Pipeline().add("a", same), *lines, "x" * (MAX_TRACED_LENGTH + 5))
+    result = run(Pipeline().add("a", same), *lines, "x" * (MAX_TRACED_LENGTH + 5))
 
-    found = [line for line, _, _ in traces(outcome)]
+    found = [line for line, _, _ in traces(result)]
     assert len(found) == Settings.kept_traces
     assert found[0] == "line 501"
     assert len(found[-1]) == MAX_TRACED_LENGTH
@@ -209,10 +209,10 @@ def test_a_sink_s_rows_carry_their_whole_path(tmp_path: Path):
 def test_a_column_of_the_user_called_path_is_kept(tmp_path: Path):
     pipeline = Pipeline().add("url", lambda f: f.with_columns(path=pl.lit("/x"), path_=pl.lit("y")))
     runner = Runner(pipeline.add("out", JsonLines()), out=tmp_path)
-    outcome = runner.run(Batch.from_lines(["a"]))
+    result = runner.run(Batch.from_lines(["a"]))
     runner.publish()
 
-    assert outcome.done == 1
+    assert result.done == 1
     (path,) = tmp_path.glob("*.jsonl")
     row = pl.read_ndjson(path).row(0, named=True)
     assert row["path"] == "url → out"
@@ -225,10 +225,10 @@ def test_a_column_of_the_user_called_path_is_kept(tmp_path: Path):
 def test_a_dead_letter_holds_what_is_needed_to_understand_it():
     pipeline = Pipeline().add("add", lambda f: f.with_columns(n=pl.lit(7), b=pl.lit(b"\xff")))
     pipeline.add("fail", each(lambda _row: 1 / 0), retry=Retry(attempts=3))
-    outcome = run(pipeline, b"b\xff", run="run-1")
+    result = run(pipeline, b"b\xff", run="run-1")
 
-    dead_letter = outcome.dead_letters.row(0, named=True)
-    (failure,) = outcome.failures
+    dead_letter = result.dead_letters.row(0, named=True)
+    (failure,) = result.failures
     assert (dead_letter["line"], dead_letter["raw"], dead_letter["line_number"]) == (
         "b\\xff",
         b"b\xff",
@@ -247,7 +247,7 @@ def test_a_dead_letter_holds_what_is_needed_to_understand_it():
     )
     assert "division by zero" in failure.traceback
     assert failure.path == ("add", "fail")
-    assert (outcome.run, outcome.version) == ("run-1", pipeline.version)
+    assert (result.run, result.version) == ("run-1", pipeline.version)
 
 
 @pytest.mark.parametrize(
@@ -270,9 +270,9 @@ def test_whatever_a_row_holds_it_can_be_a_dead_letter(value: Any):
     def add(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.with_columns(pl.Series("odd", [value] * frame.height, dtype=dtype))
 
-    outcome = run(Pipeline().add("odd", add).add("refuse", refuse_b), "a", "b")
-    assert (outcome.done, outcome.dead) == (1, 1)
-    payload = outcome.dead_letters["payload"][0]
+    result = run(Pipeline().add("odd", add).add("refuse", refuse_b), "a", "b")
+    assert (result.done, result.dead) == (1, 1)
+    payload = result.dead_letters["payload"][0]
     assert payload is None or isinstance(json.loads(payload), dict)
 
 
@@ -280,9 +280,9 @@ def test_the_same_failure_has_the_same_fingerprint_whatever_the_numbers():
     def fail(row: dict[str, Any]) -> None:
         raise ValueError(f"bad value {row['line']!r} at 0x{len(row['line']):x}")
 
-    outcome = run(Pipeline().add("fail", each(fail)), "12", "abcd", "7")
-    assert len({failure.fingerprint for failure in outcome.failures}) == 1
-    assert outcome.dead_letters["message"].to_list() == [
+    result = run(Pipeline().add("fail", each(fail)), "12", "abcd", "7")
+    assert len({failure.fingerprint for failure in result.failures}) == 1
+    assert result.dead_letters["message"].to_list() == [
         "bad value '12' at 0x2",
         "bad value 'abcd' at 0x4",
         "bad value '7' at 0x1",
@@ -295,9 +295,9 @@ def test_failures_that_differ_have_fingerprints_that_differ():
             raise KeyError("same")
         raise ValueError("same" if row["line"] == "a" else "other")
 
-    outcome = run(Pipeline().add("fail", each(fail)), "a", "b", "key")
-    assert len({failure.fingerprint for failure in outcome.failures}) == 3
-    names = [outcome.failures[index].error for index in outcome.dead_letters["failure"]]
+    result = run(Pipeline().add("fail", each(fail)), "a", "b", "key")
+    assert len({failure.fingerprint for failure in result.failures}) == 3
+    names = [result.failures[index].error for index in result.dead_letters["failure"]]
     assert names == ["ValueError", "ValueError", "KeyError"]
 
 
@@ -317,28 +317,28 @@ def test_very_many_reasons_are_one_failure():
     ]
     pipeline = Pipeline().add("no", lambda f: reject(f, pl.lit(value=True), "no", pl.col("line")))
 
-    outcome = run(pipeline, *words)
+    result = run(pipeline, *words)
     assert len(set(words)) > MAX_REASONS
-    assert len(outcome.failures) == 1
-    assert outcome.dead_letters["message"].to_list() == words
+    assert len(result.failures) == 1
+    assert result.dead_letters["message"].to_list() == words
 
 
-def test_letters_are_in_the_order_of_their_lines():
+def test_dead_letters_are_in_the_order_of_their_lines():
     pipeline = Pipeline().add("late", each(lambda row: 1 / (row["line"] != "c") and row))
     pipeline.add("b", refuse_b)
 
-    outcome = run(pipeline, "b", "c", "a", "bb")
-    assert outcome.dead_letters["line_number"].to_list() == [1, 2, 4]
+    result = run(pipeline, "b", "c", "a", "bb")
+    assert result.dead_letters["line_number"].to_list() == [1, 2, 4]
 
 
-def test_a_replayed_line_that_passes_is_named_and_one_that_dies_again_keeps_its_letter():
+def test_a_replayed_line_that_passes_is_named_and_one_that_dies_again_keeps_its_id():
     frame = pl.DataFrame({"line": ["a", "b"], "line_number": [3, 9], "dead_letter_id": [70, 71]})
-    outcome = Runner(Pipeline().add("refuse", refuse_b)).run(
+    result = Runner(Pipeline().add("refuse", refuse_b)).run(
         Batch(lines=2, payload=frame, source="a.log")
     )
 
-    assert list(outcome.passed) == [70]
-    assert outcome.dead_letters.select("dead_letter_id", "line_number").rows() == [(71, 9)]
+    assert list(result.passed) == [70]
+    assert result.dead_letters.select("dead_letter_id", "line_number").rows() == [(71, 9)]
 
 
 # Copies and sinks
@@ -348,10 +348,10 @@ def test_a_line_that_dies_in_one_branch_reaches_no_sink(tmp_path: Path):
     pipeline = Pipeline().add("start", same).add("copy", JsonLines("copy"), tee=True)
     pipeline.add("refuse", refuse_b, after="start").add("main", JsonLines("main"))
     runner = Runner(pipeline, out=tmp_path)
-    outcome = runner.run(Batch.from_lines(["a", "b", "c"]))
+    result = runner.run(Batch.from_lines(["a", "b", "c"]))
     runner.publish()
 
-    assert (outcome.done, outcome.dead) == (2, 1)
+    assert (result.done, result.dead) == (2, 1)
     assert written(tmp_path / "copy") == written(tmp_path / "main") == ["a", "c"]
 
 
@@ -368,10 +368,10 @@ def test_a_child_that_dies_keeps_its_siblings_from_the_sink(tmp_path: Path):
 def test_each_sink_of_a_batch_has_a_file_of_its_own(tmp_path: Path):
     pipeline = Pipeline().add("one", JsonLines(), tee=True).add("two", JsonLines(), after="input")
     runner = Runner(pipeline, out=tmp_path)
-    outcome = runner.run(Batch.from_lines(["a"]))
+    result = runner.run(Batch.from_lines(["a"]))
     runner.publish()
 
-    assert len(outcome.outputs) == len(list(tmp_path.iterdir())) == 2
+    assert len(result.outputs) == len(list(tmp_path.iterdir())) == 2
     assert written(tmp_path) == ["a", "a"]
 
 
@@ -407,14 +407,14 @@ def test_a_sink_that_refuses_a_row_is_given_the_others_once(rows: int):
     sink = Picky()
     lines = [f"a{number}" for number in range(rows)]
     runner = Runner(Pipeline().add("picky", sink))
-    outcome = runner.run(Batch.from_lines([*lines[:7], "b", *lines[7:]]))
+    result = runner.run(Batch.from_lines([*lines[:7], "b", *lines[7:]]))
     runner.publish()
 
-    assert (outcome.done, outcome.dead) == (rows, 1)
+    assert (result.done, result.dead) == (rows, 1)
     assert sorted(sink.shown) == sorted(lines)
 
 
-def test_undo_removes_what_was_staged(tmp_path: Path):
+def test_rollback_removes_what_was_staged(tmp_path: Path):
     runner = Runner(Pipeline().add("out", JsonLines()), out=tmp_path)
     runner.run(Batch.from_lines(["a"]))
     assert len(list(tmp_path.iterdir())) == 1
@@ -423,7 +423,7 @@ def test_undo_removes_what_was_staged(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_stops_half_way_can_be_undone(tmp_path: Path):
+def test_a_run_that_stops_half_way_can_be_rolled_back(tmp_path: Path):
     blocked = tmp_path / "blocked"
     blocked.write_text("in the way")
     pipeline = Pipeline().add("one", JsonLines(), tee=True)
@@ -443,13 +443,13 @@ def test_a_sink_that_fails_leaves_nothing_behind(options: dict[str, Any], tmp_pa
 
     pipeline = Pipeline().add("bytes", with_bytes).add("out", JsonLines(), **options)
     runner = Runner(pipeline, out=tmp_path)
-    outcome = runner.run(Batch.from_lines(["a", "b", "c"]))
+    result = runner.run(Batch.from_lines(["a", "b", "c"]))
 
-    assert (outcome.done, outcome.dead, outcome.outputs) == (0, 3, [])
+    assert (result.done, result.dead, result.outputs) == (0, 3, [])
     assert list(tmp_path.rglob("*.tmp")) == []
 
 
-def test_a_stop_while_culprits_are_looked_for_can_be_undone(tmp_path: Path):
+def test_a_stop_while_failing_rows_are_looked_for_can_be_rolled_back(tmp_path: Path):
     @dataclass(frozen=True)
     class Odd(JsonLines):
         """Fails on several rows at once, stages some alone, and stops at the last."""
@@ -479,7 +479,7 @@ def test_a_branch_that_cannot_be_decided_is_where_its_lines_died():
 # States
 
 
-def test_a_state_is_handed_on_from_batch_to_batch_once_it_is_kept():
+def test_a_state_is_handed_on_from_batch_to_batch_once_it_is_published():
     runner = Runner(Pipeline().add("count", Count("line")))
     states = []
     for _ in range(2):
@@ -489,7 +489,7 @@ def test_a_state_is_handed_on_from_batch_to_batch_once_it_is_kept():
     assert states == [{"count": '{"a": 1}'}, {"count": '{"a": 2}'}]
 
 
-def test_a_state_that_is_undone_is_the_one_before():
+def test_a_state_that_is_rolled_back_is_the_one_before():
     runner = Runner(Pipeline().add("count", Count("line")), states={"count": '{"a": 5}'})
     runner.run(Batch.from_lines(["a", "a"]))
     runner.rollback()
@@ -517,7 +517,7 @@ def test_two_processors_that_are_one_object_count_apart():
     assert json.loads(states["two"]) == {"a": 1}
 
 
-def test_a_replaced_counter_goes_on_from_the_committed_counts():
+def test_a_replaced_counter_resumes_from_the_committed_counts():
     pipeline = Pipeline().add("count", Count("line"))
     runner = Runner(pipeline)
     runner.run(Batch.from_lines(["a"]))
@@ -530,9 +530,9 @@ def test_a_replaced_counter_goes_on_from_the_committed_counts():
 def test_a_line_that_fails_after_it_was_counted_does_not_stop_the_count():
     pipeline = Pipeline().add("count", Count("line")).add("refuse", refuse_b)
 
-    outcome = run(pipeline, "a", "b")
-    assert json.loads(outcome.states["count"]) == {"a": 1, "b": 1}
-    assert outcome.dead == 1
+    result = run(pipeline, "a", "b")
+    assert json.loads(result.states["count"]) == {"a": 1, "b": 1}
+    assert result.dead == 1
 
 
 def test_a_dry_run_keeps_no_state():

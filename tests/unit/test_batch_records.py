@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from etl.errors import SourceChanged, StoreError
 from etl.records.batch import Batch, Lease, Reference, count_lines, decode_payload, new_id
+from etl.records.result import BatchResult
 
 plain_lines = st.lists(st.text(st.characters(blacklist_characters="\n\r", codec="utf-8")))
 """Text lines that hold anything but line breaks."""
@@ -211,7 +212,7 @@ def test_a_payload_is_encoded_as_befits_it_and_comes_back(payload, encoding: str
     assert decode_payload(name, data) == payload
 
 
-def test_a_frame_of_replayed_lines_comes_back_with_gaps_and_letters():
+def test_a_frame_of_replayed_lines_comes_back_with_gaps_and_ids():
     frame = pl.DataFrame({"line": ["a", "b"], "line_number": [3, 9], "dead_letter_id": [70, 71]})
     batch = Batch(lines=2, payload=frame, source="s")
     name, data = batch.encode()
@@ -264,3 +265,12 @@ def test_what_a_batch_shows_of_itself_is_short_however_long_its_text_is():
     text = repr(Batch.from_lines(["x" * 1000] * 1000, source="app.log", format="json"))
     assert "1,000 lines of 'app.log'" in text
     assert len(text) < 200
+
+
+def test_what_a_lease_and_a_result_show_of_themselves_is_short():
+    batch = Batch.from_lines(["x" * 1000] * 1000)
+    dead = pl.DataFrame({"line": ["x" * 1000] * 1000})
+
+    assert repr(Lease("t1", "worker", (batch,), 0.0)) == "<Lease t1 of worker: 1,000 lines>"
+    result = BatchResult(done=2000, dead=1000, dead_letters=dead, seconds=0.5)
+    assert repr(result) == "<BatchResult: 2,000 done, 0 filtered, 1,000 dead in 0.5 s>"

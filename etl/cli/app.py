@@ -1,0 +1,76 @@
+"""The Typer app with all commands, and `main()`, which prints an error as one line.
+
+Exit codes: 0 success, 1 a failed run, 2 a user's mistake, 3 a quality gate of a
+batch was not passed. With `--json`, stdout holds one JSON object and nothing else.
+
+A command is a function; its module imports what is slow to load only inside
+functions, so that `etl --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+
+from typer import Typer
+
+from etl.cli import dlq, monitor, notebook, run, runs, store, work
+from etl.errors import EtlError, GateFailed, UsageError
+from etl.settings import settings
+
+__all__ = ["app", "main"]
+
+COMMANDS = (
+    *(run.run, run.put, work.work, work.serve),
+    *(monitor.status, monitor.pause, monitor.resume, monitor.trace, monitor.graph, monitor.top),
+    *(notebook.lab, notebook.app, runs.batch, runs.runs, runs.prune),
+)
+GROUPS = {
+    "dlq": (
+        "List, replay, discard, export and import dead letters.",
+        (dlq.list_, dlq.show, dlq.replay, dlq.discard, dlq.export, dlq.import_, dlq.case),
+    ),
+    "store": ("Create stores.", (store.init,)),
+}
+
+
+def _group(help: str, commands: Iterable[Callable[..., None]]) -> Typer:
+    group = Typer(
+        help=help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+    for command in commands:
+        group.command(command.__name__.rstrip("_"))(command)
+    return group
+
+
+app = _group("Send log lines through a durable queue and a pipeline.", COMMANDS)
+for name, (help, commands) in GROUPS.items():
+    app.add_typer(_group(help, commands), name=name)
+
+
+def main() -> None:
+    """Run the command line; print an error as one line."""
+    try:
+        app(prog_name="etl")
+    except EtlError as error:
+        code = 2 if isinstance(error, UsageError) else 3 if isinstance(error, GateFailed) else 1
+        _fail(str(error), code)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("etl"):
+            raise
+        _fail(f"{error.name} is not installed; run: pip install -e '.[notebook,server]'", 2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(message: str, code: int) -> None:
+    from etl.text import printable
+
+    if error_file := settings().error_file:
+        from etl.workers.processes import GAVE_UP
+
+        error_file.write_text(message, encoding="utf-8")
+        sys.exit(GAVE_UP)
+    print(f"etl: {printable(message)}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,153 @@
+"""`etl dlq`: list, show, replay, discard, export and import dead letters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from etl.cli.options import Json, NamedStore, Pipeline, Store
+from etl.cli.store import open_store
+from etl.errors import UsageError
+from etl.settings import Settings
+
+Id = Annotated[int, Argument(help="Id of the dead letter.")]
+Ids = Annotated[list[int] | None, Argument(help="Ids of dead letters.")]
+Fingerprint = Annotated[str | None, Option(help="Select this kind of failure.")]
+Processor = Annotated[str | None, Option(help="Select failures in this processor.")]
+Everything = Annotated[bool, Option("--all", help="Select all open dead letters.")]
+Limit = Annotated[int, Option(min=1, help="Maximum number to list with --lines, the newest.")]
+DryRun = Annotated[
+    str | None,
+    Option(metavar="PIPELINE", help="Print how many would pass this pipeline; replay nothing."),
+]
+ImportFile = Annotated[Path, Argument(help="File that `etl dlq export` wrote.")]
+
+
+def list_(
+    store: Store = None,
+    lines: Annotated[bool, Option(help="List single dead letters, not kinds of failure.")] = False,
+    limit: Limit = 50,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    status: Annotated[str, Option(help="Status: open, replaying, replayed or discarded.")] = "open",
+    as_json: Json = False,
+) -> None:
+    """List dead letters, by kind of failure or one by one."""
+    from etl.cli.tables import DEAD_LETTERS, GROUPS, show_rows
+    from etl.queue import DeadLetterFilter
+
+    queue = open_store(store)
+    which = DeadLetterFilter(
+        fingerprint=fingerprint, processor=processor, status=status, limit=limit if lines else None
+    )
+    empty = f"no {status} dead letters{' match' if fingerprint or processor else ''}"
+    if not lines:
+        groups = queue.dead_letter_groups(which)
+        show_rows("groups", groups, GROUPS, as_json=as_json, empty=empty)
+        return
+    rows = queue.dead_letters(which).drop("raw").to_dicts()
+    show_rows("letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
+    if len(rows) == limit and not as_json:
+        print(f"only the newest {limit:,} are listed; for more: --limit")
+
+
+def show(dead_letter: Id, store: Store = None) -> None:
+    """Show one dead letter with all its fields."""
+    from etl.cli.tables import show_dead_letter
+    from etl.queue import DeadLetterFilter
+
+    found = open_store(store).dead_letters(DeadLetterFilter(ids=[dead_letter], status=None))
+    if found.is_empty():
+        raise UsageError(f"no dead letter {dead_letter}; list their ids with: etl dlq list --lines")
+    show_dead_letter(found.row(0, named=True))
+
+
+def replay(
+    ids: Ids = None,
+    store: Store = None,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    everything: Everything = False,
+    force: Annotated[bool, Option(help="Also replay those that failed again three times.")] = False,
+    dry_run: DryRun = None,
+) -> None:
+    """Put dead letters back into the queue."""
+    from etl.dlq.dead_letters import DeadLetters
+    from etl.pipeline.load import load_pipeline
+
+    which = _which(ids, fingerprint, processor, everything=everything)
+    dead_letters = DeadLetters(open_store(store))
+    if dry_run:
+        print(dead_letters.dry_run(load_pipeline(dry_run), **which))
+        return
+    count = dead_letters.replay(force=force, **which)
+    print(f"{count:,} lines put back into the queue; process them with: etl work")
+
+
+def discard(
+    ids: Ids = None,
+    store: Store = None,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    everything: Everything = False,
+) -> None:
+    """Close dead letters without a replay; they still count as dead."""
+    from etl.dlq.dead_letters import DeadLetters
+
+    which = _which(ids, fingerprint, processor, everything=everything)
+    print(f"{DeadLetters(open_store(store)).discard(**which):,} dead letters discarded")
+
+
+def export(
+    file: Annotated[Path, Argument(help="File to write: .jsonl or .parquet.")],
+    ids: Ids = None,
+    store: Store = None,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    everything: Everything = False,
+) -> None:
+    """Write dead letters to a file; they stay in the store."""
+    from etl.dlq.dead_letters import DeadLetters
+
+    which = _which(ids, fingerprint, processor, everything=everything)
+    print(
+        f"{DeadLetters(open_store(store)).export(file, **which):,} dead letters written to {file}"
+    )
+
+
+def import_(file: ImportFile, store: NamedStore = None) -> None:
+    """Put the lines of exported dead letters into the queue of a store, once."""
+    from etl.dlq.dead_letters import DeadLetters
+
+    count = DeadLetters(open_store(store, create=True)).import_(file)
+    done = f"{count:,} lines put into the queue; process them with: etl work"
+    print(done if count else f"nothing new in {file}")
+
+
+def case(
+    dead_letter: Id,
+    file: Annotated[Path, Argument(help="File to add the test to: *.etl.toml.")],
+    store: Store = None,
+    pipeline: Pipeline = Settings.pipeline,
+    dead: Annotated[bool, Option(help="Expect the line to fail again, not to pass.")] = False,
+) -> None:
+    """Add a dead letter to a file of tests of the pipeline, which pytest runs."""
+    from etl.dlq.dead_letters import DeadLetters
+    from etl.pipeline.load import load_pipeline
+    from etl.testing.cases import append_case
+
+    load_pipeline(pipeline)
+    found = DeadLetters(open_store(store)).frame(ids=[dead_letter], status=None).to_dict("records")
+    print(append_case(file, found[0], pipeline=pipeline, dead=dead), end="")
+
+
+def _which(
+    ids: list[int] | None, fingerprint: str | None, processor: str | None, *, everything: bool
+) -> dict[str, Any]:
+    """Return the selection as keyword arguments of `DeadLetters`; none for all open ones."""
+    which = {"ids": ids or None, "fingerprint": fingerprint, "processor": processor}
+    if not any(which.values()) and not everything:
+        raise UsageError("no dead letters selected; use ids, --fingerprint, --processor or --all")
+    return which

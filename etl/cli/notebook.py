@@ -1,0 +1,34 @@
+"""`etl lab` and `etl app`: the control room, as a notebook or as a web page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from etl.settings import Settings
+
+STORE = "data/runs/control_room.db"
+
+More = Annotated[list[str] | None, Argument(help="Options for the Jupyter server, after --.")]
+Store = Annotated[str, Option(envvar="ETL_STORE", help="URL or path of the store to show.")]
+Port = Annotated[int, Option(help="Port to listen on.")]
+Browser = Annotated[bool, Option(help="Open a browser.")]
+
+
+def lab(
+    more: More = None, store: Store = STORE, port: Port = Settings.lab_port, browser: Browser = True
+) -> None:
+    """Open the control room in JupyterLab, until Ctrl-C."""
+    from etl.notebook.launch import serve_lab
+
+    serve_lab(store, port, more or (), browser=browser)
+
+
+def app(
+    more: More = None, store: Store = STORE, port: Port = Settings.app_port, browser: Browser = True
+) -> None:
+    """Serve the control room as a web page for this machine only, until Ctrl-C."""
+    from etl.notebook.launch import serve_page
+
+    serve_page(store, port, more or (), browser=browser)

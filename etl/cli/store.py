@@ -1,0 +1,56 @@
+"""`etl store`, and how every command opens its store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument
+
+from etl.errors import UsageError
+from etl.settings import settings
+
+if TYPE_CHECKING:
+    from etl.queue import Queue
+
+
+def init(url: Annotated[str, Argument(help="URL of the store, or path of its file.")]) -> None:
+    """Create a store, if it does not exist."""
+    print(f"{open_store(url, create=True).url} is ready")
+
+
+def open_store(store: str | None, *, create: bool = False, **limits: int | None) -> Queue:
+    """Open the named store, or that of the newest run.
+
+    Args:
+        store: URL or path, or None.
+        create: Create the store if it does not exist. It must be named then, so that
+            lines are not put into whatever store was used last.
+        limits: Those of `open_queue`.
+
+    Raises:
+        UsageError: If no store is named, or the named one does not exist.
+    """
+    from etl.queue import open_queue
+    from etl.queue.urls import file_of
+    from etl.runs.registry import latest_store
+
+    check_store(store)
+    if create and store is None:
+        raise UsageError("no store is named; use --store or ETL_STORE")
+    url = str(store or latest_store() or "")
+    if not url:
+        raise UsageError(f"no run is recorded in {settings().runs}; name a store with --store")
+    file = file_of(url)
+    if file and not create and not file.exists():
+        raise UsageError(f"store {str(file)!r} does not exist; create it with: etl store init")
+    return open_queue(url, **limits)
+
+
+def check_store(store: str | None) -> None:
+    """Raise UsageError if a store's name is empty, or its data would be lost at exit."""
+    from etl.queue.urls import IN_MEMORY
+
+    if store == IN_MEMORY:
+        raise UsageError("a store in memory ends with this command; name a file")
+    if store is not None and not store.strip():
+        raise UsageError("--store is empty; name a store, or omit the option")

@@ -1,0 +1,137 @@
+"""`etl work` and `etl serve`: run until they are stopped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Annotated, Any
+
+from typer import Option
+
+from etl.cli.options import LogFormat, NamedStore, Out, Pipeline, Port, Workers
+from etl.cli.store import open_store
+from etl.settings import Settings
+
+BatchLines = Annotated[int, Option(min=1, help="Number of lines to process together.")]
+LeaseSeconds = Annotated[
+    float, Option(min=1, help="Seconds until a lease expires, unless renewed.")
+]
+Token = Annotated[str | None, Option(envvar="ETL_TOKEN", help="Token that clients must send.")]
+MaxLines = Annotated[int | None, Option(min=1, help="Refuse lines when so many are waiting.")]
+
+
+def work(
+    store: NamedStore = None,
+    pipeline: Pipeline = Settings.pipeline,
+    out: Out = None,
+    workers: Workers = 1,
+    batch_lines: BatchLines = Settings.batch_lines,
+    interval: Annotated[float, Option(min=0, help="Seconds to wait between batches.")] = 0.0,
+    lease: LeaseSeconds = Settings.lease_seconds,
+    drain: Annotated[bool, Option(help="Exit when the queue is empty.")] = False,
+    log_format: LogFormat = None,
+    run: Annotated[str, Option(hidden=True)] = "",
+    parent: Annotated[int | None, Option(hidden=True)] = None,
+) -> None:
+    """Process the queue of a store, until Ctrl-C or SIGTERM; the current batch is finished."""
+    from etl.pipeline.load import load_pipeline
+    from etl.runs.run import output_folder
+    from etl.workers.processes import WorkerProcesses
+    from etl.workers.signals import run_until_signal
+    from etl.workers.worker import Worker
+
+    loaded = load_pipeline(pipeline)
+    queue = open_store(store, create=True)
+    if parent is None and not log_format:
+        print(f"etl: working on {queue.url}; stop with Ctrl-C", file=sys.stderr)
+        if queue.control().paused:
+            print("etl: the store is paused; to continue: etl resume", file=sys.stderr)
+    out = out or output_folder(queue.url)
+    if workers == 1 or parent is not None:
+        watch: dict[str, Any] = {}
+        if log_format:
+            from etl.server.logging import open_log, watch_with
+
+            watch["watch"] = watch_with(open_log(log_format, run=run))
+        worker = Worker(
+            queue,
+            loaded,
+            out=out,
+            batch_lines=batch_lines,
+            interval=interval,
+            lease_seconds=lease,
+            run=run,
+            drain=drain,
+            **watch,
+        )
+        run_until_signal(worker, parent)
+        return
+    options = ["--pipeline", pipeline, "--batch-lines", str(batch_lines), "--run", run]
+    options += ["--interval", str(interval), "--lease", str(lease), *(["--drain"] * drain)]
+    options += ["--log-format", log_format] if log_format else []
+    WorkerProcesses(queue, workers, options, out=out).run_until_signal()
+
+
+def serve(
+    store: NamedStore = None,
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Port = Settings.server_port,
+    token: Token = None,
+    name: Annotated[list[str] | None, Option(help="Additional host name of this server.")] = None,
+    max_lines: MaxLines = None,
+    work: Annotated[bool, Option(help="Also run worker processes.")] = False,
+    pipeline: Pipeline = Settings.pipeline,
+    out: Out = None,
+    workers: Workers = 1,
+    log_format: LogFormat = "human",
+) -> None:
+    """Serve a store over HTTP, until Ctrl-C or SIGTERM.
+
+    POST /logs puts lines into the queue. GET /stats, /trace, /errors, /queue, /workers,
+    /history and /metrics show the store. POST /pause, /resume and /drain control it. /dlq
+    has the dead letters. /docs documents all of them, with examples.
+
+    By default, only this machine can connect. Any other --host requires a token, which
+    clients send as 'Authorization: Bearer TOKEN'.
+    """
+    from etl.pipeline.load import load_pipeline
+    from etl.runs.registry import new_run_id, recorded_use
+    from etl.runs.run import output_folder
+    from etl.server import serve as server
+    from etl.server.logging import open_log
+    from etl.server.service import Service
+    from etl.workers.processes import WorkerProcesses
+
+    queue = open_store(
+        store, create=True, max_lines=max_lines, max_bytes=Settings.max_waiting_bytes
+    )
+    run, kind = new_run_id(), log_format or "human"
+    address = server.Address(host, port, token, name or ())
+    service = Service(queue, run=run, log=open_log(kind, run=run))
+    options = ["--pipeline", pipeline, "--run", run, "--log-format", kind]
+    if work:
+        load_pipeline(pipeline)  # raises once, here, if there is a mistake in it
+    beside = partial(WorkerProcesses, queue, workers, options, out=out or output_folder(queue.url))
+    announce = partial(print, flush=True)
+    with recorded_use(queue, run, kind="serve"):
+        server.serve(service, address, workers=beside if work else None, announce=announce)
+
+
+@contextmanager
+def serve_beside(store: str, run: str, port: int) -> Iterator[str]:
+    """Serve the store of a run in the background until the block ends; yield the server's URL."""
+    from etl.runs.registry import new_run_id, recorded_use
+    from etl.server import serve as server
+    from etl.server.logging import open_log
+    from etl.server.service import Service
+
+    with closing(open_store(store, create=True)) as queue:
+        service = Service(queue, run=run, log=open_log("human", run=run))
+        address = server.Address(port=port)
+        with (
+            recorded_use(queue, new_run_id(), kind="serve"),
+            server.serve_beside(service, address) as url,
+        ):
+            yield url
