@@ -20,6 +20,7 @@ from etl.analysis.metrics import processors, state_totals
 from etl.formats.catalogue import LEVELS
 from etl.queue import TOTALS, DeadLetterFilter, Queue
 from etl.queue.urls import file_of
+from etl.records.columns import COUNTERS
 from etl.runs.registry import latest_store
 from etl.runs.run import summary
 from etl.text import clock, printable
@@ -106,10 +107,7 @@ _number = partial(Column, right=True)
 
 PROCESSORS = (
     Column("processor", lambda row: printable(row["processor"], 20), width=1),
-    *(
-        _number(name, partial(_count, name))
-        for name in ("received", "emitted", "filtered", "errors", "retries", "dead")
-    ),
+    *(_number(name, partial(_count, name)) for name in COUNTERS.drop("seconds").names),
     _number("busy s", lambda row: f"{row['seconds']:.2f}"),
     _number("p50 µs", partial(_micros, "p50")),
     _number("p99 µs", partial(_micros, "p99")),

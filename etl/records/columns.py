@@ -13,10 +13,12 @@ stores that exist by a migration (`etl/queue/sql`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
+from etl.records.stats import ProcessorStats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,16 +200,10 @@ def _columns(kind: Kind, **columns: str) -> tuple[Column, ...]:
 
 COUNTERS = Table(
     "counters",
-    *_columns(
-        INTEGER,
-        received="Rows that the processor was given.",
-        emitted="Rows that it passed on.",
-        filtered="Rows that it dropped.",
-        errors="Rows that failed, each time.",
-        retries="Rows that were tried again.",
-        dead="Rows that became dead letters.",
+    *(
+        Column(one.name, NUMBER if one.type == "float" else INTEGER, one.metadata["about"])
+        for one in fields(ProcessorStats)
     ),
-    Column("seconds", NUMBER, "Seconds that it was busy."),
 )
 """What is counted of a processor."""
 

@@ -7,31 +7,14 @@ and staged files. This module knows neither stores nor pipelines.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from etl.records.columns import DEAD_LETTERS
+from etl.records.stats import ProcessorStats
 
 __all__ = ["BatchResult", "FailureKind", "Output", "ProcessorStats", "Trace"]
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessorStats:
-    """What one processor did with one batch: numbers of rows, and the seconds that it took."""
-
-    received: int = 0
-    emitted: int = 0
-    filtered: int = 0
-    errors: int = 0
-    retries: int = 0
-    dead: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: ProcessorStats) -> ProcessorStats:
-        return ProcessorStats(
-            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +39,7 @@ class FailureKind:
     path: tuple[str, ...]
 
 
-DEAD_LETTER_SCHEMA: dict[str, type[pl.DataType]] = {
+DEAD_LETTER_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "dead_letter_id": pl.Int64,
     "failure": pl.UInt32,
     **DEAD_LETTERS.pick(

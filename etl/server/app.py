@@ -1,14 +1,16 @@
-"""The application: a store, and everything that can be asked of it over HTTP."""
+"""The ASGI application: the HTTP endpoints of one store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 import etl
 from etl.server import control, ingest, observe, pages
+from etl.server.models import ProblemDetail
 from etl.server.problems import handle_problems
 from etl.server.security import RequestLimits, SecurityMiddleware
 from etl.server.service import Service
@@ -17,9 +19,17 @@ __all__ = ["create_app"]
 
 ABOUT = """Log lines through a durable queue, a pipeline and a dead-letter queue.
 
-Times are Unix seconds. Refusals are `{"error": "…"}`. If the server has a token, show it as
-`Authorization: Bearer …`.
+Times are Unix seconds. A request that is refused is answered with a `ProblemDetail`. If the
+server has a token, send it as `Authorization: Bearer TOKEN`.
 """
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI schema; every endpoint refers to `ProblemDetail`."""
+        schema = super().openapi()
+        schema["components"]["schemas"]["ProblemDetail"] = ProblemDetail.model_json_schema()
+        return schema
 
 
 def create_app(
@@ -33,12 +43,12 @@ def create_app(
 
     Args:
         service: The store and its log; blocking calls to it are made in threads.
-        hosts: Names in the Host header that are taken for ours.
-        token: What clients must show, or None.
+        hosts: Names in the Host header that are accepted.
+        token: The token that clients must send, or None.
         limits: What a request may cost.
     """
     limits = limits or RequestLimits()
-    api = FastAPI(
+    api = _Api(
         title="etl",
         version=etl.__version__,
         description=ABOUT,
@@ -50,5 +60,6 @@ def create_app(
     api.state.ingest = ingest.Ingest(service.queue, limits, service.log)
     for part in (ingest, observe, control, pages):
         api.include_router(part.router)
+    api.mount("/assets", pages.ASSETS)
     handle_problems(api)
     return SecurityMiddleware(api, hosts=hosts, token=token, limits=limits)

@@ -1,4 +1,4 @@
-"""What changes a store: pause, resume, drain; replay and discard dead letters."""
+"""Endpoints that change a store: pause, resume, drain; replay and discard dead letters."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ __all__ = ["router"]
 
 CODES = (400, 401, 403, 408, 409, 413, 415, 421, 422, 503, 507)
 
-
 router = APIRouter(responses={code: PROBLEMS[code] for code in CODES})
 
 
-@router.post("/pause", tags=["steer"])
+@router.post("/pause", tags=["control"])
 def pause(service: CurrentService) -> Control:
-    """Let no worker take another batch, wherever it runs; lines are still stored."""
+    """Pause all workers of the store, on every machine; lines are still stored."""
     service.pause()
     return _control(service)
 
 
-@router.post("/resume", tags=["steer"])
+@router.post("/resume", tags=["control"])
 def resume(service: CurrentService) -> Control:
-    """Let workers take batches again, and this server lines."""
+    """Resume all workers, and let this server take lines again."""
     service.resume()
     return _control(service)
 
 
-@router.post("/drain", tags=["steer"])
+@router.post("/drain", tags=["control"])
 def drain(service: CurrentService) -> Control:
-    """Take no more lines here, and let the workers end once nothing waits."""
+    """Stop taking lines here, and let the workers end when the queue is empty."""
     service.drain()
     return _control(service)
 
@@ -45,16 +44,16 @@ def drain(service: CurrentService) -> Control:
 def replay(service: CurrentService, wanted: Replay) -> ReplayAnswer:
     """Put open dead letters back into the queue, all or none."""
     dead_letters = DeadLetters(service.queue)
-    count = _do(wanted, lambda: dead_letters.replay(force=wanted.force, **wanted.which))
+    count = _change(wanted, lambda: dead_letters.replay(force=wanted.force, **wanted.which))
     service.log.info("replayed", lines=count)
     return ReplayAnswer(replayed=count)
 
 
 @router.post("/dlq/discard", tags=["dead letters"])
 def discard(service: CurrentService, wanted: Discard) -> DiscardAnswer:
-    """Close open dead letters for good, all or none."""
+    """Discard open dead letters, all or none; they still count as dead."""
     dead_letters = DeadLetters(service.queue)
-    count = _do(wanted, lambda: dead_letters.discard(**wanted.which))
+    count = _change(wanted, lambda: dead_letters.discard(**wanted.which))
     service.log.info("discarded", lines=count)
     return DiscardAnswer(discarded=count)
 
@@ -63,8 +62,8 @@ def _control(service: Service) -> Control:
     return Control(paused=service.queue.control().paused, draining=service.draining)
 
 
-def _do(wanted: Discard, change: Callable[[], int]) -> int:
-    """Do it if it says which letters; tell that they are not as it believes."""
+def _change(wanted: Discard, change: Callable[[], int]) -> int:
+    """Return the number of changed dead letters; refuse a request that does not select any."""
     if bool(wanted.which) == wanted.all:
         raise Refused(
             422, "which dead letters? give ids, fingerprint, processor, code or source; or all"

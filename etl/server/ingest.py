@@ -1,12 +1,12 @@
-"""`POST /logs`: from a request's body to lines on the disk.
+"""`POST /logs`: from a request's body to durable lines.
 
-Small bodies are committed in groups: what comes while a put is under way goes with the next
-one, so that a sync of the disk is shared by all who wait for it. Long bodies are cut into
-blocks of whole lines that are put as they come, so that memory is bounded.
+Small bodies are committed in groups: those that arrive while a put is in progress go with the
+next one, so that all of them share one sync of the disk. Long bodies are cut into blocks of
+whole lines, each put as it arrives, so that memory is bounded.
 
-A body with an idempotency key is a source of its own, whose position moves in the transaction
-that puts its lines, just as that of a file does. A retry goes on where the first one ended,
-and one that had ended well stores nothing.
+A body with an idempotency key is a source of its own: its checkpoint moves in the transaction
+that puts its lines, as that of a file does. A retry continues where the first request ended,
+and stores nothing if that was the end of the body.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from etl.errors import EtlError
@@ -36,9 +36,6 @@ from etl.server.logging import Log
 from etl.server.models import EXAMPLE, Line, Name, Receipt
 from etl.server.problems import PROBLEMS, Refused, refusal
 from etl.server.security import RequestLimits
-from etl.server.service import Service
-
-__all__ = ["Ingest", "Post", "router"]
 
 GROUPED = 64 << 10
 """Bytes up to which a body is small: it is put in one transaction with others."""
@@ -59,33 +56,24 @@ Key = Annotated[
 KEY: TypeAdapter[str] = TypeAdapter(Key)
 
 
-class About(BaseModel):
-    """What a request's query says of its lines."""
+class Origin(BaseModel, frozen=True):
+    """The query of a request: where its lines come from, and their format."""
 
-    source: Name = Field(default="http", description="What the lines say they come from.")
-    format: Name | None = Field(
+    source: Name = Field(default="http", description="The source of the lines.")
+    format: Annotated[Name, AfterValidator(lambda name: get_format(name).name)] | None = Field(
         default=None, description="Their format, as `etl run --format`; else it is detected."
     )
 
 
-DEFAULTS = About()
+HTTP = Origin()
 
 Blocks: TypeAlias = AsyncIterator[tuple[bytes, bool]]
-"""Whole lines as they come, each with whether it is the last; the last may lack its newline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """What a client says of its lines: their source, their format, its idempotency key."""
-
-    source: str = "http"
-    format: str | None = None
-    key: str | None = None
+"""Whole lines as they arrive, each with whether it is the last; the last may lack its newline."""
 
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a body is stored, and a digest of all of it that has been seen."""
+    """How much of a body is stored, and a digest of all of it that was read."""
 
     batch: str = field(default_factory=new_id)
     batches: int = 0
@@ -97,23 +85,32 @@ class _Progress:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint | None) -> _Progress:
-        """Return what a position says; nothing is stored if there is none."""
+        """Return the progress that a checkpoint records; none without a checkpoint."""
         if checkpoint is None:
             return cls()
-        _, batch, batches, whole = checkpoint.signature.split(":")
-        return cls(
-            batch=batch,
-            batches=int(batches),
-            lines=checkpoint.line_number,
-            offset=checkpoint.offset,
-            whole=whole == "whole",
-            checkpoint=checkpoint,
-        )
+        _, batch, batches, state = checkpoint.signature.split(":")
+        lines, offset = checkpoint.line_number, checkpoint.offset
+        return cls(batch, int(batches), lines, offset, state == "whole", checkpoint)
 
-    @property
-    def receipt(self) -> Receipt:
-        """What the client is told."""
-        return Receipt(accepted=self.lines, batch=self.batch, batches=self.batches)
+    def check_digest(self) -> None:
+        """Raise if the text that was read is not the text that was stored."""
+        if self.checkpoint and not self.checkpoint.signature.startswith(self.digest.hexdigest()):
+            raise _other_body()
+
+    def after(self, text: bytes, lines: int, key: str | None, *, last: bool) -> _Progress:
+        """Return the progress once a block is stored, with a checkpoint if there is a key."""
+        new = replace(
+            self,
+            batches=self.batches + bool(text),
+            lines=self.lines + lines,
+            offset=self.offset + len(text),
+        )
+        if key is not None:
+            self.digest.update(text)
+            state = "whole" if last else "part"
+            signature = f"{self.digest.hexdigest()}:{new.batch}:{new.batches}:{state}"
+            new.checkpoint = Checkpoint(key, new.offset, new.lines, signature)
+        return new
 
 
 class _Waiting(NamedTuple):
@@ -123,103 +120,90 @@ class _Waiting(NamedTuple):
 
 
 class Ingest:
-    """Puts what clients send.
+    """Puts the bodies of requests into a queue.
 
     Args:
-        queue: Where to.
+        queue: The queue.
         limits: What a request may cost.
-        log: Where each put is noted.
+        log: The log, which has a line for each put.
     """
 
     def __init__(self, queue: Queue, limits: RequestLimits, log: Log) -> None:
         self.limits = limits
         self._queue = queue
         self._log = log
-        self._waiting: deque[tuple[Post, _Waiting]] = deque()
+        self._waiting: deque[tuple[Origin, _Waiting]] = deque()
         self._putting: asyncio.Task[None] | None = None
         self._threads = anyio.CapacityLimiter(8)
 
-    async def take(self, blocks: Blocks, post: Post) -> Receipt:
-        """Put all blocks of a body and return once they are durable.
+    async def take(self, blocks: Blocks, origin: Origin, key: str | None) -> Receipt:
+        """Put all blocks of a body, and return once they are durable.
+
+        What an earlier request with the same key has stored is only compared.
 
         Raises:
-            Refused: If not all of it could be stored; says how much was.
+            Refused: If not all of it could be stored; `accepted` is how much was.
         """
         progress = _Progress()
         try:
-            if post.key is not None:
-                progress = _Progress.of(await self._in_thread(self._queue.checkpoint, _key(post)))
-                return await self._take_keyed(blocks, post, progress)
-            async for text, last in blocks:
-                if last and not progress.batches and len(text) <= GROUPED:
-                    return await self._put_grouped(text, post)
-                if text:
-                    await self._put(text, post, progress, last=last)
-            return progress.receipt
+            if key is not None:
+                key = f"http:{key}"
+                progress = _Progress.of(await self._in_thread(self._queue.checkpoint, key))
+            known, skip, seen = progress.checkpoint, progress.offset, 0
+            async for block, last in blocks:
+                if key is None and last and not progress.batches and len(block) <= GROUPED:
+                    return await self._put_grouped(block, origin)
+                old, text = block[: skip - seen], block[skip - seen :]
+                seen += len(old)
+                progress.digest.update(old)
+                if old and seen == skip:
+                    progress.check_digest()
+                if progress.whole and text:
+                    raise _other_body()
+                if seen == skip and not progress.whole and (text or (last and key)):
+                    progress = await self._put(text, origin, progress, key, last=last)
+            if seen < skip:
+                raise _other_body()
         except (HTTPException, EtlError) as error:
             raise refusal(error, accepted=progress.lines) from error
+        return Receipt(
+            accepted=progress.lines,
+            batch=progress.batch,
+            batches=progress.batches,
+            duplicate=known is not None and progress.checkpoint is known,
+        )
 
-    async def _take_keyed(self, blocks: Blocks, post: Post, progress: _Progress) -> Receipt:
-        """Pass over what an earlier request with this key has stored, and put the rest."""
-        known, skip, seen = progress.checkpoint, progress.offset, 0
-        async for block, last in blocks:
-            old, text = block[: skip - seen], block[skip - seen :]
-            seen += len(old)
-            progress.digest.update(old)
-            if known and old and seen == skip:
-                _check_same(progress, known)
-            if progress.whole and text:
-                raise _other_body()
-            if seen == skip and not progress.whole and (text or last):
-                await self._put(text, post, progress, last=last)
-        if seen < skip:
-            raise _other_body()
-        stored_before = known is not None and progress.checkpoint is known
-        return progress.receipt.model_copy(update={"duplicate": stored_before})
-
-    async def _put(self, text: bytes, post: Post, progress: _Progress, *, last: bool) -> None:
-        """Put one block of a body; with a key, only if no one else has moved its position."""
-        lines = count_lines(text)
-        number = f"-{progress.batches}" if progress.batches else ""
+    async def _put(
+        self, text: bytes, origin: Origin, progress: _Progress, key: str | None, *, last: bool
+    ) -> _Progress:
+        """Put one block; with a key, only if no other request has moved its checkpoint."""
         batch = Batch(
-            id=progress.batch + number,
-            lines=lines,
+            id=progress.batch + (f"-{progress.batches}" if progress.batches else ""),
+            lines=count_lines(text),
             payload=text,
-            source=post.source,
+            source=origin.source,
             first_line=progress.lines + 1,
-            format=post.format,
+            format=origin.format,
         )
-        new = replace(
-            progress,
-            batches=progress.batches + bool(text),
-            lines=progress.lines + lines,
-            offset=progress.offset + len(text),
-        )
-        checkpoint = None
-        if post.key is not None:
-            progress.digest.update(text)
-            state = "whole" if last else "part"
-            head = f"{progress.digest.hexdigest()}:{new.batch}:{new.batches}:{state}"
-            checkpoint = Checkpoint(_key(post), new.offset, new.lines, head)
+        new = progress.after(text, batch.lines, key, last=last)
         started = time.monotonic()
         await self._in_thread(
             lambda: self._queue.put(
                 batch,
-                checkpoint=checkpoint,
+                checkpoint=new.checkpoint,
                 expected=progress.checkpoint,
-                timeout=self.limits.timeout,
+                timeout=self.limits.put_timeout,
             )
         )
         self._note(batch, requests=1, started=started)
-        progress.batches, progress.lines, progress.offset = new.batches, new.lines, new.offset
-        progress.checkpoint = checkpoint
+        return new
 
-    async def _put_grouped(self, text: bytes, post: Post) -> Receipt:
+    async def _put_grouped(self, text: bytes, origin: Origin) -> Receipt:
         """Put a small body together with others that wait for the disk."""
         answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         if not text.endswith(b"\n"):
             text += b"\n"
-        self._waiting.append((post, _Waiting(text, text.count(b"\n"), answer)))
+        self._waiting.append((origin, _Waiting(text, text.count(b"\n"), answer)))
         if self._putting is None or self._putting.done():
             self._putting = asyncio.create_task(self._put_groups())
         return await answer
@@ -227,31 +211,34 @@ class Ingest:
     async def _put_groups(self) -> None:
         while self._waiting:
             groups = self._next_groups()
-            answers = [waiting.answer for group in groups.values() for waiting in group]
-            batches = [_batch(post, group) for post, group in groups.items()]
+            batches = [_batch(origin, group) for origin, group in groups.items()]
             started = time.monotonic()
             try:
                 await self._in_thread(
                     lambda batches=batches: self._queue.put(*batches, block=False)
                 )
-            except Exception as error:  # noqa: BLE001 - each who waits is told
-                for answer in answers:
-                    if not answer.cancelled():
-                        answer.set_exception(error)
+            except Exception as error:  # noqa: BLE001 - raised in each request that waits
+                for waiting in (one for group in groups.values() for one in group):
+                    if not waiting.answer.cancelled():
+                        waiting.answer.set_exception(error)
                 continue
             for batch, group in zip(batches, groups.values(), strict=True):
-                _tell(batch, group)
                 self._note(batch, requests=len(group), started=started)
+                first = 1
+                for _, lines, answer in group:
+                    if not answer.cancelled():
+                        answer.set_result(Receipt(accepted=lines, batch=batch.id, first_line=first))
+                    first += lines
 
-    def _next_groups(self) -> dict[Post, list[_Waiting]]:
-        """Take the bodies that are put next, by source and format: a batch has one of each."""
-        groups: dict[Post, list[_Waiting]] = defaultdict(list)
+    def _next_groups(self) -> dict[Origin, list[_Waiting]]:
+        """Take the bodies that are put next, by origin: a batch has one source and format."""
+        groups: dict[Origin, list[_Waiting]] = defaultdict(list)
         room = self.limits.block
         while self._waiting and room > 0:
-            post, waiting = self._waiting.popleft()
+            origin, waiting = self._waiting.popleft()
             if not waiting.answer.cancelled():
                 room -= len(waiting.text)
-                groups[post].append(waiting)
+                groups[origin].append(waiting)
         return groups
 
     def _note(self, batch: Batch, *, requests: int, started: float) -> None:
@@ -264,59 +251,124 @@ class Ingest:
         return await anyio.to_thread.run_sync(call, *arguments, limiter=self._threads)
 
 
+def _batch(origin: Origin, group: list[_Waiting]) -> Batch:
+    return Batch(
+        lines=sum(waiting.lines for waiting in group),
+        payload=b"".join(waiting.text for waiting in group),
+        source=origin.source,
+        format=origin.format,
+    )
+
+
 async def _take_post(request: Request) -> Response:
-    limits: RequestLimits = request.app.state.ingest.limits
+    ingest: Ingest = request.app.state.ingest
     try:
-        receipt = await _store(request)
+        receipt = await _store(request, ingest)
     except Refused as refused:
         if refused.status_code not in (408, 413):
-            await _hear_out(request, limits)
+            await _read_rest(request, ingest.limits)
         raise
     return Response(receipt.model_dump_json(), 202, media_type="application/json")
 
 
-async def _store(request: Request) -> Receipt:
-    service: Service = request.app.state.service
-    ingest: Ingest = request.app.state.ingest
-    if service.draining:
+async def _store(request: Request, ingest: Ingest) -> Receipt:
+    if request.app.state.service.draining:
         raise Refused(503, "the server is draining; POST /resume lets it take lines again")
-    post = _read_post(request)
+    origin, key = _read_origin(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return await ingest.take(_json_block(request, ingest.limits), post)
+        return await ingest.take(_json_block(request, ingest.limits), origin, key)
     if kind in TEXT_TYPES or kind.startswith("text/"):
-        return await ingest.take(_text_blocks(request.stream(), ingest.limits), post)
+        return await ingest.take(_text_blocks(request.stream(), ingest.limits), origin, key)
     raise Refused(
         415,
-        f"the body is {kind!r}; say Content-Type: text/plain, application/x-ndjson "
-        "or application/json",
+        f"unknown Content-Type {kind!r}; send text/plain, application/x-ndjson or application/json",
     )
 
 
-async def _hear_out(request: Request, limits: RequestLimits) -> None:
-    """Let a client send the rest for a while: many look for an answer only after that."""
+async def _read_rest(request: Request, limits: RequestLimits) -> None:
+    """Let a client send the rest for a while: many read the answer only after that."""
     with contextlib.suppress(TimeoutError, HTTPException, RuntimeError):
         async with asyncio.timeout(limits.idle_timeout):
             async for _ in request.stream():
                 pass
 
 
-def _read_post(request: Request) -> Post:
-    """Return what a request says of its lines, checked."""
-    about, key = DEFAULTS, request.headers.get("idempotency-key")
+def _read_origin(request: Request) -> tuple[Origin, str | None]:
+    """Return what the query says of the lines, and the idempotency key, both checked."""
+    origin, key, place = HTTP, request.headers.get("idempotency-key"), "query"
     try:
         if request.scope["query_string"]:
-            about = About.model_validate(dict(request.query_params))
+            origin = Origin.model_validate(dict(request.query_params))
         if key is not None:
-            key = KEY.validate_python(key)
+            place = "idempotency-key"
+            KEY.validate_python(key)
     except ValidationError as error:
         raise RequestValidationError(
-            [
-                one | {"loc": ("query", *(one["loc"] or ("idempotency-key",)))}
-                for one in error.errors()
-            ]
+            [one | {"loc": (place, *one["loc"])} for one in error.errors()]
         ) from error
-    return Post(about.source, about.format and get_format(about.format).name, key)
+    return origin, key
+
+
+async def _json_block(request: Request, limits: RequestLimits) -> Blocks:
+    """Yield the lines of a JSON body, as text."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limits.small:
+            raise Refused(413, f"JSON longer than {limits.small:,} bytes; stream it as NDJSON")
+    try:
+        found = JSON_LINES.validate_json(bytes(body))
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[-1]["msg"]
+        raise Refused(
+            422, f'{problem}; send {{"line": "…"}}, or a list of texts, or NDJSON'
+        ) from error
+    found = found.line if isinstance(found, Line) else found
+    try:
+        text = Batch.from_lines([found] if isinstance(found, str) else found).payload
+    except ValueError as error:
+        raise Refused(422, str(error)) from error
+    if not isinstance(text, bytes) or not text:
+        raise _empty()
+    if max(map(len, text.split(b"\n"))) > limits.line:
+        raise _too_long(limits)
+    yield text, True
+
+
+async def _text_blocks(body: AsyncIterator[bytes], limits: RequestLimits) -> Blocks:
+    """Yield a text body in blocks of whole lines."""
+    parts: list[bytes] = []
+    size = unfinished = total = 0
+    async for chunk in body:
+        first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
+        longest = unfinished + (len(chunk) if first < 0 else first)
+        unfinished = longest if first < 0 else len(chunk) - last - 1
+        if longest > limits.line:
+            raise _too_long(limits)
+        parts.append(chunk)
+        size += len(chunk)
+        total += len(chunk)
+        if size >= limits.block:
+            text = b"".join(parts)
+            end = len(text) - unfinished
+            yield text[:end], False
+            parts, size = [text[end:]], unfinished
+    if not total:
+        raise _empty()
+    yield b"".join(parts), True
+
+
+def _empty() -> Refused:
+    return Refused(422, "there is no line in the body")
+
+
+def _other_body() -> Refused:
+    return Refused(422, "this Idempotency-Key came with another body before; use a new key")
+
+
+def _too_long(limits: RequestLimits) -> Refused:
+    return Refused(413, f"a line is longer than {limits.line:,} bytes; cut it")
 
 
 class _Direct(APIRoute):
@@ -326,7 +378,7 @@ class _Direct(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what is called with a request."""
+        """Return the function that answers a request."""
         return _take_post
 
 
@@ -365,101 +417,11 @@ router = APIRouter(tags=["ingest"], route_class=_Direct)
     },
 )
 async def post_logs(
-    about: Annotated[About, Query()],
+    origin: Annotated[Origin, Query()],
     idempotency_key: Annotated[Key | None, Header()] = None,
 ) -> None:
-    """Store lines; answers once they are on the disk.
+    """Store lines, and answer once they are durable.
 
-    One line (`{"line": "…"}` or `"…"`) or a list of them as JSON, or any number as NDJSON or
-    plain text, which are stored as they come. Lines keep their bytes.
+    JSON has one line (`{"line": "…"}` or `"…"`) or a list of lines. NDJSON and plain text have
+    any number, and are stored while they arrive. The bytes of the lines are kept.
     """
-
-
-async def _json_block(request: Request, limits: RequestLimits) -> Blocks:
-    """Yield the lines of a JSON body, as text."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limits.small:
-            raise Refused(413, f"JSON longer than {limits.small:,} bytes; stream it as NDJSON")
-    try:
-        found = JSON_LINES.validate_json(bytes(body))
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[-1]["msg"]
-        raise Refused(
-            422, f'{problem}; send {{"line": "…"}}, or a list of texts, or NDJSON'
-        ) from error
-    lines = (
-        [found.line] if isinstance(found, Line) else [found] if isinstance(found, str) else found
-    )
-    try:
-        text = Batch.from_lines(lines).payload
-    except ValueError as error:
-        raise Refused(422, str(error)) from error
-    if not isinstance(text, bytes) or not text:
-        raise _empty()
-    if max(map(len, text.split(b"\n"))) > limits.line:
-        raise _too_long(limits)
-    yield text, True
-
-
-async def _text_blocks(body: AsyncIterator[bytes], limits: RequestLimits) -> Blocks:
-    """Yield a text body in blocks of whole lines."""
-    parts: list[bytes] = []
-    size = begun = total = 0
-    async for chunk in body:
-        first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
-        max_wait = begun + (len(chunk) if first < 0 else first)
-        begun = max_wait if first < 0 else len(chunk) - last - 1
-        if max_wait > limits.line:
-            raise _too_long(limits)
-        parts.append(chunk)
-        size += len(chunk)
-        total += len(chunk)
-        if size >= limits.block:
-            text = b"".join(parts)
-            end = len(text) - begun
-            yield text[:end], False
-            parts, size = [text[end:]], begun
-    if not total:
-        raise _empty()
-    yield b"".join(parts), True
-
-
-def _batch(post: Post, group: list[_Waiting]) -> Batch:
-    return Batch(
-        lines=sum(waiting.lines for waiting in group),
-        payload=b"".join(waiting.text for waiting in group),
-        source=post.source,
-        format=post.format,
-    )
-
-
-def _tell(batch: Batch, group: list[_Waiting]) -> None:
-    """Tell each who waits where its lines are."""
-    number = 1
-    for _, lines, answer in group:
-        if not answer.cancelled():
-            answer.set_result(Receipt(accepted=lines, batch=batch.id, first_line=number))
-        number += lines
-
-
-def _key(post: Post) -> str:
-    return f"http:{post.key}"
-
-
-def _check_same(progress: _Progress, before: Checkpoint) -> None:
-    if progress.digest.hexdigest() != before.signature.partition(":")[0]:
-        raise _other_body()
-
-
-def _other_body() -> Refused:
-    return Refused(422, "this Idempotency-Key came with another body before; use a new key")
-
-
-def _empty() -> Refused:
-    return Refused(422, "there is no line in the body")
-
-
-def _too_long(limits: RequestLimits) -> Refused:
-    return Refused(413, f"a line is longer than {limits.line:,} bytes; cut it")

@@ -1,7 +1,7 @@
-"""The tool's own log: for a person in a terminal, or one JSON object a line.
+"""The log of etl itself: text for a terminal, or one JSON object a line.
 
-Every line carries what it was opened with, such as the run, and what it is about,
-such as the batch. Log text of others goes into it only as values, and is made harmless.
+Every line has the values that the log was opened with, such as the run, and those of the event,
+such as the batch. Text from logs that are processed appears in it only as values, escaped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ __all__ = ["KINDS", "Log", "forward", "open_log", "watch_with"]
 
 KINDS = ("human", "json")
 
-
 Log = Any
 """A structlog logger: `log.info("event", batch="…")`, and `log.bind(run="…")`."""
 
@@ -32,8 +31,8 @@ def open_log(kind: str, *, file: TextIO | None = None, **bound: str) -> Log:
 
     Args:
         kind: `human` or `json`.
-        file: Where to, instead.
-        **bound: What every line says.
+        file: A file to write to instead.
+        **bound: Values that every line has.
 
     Raises:
         UsageError: If there is no such kind.
@@ -63,26 +62,26 @@ def open_log(kind: str, *, file: TextIO | None = None, **bound: str) -> Log:
 
 
 def watch_with(log: Log) -> Callable[[Lease, BatchResult], None]:
-    """Return what a `Worker` may be watched with: a line for each batch that it commits."""
+    """Return a function for `Worker(watch=…)` that logs a line for each committed batch."""
 
-    def watch(lease: Lease, outcome: BatchResult) -> None:
-        say = log.warning if outcome.dead else log.info
-        say(
+    def watch(lease: Lease, result: BatchResult) -> None:
+        log.log(
+            logging.WARNING if result.dead else logging.INFO,
             "committed",
             batch=lease.batches[0].id,
             batches=len(lease.batches),
             worker=lease.worker,
-            done=outcome.done,
-            filtered=outcome.filtered,
-            dead=outcome.dead,
-            seconds=round(outcome.seconds, 4),
+            done=result.done,
+            filtered=result.filtered,
+            dead=result.dead,
+            seconds=round(result.seconds, 4),
         )
 
     return watch
 
 
 def forward(name: str, log: Log) -> None:
-    """Send what a library logs under a name, from warnings up, to our log."""
+    """Send the warnings and errors of a library's logger to our log."""
     logger = logging.getLogger(name)
     logger.handlers = [_Forward(log)]
     logger.propagate = False
@@ -99,11 +98,8 @@ class _Forward(logging.Handler):
 
 
 def _harmless(_logger: Any, _level: str, event: MutableMapping[str, Any]) -> Any:
-    """Make control characters visible; a traceback keeps its lines."""
-    return {key: _shown(value) for key, value in event.items()}
-
-
-def _shown(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return "\n".join(map(printable, value.split("\n")))
+    """Escape control characters in values; a traceback keeps its lines."""
+    return {
+        key: "\n".join(map(printable, value.split("\n"))) if isinstance(value, str) else value
+        for key, value in event.items()
+    }

@@ -1,40 +1,19 @@
-"""What the server answers, and what it is asked: typed, with examples, for OpenAPI.
+"""The models of requests and answers, with descriptions and examples for OpenAPI.
 
-Times are Unix seconds, durations seconds, counts source lines unless said otherwise.
+Models of rows are made of the tables in `etl.records.columns`, which have each column's name,
+type and meaning. Times are Unix seconds, durations seconds; counts are source lines unless
+their description says otherwise.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-__all__ = [
-    "EXAMPLE",
-    "Control",
-    "DeadLetter",
-    "DeadLetterId",
-    "Discard",
-    "DiscardAnswer",
-    "ErrorRow",
-    "Group",
-    "Health",
-    "History",
-    "Line",
-    "Name",
-    "Page",
-    "ProblemDetail",
-    "ProcessorRow",
-    "QueueNow",
-    "Receipt",
-    "Replay",
-    "ReplayAnswer",
-    "StatsNow",
-    "TraceRow",
-    "WorkerRow",
-]
-
-Row = TypeVar("Row")
+from etl.records import columns
+from etl.records.columns import FLAG, INTEGER, NUMBER, TOTALS, Column, Table
 
 MAX_IDS = 10_000
 
@@ -48,19 +27,127 @@ Name = Annotated[
 
 DeadLetterId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
+STATE = Table(
+    "state",
+    Column("conserved", FLAG, "Whether the totals add up."),
+    Column("paused", FLAG, "Whether the queue is paused."),
+    Column("oldest_age", NUMBER, "Seconds that the oldest waiting batch has waited."),
+)
+SIZES = Table(
+    "sizes",
+    Column("waiting_bytes", INTEGER, "Bytes of text that wait."),
+    Column("waiting_batches", INTEGER, "Batches that wait."),
+    Column("leased_batches", INTEGER, "Batches that workers have leased."),
+)
+RATES = Table(
+    "rates",
+    Column("accepted_per_second", NUMBER, "Lines stored a second, over ten seconds."),
+    Column("done_per_second", NUMBER, "Lines done a second, over ten seconds."),
+)
+TIMES = Table(
+    "times",
+    Column("p50", NUMBER, "Median of the seconds per line."),
+    Column("p95", NUMBER, "95th percentile of the seconds per line."),
+    Column("p99", NUMBER, "99th percentile of the seconds per line."),
+    Column("rate", NUMBER, "Lines per busy second."),
+)
+
+EXAMPLE_OF_KIND = {
+    columns.BYTES: None,
+    FLAG: False,
+    INTEGER: 1,
+    columns.JSON: {"level": "CRITICAL"},
+    columns.NAMES: ["level", "check"],
+    columns.NAME_LIST: ["level", "check"],
+    NUMBER: 0.02,
+    columns.NUMBER_LIST: [0.01, 0.01],
+    columns.SECOND: 1795300000,
+    columns.TEXT: "",
+    columns.TIME: 1795300000.0,
+}
+EXAMPLE_OF_COLUMN = {
+    "accepted": 1000,
+    "accepted_per_second": 100.0,
+    "action": "dead",
+    "batch": "064a1e5b7c9d10f3a2b4c5d6",
+    "code": "poison",
+    "conserved": True,
+    "dead": 10,
+    "done": 900,
+    "done_per_second": 90.0,
+    "filtered": 40,
+    "fingerprint": "1f2e3d4c5b6a",
+    "format": None,
+    "leased": 0,
+    "line": "CRITICAL disk gone",
+    "message": "a CRITICAL line is poison",
+    "processor": "check",
+    "rate": 50_000.0,
+    "sample": "CRITICAL disk gone",
+    "source": "http",
+    "state": "dead",
+    "status": "open",
+    "version": "8d5f",
+    "waiting": 50,
+    "worker": "host-1",
+}
+"""Examples for columns whose kind's example would mislead; the totals of them add up."""
+
+
+def row(name: str, about: str, table: Iterable[Column], **fields: Any) -> type[BaseModel]:
+    """Return a model of a row.
+
+    Args:
+        name: The model's name.
+        about: Its description.
+        table: The row's columns.
+        **fields: Further fields, or other types of columns, as pydantic's `create_model` takes.
+    """
+    return create_model(name, __doc__=about, **{one.name: _field(one) for one in table} | fields)
+
+
+def _field(column: Column, kind: Any = None, **more: Any) -> tuple[Any, Any]:
+    """Return a column as a field, of its own type or of another."""
+    kind = kind or (str if column.kind is columns.BYTES else column.kind.python)
+    example = EXAMPLE_OF_COLUMN.get(column.name, EXAMPLE_OF_KIND[column.kind])
+    about = Field(description=column.about, examples=[example], **more)
+    return (kind | None if column.null else kind), about
+
+
+def rows(model: type[BaseModel]) -> Any:
+    """Return the type of a list of rows."""
+    return list[model]  # type: ignore[valid-type]
+
+
+def page(name: str, model: type[BaseModel]) -> type[BaseModel]:
+    """Return the model of a part of a list."""
+    about = "Some rows; `next` is the `offset` of the page that follows, or null."
+    return create_model(name, __doc__=about, items=rows(model), next=(int | None, None))
+
 
 def example(**values: Any) -> ConfigDict:
     """Return a model's configuration with an example in it."""
-    return ConfigDict(extra="ignore", json_schema_extra={"examples": [values]})
+    return ConfigDict(json_schema_extra={"examples": [values]})
 
 
 class ProblemDetail(BaseModel):
-    """Why a request was refused; `accepted` lines of it were stored all the same."""
+    """Why a request was refused, by RFC 9457; `error` is the same text as `detail`."""
 
-    model_config = example(error="the queue is full; wait for workers to catch up", accepted=0)
+    model_config = example(
+        type="about:blank",
+        title="Too Many Requests",
+        status=429,
+        detail="the queue is full; wait for workers to catch up",
+        error="the queue is full; wait for workers to catch up",
+        accepted=0,
+    )
 
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
     error: str
-    accepted: int = 0
+    accepted: int = Field(default=0, description="Lines of the request that were stored.")
 
 
 class Line(BaseModel):
@@ -72,7 +159,7 @@ class Line(BaseModel):
 
 
 class Receipt(BaseModel):
-    """Lines that are on the disk.
+    """Lines that are durable.
 
     `batch` is the id of their batch, in which they begin at `first_line`; a long body is cut
     into several `batches`, whose ids are `batch`, `batch-1`, `batch-2`, and so on.
@@ -86,339 +173,13 @@ class Receipt(BaseModel):
     batch: str
     batches: int = 1
     first_line: int = 1
-    duplicate: bool = Field(default=False, description="It was stored before, under the same key.")
-
-
-class Page(BaseModel, Generic[Row]):
-    """Some rows; `next` is the `offset` of the page that follows, or null."""
-
-    items: list[Row]
-    next: int | None = None
-
-
-class Totals(BaseModel):
-    """Where all lines are: accepted = done + filtered + dead + leased + waiting."""
-
-    accepted: int
-    done: int
-    filtered: int
-    dead: int
-    leased: int
-    waiting: int
-    conserved: bool
-    paused: bool
-    oldest_age: float = Field(description="Seconds that the oldest waiting batch has waited.")
-
-
-TOTALS = {
-    "accepted": 1000,
-    "done": 900,
-    "filtered": 40,
-    "dead": 10,
-    "leased": 0,
-    "waiting": 50,
-    "conserved": True,
-    "paused": False,
-    "oldest_age": 0.4,
-}
-
-
-class ProcessorRow(BaseModel):
-    """What one processor did; percentiles are seconds per line, `rate` lines per busy second."""
-
-    worker: str | None = None
-    processor: str
-    received: int
-    emitted: int
-    filtered: int
-    errors: int
-    retries: int
-    dead: int
-    seconds: float
-    p50: float
-    p95: float
-    p99: float
-    rate: float
-
-
-PROCESSOR = {
-    "processor": "parse",
-    "received": 1000,
-    "emitted": 990,
-    "filtered": 0,
-    "errors": 10,
-    "retries": 0,
-    "dead": 10,
-    "seconds": 0.02,
-    "p50": 2e-05,
-    "p95": 2e-05,
-    "p99": 3e-05,
-    "rate": 50_000.0,
-}
-
-
-class StatsNow(Totals):
-    """The store's totals, its rates over ten seconds, and a row per processor."""
-
-    model_config = example(
-        **TOTALS, accepted_per_second=100.0, done_per_second=90.0, processors=[PROCESSOR]
+    duplicate: bool = Field(
+        default=False, description="Whether an earlier request with the same key stored them."
     )
-
-    accepted_per_second: float
-    done_per_second: float
-    processors: list[ProcessorRow]
-
-
-class TraceRow(BaseModel):
-    """The path of one line, with the seconds at each hop."""
-
-    model_config = example(
-        at=1795300000.0,
-        worker="host-1",
-        batch="064a1e5b7c9d10f3a2b4c5d6",
-        source="http",
-        version="8d5f",
-        line_number=1,
-        line="warn: disk space low",
-        state="done",
-        path=["start", "warn", "end"],
-        hop_seconds=[1e-05, 1e-05, 1e-05],
-        seconds=3e-05,
-    )
-
-    at: float
-    worker: str
-    batch: str
-    source: str
-    version: str
-    line_number: int
-    line: str
-    state: str
-    path: list[str]
-    hop_seconds: list[float]
-    seconds: float
-
-
-class ErrorRow(BaseModel):
-    """An error, whatever became of its lines: `action` is dead, dropped or retried."""
-
-    model_config = example(
-        at=1795300000.0,
-        worker="host-1",
-        batch="064a1e5b7c9d10f3a2b4c5d6",
-        processor="check",
-        error="poison",
-        message="a CRITICAL line is poison",
-        lines=1,
-        action="dead",
-    )
-
-    at: float
-    worker: str
-    batch: str
-    processor: str
-    error: str
-    message: str
-    lines: int
-    action: str
-
-
-class WaitingLine(BaseModel):
-    """A line that waits; at most its first 2,000 characters."""
-
-    batch: str
-    put_at: float
-    source: str
-    line_number: int
-    line: str
-    format: str | None = None
-
-
-class QueueNow(Totals):
-    """The store's totals and the first of its waiting lines."""
-
-    model_config = example(
-        **TOTALS,
-        waiting_bytes=5000,
-        waiting_batches=2,
-        leased_batches=0,
-        items=[
-            {
-                "batch": "064a1e5b7c9d10f3a2b4c5d6",
-                "put_at": 1795300000.0,
-                "source": "http",
-                "line_number": 1,
-                "line": "INFO ready",
-                "format": None,
-            }
-        ],
-        next=None,
-    )
-
-    waiting_bytes: int
-    waiting_batches: int
-    leased_batches: int
-    items: list[WaitingLine]
-    next: int | None = None
-
-
-class WorkerRow(BaseModel):
-    """A worker that runs, and the batch that it has."""
-
-    model_config = example(
-        name="host-1",
-        slot=0,
-        host="host",
-        pid=4711,
-        started_at=1795300000.0,
-        heartbeat_at=1795300005.0,
-        batch=None,
-    )
-
-    name: str
-    slot: int
-    host: str
-    pid: int
-    started_at: float
-    heartbeat_at: float
-    batch: str | None
-
-
-class QueueSecond(BaseModel):
-    """The totals as they stood at the end of a second."""
-
-    second: int
-    accepted: int
-    done: int
-    filtered: int
-    dead: int
-    waiting: int
-    leased: int
-
-
-class ProcessorSecond(BaseModel):
-    """What a processor did in a second."""
-
-    second: int
-    processor: str
-    received: int
-    emitted: int
-    filtered: int
-    errors: int
-    retries: int
-    dead: int
-    seconds: float
-
-
-class History(BaseModel):
-    """The last seconds in which something changed, oldest first."""
-
-    model_config = example(
-        queue=[
-            {
-                "second": 1795300000,
-                "accepted": 1000,
-                "done": 900,
-                "filtered": 40,
-                "dead": 10,
-                "waiting": 50,
-                "leased": 0,
-            }
-        ],
-        processors=[],
-    )
-
-    queue: list[QueueSecond]
-    processors: list[ProcessorSecond]
-
-
-class Group(BaseModel):
-    """One kind of failure."""
-
-    model_config = example(
-        fingerprint="1f2e3d4c5b6a",
-        processor="check",
-        code="poison",
-        error="",
-        message="a CRITICAL line is poison",
-        sample="CRITICAL disk gone",
-        lines=1,
-        replays=0,
-        first_failed_at=1795300000.0,
-        last_failed_at=1795300000.0,
-    )
-
-    fingerprint: str
-    processor: str
-    code: str
-    error: str
-    message: str
-    sample: str
-    lines: int
-    replays: int
-    first_failed_at: float
-    last_failed_at: float
-
-
-class DeadLetter(BaseModel):
-    """A dead letter: a line that could not be processed, and all that is known of it.
-
-    `raw` is the line's bytes in hex if it is not UTF-8; `payload` its fields at failure.
-    """
-
-    model_config = example(
-        id=1,
-        status="open",
-        source="http",
-        line_number=1,
-        lines=1,
-        line="CRITICAL disk gone",
-        raw=None,
-        format=None,
-        payload={"level": "CRITICAL"},
-        processor="check",
-        code="poison",
-        error="",
-        message="a CRITICAL line is poison",
-        traceback="",
-        attempts=1,
-        replays=0,
-        first_failed_at=1795300000.0,
-        last_failed_at=1795300000.0,
-        path=["level", "check"],
-        version="8d5f",
-        run="",
-        fingerprint="1f2e3d4c5b6a",
-        batch="064a1e5b7c9d10f3a2b4c5d6",
-    )
-
-    id: int
-    status: str
-    source: str
-    line_number: int
-    lines: int
-    line: str
-    raw: str | None
-    format: str | None
-    payload: Any
-    processor: str
-    code: str
-    error: str
-    message: str
-    traceback: str
-    attempts: int
-    replays: int
-    first_failed_at: float
-    last_failed_at: float
-    path: list[str]
-    version: str
-    run: str
-    fingerprint: str
-    batch: str
 
 
 class Control(BaseModel):
-    """Whether workers may take batches, and whether this server takes lines no more."""
+    """Whether the queue is paused, and whether this server has stopped taking lines."""
 
     model_config = example(paused=False, draining=False)
 
@@ -427,7 +188,7 @@ class Control(BaseModel):
 
 
 class Discard(BaseModel):
-    """Which open dead letters: those for which everything that is given holds, or `all`."""
+    """Which open dead letters: those that match every field given, or `all`."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"ids": [1, 2]}, {"all": True}]}
@@ -442,20 +203,18 @@ class Discard(BaseModel):
 
     @property
     def which(self) -> dict[str, Any]:
-        """What picks them, for `DeadLetters`."""
-        names = ("ids", "fingerprint", "processor", "code", "source")
-        given = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in given.items() if value is not None}
+        """The filter for `DeadLetters`."""
+        return self.model_dump(exclude={"all", "force"}, exclude_none=True)
 
 
 class Replay(Discard):
-    """Which open dead letters; `force` also those that died again three times."""
+    """Which open dead letters; with `force` also those at the limit of replays."""
 
     force: bool = False
 
 
 class ReplayAnswer(BaseModel):
-    """How many lines wait again."""
+    """The number of lines that wait again."""
 
     model_config = example(replayed=2)
 
@@ -463,7 +222,7 @@ class ReplayAnswer(BaseModel):
 
 
 class DiscardAnswer(BaseModel):
-    """How many dead letters were closed for good."""
+    """The number of dead letters that were discarded."""
 
     model_config = example(discarded=2)
 
@@ -471,8 +230,56 @@ class DiscardAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """`ok`, or why not."""
+    """`ok`."""
 
     model_config = example(status="ok")
 
     status: str
+
+
+ProcessorRow = row(
+    "ProcessorRow",
+    "The counters of one processor.",
+    (columns.PROCESSORS["processor"], *columns.COUNTERS, *TIMES),
+    worker=_field(columns.PROCESSORS["worker"], str | None, default=None),
+)
+StatsNow = row(
+    "StatsNow",
+    "The totals: accepted = done + filtered + dead + leased + waiting; rates; processors.",
+    (*TOTALS, *STATE, *RATES),
+    processors=rows(ProcessorRow),
+)
+QueueNow = row(
+    "QueueNow",
+    "The totals, and the first of the waiting lines, each at most 2,000 characters.",
+    (*TOTALS, *STATE, *SIZES),
+    items=rows(row("WaitingLine", "A line that waits.", columns.WAITING)),
+    next=(int | None, None),
+)
+History = create_model(
+    "History",
+    __doc__="The last seconds in which something changed, oldest first.",
+    queue=rows(row("QueueSecond", "The totals at the end of a second.", columns.QUEUE_HISTORY)),
+    processors=rows(
+        row("ProcessorSecond", "A processor in one second.", columns.PROCESSOR_HISTORY)
+    ),
+)
+DeadLetter = row(
+    "DeadLetter",
+    "A line that could not be processed; `raw` is in hex, and null if the line is UTF-8.",
+    columns.DEAD_LETTERS,
+)
+TraceRow = row(
+    "TraceRow",
+    "The path of one line.",
+    columns.TRACES,
+    hop_seconds=_field(columns.TRACES["hop_seconds"], list[float]),
+)
+DeadLetterPage = page("DeadLetterPage", DeadLetter)
+GroupPage = page("GroupPage", row("Group", "Dead letters of one kind.", columns.DEAD_LETTER_GROUPS))
+ErrorPage = page(
+    "ErrorPage",
+    row("ErrorRow", "A failure of rows; they may have been tried again.", columns.ERRORS),
+)
+TracePage = page("TracePage", TraceRow)
+WorkerPage = page("WorkerPage", row("WorkerRow", "A worker that runs.", columns.WORKERS))

@@ -1,14 +1,15 @@
-"""What can be asked of a store: everything here only reads.
+"""Endpoints that read a store.
 
-Endpoints are plain functions: FastAPI runs them in threads, so that reading the store holds
-up no other request. Lists begin with the newest row; `offset` counts from there.
+They are plain functions, which FastAPI runs in threads, so that reading the store holds up no
+other request. They return rows as dicts, which the response model checks. Lists begin with the
+newest row; `offset` counts from there.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
@@ -17,20 +18,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from etl.analysis.metrics import processors, rates
 from etl.analysis.traces import traces
 from etl.queue import DeadLetterFilter, Stats
-from etl.server.models import (
-    DeadLetter,
-    DeadLetterId,
-    ErrorRow,
-    Group,
-    Health,
-    History,
-    Name,
-    Page,
-    QueueNow,
-    StatsNow,
-    TraceRow,
-    WorkerRow,
-)
+from etl.records.columns import TOTALS, Table
+from etl.server import models
+from etl.server.models import DeadLetterId, Health, Name
 from etl.server.problems import PROBLEMS, Refused
 from etl.server.prometheus import StoreCollector
 from etl.server.service import CurrentService
@@ -45,18 +35,19 @@ MAX_SHOWN_LENGTH = 2_000
 
 router = APIRouter(responses={code: PROBLEMS[code] for code in (401, 421, 422, 503)})
 
-Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows, at most.")]
-Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Rows that are passed over.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="The maximum number of rows.")]
+Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="The number of rows to skip.")]
 Processor = Annotated[Name | None, Query(description="Only of this processor.")]
 Worker = Annotated[Name | None, Query(description="Only of this worker.")]
 Source = Annotated[Name | None, Query(description="Only of this source.")]
-Fingerprint = Annotated[Name | None, Query(description="Only this kind of failure.")]
+Fingerprint = Annotated[Name | None, Query(description="Only failures of this kind.")]
 Status = Annotated[
-    Literal["open", "replaying", "replayed", "discarded", "any"], Query(description="What became.")
+    Literal["open", "replaying", "replayed", "discarded", "any"],
+    Query(description="Only with this status."),
 ]
 
 
-@router.get("/stats", tags=["observe"], response_model=StatsNow)
+@router.get("/stats", tags=["observe"], response_model=models.StatsNow)
 def stats(
     service: CurrentService,
     *,
@@ -64,13 +55,14 @@ def stats(
     worker: Worker = None,
     by_worker: Annotated[bool, Query(description="A row per worker and processor.")] = False,
 ) -> Any:
-    """Live metrics: totals, rates, and a row per processor."""
+    """The totals, the rates, and a row per processor."""
     rows = processors.polars(service.queue, by_worker=by_worker or worker is not None).to_dicts()
     found = _having(rows, processor=processor, worker=worker)
-    return _totals(service.queue.stats()) | rates(service.queue) | {"processors": found}
+    totals = _values(service.queue.stats(), TOTALS, models.STATE)
+    return totals | rates(service.queue) | {"processors": found}
 
 
-@router.get("/trace", tags=["observe"])
+@router.get("/trace", tags=["observe"], response_model=models.TracePage)
 def trace(
     service: CurrentService,
     *,
@@ -80,16 +72,16 @@ def trace(
     state: Literal["done", "filtered", "dead"] | None = None,
     worker: Worker = None,
     source: Source = None,
-) -> Page[TraceRow]:
+) -> Any:
     """The paths of the last lines, with the time at each hop; the last 1,000 are kept."""
     last = traces.polars(service.queue).reverse().to_dicts()
     rows = _having(last, state=state, worker=worker, source=source)
     if processor is not None:
         rows = [row for row in rows if processor in row["path"]]
-    return _page(TraceRow, rows, limit, offset)
+    return _page(rows, limit, offset)
 
 
-@router.get("/errors", tags=["observe"])
+@router.get("/errors", tags=["observe"], response_model=models.ErrorPage)
 def errors(
     service: CurrentService,
     *,
@@ -98,38 +90,36 @@ def errors(
     processor: Processor = None,
     worker: Worker = None,
     action: Literal["dead", "dropped", "retried"] | None = None,
-) -> Page[ErrorRow]:
-    """The last errors, whatever became of their lines; 1,000 are kept."""
+) -> Any:
+    """The last errors, also of lines that succeeded later; the last 1,000 are kept."""
     rows = service.queue.read("errors")[::-1]
     found = _having(rows, processor=processor, worker=worker, action=action)
-    return _page(ErrorRow, found, limit, offset)
+    return _page(found, limit, offset)
 
 
-@router.get("/queue", tags=["observe"], response_model=QueueNow)
+@router.get("/queue", tags=["observe"], response_model=models.QueueNow)
 def queue(
     service: CurrentService, limit: Limit = 100, offset: Offset = 0, source: Source = None
 ) -> Any:
-    """The totals, and the lines that wait, the oldest first; a source's among the first 10,000."""
+    """The totals, and the waiting lines, the oldest first; of a source, among the first 10,000."""
     now = service.queue.stats()
     seen = service.queue.peek(MAX_OFFSET if source else offset + limit + 1)
     rows = _having(seen.to_dicts(), source=source)
-    items = [_short(row) for row in rows[offset : offset + limit]]
-    names = ("waiting_bytes", "waiting_batches", "leased_batches")
-    own = {name: getattr(now, name) for name in names}
-    return _totals(now) | own | {"items": items, "next": _next(rows, limit, offset)}
+    totals = _values(now, TOTALS, models.STATE, models.SIZES)
+    return totals | _page(rows, limit, offset, show=_short)
 
 
-@router.get("/workers", tags=["observe"])
-def workers(service: CurrentService, limit: Limit = 100, offset: Offset = 0) -> Page[WorkerRow]:
-    """The workers that run, and the batch that each has."""
-    return _page(WorkerRow, service.queue.read("workers"), limit, offset)
+@router.get("/workers", tags=["observe"], response_model=models.WorkerPage)
+def workers(service: CurrentService, limit: Limit = 100, offset: Offset = 0) -> Any:
+    """The workers that run, and the batch that each has leased."""
+    return _page(service.queue.read("workers"), limit, offset)
 
 
-@router.get("/history", tags=["observe"], response_model=History)
+@router.get("/history", tags=["observe"], response_model=models.History)
 def history(
     service: CurrentService,
     *,
-    seconds: Annotated[int, Query(ge=1, le=3600, description="How far back.")] = 600,
+    seconds: Annotated[int, Query(ge=1, le=3600, description="How many seconds back.")] = 600,
     processor: Processor = None,
 ) -> Any:
     """The queue and the processors, second by second, oldest first; kept for an hour."""
@@ -141,7 +131,7 @@ def history(
     }
 
 
-@router.get("/dlq", tags=["dead letters"])
+@router.get("/dlq", tags=["dead letters"], response_model=models.DeadLetterPage)
 def dead_letters(
     service: CurrentService,
     *,
@@ -152,7 +142,7 @@ def dead_letters(
     processor: Processor = None,
     code: Annotated[Name | None, Query(description="Only with this code.")] = None,
     source: Source = None,
-) -> Page[DeadLetter]:
+) -> Any:
     """The dead letters, the newest first; their lines are cut at 2,000 characters."""
     wanted = DeadLetterFilter(
         status=_status(status),
@@ -162,12 +152,11 @@ def dead_letters(
         source=source,
         limit=offset + limit + 1,
     )
-    rows = service.queue.dead_letters(wanted)[::-1][offset:].to_dicts()
-    items = [DeadLetter.model_validate(_short(_letter(row))) for row in rows[:limit]]
-    return Page(items=items, next=_next(rows, limit, 0, start=offset))
+    rows = service.queue.dead_letters(wanted)[::-1].to_dicts()
+    return _page(rows, limit, offset, show=lambda row: _short(_decoded(row)))
 
 
-@router.get("/dlq/groups", tags=["dead letters"])
+@router.get("/dlq/groups", tags=["dead letters"], response_model=models.GroupPage)
 def groups(
     service: CurrentService,
     *,
@@ -176,19 +165,24 @@ def groups(
     status: Status = "open",
     processor: Processor = None,
     source: Source = None,
-) -> Page[Group]:
+) -> Any:
     """The dead letters by kind of failure, the most frequent first."""
     wanted = DeadLetterFilter(status=_status(status), processor=processor, source=source)
-    return _page(Group, service.queue.dead_letter_groups(wanted), limit, offset)
+    return _page(service.queue.dead_letter_groups(wanted), limit, offset)
 
 
-@router.get("/dlq/{id}", tags=["dead letters"], responses={404: PROBLEMS[404]})
-def dead_letter(service: CurrentService, id: Annotated[DeadLetterId, Path()]) -> DeadLetter:
-    """All that is known of one dead letter."""
+@router.get(
+    "/dlq/{id}",
+    tags=["dead letters"],
+    response_model=models.DeadLetter,
+    responses={404: PROBLEMS[404]},
+)
+def dead_letter(service: CurrentService, id: Annotated[DeadLetterId, Path()]) -> Any:
+    """One dead letter, with the whole line."""
     rows = service.queue.dead_letters(DeadLetterFilter(ids=[id], status=None)).to_dicts()
     if not rows:
         raise Refused(404, f"there is no dead letter {id}; GET /dlq lists them")
-    return DeadLetter.model_validate(_letter(rows[0]))
+    return _decoded(rows[0])
 
 
 @router.get(
@@ -212,20 +206,19 @@ async def healthz() -> Health:
 
 @router.get("/readyz", tags=["health"])
 def readyz(service: CurrentService) -> Health:
-    """Whether it can take lines: not while it drains, nor when the store cannot be written."""
+    """Whether the server can take lines: not while it drains or the store cannot be written."""
     readiness_error = service.readiness_error()
     if readiness_error:
         raise Refused(503, f"not ready: {readiness_error}")
     return Health(status="ok")
 
 
-def _totals(now: Stats) -> dict[str, Any]:
-    more = {name: getattr(now, name) for name in ("conserved", "paused", "oldest_age")}
-    return now.totals() | more
+def _values(stats: Stats, *tables: Table) -> dict[str, Any]:
+    return {name: getattr(stats, name) for table in tables for name in table.names}
 
 
 def _having(rows: Iterable[Mapping[str, Any]], **wanted: str | None) -> list[Any]:
-    """Return the rows whose columns have the values that are given."""
+    """Return the rows that have the values given; None matches any value."""
     given = {name: value for name, value in wanted.items() if value is not None}
     return [row for row in rows if all(row[name] == value for name, value in given.items())]
 
@@ -234,13 +227,16 @@ def _since(rows: Iterable[Mapping[str, Any]], second: float) -> list[Any]:
     return [row for row in rows if row["second"] >= second]
 
 
-def _page(model: Any, rows: Sequence[Any], limit: int, offset: int) -> Page[Any]:
-    items = [model.model_validate(row) for row in rows[offset : offset + limit]]
-    return Page(items=items, next=_next(rows, limit, offset))
-
-
-def _next(rows: Sequence[Any], limit: int, offset: int, *, start: int = 0) -> int | None:
-    return start + offset + limit if len(rows) > offset + limit else None
+def _page(
+    rows: Sequence[dict[str, Any]],
+    limit: int,
+    offset: int,
+    *,
+    show: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    end = offset + limit
+    items = [show(row) for row in rows[offset:end]]
+    return {"items": items, "next": end if len(rows) > end else None}
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
@@ -251,11 +247,10 @@ def _status(status: str) -> str | None:
     return None if status == "any" else status
 
 
-def _letter(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a dead letter as it is shown."""
-    raw, payload = row["raw"], row["payload"]
+def _decoded(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a dead letter with its bytes in hex, and its JSON columns as values."""
     return row | {
-        "raw": raw.hex() if isinstance(raw, bytes) else None,
-        "payload": json.loads(payload) if payload else None,
+        "raw": row["raw"] and row["raw"].hex(),
+        "payload": json.loads(row["payload"]) if row["payload"] else None,
         "path": json.loads(row["path"]),
     }

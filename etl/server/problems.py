@@ -1,7 +1,13 @@
-"""How a refusal is told: a status, and one sentence that names the thing and the next step."""
+"""Refusals: a status and a sentence, as problem details by RFC 9457.
+
+The sentence names the thing, the value found and the next step. It is in `detail`, and for
+scripts in `error`; `accepted` is the number of lines that were stored all the same.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from etl.errors import EtlError, QueueFull, SourceLocked, StoreError, StoreFull, UsageError
 from etl.server.models import ProblemDetail
 
-__all__ = ["PROBLEMS", "Refused", "handle_problems", "refusal"]
+__all__ = ["PROBLEMS", "ProblemResponse", "Refused", "handle_problems", "refusal"]
 
 STATUSES: tuple[tuple[type[EtlError], int], ...] = (
     (QueueFull, 429),
@@ -22,28 +28,34 @@ STATUSES: tuple[tuple[type[EtlError], int], ...] = (
     (StoreError, 503),
     (UsageError, 422),
 )
-"""The first that fits; any other error of ours is a 500."""
+"""The first that matches; any other `EtlError` is a 500."""
 
 MEANINGS = {
-    400: "The request cannot be read.",
-    401: "The token is missing or wrong.",
-    403: "A page of another site sent this.",
-    404: "There is none.",
-    408: "The body came too slowly.",
-    409: "It is not as the request believes.",
-    413: "A line or the body is too long.",
-    415: "The body is of a kind that is not taken.",
-    421: "The Host header names another server.",
-    422: "The request asks for something that cannot be.",
-    429: "The queue is full; try again after `Retry-After` seconds.",
-    503: "Not now; try again after `Retry-After` seconds.",
-    507: "The disk is full.",
+    400: "Bad request: the request cannot be read.",
+    401: "Unauthorized: the token is missing or wrong.",
+    403: "Forbidden: a page of another site sent the request.",
+    404: "Not found.",
+    408: "Timeout: the body arrived too slowly.",
+    409: "Conflict: the state has changed since.",
+    413: "Too large: a line or the body is too long.",
+    415: "Unsupported type: the body has a type or an encoding that is not accepted.",
+    421: "Wrong server: the Host header names another server.",
+    422: "Invalid: a parameter or the body is not valid.",
+    429: "Queue full: try again after `Retry-After` seconds.",
+    503: "Unavailable: try again after `Retry-After` seconds.",
+    507: "Disk full: the store has no room left.",
 }
 
+MEDIA_TYPE = "application/problem+json"
+
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": ProblemDetail, "description": text} for code, text in MEANINGS.items()
+    code: {
+        "description": text,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetail"}}},
+    }
+    for code, text in MEANINGS.items()
 }
-"""For OpenAPI, by status."""
+"""The refusals for OpenAPI, by status."""
 
 RETRY = (429, 503)
 RETRY_AFTER = "1"
@@ -51,48 +63,67 @@ RETRY_AFTER = "1"
 
 
 class Refused(HTTPException):
-    """A request that is not done, or only so far: `accepted` lines of it are stored."""
+    """A request that is refused, or of which only the first `accepted` lines are stored."""
 
-    def __init__(self, status_code: int, detail: str, *, accepted: int = 0) -> None:
-        headers = {"Retry-After": RETRY_AFTER} if status_code in RETRY else None
-        super().__init__(status_code, detail, headers)
+    def __init__(
+        self,
+        status_code: int,
+        detail: str,
+        *,
+        accepted: int = 0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        retry = {"Retry-After": RETRY_AFTER} if status_code in RETRY else {}
+        super().__init__(status_code, detail, retry | dict(headers or {}))
         self.accepted = accepted
 
 
-def refusal(error: HTTPException | EtlError, *, accepted: int = 0) -> Refused:
-    """Return how an error is told to a client."""
-    if isinstance(error, HTTPException):
-        return Refused(error.status_code, error.detail, accepted=accepted)
-    status = next((code for kind, code in STATUSES if isinstance(error, kind)), 500)
-    text = str(error)
-    if isinstance(error, SourceLocked):
-        text = "another request with this Idempotency-Key is under way; try again"
-    return Refused(status, text, accepted=accepted)
+class ProblemResponse(JSONResponse):
+    """The answer to a request that is refused."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, refused: Refused) -> None:
+        problem = ProblemDetail(
+            title=HTTPStatus(refused.status_code).phrase,
+            status=refused.status_code,
+            detail=refused.detail,
+            error=refused.detail,
+            accepted=refused.accepted,
+        )
+        super().__init__(problem.model_dump(), refused.status_code, refused.headers)
+
+
+def refusal(error: Exception, *, accepted: int = 0) -> Refused:
+    """Return the refusal for an error; one that is not ours reveals nothing of itself."""
+    match error:
+        case Refused():
+            return Refused(error.status_code, error.detail, accepted=accepted or error.accepted)
+        case HTTPException():
+            return Refused(
+                error.status_code, error.detail, accepted=accepted, headers=error.headers
+            )
+        case RequestValidationError():
+            found = [
+                f"{'.'.join(map(str, one['loc'][1:] or one['loc']))}: {one['msg']}"
+                for one in error.errors()[:3]
+            ]
+            return Refused(422, "; ".join(found))
+        case ClientDisconnect():
+            return Refused(400, "the client closed the connection")
+        case EtlError():
+            status = next((code for kind, code in STATUSES if isinstance(error, kind)), 500)
+            locked = "another request with this Idempotency-Key is in progress; try again"
+            text = locked if isinstance(error, SourceLocked) else str(error)
+            return Refused(status, text, accepted=accepted)
+    return Refused(500, "internal error; the log says more")
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Answer all errors as a `ProblemDetail`; one that is not ours says nothing of itself."""
+    """Make an application answer every error with a `ProblemDetail`."""
 
-    async def on_problem(_request: Request, error: Exception) -> JSONResponse:
-        known = isinstance(error, (HTTPException, EtlError))
-        told = refusal(error) if known else Refused(500, "internal error; the log says more")  # type: ignore[arg-type]
-        accepted = error.accepted if isinstance(error, Refused) else 0
-        problem = ProblemDetail(error=told.detail, accepted=accepted)
-        return JSONResponse(problem.model_dump(), told.status_code, told.headers)
+    async def answer(_request: Request, error: Exception) -> ProblemResponse:
+        return ProblemResponse(refusal(error))
 
-    async def on_mistake(_request: Request, error: Exception) -> JSONResponse:
-        mistakes = error.errors() if isinstance(error, RequestValidationError) else []
-        told = [
-            f"{'.'.join(map(str, one['loc'][1:] or one['loc']))}: {one['msg']}"
-            for one in mistakes[:3]
-        ]
-        return JSONResponse(ProblemDetail(error="; ".join(told)).model_dump(), 422)
-
-    async def on_hang_up(_request: Request, _error: Exception) -> JSONResponse:
-        return JSONResponse(ProblemDetail(error="the client hung up").model_dump(), 400)
-
-    app.add_exception_handler(ClientDisconnect, on_hang_up)
-    app.add_exception_handler(HTTPException, on_problem)
-    app.add_exception_handler(EtlError, on_problem)
-    app.add_exception_handler(RequestValidationError, on_mistake)
-    app.add_exception_handler(Exception, on_problem)
+    for kind in (ClientDisconnect, EtlError, Exception, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, answer)

@@ -1,11 +1,10 @@
-"""HTTP over a store: take lines, show what became of them, steer.
+"""The server as a process: where it listens, until when it runs, its worker processes.
 
-    etl serve --store q.db          etl/cli.py calls `serve`
-    etl run app.log --trace --serve     ... and `serve_beside`
+    etl serve --store q.db              calls `serve`
+    etl run app.log --trace --serve     calls `serve_beside`
 
-The server holds no state of its own: it reads and steers the store that workers, notebooks
-and the command line use too, through the `Queue` protocol, whatever the store. FastAPI and
-uvicorn are loaded with this package and by nothing else.
+The server holds no state of its own: it reads and controls the store that workers, notebooks
+and the command line use too, through the `Queue` protocol.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,22 +32,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "serve", "serve_beside"]
 
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 
-
-LAST_SECONDS = 5
-"""How long requests may take to end once the server is asked to."""
+SHUTDOWN_SECONDS = 5
+"""Seconds that requests may take to end once the server shuts down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens, and who may use it.
+    """Where a server listens, and by which names and token clients reach it.
 
     Attributes:
         host: An address of this machine.
-        port: Its port; 0 for any that is free.
-        token: What clients must show; needed if others than this machine can reach it.
-        names: Further names that clients may call it by.
+        port: A port; 0 for any that is free.
+        token: What clients must send; required if other machines can reach the address.
+        names: Further names of the server in a Host header.
     """
 
     host: str = "127.0.0.1"
@@ -56,18 +55,18 @@ class Address:
     names: Iterable[str] = ()
 
     def listen(self) -> socket.socket:
-        """Return a socket that listens there.
+        """Return a socket that listens at the address.
 
         Raises:
-            UsageError: If others could reach it and there is no token, or it cannot be had.
+            UsageError: If other machines could reach it without a token, or it cannot be used.
         """
         if not self.token and not is_loopback(self.host):
             raise UsageError(
                 f"{self.host!r} can be reached by other machines; set ETL_TOKEN to a secret that "
-                "clients must show, or use --host 127.0.0.1"
+                "clients must send, or use --host 127.0.0.1"
             )
-        if self.token and (len(self.token) < SHORTEST_TOKEN or not self.token.isascii()):
-            raise UsageError(f"the token must be at least {SHORTEST_TOKEN} characters of ASCII")
+        if self.token and (len(self.token) < MIN_TOKEN_LENGTH or not self.token.isascii()):
+            raise UsageError(f"the token must be at least {MIN_TOKEN_LENGTH} characters of ASCII")
         try:
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             return socket.create_server((self.host, self.port), family=family)
@@ -90,40 +89,36 @@ def serve(
 
     Args:
         service: The store.
-        address: Where.
-        workers: Starts worker processes to look after while the server runs.
-        announce: Told what a person wants to know.
+        address: Where to listen.
+        workers: Starts worker processes that run as long as the server.
+        announce: Called with messages for a person.
 
     Raises:
         UsageError: If the address cannot be used.
-        WorkerFailed: If workers cannot do anything.
+        WorkerFailed: If the workers cannot process anything.
     """
-    with address.listen() as listening:
+    ended = threading.Event()
+    with address.listen() as listening, ThreadPoolExecutor(1, "etl-workers") as pool:
         server = _server(service, address)
-        failures: list[Exception] = []
-        ended = threading.Event()
 
-        def look_after() -> None:
-            try:
-                if workers:
-                    _keep_working(service, workers, ended)
-            except Exception as error:  # noqa: BLE001 - raised by the thread that serves
-                failures.append(error)
-                server.should_exit = True
+        def end(*_: object) -> None:
+            server.should_exit = True
 
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again at its end
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-        thread = threading.Thread(target=look_after, name="etl-workers", daemon=True)
-        thread.start()
+            signal.signal(number, end)
+        working = pool.submit(_keep_working, service, workers, ended)
+        working.add_done_callback(end)
         announce(f"📊 Dashboard running at {url_of(listening)}")
         service.log.info("serving", url=url_of(listening), store=service.queue.url)
-        server.run(sockets=[listening])
-        announce("Shutting down...")
-        ended.set()
-        thread.join()
+        try:
+            server.run(sockets=[listening])
+        finally:
+            announce("Shutting down...")
+            ended.set()
+        error = working.exception()
         service.log.info("ended")
-        if failures:
-            raise failures[0]
+        if error:
+            raise error
 
 
 @contextlib.contextmanager
@@ -133,38 +128,36 @@ def serve_beside(service: Service, address: Address) -> Iterator[str]:
     Raises:
         UsageError: If the address cannot be used.
     """
-    with address.listen() as listening:
+    with address.listen() as listening, ThreadPoolExecutor(1, "etl-server") as pool:
         server = _server(service, address)
-        thread = threading.Thread(
-            target=server.run, args=([listening],), name="etl-server", daemon=True
-        )
-        thread.start()
+        running = pool.submit(server.run, [listening])
         service.log.info("serving", url=url_of(listening), store=service.queue.url)
         try:
             yield url_of(listening)
         finally:
             server.should_exit = True
-            thread.join()
+            running.result()
 
 
 def _keep_working(
-    service: Service, workers: Callable[[], WorkerProcesses], ended: threading.Event
+    service: Service, start: Callable[[], WorkerProcesses] | None, ended: threading.Event
 ) -> None:
-    """Look after worker processes; those that a drain has ended come back once it is over."""
-    thread_workers = workers()
+    """Run worker processes; start them again once a drain that ended them is over."""
+    workers = start and start()
     try:
         while not ended.wait(0.1):
-            if not thread_workers.check() and not service.sees_drain():
-                thread_workers.stop()
-                thread_workers = workers()
+            if start and workers and not workers.check() and not service.sees_drain():
+                workers.stop()
+                workers = start()
     finally:
-        thread_workers.stop()
+        if workers:
+            workers.stop()
 
 
 def url_of(listening: socket.socket) -> str:
-    """Return where a browser on this machine finds a server."""
+    """Return the URL of a server for a browser on this machine."""
     host, port = listening.getsockname()[:2]
-    if host in ("127.0.0.1", "0.0.0.0", "::"):  # noqa: S104 - told, not listened on
+    if host in ("127.0.0.1", "0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
         host = "localhost"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -186,6 +179,6 @@ def _server(service: Service, address: Address) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         limit_concurrency=limits.connections,
-        timeout_graceful_shutdown=LAST_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(config)

@@ -1,4 +1,4 @@
-"""What a server holds besides its store: whether it drains, and whether it is ready."""
+"""A store as one server sees it: whether the server drains, and whether it is ready."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from etl.server.logging import Log
 
 __all__ = ["CurrentService", "Service"]
 
-POLL_SECONDS = 1.0
-"""Seconds that an answer to `is it ready` holds: asking it often costs no writes."""
+READY_SECONDS = 1.0
+"""Seconds for which a check of readiness holds, so that frequent requests cost no writes."""
 
 
 class Service:
@@ -23,9 +23,9 @@ class Service:
 
     Attributes:
         queue: The store.
-        run: The name of this server's run.
-        log: Where it says what it does.
-        draining: Whether it takes no more lines.
+        run: The id of this server's run.
+        log: The server's log.
+        draining: Whether the server has stopped taking lines.
     """
 
     def __init__(self, queue: Queue, *, run: str, log: Log) -> None:
@@ -35,48 +35,45 @@ class Service:
         self.draining = False
         self._drains = queue.control().drains
         self._lock = threading.Lock()
-        self._looked = 0.0
-        self._trouble: str | None = None
+        self._checked_at = 0.0
+        self._error: str | None = None
 
     def drain(self) -> None:
-        """Take no more lines, and ask the workers to end once none waits."""
+        """Stop taking lines, and let the workers end when the queue is empty."""
         self.draining = True
         self.queue.drain()
         self.log.info("draining")
 
     def pause(self) -> None:
-        """Let no worker take another batch."""
+        """Pause all workers."""
         self.queue.pause()
         self.log.info("paused")
 
     def resume(self) -> None:
-        """Let workers take batches again, and take lines again."""
+        """Resume all workers, and take lines again."""
         self.queue.resume()
         self._drains = self.queue.control().drains
         self.draining = False
         self.log.info("resumed")
 
     def sees_drain(self) -> bool:
-        """Look whether the workers are asked to end once nothing waits, by whomever."""
+        """Return whether anyone has asked the workers to end when the queue is empty."""
         self.draining |= self.queue.control().drains > self._drains
         return self.draining
 
     def readiness_error(self) -> str | None:
-        """Return why this server should get no lines now, or None."""
+        """Return why this server cannot take lines now, or None."""
         with self._lock:
-            if not self.draining and time.monotonic() - self._looked > POLL_SECONDS:
-                self._trouble = self._look()
-                self._looked = time.monotonic()
-        return "draining" if self.draining else self._trouble
-
-    def _look(self) -> str | None:
-        """Write to the store, as lines would be, and see whether anyone drains it."""
-        try:
-            self.queue.put(checkpoint=Checkpoint("http ready", 0, 0, self.run), block=False)
-            self.sees_drain()
-        except EtlError as error:
-            return str(error)
-        return None
+            if not self.draining and time.monotonic() - self._checked_at > READY_SECONDS:
+                try:  # a write, as lines would be
+                    ready = Checkpoint("http ready", 0, 0, self.run)
+                    self.queue.put(checkpoint=ready, block=False)
+                    self.sees_drain()
+                    self._error = None
+                except EtlError as error:
+                    self._error = str(error)
+                self._checked_at = time.monotonic()
+        return "draining" if self.draining else self._error
 
 
 async def _service(request: Request) -> Service:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import http
 import json
 import os
 import random
@@ -10,6 +12,7 @@ import re
 import signal
 import socket
 import subprocess
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -19,7 +22,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from etl import open_queue
-from etl.server import Service, create_app
+from etl.server.app import create_app
+from etl.server.service import Service
 
 TEXT = {"content-type": "text/plain"}
 ANYWHERE = "0.0.0.0"  # noqa: S104 - it must not
@@ -28,6 +32,7 @@ SCHEMA = schemathesis.openapi.from_dict(
     create_app(Service(open_queue("sqlite://"), run="", log=None))._app.openapi()
 )
 PAGES = ["/stats", "/trace", "/errors", "/queue", "/workers", "/history", "/dlq", "/dlq/groups"]
+PROBLEM = {"type", "title", "status", "detail", "error", "accepted"}
 LISTS = ["/trace", "/errors", "/queue", "/workers", "/dlq", "/dlq/groups"]
 
 
@@ -71,8 +76,12 @@ def shared(shared_site):
 
 def refused(answer, code, part):
     """Check that an answer is a refusal in the one form that all have."""
-    assert (answer.status_code, set(answer.json())) == (code, {"error", "accepted"}), answer.text
-    assert part in answer.json()["error"]
+    problem = answer.json()
+    assert (answer.status_code, set(problem)) == (code, PROBLEM), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (problem["type"], problem["status"]) == ("about:blank", code)
+    assert problem["title"] == http.HTTPStatus(code).phrase
+    assert part in problem["error"] == problem["detail"]
     return answer
 
 
@@ -338,7 +347,7 @@ def test_a_dead_letter_without_a_number_is_refused(shared, id):
 
 def test_a_dead_letter_that_is_not_there_is_404(shared):
     refused(shared.get("/dlq/7"), 404, "there is no dead letter 7")
-    assert shared.get("/nothing").status_code == 404
+    refused(shared.get("/nothing"), 404, "Not Found")
 
 
 def test_prometheus_reads_counts_and_histograms_with_labels(serve, site):
@@ -364,7 +373,7 @@ def test_prometheus_reads_counts_and_histograms_with_labels(serve, site):
     assert total == pytest.approx(sum(r["seconds"] for r in busy if r["processor"] == "check"))
 
 
-# Steer
+# Control
 
 
 def test_an_operator_pauses_and_resumes(serve, site):
@@ -426,7 +435,7 @@ def test_which_dead_letters_must_be_said(shared, verb, body):
     headers = {"content-type": "application/json"}
     answer = shared.post(f"/dlq/{verb}", content=body, headers=headers)
     assert answer.status_code in (400, 422), answer.text
-    assert set(answer.json()) == {"error", "accepted"}
+    assert set(answer.json()) == PROBLEM
 
 
 def test_small_bodies_are_bounded_too(shared):
@@ -443,7 +452,7 @@ def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, site):
     assert client.get("/readyz").status_code == 200
     with site.queue._database.write() as db:
         refuse = "BEGIN SELECT raise(ABORT, 'no room'); END"
-        db.connection.execute(f"CREATE TRIGGER full BEFORE INSERT ON positions {refuse}")
+        db.connection.execute(f"CREATE TRIGGER full BEFORE INSERT ON checkpoints {refuse}")
 
     def answers():
         while (answer := client.get("/readyz")).status_code == 200:
@@ -460,11 +469,18 @@ def test_the_pages_load_nothing_from_outside(shared):
     front = shared.get("/")
     for path in (*PAGES, "/docs", "/openapi.json", "/metrics", "etl app"):
         assert path in front.text
-    for page in (front, shared.get("/docs")):
+    docs = shared.get("/docs")
+    for page in (front, docs):
         assert page.status_code == 200
         places = re.findall(r'(?:src|href)="([^"]*)"', page.text)
         assert [place for place in places if not re.match(r"/(?!/)|data:,$", place)] == []
-        assert "<script" not in page.text
+        for place in places:
+            assert place == "data:," or "{" in place or shared.get(place).status_code == 200
+    assert "<script" not in front.text
+    assert "unsafe" not in docs.headers["content-security-policy"]
+    for script in re.findall(r"<script>(.*?)</script>", docs.text, re.DOTALL):
+        allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'self' 'sha256-{allowed}'" in docs.headers["content-security-policy"]
     assert "url(" not in shared.get("/style.css").text
 
 
@@ -476,6 +492,11 @@ def test_every_endpoint_is_described_with_an_example(shared):
             assert about["description"], path
             answer = about["responses"].get("200") or about["responses"]["202"]
             assert "content" in answer, path
+    for name, model in schema["components"]["schemas"].items():
+        fields = model["properties"].values()
+        assert model["description"], name
+        shown = "examples" in model or any(one.keys() & {"examples", "items"} for one in fields)
+        assert shown, name
 
 
 # Safety
@@ -594,9 +615,8 @@ def test_a_fault_of_ours_tells_nothing_of_itself(client, site, until):
     site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
     with site.queue._database.write() as db:
         db.connection.execute("UPDATE dead_letters SET payload = '{'")
-    answer = client.get("/dlq")
-    assert answer.status_code == 500
-    assert answer.json() == {"error": "internal error; the log says more", "accepted": 0}
+    answer = refused(client.get("/dlq"), 500, "internal error; the log says more")
+    assert answer.json()["error"] == "internal error; the log says more"
     assert answer.headers["x-content-type-options"] == "nosniff"
     until(lambda: "JSONDecodeError" in client.log.read_text())
 
@@ -633,7 +653,7 @@ def test_the_log_is_json_with_run_and_batch_in_its_lines(serve, site):
     assert about == {"stored", "committed"}
 
 
-def test_a_person_reads_the_log_and_no_line_steers_the_terminal(serve, site):
+def test_a_person_reads_the_log_and_no_line_controls_the_terminal(serve, site):
     client = serve()
     raw(client, b"GET /\x1b[31m HTTP/1.1\r\nHost: a\x1b[31m\r\n\r\n")
     client.post("/pause")
