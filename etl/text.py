@@ -1,10 +1,16 @@
-"""Text for people: made harmless, cut, times and sizes."""
+"""Text for people: made harmless, cut, times and sizes, and tables as HTML."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TypeGuard
 
-__all__ = ["clock", "duration", "printable", "size"]
+__all__ = ["Html", "clock", "duration", "html_table", "printable", "size"]
+
+SHORT = 28
+"""Characters up to which a cell of a table stays on one line."""
 
 
 def printable(text: str, most: int | None = None) -> str:
@@ -41,3 +47,69 @@ def size(count: float) -> str:
         if count >= each:
             return f"{count / each:,.1f} {unit}"
     return f"{count:,.0f} bytes"
+
+
+class Html(str):
+    """Text that is HTML already: whoever makes one has escaped what is in it."""
+
+    __slots__ = ()
+
+
+def html_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    caption: str = "",
+    css: str = "",
+    formats: Mapping[str, str] | None = None,
+    most: int = 160,
+) -> str:
+    """Return rows as an HTML table: text escaped, columns of numbers aligned to the right.
+
+    Args:
+        columns: Their titles.
+        rows: Cells, in the order of the columns. None is an empty cell, a list has a
+            line per item, `Html` is taken as it is.
+        caption: Title of the table.
+        css: Class of the table.
+        formats: Format specs by column, such as `.1%`; by default `,` for whole numbers
+            and `,.3g` for others.
+        most: Characters at which a text is cut.
+    """
+    table = [list(row) for row in rows]
+    values = list(zip(*table, strict=True)) or [()] * len(columns)
+    there = [[value for value in column if value is not None] for column in values]
+    aligns = ["right" if one and all(map(_is_number, one)) else "left" for one in there]
+    specs = [(formats or {}).get(name, "") for name in columns]
+
+    def line(tag: str, row: Sequence[object]) -> str:
+        shown = (_shown(value, spec, most) for value, spec in zip(row, specs, strict=True))
+        cells = (_cell(tag, text, align) for text, align in zip(shown, aligns, strict=True))
+        return f"<tr>{''.join(cells)}</tr>"
+
+    opening = f'<table class="{css}">' if css else "<table>"
+    title = f"<caption>{escape(printable(caption))}</caption>" if caption else ""
+    body = "".join(line("td", row) + "\n" for row in table)
+    return f"{opening}{title}\n<thead>{line('th', columns)}</thead>\n<tbody>{body}</tbody></table>"
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: object, spec: str, most: int) -> str:
+    """Return a cell's text, escaped if it is not HTML already."""
+    if value is None or isinstance(value, Html):
+        return value or ""
+    if isinstance(value, list):
+        return "<br>".join(_shown(one, spec, most) for one in value)
+    if _is_number(value):
+        return format(value, spec or ("," if isinstance(value, int) else ",.3g"))
+    return escape(printable(str(value), most))
+
+
+def _cell(tag: str, text: str, align: str) -> str:
+    style = f"text-align:{align}"
+    style += ";white-space:nowrap" if len(text) <= SHORT else ""
+    style += ";opacity:.4" if text == "0" else ""
+    return f'<{tag} style="{style}">{text}</{tag}>'
