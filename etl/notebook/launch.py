@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import UsageError
-from etl.notebook.batch.notebooks import find_notebook
+from etl.notebook.batch.execute import find_notebook
 from etl.queue.urls import url_of
 from etl.settings import settings
 

@@ -1,12 +1,12 @@
-"""A run as a batch notebook does it: process, and show; `gates` judges it.
+"""A run as a batch notebook does it: process and show; `gates` evaluates it.
 
     done = process("logs/*.gz", out="today")
     done                          its totals
-    failures(done.queue)          why lines died
+    failures(done.queue)          why lines are dead
 
 A batch has a folder: its store, its output, and, if `etl batch` started it, its
-notebook and report. A batch that was killed goes on when it is started again;
-one that is finished is not done twice.
+notebook and report. A batch that was killed resumes when it is started again;
+one that is finished is not processed twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from etl.errors import UsageError
 from etl.pipeline.load import load_pipeline
 from etl.queue import Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
-from etl.records.columns import frame_of
+from etl.records.columns import INTEGER, TEXT, Table
 from etl.runs.registry import find, new_run_id, place_of, read, state_of
 from etl.runs.run import Progress, run, summary
 from etl.settings import Settings, settings
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "SAMPLES",
     "Done",
+    "check_limits",
     "edges",
     "failures",
-    "is_over",
+    "finished_before",
     "paths",
     "process",
     "progress_line",
@@ -51,8 +51,7 @@ __all__ = [
 SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
 
-
-OVER = frozenset({"finished", "gate"})
+FAILURES = Table.of("failures", lines=INTEGER, processor=TEXT, why=TEXT, sample=TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +62,30 @@ class Done:
         run: Its id in the registry of runs.
         queue: Its store.
         out: Folder of its output.
-        result: What `runs.summary` says of it.
+        counts: Its totals, as `runs.summary` returns them.
         earlier: Whether an earlier start had finished it, so that this one changed nothing.
     """
 
     run: str
     queue: Queue
     out: Path
-    result: Mapping[str, Any]
+    counts: Mapping[str, Any]
     earlier: bool = False
 
     def __repr__(self) -> str:
-        numbers = (f"{self.result[name]:,} {name}" for name in ("accepted", "done", "filtered"))
-        return f"{', '.join(numbers)}, {self.result['dead']:,} dead"
+        names = ("accepted", "done", "filtered", "dead")
+        return ", ".join(f"{self.counts[name]:,} {name}" for name in names)
 
     def _repr_html_(self) -> str:
-        result = self.result
-        share = result["dead"] / result["accepted"] if result["accepted"] else 0.0
+        counts = self.counts
+        share = counts["dead"] / counts["accepted"] if counts["accepted"] else 0.0
         tiles = {
-            "lines read": f"{result['accepted']:,}",
-            "done": f"{result['done']:,}",
-            "filtered": f"{result['filtered']:,}",
-            f"dead · {share:.2%}": f"{result['dead']:,}",
-            "seconds": f"{result['seconds']:,.1f}",
-            "lines/s": f"{result['lines_per_second']:,.0f}",
+            "lines read": f"{counts['accepted']:,}",
+            "done": f"{counts['done']:,}",
+            "filtered": f"{counts['filtered']:,}",
+            f"dead · {share:.2%}": f"{counts['dead']:,}",
+            "seconds": f"{counts['seconds']:,.1f}",
+            "lines/s": f"{counts['lines_per_second']:,.0f}",
         }
         cells = "".join(
             '<div style="padding:0 2.2em 0 0"><div style="font-size:1.7em;'
@@ -106,7 +105,6 @@ def process(
     out: str = "",
     workers: int = 2,
     run_id: str = "",
-    parameters: Mapping[str, Any] | None = None,
     watch: Callable[[Progress], None] = lambda _progress: None,
 ) -> Done:
     """Process a batch, or what is left of it.
@@ -120,37 +118,46 @@ def process(
         out: The batch's folder; by default one below data/runs. Output is in `out` there.
         workers: How many worker processes.
         run_id: The run's id; by default that of the run this store had, or a new one.
-        parameters: What the registry of runs keeps beside these.
         watch: Called about ten times a second.
 
     Raises:
-        UsageError: If that run is going on, or was of other sources.
-        EtlError: If the run cannot go on; nothing is lost, start it again.
+        UsageError: If the run is running, was of other sources, or a parameter cannot be used.
+        EtlError: If the run cannot continue; nothing is lost, start it again.
     """
+    check_limits({"workers": workers})
     sources = [source] if isinstance(source, str) else list(source)
+    out, run_id = _text("out", out), _text("run_id", run_id)
     run_id = run_id or run_of(store, out)
     folder = Path(out) if out else settings().runs / run_id
-    place = folder / "out"
     store = with_secrets(store) or store_in(folder)
-    if is_over(run_id, sources, store):
+    if finished_before(run_id, sources, store):
         queue = open_queue(store)
-        return Done(run_id, queue, place, _result_of(run_id, queue), earlier=True)
+        record = read(place_of(run_id)) or {"ended_at": 0, "started_at": 0}
+        counts = summary(queue, seconds=float(record["ended_at"] - record["started_at"]))
+        return Done(run_id, queue, folder / "out", counts, earlier=True)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "console.txt").open("ab") as console:  # what a pipeline prints
-        result = run(
+        counts = run(
             sources,
             pipeline=pipeline,
             format=format or None,
             store=store,
-            out=place,
+            out=folder / "out",
             workers=workers,
             run_id=run_id,
             kind="batch",
-            parameters=parameters,
             watch=watch,
             worker_stdout=console,
         )
-    return Done(run_id, open_queue(store), place, result)
+    return Done(run_id, open_queue(store), folder / "out", counts)
+
+
+def check_limits(given: Mapping[str, Any]) -> None:
+    """Raise UsageError if a parameter has the right type and a value that cannot be used."""
+    if given.get("workers", 1) < 1:
+        raise UsageError(f"workers must be >= 1, got {given['workers']}")
+    if not 0 <= given.get("max_dead_ratio", 0) <= 1:
+        raise UsageError(f"max_dead_ratio must be from 0 to 1, got {given['max_dead_ratio']}")
 
 
 def run_of(store: str, out: str) -> str:
@@ -185,30 +192,25 @@ def progress_line() -> Iterator[Callable[[Progress], None]]:
 
 
 def failures(queue: Queue, most: int = 20) -> pd.DataFrame:
-    """Return why lines died, the most frequent reason first, with one of the lines.
+    """Return why lines are dead, the most frequent reason first, with one of the lines.
 
     Columns: `lines` (int64), `processor`, `why`, `sample` (str).
     """
-    rows = DeadLetters(queue).group_rows()[:most]
-    named = [
-        {"why": f"{row['error'] or row['code']}: {row['message']}"} | dict(row) for row in rows
-    ]
-    return frame_of(
-        named, {"lines": "int64"} | dict.fromkeys(("processor", "why", "sample"), "str")
+    groups = DeadLetters(queue).group_rows()[:most]
+    return FAILURES.frame(
+        dict(group) | {"why": f"{group['error'] or group['code']}: {group['message']}"}
+        for group in groups
     )
 
 
 def paths(queue: Queue, most: int = 12) -> pd.DataFrame:
     """Return one of the last lines for each path that they took.
 
-    Columns: `line`, `path`, `state` (str), `microseconds`
-    (float64, over all hops).
+    Columns: `line`, `path`, `state` (str), `microseconds` (float64, over all hops).
     """
     last = traces(queue).drop_duplicates("path", keep="last").tail(most)
-    shown = last.assign(
-        path=last["path"].map(" → ".join), microseconds=last["seconds"] * 1e6
-    ).sort_values("path", ignore_index=True)
-    return shown[["line", "path", "state", "microseconds"]]
+    shown = last.assign(path=last["path"].map(" → ".join), microseconds=last["seconds"] * 1e6)
+    return shown.sort_values("path", ignore_index=True)[["line", "path", "state", "microseconds"]]
 
 
 def samples() -> list[str]:
@@ -233,11 +235,11 @@ def store_in(folder: Path) -> str:
     return url_of(str(folder / "store.db"))
 
 
-def is_over(run_id: str, sources: Sequence[str], store: str) -> bool:
-    """Say whether an earlier start finished this run, and nothing of it waits.
+def finished_before(run_id: str, sources: Sequence[str], store: str) -> bool:
+    """Return whether an earlier start finished this run, and nothing of it waits.
 
     Raises:
-        UsageError: If it is going on, or was of other sources.
+        UsageError: If it is running, or was of other sources.
     """
     record = read(place_of(run_id))
     if record is None:
@@ -249,14 +251,16 @@ def is_over(run_id: str, sources: Sequence[str], store: str) -> bool:
         )
     state = state_of(record)
     if state == "running":
-        raise UsageError(f"run {run_id} is going on in process {record['pid']}; wait for it")
+        raise UsageError(f"run {run_id} is running in process {record['pid']}; wait for it")
     queue = open_queue(store)
     stats = queue.stats()
     queue.close()
     whole = stats.idle and stats.accepted >= (record.get("counts") or {}).get("accepted", 1)
-    return state in OVER and whole
+    return state in ("finished", "gate") and whole
 
 
-def _result_of(run_id: str, queue: Queue) -> dict[str, Any]:
-    record = read(place_of(run_id)) or {"ended_at": 0, "started_at": 0}
-    return summary(queue, seconds=float(record["ended_at"] - record["started_at"]))
+def _text(name: str, value: object) -> str:
+    """Return a text that `papermill -p` may have made a whole number of: `20240305`."""
+    if isinstance(value, bool | float):
+        raise UsageError(f"{name} must be text, got {value!r}; give it to papermill with -r")
+    return str(value)
