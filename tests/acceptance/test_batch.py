@@ -171,7 +171,7 @@ def test_a_batch_that_is_running_is_not_started_beside(site, until):
     site.settled(done=1_000)
 
 
-def test_each_file_has_its_own_batch_and_a_summary_tells_of_all(site):
+def test_each_file_has_its_own_batch_and_a_summary_shows_all(site):
     site.write("logs/good.log", numbered(0, 100))
     site.write("logs/sub/bad.log", numbered(0, 9) + "line 9 poison\n")
     site.write("logs/broken.log.gz", "no gzip")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import polars as pl
@@ -14,9 +15,10 @@ from etl.notebook.batch.batch import (
     Done,
     check_limits,
     failures,
+    locate,
     paths,
     process,
-    with_secrets,
+    store_in,
 )
 from etl.notebook.batch.execute import parameters
 from etl.notebook.batch.gates import evaluate_gates, raise_for_gates
@@ -50,9 +52,10 @@ def written(folder, *frames):
 
 def test_a_password_stays_in_the_environment(monkeypatch):
     monkeypatch.setenv("ETL_STORE", "postgresql://me:secret@host:4222/q")
-    assert with_secrets("postgresql://host:4222/q") == "postgresql://me:secret@host:4222/q"
-    assert with_secrets("postgresql://host:4222/other") == "postgresql://host:4222/other"
-    assert with_secrets("") == ""
+    stores = [f"postgresql://host:4222/{name}" for name in ("q", "other")]
+    found = [locate("r", "", store)[2] for store in stores]
+    assert found == ["postgresql://me:secret@host:4222/q", "postgresql://host:4222/other"]
+    assert locate("r", "here", "")[1:] == (Path("here"), store_in(Path("here")))
 
 
 def test_a_profile_has_a_row_per_column_over_all_files(tmp_path):

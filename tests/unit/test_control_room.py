@@ -262,7 +262,7 @@ def test_text_from_logs_is_escaped_everywhere(room: ControlRoom):
     assert [panel for panel in panels if "<img" in panel.value] == []
 
 
-def test_a_console_without_a_pipeline_watches_workers_elsewhere(pipeline: Pipeline):
+def test_a_control_room_without_a_pipeline_watches_workers_elsewhere(pipeline: Pipeline):
     queue = open_queue("sqlite://")
     room = ControlRoom(queue, data=Path("nowhere"))
     queue.put(Batch.from_lines(["INFO a", "CRITICAL b"]))
@@ -479,7 +479,7 @@ def test_an_hour_of_updates_leaks_nothing(pipeline: Pipeline, monkeypatch: pytes
 
 
 def weigh(sent: list[int], message: Any, buffers: Any = None) -> None:
-    """Count the bytes of what a widget tells its page."""
+    """Count the bytes of what a widget sends to its page."""
     sent[0] += len(json.dumps(message, default=str)) + sum(map(len, buffers or ()))
 
 

@@ -33,21 +33,6 @@ from etl.settings import Settings, settings
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Done",
-    "check_limits",
-    "edges",
-    "failures",
-    "finished_before",
-    "paths",
-    "process",
-    "progress_line",
-    "run_of",
-    "samples",
-    "store_in",
-    "with_secrets",
-]
-
 SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
 
@@ -114,10 +99,9 @@ def process(
         pipeline: `module:attr` or `path.py:attr`.
         format: Name of the lines' format; empty to have it detected.
         store: URL or path of the store; by default `store.db` in the batch's folder.
-            A URL that ETL_STORE holds with its password may be given without it.
         out: The batch's folder; by default one below data/runs. Output is in `out` there.
         workers: How many worker processes.
-        run_id: The run's id; by default that of the run this store had, or a new one.
+        run_id: The run's id; see `locate` for what is empty.
         watch: Called about ten times a second.
 
     Raises:
@@ -126,10 +110,7 @@ def process(
     """
     check_limits({"workers": workers})
     sources = [source] if isinstance(source, str) else list(source)
-    out, run_id = _text("out", out), _text("run_id", run_id)
-    run_id = run_id or run_of(store, out)
-    folder = Path(out) if out else settings().runs / run_id
-    store = with_secrets(store) or store_in(folder)
+    run_id, folder, store = locate(_text("run_id", run_id), _text("out", out), store)
     if finished_before(run_id, sources, store):
         queue = open_queue(store)
         record = read(place_of(run_id)) or {"ended_at": 0, "started_at": 0}
@@ -160,14 +141,22 @@ def check_limits(given: Mapping[str, Any]) -> None:
         raise UsageError(f"max_dead_ratio must be from 0 to 1, got {given['max_dead_ratio']}")
 
 
-def run_of(store: str, out: str) -> str:
-    """Return the id of the run that a store or a batch's folder had, or a new one."""
-    if not (store or out):
-        return new_run_id()
-    store = store or store_in(Path(out))
-    file = file_of(store)
-    record = find(store, kind="batch") if file is None or file.exists() else None
-    return str(record["run"]) if record else new_run_id()
+def locate(run_id: str, out: str, store: str) -> tuple[str, Path, str]:
+    """Return a batch's run id, its folder and its store; what is empty is derived from the others.
+
+    The run is that which the store had, or a new one. A URL that ETL_STORE holds with
+    its password may be given without it.
+    """
+    whole = settings().store or ""
+    if store and without_secrets(whole) == store:
+        store = whole
+    if not run_id:
+        own = store or (store_in(Path(out)) if out else "")
+        file = file_of(own) if own else None
+        record = find(own, kind="batch") if own and (file is None or file.exists()) else None
+        run_id = str(record["run"]) if record else new_run_id()
+    folder = Path(out) if out else settings().runs / run_id
+    return run_id, folder, store or store_in(folder)
 
 
 @contextmanager
@@ -222,12 +211,6 @@ def samples() -> list[str]:
 def edges(pipeline: str) -> list[tuple[str, str]]:
     """Return the pairs of processors between which lines go in a pipeline."""
     return load_pipeline(pipeline).plan().edges
-
-
-def with_secrets(store: str) -> str:
-    """Return a store's URL as the environment holds it, so that no notebook has to."""
-    whole = settings().store or ""
-    return whole if store and without_secrets(whole) == store else store
 
 
 def store_in(folder: Path) -> str:

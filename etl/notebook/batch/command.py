@@ -23,20 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
-from etl.notebook.batch.batch import (
-    check_limits,
-    finished_before,
-    run_of,
-    samples,
-    store_in,
-    with_secrets,
-)
+from etl.notebook.batch.batch import check_limits, finished_before, locate, samples, store_in
 from etl.notebook.batch.execute import defaults_of, execute, find_notebook, parameters
 from etl.notebook.batch.report import COUNTS, write_report, write_summary
 from etl.pipeline.load import load_pipeline
 from etl.queue.urls import without_secrets
 from etl.runs.registry import find, place_of, read
-from etl.settings import settings
 from etl.sources.files import FileSource
 from etl.sources.resolve import resolve_sources
 from etl.text import clock
@@ -73,9 +65,8 @@ def run_batch(
         BatchFailed: If the notebook failed.
     """
     notebook = find_notebook(NOTEBOOK)
-    given = _given(sources, texts, out, defaults_of(notebook))
+    given, store = _given(sources, texts, out, defaults_of(notebook))
     folder = Path(given["out"])
-    store = with_secrets(given["store"]) or store_in(folder)
     finished_before(given["run_id"], _sources(given), store)  # refuses what would mix two runs
     _make(folder)
     executed, page = folder / "run.ipynb", folder / "report.html"
@@ -131,8 +122,8 @@ def run_each(
 
 def _given(
     sources: Sequence[str], texts: Sequence[str], out: Path | None, defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return all parameters of a batch; a mistake in them is an error before anything starts."""
+) -> tuple[dict[str, Any], str]:
+    """Return all parameters of a batch and its store; nothing is started before they fit."""
     given = dict(defaults) | parameters(texts, defaults)
     given |= {"source": list(sources)} if sources else {}
     given |= {"out": str(out)} if out else {}
@@ -144,9 +135,8 @@ def _given(
     if given["store"] != without_secrets(given["store"]):
         os.environ["ETL_STORE"] = given["store"]  # the notebook is kept, the password is not
         given["store"] = without_secrets(given["store"])
-    given["run_id"] = given["run_id"] or run_of(given["store"], given["out"])
-    given["out"] = given["out"] or str(settings().runs / given["run_id"])
-    return given
+    run_id, folder, store = locate(given["run_id"], given["out"], given["store"])
+    return given | {"run_id": run_id, "out": str(folder)}, store
 
 
 def _make(folder: Path) -> None:

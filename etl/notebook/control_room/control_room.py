@@ -258,13 +258,7 @@ class ControlRoom:
     # The pump
 
     def _act(self, name: str) -> None:
-        self.do(lambda: self._try(name))
-
-    def _try(self, name: str) -> None:
-        try:
-            self._actions.by_name[name]()
-        except StoreError as error:
-            self.header.say(f"{name} failed: {error}", bad=True)
+        self.do(lambda: self._guarded(self._actions.by_name[name], name))
 
     def _pump(self) -> None:
         """Take commands as they come, and draw what has changed, five times a second at most."""
@@ -352,15 +346,15 @@ class ControlRoom:
         }
         return next((status for status, holds in table.items() if holds), "idle")
 
-    def _guarded(self, command: Command) -> None:
+    def _guarded(self, command: Command, name: str = "") -> None:
         try:
             command()
         except Exception as error:  # noqa: BLE001 - the pump continues, and the operator sees it
-            self._complain(error)
+            self._complain(error, name)
 
-    def _complain(self, error: Exception) -> None:
-        known = isinstance(error, EtlError)
-        self.header.say(str(error) if known else f"{type(error).__name__}: {error}", bad=True)
+    def _complain(self, error: Exception, name: str = "") -> None:
+        text = str(error) if isinstance(error, EtlError) else f"{type(error).__name__}: {error}"
+        self.header.say(f"{name} failed: {text}" if name else text, bad=True)
 
 
 def _all(widget: w.Widget) -> Iterator[w.Widget]:

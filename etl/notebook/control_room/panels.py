@@ -278,7 +278,7 @@ class TracesPanel:
 
 
 def trace_key(trace: Mapping[str, Any]) -> str:
-    """Return what tells a trace from the others."""
+    """Return the key of a trace."""
     return f"{trace['batch']}:{trace['line_number']}"
 
 
