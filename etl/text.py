@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TypeGuard
 
-__all__ = ["Html", "clock", "duration", "html_card", "html_table", "printable", "size"]
+__all__ = ["Html", "cell_text", "clock", "duration", "html_card", "html_table", "printable", "size"]
 
 SHORT = 28
 """Characters up to which a cell of a table stays on one line."""
@@ -69,7 +69,7 @@ def html_table(
     Args:
         columns: Their titles.
         rows: Cells, in the order of the columns. None is an empty cell, a list has a
-            line per item, `Html` is taken as it is.
+            line per item, `Html` is taken as it is; zeros are pale, what begins with ✗ is red.
         caption: Title of the table.
         css: Class of the table.
         formats: Format specs by column, such as `.1%`; by default `,` for whole numbers
@@ -83,9 +83,8 @@ def html_table(
     specs = [(formats or {}).get(name, "") for name in columns]
 
     def line(tag: str, row: Sequence[object]) -> str:
-        shown = (_shown(value, spec, most) for value, spec in zip(row, specs, strict=True))
-        cells = (_cell(tag, text, align) for text, align in zip(shown, aligns, strict=True))
-        return f"<tr>{''.join(cells)}</tr>"
+        cells = zip(row, specs, aligns, strict=True)
+        return f"<tr>{''.join(_cell(tag, *cell, most) for cell in cells)}</tr>"
 
     opening = f'<table class="{css}">' if css else "<table>"
     title = f"<caption>{escape(printable(caption))}</caption>" if caption else ""
@@ -113,23 +112,26 @@ def html_card(title: str, figures: Mapping[str, str], *, note: str = "") -> str:
     return f'<div class="etl-card">{head}{row}{foot}</div>'
 
 
+def cell_text(value: object, spec: str = "", most: int = 160) -> str:
+    """Return a value as the text of a table's cell; see `html_table`."""
+    if value is None:
+        return ""
+    if _is_number(value):
+        return format(value, spec or ("," if isinstance(value, int) else ",.3g"))
+    return printable(str(value), most)
+
+
 def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _shown(value: object, spec: str, most: int) -> str:
-    """Return a cell's text, escaped if it is not HTML already."""
-    if value is None or isinstance(value, Html):
-        return value or ""
-    if isinstance(value, list):
-        return "<br>".join(_shown(one, spec, most) for one in value)
-    if _is_number(value):
-        return format(value, spec or ("," if isinstance(value, int) else ",.3g"))
-    return escape(printable(str(value), most))
-
-
-def _cell(tag: str, text: str, align: str) -> str:
+def _cell(tag: str, value: object, spec: str, align: str, most: int) -> str:
+    texts = value if isinstance(value, list) else [value]
+    html = "<br>".join(
+        text if isinstance(text, Html) else escape(cell_text(text, spec, most)) for text in texts
+    )
     style = f"text-align:{align}"
-    style += ";white-space:nowrap" if len(text) <= SHORT else ""
-    style += ";opacity:.4" if text == "0" else ""
-    return f'<{tag} style="{style}">{text}</{tag}>'
+    style += ";white-space:nowrap" if len(html) <= SHORT else ""
+    style += ";opacity:.4" if html == "0" else ""
+    style += ";color:#b3261e;font-weight:600" if html.startswith("✗") else ""
+    return f'<{tag} style="{style}">{html}</{tag}>'

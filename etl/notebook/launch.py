@@ -1,4 +1,4 @@
-"""The control room as a server on this machine: JupyterLab, or Voilà as a bare web page.
+"""The control room as a server on this machine: JupyterLab, or Voilà as a web page.
 
 Both run in this process until Ctrl-C ends them.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import UsageError
-from etl.notebook.batch.notebooks import find_notebook
+from etl.notebook.batch.execute import find_notebook
 from etl.queue.urls import url_of
 from etl.settings import settings
 
@@ -22,21 +22,17 @@ __all__ = ["serve_lab", "serve_page"]
 
 NOTEBOOK = "01_control_room"
 
-
 ENCRYPTED = "--KernelManager.transport_encryption=auto"
-"""Of what goes to a kernel over TCP, others on this machine read nothing."""
-
+"""Other users of this machine cannot read what goes to a kernel over TCP."""
 
 PINGS = {"ws_ping_timeout": 30_000}
-"""Milliseconds; Jupyter's own default is more than Tornado allows, and is warned of."""
-
+"""Milliseconds; Jupyter's own default is more than Tornado allows, which then warns."""
 
 SETTINGS = Path(__file__).parent
-"""Where JupyterLab finds that it need not ask about news: that would stand over the room."""
-
+"""Where JupyterLab finds that it need not ask about news, in a box over the control room."""
 
 UNTRACKED = ("comm_msg", "comm_open", "comm_close", "status", "stream", "display_data", "error")
-"""Messages of a kernel that do not show that anybody is there: a console sends them by itself."""
+"""Messages that do not show that anybody is there: a control room sends them by itself."""
 
 
 def serve_lab(store: str, port: int, more: Sequence[str] = (), *, browser: bool = True) -> None:
@@ -65,7 +61,7 @@ def serve_lab(store: str, port: int, more: Sequence[str] = (), *, browser: bool 
     ]
     paths = [str(SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
     os.environ |= _environment(store) | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
-    server.launch_instance(_settled(options, more))
+    server.launch_instance(_merged(options, more))
 
 
 def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool = True) -> None:
@@ -87,8 +83,9 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            text = f"port {port} cannot be had ({error.strerror}); name another with --port"
-            raise UsageError(text) from error
+            raise UsageError(
+                f"port {port} cannot be used: {error.strerror}; name another with --port"
+            ) from error
     options = [
         str(notebook),
         f"--port={port}",
@@ -97,7 +94,7 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
         "--Voila.port_retries=0",
         "--Voila.log_level=ERROR",
         "--VoilaConfiguration.show_tracebacks=True",
-        # A page that is lost without a word has its kernel ended some minutes later.
+        # The kernel of a page that was cut off is ended some minutes later.
         "--MappingKernelManager.cull_idle_timeout=120",
         "--MappingKernelManager.cull_interval=30",
         *(f"--MappingKernelManager.untracked_message_types={name}" for name in UNTRACKED),
@@ -108,7 +105,7 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
     settings = PINGS | {"headers": {"Set-Cookie": cookie}}
     os.environ |= _environment(store) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     print(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
-    server.launch_instance(_settled(options, more), tornado_settings=settings)
+    server.launch_instance(_merged(options, more), tornado_settings=settings)
 
 
 def _server(module: str, name: str) -> Any:
@@ -116,15 +113,15 @@ def _server(module: str, name: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise UsageError(f"this needs {package}; pip install -e '.[notebook]'") from error
+        raise UsageError(f"{package} is not installed; pip install -e '.[notebook]'") from error
 
 
-def _settled(options: Sequence[str], more: Sequence[str]) -> list[str]:
-    """Return all options; of those given twice, which Jupyter refuses, only the person's own."""
+def _merged(options: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Return all options; of those given twice, which Jupyter refuses, only the user's own."""
     own = {option.partition("=")[0] for option in more}
     return [option for option in options if option.partition("=")[0] not in own] + list(more)
 
 
 def _environment(store: str) -> dict[str, str]:
-    """Return what tells a kernel, which works in the notebook's folder, where things are."""
+    """Return the variables that name the store and the runs to a kernel in another folder."""
     return {"ETL_STORE": url_of(store), "ETL_RUNS": str(settings().runs.absolute())}

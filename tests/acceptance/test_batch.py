@@ -91,6 +91,7 @@ def test_columns_that_are_not_there_fail_a_gate(site):
     [
         ("max_daed=1", "unknown parameter 'max_daed'; did you mean 'max_dead'?"),
         ("workers=two", "parameter workers has to be a whole number, not 'two'"),
+        ("workers=0", "workers must be >= 1, got 0"),
         ("workers", "-p workers is no name=value"),
         ("pipeline=no:thing", "there is no module 'no'"),
         ("source=-", "a batch reads files"),
@@ -104,7 +105,7 @@ def test_a_mistake_is_told_before_anything_is_made(site, given, why):
     assert not site.store.parent.exists()
 
 
-def test_a_batch_that_cannot_go_on_keeps_its_notebook_and_goes_on_when_mended(site):
+def test_a_batch_that_cannot_continue_keeps_its_notebook_and_resumes_when_fixed(site):
     log = site.write("app.log", numbered(0, 10) + "trouble\n")
     said = batch(site, log, code=1, pipeline="stops")
     assert "cannot stand trouble" in said
@@ -131,7 +132,7 @@ def test_a_finished_batch_started_again_says_so_and_changes_nothing(site):
     site.settled(done=100)
 
 
-def test_a_killed_batch_goes_on_when_it_is_started_again(site, big_log, until):
+def test_a_killed_batch_resumes_when_it_is_started_again(site, big_log, until):
     process = site.start("batch", *arguments(site, big_log), env={"DELAY": "2"})
     until(lambda: site.store.exists() and site.queue.stats().leased, 60)
     os.kill(record(site)["pid"], signal.SIGKILL)  # the kernel
@@ -156,11 +157,11 @@ def test_two_batches_at_once_do_not_meet(site):
     assert [(row["state"], row["done"]) for row in rows] == [("finished", 2_000)] * 2
 
 
-def test_a_batch_that_is_going_on_is_not_started_beside(site, until):
+def test_a_batch_that_is_running_is_not_started_beside(site, until):
     log = site.write("app.log", numbered(0, 1_000))
     first = site.start("batch", *arguments(site, log), env={"DELAY": "60"})
     until(lambda: site.store.exists() and site.queue.stats().leased, 60)
-    assert "is going on in process" in batch(site, log, code=2)
+    assert "is running in process" in batch(site, log, code=2)
     first.send_signal(signal.SIGINT)
     text, _ = first.communicate(timeout=100)
     assert first.returncode not in (0, 3), text
@@ -170,7 +171,7 @@ def test_a_batch_that_is_going_on_is_not_started_beside(site, until):
     site.settled(done=1_000)
 
 
-def test_each_file_has_its_own_batch_and_a_summary_tells_of_all(site):
+def test_each_file_has_its_own_batch_and_a_summary_shows_all(site):
     site.write("logs/good.log", numbered(0, 100))
     site.write("logs/sub/bad.log", numbered(0, 9) + "line 9 poison\n")
     site.write("logs/broken.log.gz", "no gzip")
@@ -193,10 +194,12 @@ def test_plain_papermill_runs_the_notebook(site):
     log = site.write("app.log", numbered(0, 50) + "line 50 poison\n")
     command = [sys.executable, "-m", "papermill", NOTEBOOK, "done.ipynb", "-p", "source", log]
     command += ["-p", "pipeline", f"{PIPELINES}:light", "-p", "out", site.store.parent]
+    command += ["-p", "run_id", "20240305"]
     options = site.options(capture_output=True, timeout=100)
     done = subprocess.run([*map(str, command)], check=False, **options)
     assert done.returncode == 0, done.stderr
     site.settled(done=50, dead=1)
+    assert record(site)["run"] == "20240305", "papermill makes a number of it"
     command += ["-p", "max_dead", "0"]
     done = subprocess.run([*map(str, command)], check=False, **options)
     assert done.returncode == 1

@@ -277,7 +277,7 @@ def test_a_stream_into_a_full_queue_is_told_how_far_it_came(serve, site):
 
 
 def done(lease):
-    from etl import BatchResult
+    from etl.records.result import BatchResult
 
     return BatchResult(done=lease.lines)
 

@@ -38,6 +38,18 @@ WATCH = """window.started = []; addEventListener('animationstart', (event) =>
     window.started.push([event.animationName, performance.now()]), true);"""
 """Keeps what animations have really started, and when."""
 
+SOCKETS = """window.sockets = [];
+    window.WebSocket = class extends WebSocket { constructor(...given) {
+        if (window.leaving) return { close() {} };
+        super(...given); window.sockets.push(this); } };"""
+"""Keeps the page's connections to kernels, of which none is renewed while it is left."""
+
+HANG_UP = """async () => { window.leaving = true;
+    await Promise.all(window.sockets.filter((one) => one.readyState < WebSocket.CLOSED).map(
+        (one) => new Promise((done) => { one.addEventListener("close", done); one.close(); })));
+    return window.sockets.length; }"""
+"""Closes them, and returns once the server has answered: it writes to none of them any more."""
+
 LAB = (
     "--LabApp.expose_app_in_browser=True",
     "--LabApp.extension_manager=readonly",
@@ -138,7 +150,7 @@ class Server:
         return self._process.wait(30)
 
     def stop(self) -> None:
-        """End the server and its kernels, whatever has become of them."""
+        """End the server and its kernels, whatever state they are in."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
@@ -154,6 +166,7 @@ class Screen:
         self.page = page
         self.problems: list[str] = []
         page.add_init_script(WATCH)
+        page.add_init_script(SOCKETS)
         page.on("requestfailed", lambda request: self.problems.append(request.url[:200]))
         page.on("pageerror", lambda error: self.problems.append(f"{error}"[:300]))
         page.on("response", self._look)
@@ -177,6 +190,15 @@ class Screen:
             await panel.sessionContext.session.kernel.info; }"""
         )
 
+    def leave(self, url: str = "about:blank") -> None:
+        """Go to another page once the connections to kernels are closed.
+
+        A page that is just left cuts them; the server then fails to write what a kernel
+        sends at that moment, and says so in its log.
+        """
+        assert self.page.evaluate(HANG_UP) > 0
+        self.page.goto(url)
+
     def run_cell(self, start: str, how: str = "run-cell") -> None:
         """Run the cell that begins so, or with `run-all-above` those before it."""
         assert self.page.evaluate(
@@ -190,10 +212,10 @@ class Screen:
     def run_all(self) -> None:
         """Run every cell; none may fail."""
         assert self.page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
-        self.wait_for_console()
+        self.wait_for_room()
 
-    def wait_for_console(self) -> None:
-        """Wait until the console and its chart are there."""
+    def wait_for_room(self) -> None:
+        """Wait until the control room and its chart are there."""
         self.page.wait_for_selector(".etl-room .js-plotly-plot .main-svg", timeout=60_000)
 
     def run(self, code: str, *, wait: bool = True) -> str:
@@ -210,7 +232,7 @@ class Screen:
         )
 
     def click(self, name: str) -> None:
-        """Click the console's button of that name."""
+        """Click the control room's button of that name."""
         self.page.locator(f".etl-room button:has-text('{name}')").first.click()
 
     def total(self, name: str) -> str:

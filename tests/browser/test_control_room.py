@@ -14,14 +14,14 @@ BUTTONS = [
     *("Resume", "Drain", "Edit and replay", "Replay", "Discard"),
 ]
 
-CONSOLE = """
+ROOM = """
 from pathlib import Path
 from etl import Batch, open_queue
-from etl.notebook.control_room import Console
+from etl.notebook.control_room import ControlRoom
 from etl.demo import dashboard
 queue = open_queue("sqlite://")
-console = Console(queue, dashboard, interval=0.1)
-console
+room = ControlRoom(queue, dashboard, interval=0.1)
+room
 """
 
 
@@ -81,7 +81,8 @@ FRAMES = """() => new Promise((done) => { let count = 0; const start = performan
 """Counts frames for two seconds, and returns how many came in one."""
 
 OVERFLOW = """() => { const room = document.querySelector('.etl-room').getBoundingClientRect();
-    return [...document.querySelectorAll('.etl-room :is(button, input, select, b, .etl-law, svg)')]
+    const parts = '.etl-room :is(button, input, select, b, .etl-identity, svg)';
+    return [...document.querySelectorAll(parts)]
         .filter((node) => node.checkVisibility())
         .filter((node) => node.getBoundingClientRect().right > room.right + 1)
         .map((node) => node.outerHTML.slice(0, 120)); }"""
@@ -90,13 +91,13 @@ OVERFLOW = """() => { const room = document.querySelector('.etl-room').getBoundi
 SOAK = """
 import itertools
 from etl import Worker
-console.close()
+room.close()
 worker, turns = Worker(queue, dashboard), itertools.count()
 for turn in itertools.islice(turns, COUNT):
     queue.put(Batch.from_lines([f"INFO {turn}", f"CRITICAL {turn}"], source="soak"))
-    console.draw()
+    room.draw()
     worker.drain()
-    console.draw()
+    room.draw()
 _ = 0
 """
 
@@ -104,7 +105,7 @@ _ = 0
 REPAIR = """@orders.add("price")
 def price(frame: pl.DataFrame) -> pl.DataFrame:
     text ="""
-"""How the cell of the notebook begins that mends the processor."""
+"""How the cell of the notebook begins that fixes the processor."""
 
 
 def play(screen: Any, *, quick: str = "") -> None:
@@ -179,7 +180,7 @@ def test_the_story_of_the_first_seed(screen: Any, lab: Any, control_room: str):
     page.wait_for_timeout(1300)
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     screen.open(lab, control_room)
-    screen.wait_for_console()
+    screen.wait_for_room()
     screen.wait_total("done", "13")
     screen.wait_bars(0, 6, 6, 0, 1)
     theme = "jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
@@ -203,7 +204,7 @@ def test_a_live_repair_is_seen(screen: Any, lab: Any, control_room: str):
     screen.open(lab, control_room)
     repaired = REPAIR
     screen.run_cell(repaired, "run-all-above")
-    screen.wait_for_console()
+    screen.wait_for_room()
     screen.wait_total("dead", "40")
     screen.wait_bars(0, 140, 20, 0, 0)
     page.locator(".etl-header").evaluate("node => node.scrollIntoView()")
@@ -222,7 +223,7 @@ def test_a_live_repair_is_seen(screen: Any, lab: Any, control_room: str):
     screen.wait_total("dead", "3")
     screen.wait_bars(0, 172, 25, 0, 0)
     page.wait_for_selector(".etl-letters .etl-table tbody td:text-is('3')")
-    screen.run_cell("rest = letters.frame()")
+    screen.run_cell("rest = dead_letters.frame()")
     screen.wait_total("dead", "0")
     page.wait_for_selector(".etl-letters p:has-text('No dead letters')")
     screen.wait_bars(0, 175, 25, 0, 0)
@@ -234,7 +235,7 @@ def test_every_button_answers_and_every_control_is_reached(
     screen: Any, lab: Any, notebook: Callable[..., str], tmp_path: Path
 ):
     page = screen.page
-    screen.open(lab, notebook(CONSOLE.replace("dashboard,", "dashboard, data=Path('../data'),")))
+    screen.open(lab, notebook(ROOM.replace("dashboard,", "dashboard, data=Path('../data'),")))
     screen.run_all()
     screen.click("CRITICAL")
     screen.wait_total("dead", "1")
@@ -272,7 +273,7 @@ def test_a_file_is_uploaded_with_a_progress_bar_and_a_burst_comes(
         "".join(f"INFO user {n:>8} has bought a very fine thing\n" for n in range(180_000))
     )
     store = f'"sqlite:///{tmp_path / "store.db"}", max_lines=100_000'
-    code = CONSOLE.replace('"sqlite://"', store).replace("0.1", "0, batch_lines=50_000")
+    code = ROOM.replace('"sqlite://"', store).replace("0.1", "0, batch_lines=50_000")
     screen.open(lab, notebook(code))
     screen.run_all()
     screen.click("Pause")
@@ -301,7 +302,7 @@ def test_a_file_is_uploaded_with_a_progress_bar_and_a_burst_comes(
 def test_hundreds_of_updates_leave_the_page_as_it_was(
     screen: Any, lab: Any, notebook: Callable[..., str]
 ):
-    screen.open(lab, notebook(CONSOLE))
+    screen.open(lab, notebook(ROOM))
     screen.run_all()
     cdp = screen.page.context.new_cdp_session(screen.page)
     cdp.send("Performance.enable")
@@ -326,7 +327,7 @@ def test_hundreds_of_updates_leave_the_page_as_it_was(
 def test_a_click_is_answered_while_a_cell_computes(
     screen: Any, lab: Any, notebook: Callable[..., str], tmp_path: Path
 ):
-    screen.open(lab, notebook(CONSOLE))
+    screen.open(lab, notebook(ROOM))
     screen.run_all()
     enough = tmp_path / "enough"
     cell = f"while not Path({str(enough)!r}).exists(): sum(range(1000))"
@@ -353,7 +354,7 @@ def test_a_click_is_answered_while_a_cell_computes(
 
 
 def test_text_from_a_log_is_never_html(screen: Any, lab: Any, notebook: Callable[..., str]):
-    screen.open(lab, notebook(CONSOLE))
+    screen.open(lab, notebook(ROOM))
     screen.run_all()
     bad = "<img src=x onerror='window.hacked=1'><b>CRITICAL</b>"
     screen.run(f"queue.pause(); queue.put(Batch.from_lines([{bad!r}], source={bad!r}))")
@@ -368,22 +369,22 @@ def test_text_from_a_log_is_never_html(screen: Any, lab: Any, notebook: Callable
     screen.page.locator(".etl-traces .etl-table tbody tr").first.click()
     screen.page.wait_for_selector(".etl-traces code:has-text('<img src=x')")
     screen.click("Tap")
-    screen.run(f"console.header.say({bad!r})")
+    screen.run(f"room.header.say({bad!r})")
     screen.page.wait_for_selector(".etl-note:has-text('<img src=x')")
     assert screen.page.locator(".etl-room img").count() == 0
     assert screen.page.evaluate("window.hacked") is None
 
 
 def test_five_hundred_icons_stay_smooth(screen: Any, lab: Any, notebook: Callable[..., str]):
-    screen.open(lab, notebook(CONSOLE))
+    screen.open(lab, notebook(ROOM))
     screen.run_all()
     churn = """
 import time, itertools
-console.close()
+room.close()
 levels = itertools.cycle(["INFO", "WARNING", "ERROR", "CRITICAL"])
 lines = [(str(n), next(levels), f"line {n}") for n in range(4000)]
 for step in itertools.count():
-    console.view.show(lines[step % 150 * 20 : step % 150 * 20 + 500], 0)
+    room.view.show(lines[step % 150 * 20 : step % 150 * 20 + 500], 0)
     time.sleep(0.1)
 """
     screen.run(churn, wait=False)
@@ -397,7 +398,7 @@ for step in itertools.count():
 
 def test_who_wants_less_motion_gets_none(screen: Any, lab: Any, notebook: Callable[..., str]):
     screen.page.emulate_media(reduced_motion="reduce")
-    screen.open(lab, notebook(CONSOLE))
+    screen.open(lab, notebook(ROOM))
     screen.run_all()
     screen.click("Pause")
     screen.page.wait_for_selector(".etl-is-paused")
@@ -423,17 +424,17 @@ def test_the_same_as_a_web_page(page_server: Any, screen: Any):
     said = f"The control room is at {page_server.url}/ (Ctrl-C ends it)\n"
     assert page_server.log.read_text() == said
     page.goto(page_server.url)
-    screen.wait_for_console()
+    screen.wait_for_room()
     play(screen, quick="_voila")
     look_closer(screen)
     screen.shoot("voila")
-    page.goto(page_server.url)
-    screen.wait_for_console()
+    screen.leave(page_server.url)
+    screen.wait_for_room()
     screen.wait_total("done", "12")
     screen.wait_bars(0, 6, 6, 0, 0)
     screen.wait_total("dead", "1")
     page_server.wait_for_kernels(1)  # a page that is left ends its kernel
-    page.goto("about:blank")
+    screen.leave()
     page_server.wait_for_kernels(0)
     assert page_server.log.read_text() == said
     assert page_server.interrupt() == 0
@@ -443,7 +444,7 @@ def test_the_same_as_a_web_page(page_server: Any, screen: Any):
 def test_a_page_that_is_lost_without_a_word_has_its_kernel_ended(screen: Any, forgetful: Any):
     page = screen.page
     page.goto(forgetful.url)
-    screen.wait_for_console()
+    screen.wait_for_room()
     page.wait_for_timeout(3000)
     assert len(forgetful.kernels()) == 1, "not while it is looked at"
     page.route("**/voila/api/shutdown/*", lambda route: route.abort())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import polars as pl
@@ -10,11 +11,20 @@ import pytest
 
 from etl import Batch, Pipeline, Worker, open_queue, reject
 from etl.errors import GateFailed, UsageError
-from etl.notebook.batch.batch import Done, failures, paths, with_secrets
+from etl.notebook.batch.batch import (
+    Done,
+    check_limits,
+    failures,
+    locate,
+    paths,
+    process,
+    store_in,
+)
+from etl.notebook.batch.execute import parameters
 from etl.notebook.batch.gates import evaluate_gates, raise_for_gates
-from etl.notebook.batch.notebooks import parameters
 from etl.notebook.batch.profile import levels_over_time, output, profile
-from etl.notebook.batch.tables import Table
+from etl.notebook.batch.report import write_summary
+from etl.notebook.batch.tables import ReportTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -42,9 +52,10 @@ def written(folder, *frames):
 
 def test_a_password_stays_in_the_environment(monkeypatch):
     monkeypatch.setenv("ETL_STORE", "postgresql://me:secret@host:4222/q")
-    assert with_secrets("postgresql://host:4222/q") == "postgresql://me:secret@host:4222/q"
-    assert with_secrets("postgresql://host:4222/other") == "postgresql://host:4222/other"
-    assert with_secrets("") == ""
+    stores = [f"postgresql://host:4222/{name}" for name in ("q", "other")]
+    found = [locate("r", "", store)[2] for store in stores]
+    assert found == ["postgresql://me:secret@host:4222/q", "postgresql://host:4222/other"]
+    assert locate("r", "here", "")[1:] == (Path("here"), store_in(Path("here")))
 
 
 def test_a_profile_has_a_row_per_column_over_all_files(tmp_path):
@@ -130,7 +141,7 @@ def test_failures_and_paths_show_a_line_of_each_kind(done):
 
 def test_a_table_escapes_text_and_aligns_numbers():
     frame = pd.DataFrame({"n": [1234567], "share": [0.5], "text": ["<b>\x1b[0m"], "fine": [False]})
-    table = Table(frame, share=".1%")
+    table = ReportTable(frame, share=".1%")
     shown = table._repr_html_()
     assert "1,234,567" in shown
     assert "50.0%" in shown
@@ -166,3 +177,35 @@ def test_parameters_get_the_types_of_their_defaults():
 def test_a_parameter_that_does_not_fit_is_refused(given, why):
     with pytest.raises(UsageError, match=why):
         parameters([given], {"n": 1, "on": True, "names": []})
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"workers": 0}, "workers must be >= 1, got 0"),
+        ({"workers": -3}, "workers must be >= 1, got -3"),
+        ({"max_dead_ratio": 1.5}, "max_dead_ratio must be from 0 to 1, got 1.5"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused(given, why):
+    check_limits({"workers": 1, "max_dead_ratio": 0.0})
+    with pytest.raises(UsageError, match=why):
+        check_limits(given)
+
+
+def test_a_run_id_that_papermill_made_a_fraction_of_is_refused():
+    with pytest.raises(UsageError, match=r"run_id must be text, got 2024\.5; .* with -r"):
+        process("app.log", run_id=2024.5)
+
+
+def test_a_summary_has_a_row_per_batch_and_escapes_text(tmp_path):
+    numbers = {"accepted": 1000, "done": 999, "filtered": 0, "dead": 1, "seconds": 1.5}
+    one = {"file": "<b>.log", "folder": "a b", "state": "finished", "error": ""} | numbers
+    refused = one | dict.fromkeys(numbers) | {"state": "refused", "error": "no <i>"}
+    write_summary(tmp_path / "summary.html", [one, refused])
+    page = (tmp_path / "summary.html").read_text()
+    assert page.count('<a href="a%20b/report.html">&lt;b&gt;.log</a>') == 1
+    assert '<p class="verdict refused">refused</p>' in page
+    assert "<h1>2 batches</h1>" in page
+    assert '<td style="text-align:right">1,000</td>' in page
+    assert "no &lt;i&gt;" in page

@@ -1,12 +1,12 @@
-"""A run as a batch notebook does it: process, and show; `gates` judges it.
+"""A run as a batch notebook does it: process and show; `gates` evaluates it.
 
     done = process("logs/*.gz", out="today")
     done                          its totals
-    failures(done.queue)          why lines died
+    failures(done.queue)          why lines are dead
 
 A batch has a folder: its store, its output, and, if `etl batch` started it, its
-notebook and report. A batch that was killed goes on when it is started again;
-one that is finished is not done twice.
+notebook and report. A batch that was killed resumes when it is started again;
+one that is finished is not processed twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from etl.errors import UsageError
 from etl.pipeline.load import load_pipeline
 from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
-from etl.records.columns import frame_of
+from etl.records.columns import INTEGER, TEXT, Table
 from etl.runs.registry import find, new_run_id, place_of, read, state_of
 from etl.runs.run import Progress, run, summary
 from etl.settings import Settings, settings
@@ -32,26 +32,10 @@ from etl.settings import Settings, settings
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "SAMPLES",
-    "Done",
-    "edges",
-    "failures",
-    "is_over",
-    "paths",
-    "process",
-    "progress_line",
-    "run_of",
-    "samples",
-    "store_in",
-    "with_secrets",
-]
-
 SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
 
-
-OVER = frozenset({"finished", "gate"})
+FAILURES = Table.of("failures", lines=INTEGER, processor=TEXT, why=TEXT, sample=TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +46,30 @@ class Done:
         run: Its id in the registry of runs.
         queue: Its store.
         out: Folder of its output.
-        result: What `runs.summary` says of it.
+        counts: Its totals, as `runs.summary` returns them.
         earlier: Whether an earlier start had finished it, so that this one changed nothing.
     """
 
     run: str
     queue: Queue
     out: Path
-    result: Mapping[str, Any]
+    counts: Mapping[str, Any]
     earlier: bool = False
 
     def __repr__(self) -> str:
-        numbers = (f"{self.result[name]:,} {name}" for name in ("accepted", "done", "filtered"))
-        return f"{', '.join(numbers)}, {self.result['dead']:,} dead"
+        names = ("accepted", "done", "filtered", "dead")
+        return ", ".join(f"{self.counts[name]:,} {name}" for name in names)
 
     def _repr_html_(self) -> str:
-        result = self.result
-        share = result["dead"] / result["accepted"] if result["accepted"] else 0.0
+        counts = self.counts
+        share = counts["dead"] / counts["accepted"] if counts["accepted"] else 0.0
         tiles = {
-            "lines read": f"{result['accepted']:,}",
-            "done": f"{result['done']:,}",
-            "filtered": f"{result['filtered']:,}",
-            f"dead · {share:.2%}": f"{result['dead']:,}",
-            "seconds": f"{result['seconds']:,.1f}",
-            "lines/s": f"{result['lines_per_second']:,.0f}",
+            "lines read": f"{counts['accepted']:,}",
+            "done": f"{counts['done']:,}",
+            "filtered": f"{counts['filtered']:,}",
+            f"dead · {share:.2%}": f"{counts['dead']:,}",
+            "seconds": f"{counts['seconds']:,.1f}",
+            "lines/s": f"{counts['lines_per_second']:,.0f}",
         }
         cells = "".join(
             '<div style="padding:0 2.2em 0 0"><div style="font-size:1.7em;'
@@ -105,7 +89,6 @@ def process(
     out: str = "",
     workers: int = 2,
     run_id: str = "",
-    parameters: Mapping[str, Any] | None = None,
     watch: Callable[[Progress], None] = lambda _progress: None,
 ) -> Done:
     """Process a batch, or what is left of it.
@@ -115,51 +98,64 @@ def process(
         pipeline: `module:attr` or `path.py:attr`.
         format: Name of the lines' format; empty to have it detected.
         store: URL or path of the store; by default `store.db` in the batch's folder.
-            A URL that ETL_STORE holds with its password may be given without it.
         out: The batch's folder; by default one below data/runs. Output is in `out` there.
         workers: How many worker processes.
-        run_id: The run's id; by default that of the run this store had, or a new one.
-        parameters: What the registry of runs keeps beside these.
+        run_id: The run's id; see `locate` for what is empty.
         watch: Called about ten times a second.
 
     Raises:
-        UsageError: If that run is going on, or was of other sources.
-        EtlError: If the run cannot go on; nothing is lost, start it again.
+        UsageError: If the run is running, was of other sources, or a parameter cannot be used.
+        EtlError: If the run cannot continue; nothing is lost, start it again.
     """
+    check_limits({"workers": workers})
     sources = [source] if isinstance(source, str) else list(source)
-    run_id = run_id or run_of(store, out)
-    folder = Path(out) if out else settings().runs / run_id
-    place = folder / "out"
-    store = with_secrets(store) or store_in(folder)
-    if is_over(run_id, sources, store):
+    run_id, folder, store = locate(_text("run_id", run_id), _text("out", out), store)
+    if finished_before(run_id, sources, store):
         queue = open_queue(store)
-        return Done(run_id, queue, place, _result_of(run_id, queue), earlier=True)
+        record = read(place_of(run_id)) or {"ended_at": 0, "started_at": 0}
+        counts = summary(queue, seconds=float(record["ended_at"] - record["started_at"]))
+        return Done(run_id, queue, folder / "out", counts, earlier=True)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "console.txt").open("ab") as console:  # what a pipeline prints
-        result = run(
+        counts = run(
             sources,
             pipeline=pipeline,
             format=format or None,
             store=store,
-            out=place,
+            out=folder / "out",
             workers=workers,
             run_id=run_id,
             kind="batch",
-            parameters=parameters,
             watch=watch,
             worker_stdout=console,
         )
-    return Done(run_id, open_queue(store), place, result)
+    return Done(run_id, open_queue(store), folder / "out", counts)
 
 
-def run_of(store: str, out: str) -> str:
-    """Return the id of the run that a store or a batch's folder had, or a new one."""
-    if not (store or out):
-        return new_run_id()
-    store = store or store_in(Path(out))
-    file = file_of(store)
-    record = find(store, kind="batch") if file is None or file.exists() else None
-    return str(record["run"]) if record else new_run_id()
+def check_limits(given: Mapping[str, Any]) -> None:
+    """Raise UsageError if a parameter has the right type and a value that cannot be used."""
+    if given.get("workers", 1) < 1:
+        raise UsageError(f"workers must be >= 1, got {given['workers']}")
+    if not 0 <= given.get("max_dead_ratio", 0) <= 1:
+        raise UsageError(f"max_dead_ratio must be from 0 to 1, got {given['max_dead_ratio']}")
+
+
+def locate(run_id: str, out: str, store: str) -> tuple[str, Path, str]:
+    """Return a batch's run id, its folder and its store; what is empty is derived from the others.
+
+    The run is that which the store had, or a new one. A URL that ETL_STORE holds with
+    its password may be given without it.
+    """
+    whole = settings().store or ""
+    if store and without_secrets(whole) == store:
+        store = whole
+    if not run_id:
+        own = store or (store_in(Path(out)) if out else "")
+        file = file_of(own) if own else None
+        record = find(own, kind="batch") if own and (file is None or file.exists()) else None
+        run_id = str(record["run"]) if record else new_run_id()
+    folder = Path(out) if out else settings().runs / run_id
+    return run_id, folder, store or store_in(folder)
 
 
 @contextmanager
@@ -184,30 +180,25 @@ def progress_line() -> Iterator[Callable[[Progress], None]]:
 
 
 def failures(queue: Queue, most: int = 20) -> pd.DataFrame:
-    """Return why lines died, the most frequent reason first, with one of the lines.
+    """Return why lines are dead, the most frequent reason first, with one of the lines.
 
     Columns: `lines` (int64), `processor`, `why`, `sample` (str).
     """
-    rows = queue.dead_letter_groups(DeadLetterFilter(limit=most))
-    named = [
-        {"why": f"{row['error'] or row['code']}: {row['message']}"} | dict(row) for row in rows
-    ]
-    return frame_of(
-        named, {"lines": "int64"} | dict.fromkeys(("processor", "why", "sample"), "str")
+    groups = queue.dead_letter_groups(DeadLetterFilter(limit=most))
+    return FAILURES.frame(
+        dict(group) | {"why": f"{group['error'] or group['code']}: {group['message']}"}
+        for group in groups
     )
 
 
 def paths(queue: Queue, most: int = 12) -> pd.DataFrame:
     """Return one of the last lines for each path that they took.
 
-    Columns: `line`, `path`, `state` (str), `microseconds`
-    (float64, over all hops).
+    Columns: `line`, `path`, `state` (str), `microseconds` (float64, over all hops).
     """
     last = traces(queue).drop_duplicates("path", keep="last").tail(most)
-    shown = last.assign(
-        path=last["path"].map(" → ".join), microseconds=last["seconds"] * 1e6
-    ).sort_values("path", ignore_index=True)
-    return shown[["line", "path", "state", "microseconds"]]
+    shown = last.assign(path=last["path"].map(" → ".join), microseconds=last["seconds"] * 1e6)
+    return shown.sort_values("path", ignore_index=True)[["line", "path", "state", "microseconds"]]
 
 
 def samples() -> list[str]:
@@ -221,22 +212,16 @@ def edges(pipeline: str) -> list[tuple[str, str]]:
     return load_pipeline(pipeline).plan().edges
 
 
-def with_secrets(store: str) -> str:
-    """Return a store's URL as the environment holds it, so that no notebook has to."""
-    whole = settings().store or ""
-    return whole if store and without_secrets(whole) == store else store
-
-
 def store_in(folder: Path) -> str:
     """Return the URL of the store in a batch's folder."""
     return url_of(str(folder / "store.db"))
 
 
-def is_over(run_id: str, sources: Sequence[str], store: str) -> bool:
-    """Say whether an earlier start finished this run, and nothing of it waits.
+def finished_before(run_id: str, sources: Sequence[str], store: str) -> bool:
+    """Return whether an earlier start finished this run, and nothing of it waits.
 
     Raises:
-        UsageError: If it is going on, or was of other sources.
+        UsageError: If it is running, or was of other sources.
     """
     record = read(place_of(run_id))
     if record is None:
@@ -248,14 +233,16 @@ def is_over(run_id: str, sources: Sequence[str], store: str) -> bool:
         )
     state = state_of(record)
     if state == "running":
-        raise UsageError(f"run {run_id} is going on in process {record['pid']}; wait for it")
+        raise UsageError(f"run {run_id} is running in process {record['pid']}; wait for it")
     queue = open_queue(store)
     stats = queue.stats()
     queue.close()
     whole = stats.idle and stats.accepted >= (record.get("counts") or {}).get("accepted", 1)
-    return state in OVER and whole
+    return state in ("finished", "gate") and whole
 
 
-def _result_of(run_id: str, queue: Queue) -> dict[str, Any]:
-    record = read(place_of(run_id)) or {"ended_at": 0, "started_at": 0}
-    return summary(queue, seconds=float(record["ended_at"] - record["started_at"]))
+def _text(name: str, value: object) -> str:
+    """Return a text that `papermill -p` may have made a whole number of: `20240305`."""
+    if isinstance(value, bool | float):
+        raise UsageError(f"{name} must be text, got {value!r}; give it to papermill with -r")
+    return str(value)

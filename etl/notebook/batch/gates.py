@@ -1,7 +1,7 @@
 """Quality gates: whether what a batch made is good enough.
 
-verdicts = judge(done, rows, max_dead_ratio=0.01)
-enforce(done, verdicts)       raises GateFailed, last of all
+gates = evaluate_gates(done, rows, max_dead_ratio=0.01)
+raise_for_gates(done, gates)       raises GateFailed, last of all
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from etl.errors import GateFailed
 from etl.notebook.batch.batch import Done
-from etl.records.columns import frame_of
+from etl.records.columns import FLAG, TEXT, Table
 from etl.runs.registry import amend
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate_gates", "raise_for_gates"]
 
-GATES = {"gate": "str", "limit": "str", "value": "str", "passed": "bool"}
+GATES = Table.of("gates", gate=TEXT, limit=TEXT, value=TEXT, passed=FLAG)
 
 
 def evaluate_gates(
@@ -62,28 +62,29 @@ def evaluate_gates(
     if wanted:
         found = f"no {', '.join(missing)}" if missing else "all there"
         table.append(("columns", ", ".join(wanted), found, not missing))
-    return frame_of([dict(zip(GATES, row, strict=True)) for row in table], GATES)
+    return GATES.frame([dict(zip(GATES.names, row, strict=True)) for row in table])
 
 
-def raise_for_gates(done: Done, verdicts: pd.DataFrame, *, keep_open: bool = False) -> None:
-    """Note in the registry how a batch was judged, close its store, and raise if it was badly.
+def raise_for_gates(done: Done, gates: pd.DataFrame, *, keep_open: bool = False) -> None:
+    """Record in the registry of runs how the gates came out, close the store, raise if one failed.
 
     Args:
         done: The batch.
-        verdicts: As `evaluate_gates` returns them.
+        gates: As `evaluate_gates` returns them.
         keep_open: Leave the store open.
 
     Raises:
         GateFailed: If a gate was not passed; all output is written.
     """
-    rows = verdicts.to_dict("records")
+    rows = gates.to_dict("records")
     failed = [row for row in rows if not row["passed"]]
-    what = "; ".join(f"{row['gate']}: {row['value']}, not {row['limit']}" for row in failed)
-    amend(done.run, state="gate" if failed else "finished", error=what, gates=rows)
+    why = "; ".join(f"{row['gate']}: {row['value']}, not {row['limit']}" for row in failed)
+    amend(done.run, state="gate" if failed else "finished", error=why, gates=rows)
     if not keep_open:
         done.queue.close()
     if failed:
         raise GateFailed(
-            f"{len(failed)} of {len(rows)} quality gates failed: {what}. All output is in "
-            f"{str(done.out)!r}; mend, replay, and start the batch again, or change the limit"
+            f"{len(failed)} of {len(rows)} quality gates failed: {why}. All output is in "
+            f"{str(done.out)!r}; fix the cause, replay, and start the batch again, or change "
+            "the limit"
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from etl.records.columns import TIME, frame_of
+from etl.records.columns import INTEGER, INTEGER_OR_NULL, NUMBER, TEXT, TIME, Table
 from etl.text import printable
 
 if TYPE_CHECKING:
@@ -23,20 +23,23 @@ __all__ = ["levels_over_time", "output", "profile"]
 EXACT_ROWS = 5_000_000
 """Rows up to which distinct values are counted one by one; beyond, to within 2 %."""
 
-
 MAX_LENGTH = 60
 """Characters of a least or greatest value that are shown."""
 
-
-PROFILE = {"column": "str", "dtype": "str", "nulls": "int64", "filled": "float64"} | {
-    "distinct": "Int64",
-    "least": "str",
-    "greatest": "str",
-}
-
-
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 """Seconds that a bar may stand for; above them, whole days."""
+
+PROFILE = Table.of(
+    "profile",
+    column=TEXT,
+    dtype=TEXT,
+    nulls=INTEGER,
+    filled=NUMBER,
+    distinct=INTEGER_OR_NULL,
+    least=TEXT,
+    greatest=TEXT,
+)
+LEVELS_OVER_TIME = Table.of("levels_over_time", at=TIME, level=TEXT, lines=INTEGER)
 
 
 def output(folder: Path) -> pl.LazyFrame | None:
@@ -55,7 +58,7 @@ def profile(rows: pl.LazyFrame | None) -> pd.DataFrame:
     missing for nested types); `least`, `greatest` (str, cut to 60 characters).
     """
     if rows is None:
-        return frame_of([], PROFILE)
+        return PROFILE.frame([])
     schema = rows.collect_schema()
     height = rows.select(pl.len()).collect().item()
     wanted = [pl.col(name).null_count().alias(f"nulls {name}") for name in schema]
@@ -66,7 +69,7 @@ def profile(rows: pl.LazyFrame | None) -> pd.DataFrame:
             wanted += [count.alias(f"distinct {name}")]
             wanted += [column.min().alias(f"least {name}"), column.max().alias(f"greatest {name}")]
     found = rows.select(wanted).collect(engine="streaming").row(0, named=True)
-    return frame_of([_column(name, schema[name], height, found) for name in schema], PROFILE)
+    return PROFILE.frame(_column(name, schema[name], height, found) for name in schema)
 
 
 def levels_over_time(rows: pl.LazyFrame | None, *, most: int = 60) -> pd.DataFrame:
@@ -76,23 +79,22 @@ def levels_over_time(rows: pl.LazyFrame | None, *, most: int = 60) -> pd.DataFra
     (int64). Empty if the output has no `timestamp` that is a time, or no `level`;
     rows without a timestamp are left out.
     """
-    dtypes = {"at": TIME, "level": "str", "lines": "int64"}
     if rows is None or not _has_times(rows.collect_schema()):
-        return frame_of([], dtypes)
+        return LEVELS_OVER_TIME.frame([])
     time = pl.col("timestamp")
-    ends = rows.select(least=time.min(), greatest=time.max()).collect(engine="streaming").row(0)
-    if ends[0] is None:
-        return frame_of([], dtypes)
-    seconds = (ends[1] - ends[0]).total_seconds() / most
+    least, greatest = rows.select(a=time.min(), b=time.max()).collect(engine="streaming").row(0)
+    if least is None:
+        return LEVELS_OVER_TIME.frame([])
+    seconds = (greatest - least).total_seconds() / most
     step = next((step for step in STEPS if step >= seconds), 86400 * (int(seconds // 86400) + 1))
     counted = (
         rows.filter(time.is_not_null())
         .group_by(time.dt.truncate(f"{step}s"), pl.col("level").fill_null("no level"))
         .agg(lines=pl.len())
         .sort("timestamp", "level")
-        .select("level", "lines", at=time.dt.epoch("ms") / 1000)
+        .with_columns(at=time.dt.epoch("ms") / 1000)
     )
-    return frame_of(counted.collect(engine="streaming").to_dicts(), dtypes)
+    return LEVELS_OVER_TIME.frame(counted.collect(engine="streaming"))
 
 
 def _column(name: str, dtype: pl.DataType, rows: int, found: dict[str, Any]) -> dict[str, Any]:
@@ -114,5 +116,4 @@ def _has_times(schema: pl.Schema) -> bool:
 
 def _shown(value: Any) -> str:
     text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    text = text.removesuffix("+00:00")
-    return printable(text, MAX_LENGTH)
+    return printable(text.removesuffix("+00:00"), MAX_LENGTH)

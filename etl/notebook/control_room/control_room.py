@@ -1,13 +1,13 @@
-"""The control room: watch and steer a store from a notebook, or as a web page.
+"""The control room: watch and control a store from a notebook, or as a web page.
 
-    console = Console(open_queue("sqlite:///q.db"), pipeline)
-    console                # shows it; more than once is fine
-    console.close()
+    room = ControlRoom(open_queue("sqlite:///q.db"), pipeline)
+    room                   # shows it; more than once is fine
+    room.close()
 
 Widgets never run the engine. What a person does puts a command into a queue;
 one thread, the pump, takes the commands and, at most five times a second,
 reads a snapshot of the store and draws all of it. Without a pipeline the
-console watches and steers a store that workers elsewhere are working on.
+control room watches and controls a store that workers elsewhere are working on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipywidgets as w
 
@@ -39,7 +39,7 @@ from etl.notebook.control_room.panels import (
     TracesPanel,
     card,
 )
-from etl.notebook.control_room.snapshot import Snapshot, take
+from etl.notebook.control_room.snapshot import Snapshot, read_snapshot
 from etl.notebook.control_room.view import Chart, QueueView
 from etl.pipeline.pipeline import Pipeline
 from etl.pipeline.plan import INPUT
@@ -56,11 +56,10 @@ __all__ = ["ControlRoom", "attended"]
 PERIOD = 0.2
 """Seconds between two drawings, at least."""
 
-
 DATA = Path(etl.__file__).parent.parent / "data"
 
-
 Command = Callable[[], None]
+T = TypeVar("T")
 
 
 def attended() -> bool:
@@ -70,11 +69,11 @@ def attended() -> bool:
 
 
 class ControlRoom:
-    """A live console for one store.
+    """A live control room for one store.
 
     Args:
         queue: The store.
-        pipeline: What workers of this console run; None if workers run elsewhere.
+        pipeline: What the workers of this notebook run; None if workers run elsewhere.
         interval: Seconds that its workers wait after each batch.
         batch_lines: Lines that they take together.
         workers: How many to start, as threads of this process.
@@ -100,23 +99,23 @@ class ControlRoom:
         self._out = out
         self._commands: queues.SimpleQueue[Command] = queues.SimpleQueue()
         self._closing = threading.Event()
-        self._told: list[threading.Event] = []
+        self._awaiting: list[threading.Event] = []  # set once all is drawn
         self._record = contextlib.ExitStack()
         atexit.register(self._record.close)
         self._reached = True
         self._build(sorted(data.glob("*.*l*")))
-        self.controls.interval.value, self.controls.batch_lines.value = interval, batch_lines
         self.controls.workers.value = workers
+        self._set_pace(interval, batch_lines)
         self._take_store(queue, pipeline)
-        self._thread = threading.Thread(target=self._pump, name="etl-console", daemon=True)
+        self._thread = threading.Thread(target=self._pump, name="etl-control-room", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<Console on {self.queue.url}>"
+        return f"<ControlRoom on {self.queue.url}>"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        bundle = self.room._repr_mimebundle_(**options)
-        return bundle | {"text/plain": "A live console: run this cell to see it."}
+        bundle = self.box._repr_mimebundle_(**options)
+        return bundle | {"text/plain": "A live control room: run this cell to see it."}
 
     # For cells
 
@@ -128,8 +127,8 @@ class ControlRoom:
         interval: float = 2.0,
         batch_lines: int = 1,
     ) -> ControlRoom:
-        """Show and steer another store from now on; the workers move over to it."""
-        self.controls.interval.value, self.controls.batch_lines.value = interval, batch_lines
+        """Show and control another store from now on; the workers move over to it."""
+        self._set_pace(interval, batch_lines)
         self.do(lambda: self._take_store(queue, pipeline))
         self.settle(idle=False)
         return self
@@ -149,32 +148,31 @@ class ControlRoom:
             if time.monotonic() > deadline:
                 raise UsageError(f"{stats.waiting} lines still wait after {timeout:g} s")
             self.queue.wait(self.queue.version(), 0.1)
-        told = threading.Event()
-        self.do(lambda: self._told.append(told))
-        told.wait(max(1.0, deadline - time.monotonic()))
+        drawn = threading.Event()
+        self.do(lambda: self._awaiting.append(drawn))
+        drawn.wait(max(1.0, deadline - time.monotonic()))
         return self.queue.stats()
 
     def tap(self, processor: str, *, where: pl.Expr | None = None, limit: int = 20) -> Tap:
-        """Return a look at the rows that leave a processor; in a cell it shows them.
+        """Return a tap of the rows that leave a processor; in a cell it shows them.
 
-        It begins with the last lines that came by, as the pipeline now treats
-        them, and goes on with what this console's workers do.
+        It begins with the last lines that passed, as the pipeline now treats
+        them, and continues with what the workers of this notebook process.
 
         Raises:
             UsageError: If there is no pipeline, no such processor, or `where` cannot be used.
         """
         if self.pipeline is None:
-            raise UsageError("a tap needs the pipeline; give the console one")
+            raise UsageError("a tap needs the pipeline; give it to ControlRoom")
         tap = self.pipeline.tap(processor, where=where, limit=limit)
         rows = traces.polars(self.queue).iter_rows(named=True)
         lines = [row["line"] for row in rows if processor in row["path"]]
-        batch = Batch.from_lines(lines, source="tap")
-        dry_run(self.pipeline, batch, watch=tap.see)
+        dry_run(self.pipeline, Batch.from_lines(lines, source="tap"), watch=tap.see)
         tap.rows()
         return tap
 
     def close(self) -> None:
-        """Stop the console's thread and workers; what it showed stays. Twice is fine."""
+        """Stop the control room's thread and workers; what it showed stays. Twice is fine."""
         self._closing.set()
         self.do(lambda: None)
         self._thread.join(10)
@@ -189,13 +187,13 @@ class ControlRoom:
         if self.tapped is not None:
             self.tapped.close()
         self.tapped = tap
-        self.traces.show_open(tapping=tap is not None)
+        self.traces.set_tapping(tapping=tap is not None)
 
     def do(self, command: Command) -> None:
         """Have the pump run a command soon."""
         self._commands.put(command)
 
-    def later(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+    def later(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
         """Do what may take long in a thread of its own; the pump is given the result."""
 
         def run() -> None:
@@ -206,7 +204,7 @@ class ControlRoom:
             else:
                 self.do(lambda: then(result))
 
-        threading.Thread(target=run, name="etl-console-job", daemon=True).start()
+        threading.Thread(target=run, name="etl-control-room-job", daemon=True).start()
 
     # What is on the screen
 
@@ -216,18 +214,19 @@ class ControlRoom:
         self.header, self.view = HeaderPanel(), QueueView()
         self.controls = ControlsPanel(act, [path.name for path in files], own_workers=runs)
         self.dead_letters, self.traces = DeadLettersPanel(act, can_run=runs), TracesPanel(act)
-        self._spec = self._panels(take(self.queue, self.pipeline, None))
+        self._spec = self._panels(read_snapshot(self.queue, self.pipeline, None))
         self.figure = Chart(self._spec)
         waiting = card("Unprocessed lines", self.view, kind="etl-waiting")
         charts = card("", self.figure, kind="etl-charts")
         boxes = (self.header.box, self.controls.box, waiting, charts)
-        self.room = w.VBox([*boxes, self.dead_letters.box, self.traces.box])
-        self.room.add_class("etl-room")
-        self.buttons = (
-            self.controls.buttons | self.dead_letters.buttons | {"Tap": self.traces.button}
-        )
-        for widget in _all(self.room):
+        self.box = w.VBox([*boxes, self.dead_letters.box, self.traces.box]).add_class("etl-room")
+        tap = {"Tap": self.traces.button}
+        self.buttons = self.controls.buttons | self.dead_letters.buttons | tap
+        for widget in _all(self.box):
             _answer_at_once(widget)
+
+    def _set_pace(self, interval: float, batch_lines: int) -> None:
+        self.controls.interval.value, self.controls.batch_lines.value = interval, batch_lines
 
     def _take_store(self, queue: Queue, pipeline: Pipeline | None) -> None:
         if self.thread_workers is not None:
@@ -240,7 +239,7 @@ class ControlRoom:
         self._record.enter_context(use)
         self.thread_workers = ThreadWorkers(queue, pipeline, self._out) if pipeline else None
         self._drains = queue.control().drains
-        self._mark: object = None
+        self._version: object = None
         if self.thread_workers is not None:
             queue.reclaim()
             self._actions.set_pace()
@@ -260,13 +259,7 @@ class ControlRoom:
     # The pump
 
     def _act(self, name: str) -> None:
-        self.do(lambda: self._try(name))
-
-    def _try(self, name: str) -> None:
-        try:
-            self._actions.by_name[name]()
-        except StoreError as error:
-            self.header.say(f"{name} could not be done: {error}", bad=True)
+        self.do(lambda: self._guarded(self._actions.by_name[name], name))
 
     def _pump(self) -> None:
         """Take commands as they come, and draw what has changed, five times a second at most."""
@@ -275,7 +268,7 @@ class ControlRoom:
             wait = drawn_at + pause - time.monotonic()
             with contextlib.suppress(queues.Empty):
                 self._guarded(self._commands.get(timeout=wait if wait > 0 else PERIOD))
-                self._mark = None
+                self._version = None
             started = time.monotonic()
             if started >= drawn_at + pause and self._has_changed(started - drawn_at):
                 self._guarded(self.draw)
@@ -283,23 +276,21 @@ class ControlRoom:
                 pause = max(PERIOD, 2 * (drawn_at - started)) if self._reached else 1.0
 
     def _has_changed(self, seconds: float) -> bool:
-        """Say whether there may be news; after a second there is: ages grow."""
+        """Return whether there may be news; after a second there is: ages grow."""
         try:
-            mark = self.queue.version()
+            before, self._version = self._version, self.queue.version()
         except StoreError:
             return True
-        if mark == self._mark and seconds < 1:
-            return False
-        self._mark = mark
-        return True
+        return self._version != before or seconds >= 1
 
     def draw(self) -> None:
         """Read the store and show it: the pump's work, and that of tests without one."""
-        told, self._told = self._told, []
+        awaiting, self._awaiting = self._awaiting, []
         try:
             if self.thread_workers is not None:
                 self.thread_workers.check()
-            snapshot = take(self.queue, self.pipeline, self.dead_letters.groups.chosen or None)
+            chosen = self.dead_letters.groups.chosen or None
+            snapshot = read_snapshot(self.queue, self.pipeline, chosen)
             self._reached, back = True, not self._reached
             self._show(snapshot)
             if back:
@@ -311,11 +302,11 @@ class ControlRoom:
                 self.header.say(f"The store cannot be reached; trying again. {error}", bad=True)
             self._reached = False
         finally:
-            for event in told:
+            for event in awaiting:
                 event.set()
 
     def _show(self, snapshot: Snapshot) -> None:
-        self.header.show(snapshot, self._state(snapshot))
+        self.header.show(snapshot, self._status(snapshot))
         self.view.show(snapshot.waiting, snapshot.stats.waiting - len(snapshot.waiting))
         self.dead_letters.show(snapshot)
         self.traces.show(snapshot)
@@ -326,17 +317,16 @@ class ControlRoom:
         if spec != self._spec:
             refresh(self.figure, self._spec, spec)
             self._spec = spec
-            self._snap()
+            self._keep_figure()
 
     def _show_tapped(self, tap: Tap) -> None:
         try:
-            rows = tap.rows()
+            self.traces.show_tapped(tap.rows())
         except UsageError:
             self.show_tap(None)
             raise
-        self.traces.show_rows(rows.columns, rows.rows())
 
-    def _snap(self) -> None:
+    def _keep_figure(self) -> None:
         """Let a page that is loaded again begin with the figure as it is now.
 
         `FigureWidget` keeps what it was made with for new pages, in private
@@ -346,28 +336,26 @@ class ControlRoom:
         figure._widget_data = copy.deepcopy(figure._data)  # noqa: SLF001
         figure._widget_layout = copy.deepcopy(figure._layout_obj._props)  # noqa: SLF001
 
-    def _state(self, snapshot: Snapshot) -> str:
+    def _status(self, snapshot: Snapshot) -> str:
         if not snapshot.workers:
             self._drains = snapshot.control.drains
-        draining = snapshot.control.drains > self._drains
         table = {
             "paused": snapshot.stats.paused,
             "absent": not snapshot.workers,
-            "draining": draining,
+            "draining": snapshot.control.drains > self._drains,
             "working": not snapshot.stats.idle,
-            "idle": True,
         }
-        return next(state for state, holds in table.items() if holds)
+        return next((status for status, holds in table.items() if holds), "idle")
 
-    def _guarded(self, command: Command) -> None:
+    def _guarded(self, command: Command, name: str = "") -> None:
         try:
             command()
-        except Exception as error:  # noqa: BLE001 - the pump goes on, and the operator is told
-            self._complain(error)
+        except Exception as error:  # noqa: BLE001 - the pump continues, and the operator sees it
+            self._complain(error, name)
 
-    def _complain(self, error: Exception) -> None:
-        known = isinstance(error, EtlError)
-        self.header.say(str(error) if known else f"{type(error).__name__}: {error}", bad=True)
+    def _complain(self, error: Exception, name: str = "") -> None:
+        text = str(error) if isinstance(error, EtlError) else f"{type(error).__name__}: {error}"
+        self.header.say(f"{name} failed: {text}" if name else text, bad=True)
 
 
 def _all(widget: w.Widget) -> Iterator[w.Widget]:

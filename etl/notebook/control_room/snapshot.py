@@ -1,4 +1,4 @@
-"""What the console shows, read from a store in one go: everything else only draws it."""
+"""What the control room shows, read from a store at once: everything else only draws it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,16 @@ from etl.queue import Control, DeadLetterFilter, Queue, Stats
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ICONS", "Snapshot", "edges_of", "level_of", "take"]
+__all__ = ["Snapshot", "edges_of", "level_of", "read_snapshot"]
 
-ICONS = 500
+MAX_ICONS = 500
 """Waiting lines that are shown one by one; the rest are counted."""
 
-
-SHOWN = 60
+MAX_ROWS = 60
 """Traces and dead letters that are listed."""
 
-
 _NAMES = "DEBUG|INFO|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|ALERT|EMERG"
-
-
 _LEVEL = re.compile(rf"\b({_NAMES})\b", re.IGNORECASE)
-
-
 _SHORT = {"W": "WARNING", "D": "DEBUG", "I": "INFO"}
 
 
@@ -58,8 +52,8 @@ class Snapshot:
     traces: list[dict[str, Any]]
 
 
-def take(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot:
-    """Read a store.
+def read_snapshot(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot:
+    """Return what a store holds now.
 
     Args:
         queue: The store.
@@ -67,8 +61,11 @@ def take(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot
         group: Fingerprint of the dead letters to list.
     """
     stats = queue.stats()
-    last = traces.polars(queue, SHOWN).reverse().to_dicts()
-    wanted = DeadLetterFilter(fingerprint=group, limit=SHOWN)
+    last = traces.polars(queue, MAX_ROWS).reverse().to_dicts()
+    listed: list[dict[str, Any]] = []
+    if stats.dead and group:
+        wanted = DeadLetterFilter(fingerprint=group, limit=MAX_ROWS)
+        listed = queue.dead_letters(wanted).reverse().to_dicts()
     return Snapshot(
         at=time.time(),
         stats=stats,
@@ -81,9 +78,7 @@ def take(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot
         edges=edges_of(pipeline, last),
         waiting=_waiting(queue) if stats.waiting else [],
         groups=queue.dead_letter_groups(DeadLetterFilter()) if stats.dead else [],
-        dead_letters=queue.dead_letters(wanted).reverse().to_dicts()
-        if stats.dead and group
-        else [],
+        dead_letters=listed,
         traces=last,
     )
 
@@ -101,22 +96,18 @@ def edges_of(pipeline: Pipeline | None, traces: list[dict[str, Any]]) -> list[tu
     """Return the pipeline's edges, or, without one, those that the last lines went along."""
     if pipeline is not None:
         return pipeline.plan().edges
-    paths = [(INPUT, *trace["path"]) for trace in traces]
-    pairs = [pair for path in paths for pair in pairwise(path)]
-    return sorted(set(pairs))
+    return sorted({pair for trace in traces for pair in pairwise((INPUT, *trace["path"]))})
 
 
 def _counts(queue: Queue) -> dict[str, float]:
     """Return lines by level from the first processor that counts levels."""
-    for counts in metrics.state_totals(queue).values():
-        if set(counts) & set(LEVELS):
-            return counts
-    return {}
+    totals = metrics.state_totals(queue).values()
+    return next((counts for counts in totals if set(counts) & set(LEVELS)), {})
 
 
 def _waiting(queue: Queue) -> list[tuple[str, str, str]]:
     """Return key, level and text of the first waiting lines."""
-    rows = queue.peek(ICONS).select(
+    rows = queue.peek(MAX_ICONS).select(
         pl.concat_str("batch", "line_number", separator=":"), pl.col("line").str.head(200)
     )
     return [(key, level_of(line), line) for key, line in rows.iter_rows()]

@@ -7,7 +7,7 @@ traits, so that a page that is loaded again shows the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,25 @@ import anywidget
 import plotly.graph_objects as go
 import traitlets
 
-__all__ = ["Chart", "QueueView", "Table"]
+__all__ = ["Chart", "QueueView", "TableView"]
 
 HERE = Path(__file__).parent
 
-
 Line = tuple[str, str, str]
 """Key, level and text of a waiting line."""
+
+Row = Mapping[str, Any]
 
 
 class QueueView(anywidget.AnyWidget):
     """An icon per waiting line; only what came and what left is sent.
 
     `items` holds all of them for a page that opens later, and follows within
-    a second. The page tells its `width` in pixels and whether it is `dark`.
+    a second. The page sets its `width` in pixels and whether it is `dark`.
     """
 
     _esm = HERE / "queue_view.js"
-    _css = HERE / "console.css"
+    _css = HERE / "control_room.css"
     items: traitlets.List[Any] = traitlets.List().tag(sync=True)
     more = traitlets.Int(0).tag(sync=True)
     width = traitlets.Int(1100).tag(sync=True)
@@ -48,23 +49,27 @@ class QueueView(anywidget.AnyWidget):
         wanted = {line[0]: line for line in lines}
         came = [line for key, line in wanted.items() if key not in self._shown]
         left = [key for key in self._shown if key not in wanted]
-        self._shown = wanted
+        self._shown, self.more = wanted, more
         if came or left:
             self.send({"came": came, "left": left})
             self._stale = True
-        if self.more != more:
-            self.more = more
         if self._stale and time.monotonic() - self._kept_at > 1:
             self._stale, self._kept_at = False, time.monotonic()
             self.items = [list(line) for line in wanted.values()]
 
 
-class Table(anywidget.AnyWidget):
+class TableView(anywidget.AnyWidget):
     """Rows of text of which one can be chosen.
 
     `columns` are titles, one that begins with `#` is for numbers; `rows` are
     `[key, cell, …]`; `chosen` is a key or the empty string; `empty` is what
-    stands there when there are no rows.
+    is shown when there are no rows.
+
+    Args:
+        key: What identifies a row.
+        cells: What each column shows of a row, by its title.
+        empty: What is shown when there are no rows.
+        choose: Called when a row is chosen or no longer is.
     """
 
     _esm = HERE / "table.js"
@@ -73,9 +78,27 @@ class Table(anywidget.AnyWidget):
     chosen = traitlets.Unicode().tag(sync=True)
     empty = traitlets.Unicode().tag(sync=True)
 
+    def __init__(
+        self,
+        key: Callable[[Row], str],
+        cells: Mapping[str, Callable[[Row], str]],
+        *,
+        choose: Callable[[], None],
+        empty: str = "",
+    ) -> None:
+        super().__init__(columns=list(cells), empty=empty)
+        self._makers = (key, *cells.values())
+        self.observe(lambda _change: choose(), "chosen")
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Show these rows; one that is chosen and gone is chosen no more."""
+        self.rows = [[make(row) for make in self._makers] for row in rows]
+        if self.chosen not in {row[0] for row in self.rows}:
+            self.chosen = ""
+
 
 class Chart(go.FigureWidget):  # type: ignore[misc]
-    """A `FigureWidget` that only tells the page, and lets the page tell it nothing.
+    """A `FigureWidget` that only sends to the page, and takes nothing back from it.
 
     Plotly's own takes back what a page has filled in, and with that drops what
     it was given itself (seen in 7.1: `x` and `marker` are gone after some

@@ -1,0 +1,95 @@
+"""Pages that need no network: the report of one batch, and the summary of many.
+
+    write_report(Path("run.ipynb"), Path("report.html"), about)
+    write_summary(Path("summary.html"), batches)
+
+nbconvert renders both from the templates in `report_template`; charts carry their
+library with them, once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["COUNTS", "STATES", "write_report", "write_summary"]
+
+STATES = {
+    "finished": "passed",
+    "gate": "quality gate failed",
+    "refused": "refused",
+    "failed": "failed",
+    "killed": "killed",
+}
+"""The states of a batch as a page shows them, the worst last."""
+
+COUNTS = ("accepted", "done", "filtered", "dead")
+
+PLOTLY = "application/vnd.plotly.v1+json"
+
+HIDDEN = {"notebook-only", "papermill-error-cell-tag"}
+"""Tags of cells that a report leaves out."""
+
+HERE = Path(__file__).parent
+
+
+def write_report(executed: Path, page: Path, about: Mapping[str, Any]) -> None:
+    """Render an executed notebook as one HTML file that loads nothing.
+
+    Args:
+        executed: The notebook.
+        page: The file to write.
+        about: For the head and the foot: `title`, `state`, `error` (str), `facts` and
+            `parameters` (pairs of str), `footer` (str).
+    """
+    import nbformat
+    from plotly.offline import get_plotlyjs
+
+    nb = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    drawn = any(PLOTLY in one.get("data", {}) for cell in nb.cells for one in _outputs(cell))
+    resources = _resources(about) | {
+        "plotly": get_plotlyjs() if drawn else "",
+        "mime": PLOTLY,
+        "figure": lambda figure: json.dumps(figure).replace("<", "\\u003c"),
+        "shown": lambda cell: not HIDDEN & set(cell.metadata.get("tags", ())),
+        "outputs": _outputs,
+    }
+    text, _ = _exporter().from_notebook_node(nb, resources=resources)
+    page.write_text(text, encoding="utf-8")
+
+
+def write_summary(page: Path, batches: Sequence[Mapping[str, Any]]) -> None:
+    """Write a page with a row per batch, and a link to the report of each.
+
+    Args:
+        page: The file to write.
+        batches: As `command.run_each` returns them.
+    """
+    worst = max((one["state"] for one in batches), key=list(STATES).index)
+    about = {"title": f"{len(batches):,} batches", "state": worst}
+    template = _exporter().environment.get_template("summary.html.j2")
+    columns = (*COUNTS, "seconds")
+    text = template.render(resources=_resources(about), batches=batches, columns=columns)
+    page.write_text(text, encoding="utf-8")
+
+
+def _exporter() -> Any:
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="report_template", extra_template_basedirs=[str(HERE)]
+    )
+
+
+def _resources(about: Mapping[str, Any]) -> dict[str, Any]:
+    css = (HERE / "report_template" / "report.css").read_text("utf-8")
+    return {"about": about, "css": css, "states": STATES}
+
+
+def _outputs(cell: Any) -> list[Any]:
+    """Return the outputs of a cell that a report shows."""
+    quiet = "no-output" in cell.metadata.get("tags", ())
+    found = cell.get("outputs", ())
+    return [one for one in found if not quiet or one.output_type == "error"]
