@@ -12,7 +12,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import zstandard
+from backports import zstd
 
 from etl.queue import Queue
 from etl.records.columns import TIME, frame_of
@@ -130,7 +130,7 @@ def slow_lines(queue: Queue, count: int = 10, limit: int = Settings.kept_traces)
 
 
 def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    columns, paths = json.loads(zstandard.ZstdDecompressor().decompress(record["block"]))
+    columns, paths = json.loads(zstd.decompress(record["block"]))
     names = [tuple(name for name, _ in path) for path in paths]
     times = [tuple(seconds for _, seconds in path) for path in paths]
     same = {name: record[name] for name in ("at", "worker", "batch", "source", "version")}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import log2
 from typing import Any
 
-import zstandard
+from backports import zstd
 
 from etl.errors import LeaseLost
 from etl.records.result import BatchResult, FailureKind, ProcessorStats, Trace
@@ -230,5 +230,5 @@ def _keep_trace(
 def encode_trace(trace: Trace) -> bytes:
     """Return the number of a trace's lines in four bytes, and then itself as compressed JSON."""
     text = json.dumps([trace.lines.to_dict(as_series=False), list(trace.paths)])
-    block = zstandard.ZstdCompressor(level=-1).compress(text.encode())
+    block = zstd.compress(text.encode(), level=-1)
     return trace.lines.height.to_bytes(4, "big") + block

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
-import zstandard
+from backports import zstd
 
 from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint
@@ -30,45 +29,12 @@ __all__ = ["OPENERS", "FileSource", "read_lines_at"]
 OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
     ".gz": lambda path: cast("BinaryIO", gzip.GzipFile(path)),
     ".bz2": lambda path: cast("BinaryIO", bz2.BZ2File(path)),
-    ".zst": lambda path: cast("BinaryIO", io.BufferedReader(_ZstdFile(path), 1 << 18)),
+    ".zst": lambda path: cast("BinaryIO", zstd.ZstdFile(path)),
 }
 
 
-UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+UNREADABLE = (OSError, EOFError, zlib.error, zstd.ZstdError)
 """What a file raises that cannot be read, or is not what its suffix says."""
-
-
-class _ZstdFile(io.RawIOBase):
-    """A zstandard file of one or more frames; unlike the library's it notices a cut end."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._compressed = b""
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill some of a buffer; 0 at the end."""
-        while not self._ready:
-            data = self._compressed or self._file.read(1 << 12)
-            if not data:
-                if not self._frame.eof:
-                    raise EOFError("it ends in the middle")
-                return 0
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._ready = memoryview(self._frame.decompress(data))
-            self._compressed = self._frame.unused_data
-        size = min(len(buffer), len(self._ready))
-        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 @dataclass(frozen=True, slots=True)
