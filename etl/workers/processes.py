@@ -19,9 +19,8 @@ from typing import IO, Any
 
 from etl.errors import WorkerFailed
 from etl.queue import Queue
-from etl.sinks.publish import remove_staged
 from etl.workers.signals import when_asked_to_end
-from etl.workers.worker import recover_outputs
+from etl.workers.worker import reclaim, recover_outputs
 
 __all__ = ["GAVE_UP", "WorkerProcesses"]
 
@@ -113,8 +112,7 @@ class WorkerProcesses:
 
     def _reclaim(self) -> bool:
         """Take back what dead workers held, and remove what they had staged."""
-        tokens = self._queue.reclaim()
-        remove_staged(self._out, tokens)
+        tokens = reclaim(self._queue, self._out)
         return bool(tokens)
 
     def _spawn(self) -> subprocess.Popen[bytes]:

@@ -73,7 +73,7 @@ def test_a_worker_is_not_used_from_two_threads(queue, tmp_path):
     queue.put(Batch.from_lines(["a"]))
     worker = Worker(queue, Pipeline().add("wait", wait), out=tmp_path).start()
     assert inside.wait(10)
-    with pytest.raises(UsageError, match="works elsewhere at this moment"):
+    with pytest.raises(UsageError, match="is running in another thread"):
         worker.step()
     leave.set()
     worker.stop()
