@@ -121,6 +121,10 @@ Token = Annotated[
 Everything = Annotated[bool, typer.Option("--all", help="All open dead letters.")]
 
 
+COMMIT_LOG = "etl.server.logging:log_commits"
+"""What writes a worker's log; loaded by this name, and only where a log is asked for."""
+
+
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -244,45 +248,35 @@ def work(
     ] = Settings.lease_seconds,
     drain: Annotated[bool, typer.Option(help="End once nothing waits.")] = False,
     log_format: LogFormat = None,
-    run: Annotated[str, typer.Option(hidden=True)] = "",
-    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Process what waits in a store; SIGTERM or Ctrl-C ends after the current batch."""
     from etl.pipeline.load import load_pipeline
     from etl.runs.run import output_folder
+    from etl.workers.main import WorkerOptions, run_worker
     from etl.workers.processes import WorkerProcesses
-    from etl.workers.signals import run_until_signal
-    from etl.workers.worker import Worker
 
     loaded = load_pipeline(pipeline)
     queue = _open(store, create=True)
-    if parent is None and not log_format:
+    if log_format:
+        _extra("logging")
+    else:
         print(f"etl: working on {queue.url}; Ctrl-C ends", file=sys.stderr)
         if queue.control().paused:
             print("etl: the store is paused; etl resume lets it go on", file=sys.stderr)
-    out = out or output_folder(queue.url)
-    if workers == 1 or parent is not None:
-        watch: dict[str, Any] = {}
-        if log_format:
-            logs = _extra("logging")
-            watch["watch"] = logs.watch_with(logs.open_log(log_format, run=run))
-        worker = Worker(
-            queue,
-            loaded,
-            out=out,
-            batch_lines=batch_lines,
-            interval=interval,
-            lease_seconds=lease,
-            run=run,
-            drain=drain,
-            **watch,
-        )
-        run_until_signal(worker, parent)
-        return
-    options = ["--pipeline", pipeline, "--batch-lines", str(batch_lines), "--run", run]
-    options += ["--interval", str(interval), "--lease", str(lease), *(["--drain"] * drain)]
-    options += ["--log-format", log_format] if log_format else []
-    WorkerProcesses(queue, workers, options, out=out).run_until_signal()
+    options = WorkerOptions(
+        out=str(out or output_folder(queue.url)),
+        pipeline=pipeline,
+        batch_lines=batch_lines,
+        interval=interval,
+        lease_seconds=lease,
+        drain=drain,
+        watch=COMMIT_LOG if log_format else "",
+        log_format=log_format or "",
+    )
+    if workers == 1:
+        run_worker(queue, loaded, options)
+    else:
+        WorkerProcesses(queue, workers, options).run_until_signal()
 
 
 @app.command()
@@ -320,6 +314,7 @@ def serve(
     from etl.pipeline.load import load_pipeline
     from etl.runs.registry import new_run_id, recorded_use
     from etl.runs.run import output_folder
+    from etl.workers.main import WorkerOptions
     from etl.workers.processes import WorkerProcesses
 
     server = _extra("serve")
@@ -327,11 +322,16 @@ def serve(
     run, kind = new_run_id(), log_format or "human"
     address = server.Address(host, port, token, name or ())
     service = server.Service(queue, run=run, log=_extra("logging").open_log(kind, run=run))
-    options = ["--pipeline", pipeline, "--run", run, "--log-format", kind]
-    folder = out or output_folder(queue.url)
+    options = WorkerOptions(
+        out=str(out or output_folder(queue.url)),
+        pipeline=pipeline,
+        run=run,
+        watch=COMMIT_LOG,
+        log_format=kind,
+    )
     if work:
         load_pipeline(pipeline)  # so that a mistake in it is told here, and once
-    beside = partial(WorkerProcesses, queue, workers, options, out=folder)
+    beside = partial(WorkerProcesses, queue, workers, options)
     with recorded_use(queue, run, kind="serve"):
         server.serve(
             service,
@@ -695,11 +695,6 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     from etl.text import printable
 
-    if error_file := settings().error_file:
-        from etl.workers.processes import GAVE_UP
-
-        error_file.write_text(message, encoding="utf-8")
-        sys.exit(GAVE_UP)
     print(f"etl: {printable(message)}", file=sys.stderr)
     sys.exit(code)
 

@@ -24,6 +24,7 @@ from etl.sinks.publish import remove_staged
 from etl.sources.ingest import ingest
 from etl.sources.resolve import Source, resolve_sources
 from etl.sources.stream import StreamSource
+from etl.workers.main import WorkerOptions
 from etl.workers.processes import WorkerProcesses
 
 __all__ = ["Progress", "output_folder", "run", "summary"]
@@ -100,8 +101,8 @@ def run(
         if queue.control().failure:  # starting again resumes it; an operator's pause stays
             queue.resume()
         before = queue.stats()
-        options = ["--pipeline", pipeline, "--run", run_id]
-        processes = WorkerProcesses(queue, workers, options, out=out, stdout=worker_stdout)
+        options = WorkerOptions(out=str(out), pipeline=pipeline, run=run_id)
+        processes = WorkerProcesses(queue, workers, options, stdout=worker_stdout)
         try:
             one = _Run(queue, processes, found, started, watch)
             one.ingest(reread=reread)

@@ -17,8 +17,9 @@ from etl.errors import UsageError
 from etl.records.batch import Lease
 from etl.records.result import BatchResult
 from etl.text import printable
+from etl.workers.main import WorkerOptions
 
-__all__ = ["KINDS", "Log", "forward", "open_log", "watch_with"]
+__all__ = ["KINDS", "Log", "forward", "log_commits", "open_log"]
 
 KINDS = ("human", "json")
 
@@ -62,8 +63,9 @@ def open_log(kind: str, *, file: TextIO | None = None, **bound: str) -> Log:
     return log.bind(**bound)
 
 
-def watch_with(log: Log) -> Callable[[Lease, BatchResult], None]:
-    """Return what a `Worker` may be watched with: a line for each batch that it commits."""
+def log_commits(options: WorkerOptions) -> Callable[[Lease, BatchResult], None]:
+    """Return what logs a line for each batch that a worker with these options commits."""
+    log = open_log(options.log_format, run=options.run)
 
     def watch(lease: Lease, outcome: BatchResult) -> None:
         say = log.warning if outcome.dead else log.info
