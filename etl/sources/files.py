@@ -10,6 +10,7 @@ import gzip
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -21,8 +22,8 @@ from backports import zstd
 from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint
 from etl.records.batch import count_lines
-from etl.sources.chunks import CHUNK, SourceChunk, blocks, reads
-from etl.sources.signature import head, same_signature, signature_of
+from etl.sources.chunks import CHUNK_BYTES, SourceChunk, blocks, chunks_of
+from etl.sources.signature import has_signature, signature_of, signature_of_start
 
 __all__ = ["OPENERS", "FileSource", "read_lines_at"]
 
@@ -53,11 +54,11 @@ class FileSource:
     path: Path
     format: str | None = None
     by_reference: bool = True
-    chunk: int = CHUNK
+    chunk: int = CHUNK_BYTES
 
     @property
     def key(self) -> str:
-        """What its position is stored under."""
+        """What its checkpoint is stored under."""
         return str(self.path.resolve())
 
     @property
@@ -66,51 +67,32 @@ class FileSource:
         return self.path.stat().st_size
 
     def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:
-        """Yield batches from a position on; from the start if that was of another file.
+        """Yield batches from a checkpoint on; from the start if that was of another file.
 
         Raises:
             SourceError: If the file cannot be read, or is not what its suffix says.
         """
-        opener = OPENERS.get(self.path.suffix)
-        try:
-            if opener is None and self.by_reference:
-                yield from self._references(self._start(since))
-            else:
-                with (opener or _open_plain)(self.path) as file:
-                    yield from self._contents(file, self._start(since))
-        except UNREADABLE as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SourceError(f"{self.name!r} cannot be read: {reason}") from error
-
-    def _start(self, since: Checkpoint | None) -> Checkpoint:
-        if since is not None and same_signature(self.path, since.signature):
-            plain = self.path.suffix not in OPENERS
-            if not plain or self.path.stat().st_size >= since.offset:
-                return since
-        return Checkpoint(self.key, 0, 0)
-
-    def _references(self, start: Checkpoint) -> Iterator[SourceChunk]:
-        with self.path.open("rb", buffering=0) as file:
+        plain = self.path.suffix not in OPENERS
+        with _as_source_error(self.name), _open(self.path) as file:
+            start = since
+            if (
+                start is None
+                or not has_signature(self.path, start.signature)
+                or (plain and self.size < start.offset)
+            ):
+                start = Checkpoint(self.key, 0, 0)
             file.seek(start.offset)
-            yield from reads(
+            yield from chunks_of(
                 blocks(file, self.chunk),
                 start,
                 name=self.name,
                 format=self.format,
-                mark=partial(signature_of, file),
-                by_reference=True,
+                signature=partial(signature_of, file) if plain else self._signature,
+                by_reference=plain and self.by_reference,
             )
 
-    def _contents(self, file: BinaryIO, start: Checkpoint) -> Iterator[SourceChunk]:
-        packed = self.path.suffix in OPENERS
-        _skip(file, start.offset)
-        yield from reads(
-            blocks(file, self.chunk),
-            start,
-            name=self.name,
-            format=self.format,
-            mark=(lambda _offset: head(self.path)) if packed else partial(signature_of, file),
-        )
+    def _signature(self, _offset: int) -> str:
+        return signature_of_start(self.path)
 
 
 def read_lines_at(
@@ -130,19 +112,16 @@ def read_lines_at(
         SourceError: If it cannot be read.
     """
     path = Path(checkpoint.source)
-    try:
-        if not same_signature(path, checkpoint.signature):
+    with _as_source_error(checkpoint.source):
+        if not has_signature(path, checkpoint.signature):
             raise SourceChanged(f"{checkpoint.source!r} is gone, or not the file that was read")
-        with OPENERS.get(path.suffix, _open_plain)(path) as file:
+        with _open(path) as file:
             yield from _pick(file, sorted(set(numbers)))
-    except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{checkpoint.source!r} cannot be read: {reason}") from error
 
 
 def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]]:
     place, first = 0, 1
-    for text in blocks(file, CHUNK):
+    for text in blocks(file, CHUNK_BYTES):
         after = first + count_lines(text)
         here = numbers[bisect_left(numbers, first) : bisect_left(numbers, after)]
         if here:
@@ -155,13 +134,17 @@ def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]
         place, first = place + len(text), after
 
 
-def _open_plain(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _open(path: Path) -> BinaryIO:
+    """Return a file opened for reading its text."""
+    opener = OPENERS.get(path.suffix)
+    return opener(path) if opener else path.open("rb", buffering=0)
 
 
-def _skip(file: BinaryIO, count: int) -> None:
-    while count > 0:
-        data = file.read(min(count, CHUNK))
-        if not data:
-            return
-        count -= len(data)
+@contextmanager
+def _as_source_error(name: str) -> Iterator[None]:
+    """Raise what a file raises that cannot be read as a SourceError."""
+    try:
+        yield
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{name!r} cannot be read: {reason}") from error
