@@ -522,13 +522,13 @@ def prune(
     from etl.runs.prune import prune as remove
     from etl.text import size
 
-    verdicts = remove(age(older_than), dry_run=dry_run, force=force)
-    for one in verdicts:
-        fate = f"kept: {one.kept}" if one.kept else "would go" if dry_run else "removed"
-        print(f"{one.run}  {size(one.size):>9}  {fate}")
-    gone = [one.size for one in verdicts if not one.kept]
-    verb = "would go" if dry_run else "removed"
-    print(f"{len(gone)} runs {verb}, {size(sum(gone))}; {len(verdicts) - len(gone)} old ones kept")
+    decisions = remove(age(older_than), dry_run=dry_run, force=force)
+    for one in decisions:
+        reason = f": {one.reason}" if one.reason else ""
+        print(f"{one.run}  {size(one.size):>9}  {one.status}{reason}")
+    gone = [one.size for one in decisions if one.status != "kept"]
+    verb = "would be removed" if dry_run else "removed"
+    print(f"{len(gone)} runs {verb}, {size(sum(gone))}; {len(decisions) - len(gone)} old ones kept")
 
 
 @stores.command("init")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint, Queue
 from etl.records.batch import Batch, Reference, count_lines
+from etl.runs.registry import recorded
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource, read_lines_at
 from etl.sources.follow import FollowSource
@@ -115,7 +116,7 @@ def test_lines_are_read_back_by_their_numbers(
 ):
     path = compressed(tmp_path, suffix, LINES)
     (*_, last) = FileSource("a", path).read()
-    monkeypatch.setattr("etl.sources.files.CHUNK", chunk)
+    monkeypatch.setattr("etl.sources.files.CHUNK_BYTES", chunk)
 
     assert list(read_lines_at(last.checkpoint, [5, 2, 4, 9, 2, 0])) == [
         (2, 4, b"two\r"),
@@ -224,6 +225,29 @@ def test_a_folder_stands_for_all_its_files_that_are_not_hidden(tmp_path: Path):
     assert names(str(tmp_path)) == [
         str(tmp_path / name) for name in ("a.log", "b.log", "deep/c.log")
     ]
+
+
+def test_what_etl_wrote_and_hidden_files_are_passed_over_and_counted(tmp_path: Path):
+    with recorded("a-run", folder=tmp_path / "runs"):
+        pass
+    own = ("runs/a-run/out/1.parquet", "runs/a-run/store.db", ".hidden")
+    for name in (*own, "a.log", "runs/b.log", "mine/run.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+
+    found = resolve_sources([str(tmp_path)])
+    assert [source.name for source in found] == [
+        str(tmp_path / name) for name in ("a.log", "mine/run.json", "runs/b.log")
+    ]
+    assert found.skipped == len(own) + 1, "and the record itself"
+    assert resolve_sources([str(tmp_path / "runs" / "a-run" / "out")]).skipped == 0
+
+
+def test_a_folder_with_nothing_but_what_etl_wrote_is_an_error(tmp_path: Path):
+    with recorded("a-run", folder=tmp_path):
+        pass
+    with pytest.raises(SourceError, match="no files to read; passed over 1 file: hidden, or wri"):
+        resolve_sources([str(tmp_path)])
 
 
 def test_a_glob_stands_for_the_files_that_match(tmp_path: Path):
