@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -125,9 +124,6 @@ COMMIT_LOG = "etl.server.logging:log_commits"
 """What writes a worker's log; loaded by this name, and only where a log is asked for."""
 
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @app.command()
 def run(
     sources: Sources,
@@ -140,7 +136,7 @@ def run(
         str | None, typer.Option(help="The store's URL or path; else a new one in data/runs.")
     ] = None,
     out: Out = None,
-    workers: Workers = CORES,
+    workers: Workers = Settings.workers,
     reread: Annotated[bool, typer.Option(help="Read files anew that were read before.")] = False,
     trace: Annotated[bool, typer.Option(help="Print the paths of the last lines.")] = False,
     serve: Annotated[bool, typer.Option(help="Serve the store on --port, until Ctrl-C.")] = False,
@@ -177,7 +173,7 @@ def run(
             )
         queue = _open(store)
         if as_json:
-            _print_json(result | ({"traces": _traces(queue)} if trace else {}))
+            _print_json(result.to_dict() | ({"traces": _traces(queue)} if trace else {}))
         else:
             if trace:
                 out_console.print(traces_table(_traces(queue)))
@@ -204,7 +200,7 @@ def put(
 
     from etl.runs.registry import new_run_id, recorded_use
     from etl.sources.ingest import ingest
-    from etl.sources.resolve import Source, resolve_sources
+    from etl.sources.resolve import Source, passed_over, resolve_sources
 
     stop = threading.Event()
     if follow:
@@ -227,9 +223,11 @@ def put(
     ):
         lines = sum(pool.map(put_one, found))
     if as_json:
-        _print_json({"put": lines})
-    else:
-        print(f"{lines:,} lines put into {queue.url}")
+        _print_json({"put": lines, "skipped": found.skipped})
+        return
+    print(f"{lines:,} lines put into {queue.url}")
+    if found.skipped:
+        print(passed_over(found.skipped))
 
 
 @app.command()

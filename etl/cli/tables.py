@@ -17,6 +17,7 @@ from etl.analysis.metrics import processor_rows, state_totals
 from etl.queue import TOTALS, DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of
 from etl.runs.registry import latest_store
+from etl.sources.resolve import passed_over
 from etl.text import clock, printable
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def show_summary(console: Console, queue: Queue, result: Mapping[str, Any]) -> N
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {"no_format"}:
         console.print(Text("every line is dead; name their --format, or describe it: --template"))
+    if result.get("skipped"):
+        console.print(Text(passed_over(result["skipped"])))
     rate, seconds = result["lines_per_second"], result["seconds"]
     console.print(Text(f"{seconds:.1f} s, {rate:,.0f} lines/s", style="dim"))
     if "out" in result:

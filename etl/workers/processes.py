@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from etl.errors import WorkerFailed
 from etl.queue import Queue
+from etl.settings import Settings
 from etl.workers.main import GAVE_UP, WorkerOptions
 from etl.workers.signals import when_asked_to_end
 from etl.workers.worker import reclaim, recover_outputs
@@ -50,7 +51,7 @@ class WorkerProcesses:
         argument = json.dumps(asdict(replace(options, parent=os.getpid())))
         self._command = [sys.executable, "-m", "etl.workers.main", argument]
         self._stdout = stdout
-        self._threads = max(1, (os.cpu_count() or 1) // count)
+        self._threads = max(1, Settings.workers // count)
         self._failures = 0
         handle, self._error_file = tempfile.mkstemp(prefix="etl-")
         os.close(handle)
