@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from etl.settings import Settings, settings
 from etl.sources.ingest import ingest
 from etl.sources.resolve import Source, resolve_sources
 from etl.sources.stream import StreamSource
+from etl.workers.background import in_background
 from etl.workers.main import WorkerOptions
 from etl.workers.processes import WorkerProcesses
 from etl.workers.worker import reclaim
@@ -146,22 +147,16 @@ def _process(
     size = None if None in sizes else sum(one or 0 for one in sizes)
     read = 0
     stop = threading.Event()
-    putting: Future[None] = Future()
 
     def put_all() -> None:
         nonlocal read
-        try:
-            for source in sources:
-                for chunk in ingest(queue, source, reread=reread):
-                    read += chunk.size
-                    if stop.is_set():
-                        return
-        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
-            putting.set_exception(error)
-        else:
-            putting.set_result(None)
+        for source in sources:
+            for chunk in ingest(queue, source, reread=reread):
+                read += chunk.size
+                if stop.is_set():
+                    return
 
-    threading.Thread(target=put_all, name="etl-sources", daemon=True).start()
+    putting = in_background(put_all, name="etl-sources")
     try:
         while True:
             since, all_put = queue.version(), putting.done()

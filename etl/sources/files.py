@@ -27,11 +27,12 @@ from etl.sources.signature import has_signature, signature_of, signature_of_star
 
 __all__ = ["OPENERS", "FileSource", "read_lines_at"]
 
-OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
-    ".gz": lambda path: cast("BinaryIO", gzip.GzipFile(path)),
-    ".bz2": lambda path: cast("BinaryIO", bz2.BZ2File(path)),
-    ".zst": lambda path: cast("BinaryIO", zstd.ZstdFile(path)),
+OPENERS: dict[str, Callable[[Path], object]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".zst": zstd.open,
 }
+"""What opens a compressed file, by its suffix."""
 
 
 UNREADABLE = (OSError, EOFError, zlib.error, zstd.ZstdError)
@@ -74,13 +75,8 @@ class FileSource:
         """
         plain = self.path.suffix not in OPENERS
         with _as_source_error(self.name), _open(self.path) as file:
-            start = since
-            if (
-                start is None
-                or not has_signature(self.path, start.signature)
-                or (plain and self.size < start.offset)
-            ):
-                start = Checkpoint(self.key, 0, 0)
+            same = since is not None and has_signature(self.path, since.signature)
+            start = since if since and same else Checkpoint(self.key, 0, 0)
             file.seek(start.offset)
             yield from chunks_of(
                 blocks(file, self.chunk),
@@ -136,8 +132,8 @@ def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]
 
 def _open(path: Path) -> BinaryIO:
     """Return a file opened for reading its text."""
-    opener = OPENERS.get(path.suffix)
-    return opener(path) if opener else path.open("rb", buffering=0)
+    opener = OPENERS.get(path.suffix, partial(Path.open, mode="rb", buffering=0))
+    return cast("BinaryIO", opener(path))
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def resolve_sources(
         paths, skipped = _files(name)
         sources.skipped += skipped
         for path in paths:
-            if not _is_text(path):
+            if str(path).encode(errors="ignore").decode() != str(path):
                 raise SourceError(f"{str(path)!r} has a name that is not UTF-8; rename the file")
             if not path.is_file():  # a pipe, or a device
                 sources.append(StreamSource(name, path.open("rb"), format))
@@ -100,14 +100,6 @@ def _files(name: str) -> tuple[list[Path], int]:
         what = "no file matches" if glob.has_magic(name) else "there is no file"
         raise SourceError(f"{what} {name!r}; name files, folders, globs, or - for stdin")
     return found, 0
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _hidden(path: Path) -> bool:

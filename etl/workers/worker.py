@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 import anyio
@@ -39,6 +40,7 @@ from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult
 from etl.settings import Settings
 from etl.sinks.publish import publish_files, remove_staged
+from etl.workers.background import in_background
 
 __all__ = ["Worker", "reclaim", "recover_outputs"]
 
@@ -105,8 +107,7 @@ class Worker:
         self._ready = threading.Event()
         self._reclaimed_at = 0.0
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
+        self._future: Future[None] | None = None
         self._stale = False  # whether the states must be read from the store again
 
     def __repr__(self) -> str:
@@ -115,7 +116,7 @@ class Worker:
     @property
     def running(self) -> bool:
         """Whether `start` was called and the worker has not ended."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._future is not None and not self._future.done()
 
     def step(self) -> BatchResult | None:
         """Return the result of one batch, processed in this thread; None if none waits."""
@@ -144,11 +145,10 @@ class Worker:
         """
         self._pipeline.plan()
         if not self.running:
-            self._failure = None
             self._stopping.clear()
             self._ready.clear()
-            self._thread = threading.Thread(target=self._background, name=self.name, daemon=True)
-            self._thread.start()
+            self._future = in_background(lambda: anyio.run(self.run), name=self.name)
+            self._future.add_done_callback(lambda _future: self._ready.set())
             self._ready.wait()
         return self
 
@@ -160,28 +160,19 @@ class Worker:
             Exception: What ended the worker, if it had ended on its own.
         """
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                raise WorkerFailed(
-                    f"worker {self.name!r} still processes its batch after {timeout:g} s; "
-                    "it ends when the batch does"
-                )
-            self._thread = None
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        if self._future is None:
+            return
+        if wait([self._future], timeout).not_done:
+            raise WorkerFailed(
+                f"worker {self.name!r} still processes its batch after {timeout:g} s; "
+                "it ends when the batch does"
+            )
+        ended, self._future = self._future, None
+        ended.result()
 
     def request_stop(self) -> None:
         """Ask the worker to end after its batch, without waiting."""
         self._stopping.set()
-
-    def _background(self) -> None:
-        try:
-            anyio.run(self.run)
-        except BaseException as error:  # noqa: BLE001 - raised again by stop()
-            self._failure = error
-            self._ready.set()
 
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
@@ -203,9 +194,7 @@ class Worker:
                     ended, pause = False, min(5.0, 0.1 * 2 ** min(failures, MAX_FAILURES))
                 if ended:
                     return
-                if pause:
-                    wait = self._stopping.wait
-                    await anyio.to_thread.run_sync(wait, pause, abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(self._stopping.wait, pause, abandon_on_cancel=True)
 
     def _requests(self) -> tuple[int, int]:
         """Return how often workers were asked to drain and to stop."""

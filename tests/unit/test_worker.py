@@ -254,7 +254,7 @@ def test_a_drain_that_is_asked_for_ends_a_running_worker(queue: Queue):
     put(queue, "a")
     wait_until(queue, lambda: queue.stats().done == 1)
     queue.drain()
-    worker._thread.join(30)
+    worker._future.exception(30)
 
     assert not worker.running
     worker.stop()
@@ -265,7 +265,7 @@ def test_a_stop_by_way_of_the_store_ends_a_running_worker(queue: Queue):
     worker = Worker(queue, Pipeline().add("a", same)).start()
     wait_until(queue, lambda: queue.stats().done == 1)
     queue.stop()
-    worker._thread.join(30)
+    worker._future.exception(30)
 
     assert not worker.running
     worker.stop()
@@ -277,7 +277,7 @@ def test_stop_raises_what_ended_the_worker(queue: Queue):
 
     put(queue, "a")
     worker = Worker(queue, Pipeline().add("interrupt", interrupt)).start()
-    worker._thread.join(30)
+    worker._future.exception(30)
 
     with pytest.raises(KeyboardInterrupt, match="by hand"):
         worker.stop()
@@ -289,7 +289,7 @@ def test_stop_says_that_the_store_was_closed_before_the_start():
     queue = SqliteQueue(None)
     queue.close()
     worker = Worker(queue, Pipeline().add("a", same)).start()
-    worker._thread.join(30)
+    worker._future.exception(30)
 
     with pytest.raises(QueueClosed):
         worker.stop()
