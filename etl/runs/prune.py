@@ -25,6 +25,8 @@ from etl.settings import settings
 
 __all__ = ["PruneDecision", "age", "prune"]
 
+Status = Literal["removed", "would be removed", "kept"]
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -41,7 +43,7 @@ class PruneDecision:
 
     run: str
     size: int
-    status: Literal["removed", "would be removed", "kept"]
+    status: Status
     reason: str = ""
 
 
@@ -82,9 +84,8 @@ def prune(
             continue
         size = sum(path.lstat().st_size for path in place.rglob("*"))
         reason = next(_reasons(place, record, in_use, force=force), "")
-        status: Literal["removed", "would be removed", "kept"] = "kept"
-        if not reason:
-            status = "would be removed" if dry_run else "removed"
+        removable: Status = "would be removed" if dry_run else "removed"
+        status = "kept" if reason else removable
         decisions.append(PruneDecision(place.name, size, status, reason))
         if status == "removed":
             _remove(place)

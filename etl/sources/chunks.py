@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from etl.queue import Checkpoint
 from etl.records.batch import Batch, Reference, count_lines
 
-__all__ = ["CHUNK_BYTES", "SourceChunk", "blocks", "chunks_of", "cut"]
+__all__ = ["CHUNK_BYTES", "LineBuffer", "SourceChunk", "blocks", "chunks_of"]
 
 CHUNK_BYTES = 6 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
@@ -57,21 +57,31 @@ def chunks_of(
         yield SourceChunk(batch, checkpoint, len(text))
 
 
+class LineBuffer:
+    """Bytes of a line that is not whole yet."""
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+
+    def add(self, data: bytes) -> bytes:
+        """Return the lines that are whole with this data, and keep what comes after them."""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._rest.append(data)
+            return b""
+        text, self._rest = b"".join([*self._rest, data[:end]]), [data[end:]]
+        return text
+
+    def rest(self) -> bytes:
+        """Return what is kept: a last line that lacks its newline."""
+        return b"".join(self._rest)
+
+
 def blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
     """Yield blocks of whole lines of about `size` bytes; the last may lack its newline."""
-    rest: list[bytes] = []
+    buffer = LineBuffer()
     while data := file.read(size):
-        text, tail = cut(data)
-        if text:
-            yield b"".join([*rest, text])
-            rest = [tail] if tail else []
-        else:
-            rest.append(data)
-    if rest:
-        yield b"".join(rest)
-
-
-def cut(data: bytes) -> tuple[bytes, bytes]:
-    """Return the whole lines at the start of some bytes, and the rest."""
-    end = data.rfind(b"\n") + 1
-    return data[:end], data[end:]
+        if text := buffer.add(data):
+            yield text
+    if rest := buffer.rest():
+        yield rest

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from etl.queue import Checkpoint
-from etl.sources.chunks import CHUNK_BYTES, SourceChunk, chunks_of, cut
+from etl.sources.chunks import CHUNK_BYTES, LineBuffer, SourceChunk, chunks_of
 from etl.sources.signature import has_signature, signature_of
 
 __all__ = ["FollowSource"]
@@ -69,21 +69,17 @@ class FollowSource:
 
     def _until_rotated(self, file: BinaryIO, read: int) -> Iterator[bytes]:
         """Yield whole lines; the last one of a file that was rotated may lack its newline."""
-        rest: list[bytes] = []
+        buffer = LineBuffer()
         last_look = False  # programs may write to the old file for a moment after it is renamed
         while True:
-            ended = self.stop.is_set()
+            stopping = self.stop.is_set()
             rotated = _rotated(file, self.path, read)
             data = file.read(CHUNK_BYTES)
             read += len(data)
-            text, tail = cut(data)
-            if text or (not data and rotated and last_look):
-                text, rest = b"".join([*rest, text]), []
-            if tail:
-                rest.append(tail)
-            if text:
+            over = rotated and last_look and not data
+            if text := buffer.add(data) or (buffer.rest() if over else b""):
                 yield text
-            if not data and ((rotated and last_look) or ended):
+            if over or (stopping and not data):
                 return
             last_look = rotated and not data
             if not data:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from etl.queue import Checkpoint
-from etl.sources.chunks import CHUNK_BYTES, SourceChunk, chunks_of, cut
+from etl.sources.chunks import CHUNK_BYTES, LineBuffer, SourceChunk, chunks_of
 
 __all__ = ["StreamSource"]
 
@@ -53,20 +53,12 @@ class StreamSource:
     def _blocks(self) -> Iterator[bytes]:
         """Yield whole lines: a chunk, or what has come when nothing more does for a while."""
         handle = self.file.fileno()
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            if size >= CHUNK_BYTES or (
-                size and not select.select([handle], [], [], FLUSH_AFTER)[0]
-            ):
-                text, rest = cut(b"".join(parts))
-                if text:
-                    yield text
-                parts, size = [rest] if rest else [], 0
-            data = os.read(handle, 1 << 20)
-            if not data:
-                break
-            parts.append(data)
-            size += len(data)
-        if parts:
-            yield b"".join(parts)
+        buffer, lines = LineBuffer(), bytearray()
+        while data := os.read(handle, 1 << 20):
+            lines += buffer.add(data)
+            full = len(lines) >= CHUNK_BYTES
+            if full or (lines and not select.select([handle], [], [], FLUSH_AFTER)[0]):
+                yield bytes(lines)
+                lines.clear()
+        if text := bytes(lines) + buffer.rest():
+            yield text
