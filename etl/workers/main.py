@@ -34,7 +34,7 @@ GAVE_UP = 70
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What a worker process is told; each field is a JSON value.
+    """Options of a worker process; each is a JSON value.
 
     Attributes:
         out: Folder that sinks write below.
@@ -46,7 +46,7 @@ class WorkerOptions:
         run: Name of the run, kept with dead letters.
         watch: `module:function` that, called with these options, returns what is called
             with each committed batch and its result; empty for nothing.
-        log_format: What that function is told of the format of its log.
+        log_format: Format of the log that this function writes.
         parent: Process without which the worker ends, or None.
     """
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ class WorkerProcesses:
     Args:
         queue: The store, as this process has it open.
         count: How many processes.
-        options: What each is told.
+        options: Those of each.
         stdout: Where the processes print to; by default where this one does.
     """
 
@@ -98,8 +97,7 @@ class WorkerProcesses:
         """Let every worker finish its batch and end; kill one that does not in time."""
         deadline = time.monotonic() + timeout
         for process in self._processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+            process.terminate()
         for process in self._processes:
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
