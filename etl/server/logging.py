@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
@@ -17,7 +17,9 @@ from etl.errors import UsageError
 from etl.records.batch import Lease
 from etl.records.result import BatchResult
 from etl.text import printable
-from etl.workers.main import WorkerOptions
+
+if TYPE_CHECKING:
+    from etl.workers.main import WorkerOptions
 
 __all__ = ["KINDS", "Log", "forward", "log_commits", "open_log"]
 

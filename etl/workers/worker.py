@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -194,7 +195,9 @@ class Worker:
                     ended, pause = False, min(5.0, 0.1 * 2 ** min(failures, MAX_FAILURES))
                 if ended:
                     return
-                await anyio.to_thread.run_sync(self._stopping.wait, pause, abandon_on_cancel=True)
+                if pause:
+                    sleep = partial(self._stopping.wait, pause)
+                    await anyio.to_thread.run_sync(sleep, abandon_on_cancel=True)
 
     def _requests(self) -> tuple[int, int]:
         """Return how often workers were asked to drain and to stop."""
@@ -206,13 +209,13 @@ class Worker:
         since = self._queue.version()
         worked = self._next_batch() is not None
         drains, stops = self._requests()
-        draining = self._drain or drains > self._requests_before[0]
-        if stops > self._requests_before[1] or (
-            draining and not worked and self._queue.stats().idle
-        ):
+        drains_before, stops_before = self._requests_before
+        if stops > stops_before:
             return True, 0.0
         if worked:
             return False, self.interval
+        if (self._drain or drains > drains_before) and self._queue.stats().idle:
+            return True, 0.0
         if time.monotonic() - self._reclaimed_at > RECLAIM_SECONDS:
             self._reclaimed_at = time.monotonic()
             reclaim(self._queue, self._out)
