@@ -158,7 +158,7 @@ def test_an_error_text_that_is_no_text_takes_no_other_line_with_it(queue):
     assert DeadLetters(queue).frame()["message"].to_list() == ["\\ud800"]
 
 
-def test_a_file_that_was_rewritten_with_the_same_beginning_is_read_anew(queue, tmp_path):
+def test_a_file_that_was_rewritten_with_the_same_beginning_is_read_from_its_start(queue, tmp_path):
     path = tmp_path / "a.log"
     same = "head\n" * 2000
     path.write_text(same + "old\n")

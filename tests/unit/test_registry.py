@@ -102,7 +102,7 @@ def test_a_run_cannot_be_called_what_leads_elsewhere(tmp_path, name):
         pass
 
 
-def test_a_run_goes_on_where_it_cannot_be_recorded(tmp_path, caplog):
+def test_a_run_continues_where_it_cannot_be_recorded(tmp_path, caplog):
     (tmp_path / "a").write_text("a file in the way")
     with recorded("a", folder=tmp_path) as record:
         assert record["state"] == "running"
@@ -159,7 +159,7 @@ def test_lines_that_someone_wants_are_kept_unless_forced(tmp_path, lines, work, 
     assert not old.exists()
 
 
-def test_a_run_that_goes_on_is_never_removed(tmp_path):
+def test_a_run_that_has_not_ended_is_never_removed(tmp_path):
     with recorded("a", folder=tmp_path):
         amend("a", folder=tmp_path, started_at=0.0)
         assert prune(0, folder=tmp_path, force=True)[0].reason == "it is running"

@@ -75,7 +75,7 @@ def test_any_file_is_read_whole_in_blocks_of_whole_lines(
 
 @pytest.mark.parametrize("by_reference", [True, False])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_reading_goes_on_from_every_position(tmp_path: Path, *, suffix: str, by_reference: bool):
+def test_reading_resumes_from_every_checkpoint(tmp_path: Path, *, suffix: str, by_reference: bool):
     path = compressed(tmp_path, suffix, LINES)
     source = FileSource("a", path, by_reference=by_reference, chunk=3)
     reads = list(source.read())
@@ -312,7 +312,7 @@ def test_a_source_that_was_fed_adds_nothing_when_it_is_fed_again(queue: Queue, t
     assert queue.stats().accepted == 2 * count_lines(LINES)
 
 
-def test_feeding_that_was_broken_off_goes_on_where_it_stopped(queue: Queue, tmp_path: Path):
+def test_an_ingest_that_was_broken_off_resumes_where_it_stopped(queue: Queue, tmp_path: Path):
     path = compressed(tmp_path, ".gz", LINES)
     source = FileSource("a", path, chunk=4)
     first = next(ingest(queue, source))
@@ -493,16 +493,16 @@ def test_a_name_that_cannot_be_opened_for_a_while_is_waited_for(tmp_path: Path):
     path.mkdir()
     follower = Follower(path)
 
-    def mend() -> None:
+    def fix() -> None:
         path.rmdir()
         follower.append(b"one\n")
 
-    threading.Timer(0.02, mend).start()
+    threading.Timer(0.02, fix).start()
     assert follower.next() == b"one\n"
     assert follower.end() == b""
 
 
-def test_following_goes_on_from_a_position(follower: Follower):
+def test_following_resumes_from_a_checkpoint(follower: Follower):
     checkpoint = next(follower.reads).checkpoint
     follower.end()
     follower.append(b"two\n")
