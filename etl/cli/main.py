@@ -223,7 +223,7 @@ def put(
     ):
         lines = sum(pool.map(put_one, found))
     if as_json:
-        _print_json({"put": lines, "skipped": found.skipped})
+        _print_json({"put": lines})
         return
     print(f"{lines:,} lines put into {queue.url}")
     if found.skipped:
