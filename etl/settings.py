@@ -31,6 +31,7 @@ class Settings:
         token: What clients of the HTTP server must show, or None.
         error_file: Where a worker process writes why it ended, or None.
         pipeline: The pipeline that is used when none is named.
+        workers: Worker processes of a run: one per core that this process may use.
         batch_lines: Lines that a worker takes together.
         lease_seconds: Seconds that a batch stays with a worker unless renewed.
         max_waiting_bytes: Bytes of text from streams that may wait.
@@ -49,6 +50,9 @@ class Settings:
     error_file: Path | None
 
     pipeline: ClassVar[str] = "etl.default:pipeline"
+    workers: ClassVar[int] = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     batch_lines: ClassVar[int] = 50_000
     lease_seconds: ClassVar[float] = 30.0
     max_waiting_bytes: ClassVar[int] = 512 << 20

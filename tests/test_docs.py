@@ -46,7 +46,7 @@ def test_the_output_of_several_formats_is_read_as_the_readme_says(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     logs = [str(ROOT / "data" / name) for name in ("python_app.log", "service.jsonl", "dpkg.log")]
     names = execute(block("python", "result.output()").replace('"app.log"', repr(logs)))
-    assert names["lines"].height == names["result"].done
+    assert names["lines"].height == names["result"].counts["done"]
     assert {"timestamp", "level", "package", "request_id"} <= set(names["lines"].columns)
 
 

@@ -14,14 +14,14 @@ EXTRAS = ("notebook", "server", "test")
 
 
 def requirement(text: str) -> tuple[str, str]:
-    name, version = re.fullmatch(r"([\w-]+)\s*([^;]*?)\s*(?:;.*)?", text).groups()
+    name, version = re.fullmatch(r"([\w.-]+)\s*([^;]*?)\s*(?:;.*)?", text).groups()
     return name, version
 
 
 def test_conda_users_get_the_same_packages():
     text = (ROOT / "environment.yml").read_text()
     listed = dict(
-        requirement(line) for line in re.findall(r"^ +- ([\w-]+ [<>=][^#\n]*)", text, re.MULTILINE)
+        requirement(line) for line in re.findall(r"^ +- ([\w.-]+ [<>=][^#\n]*)", text, re.MULTILINE)
     )
     wanted = [*PROJECT["dependencies"]]
     for extra in EXTRAS:

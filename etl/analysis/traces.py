@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
-import zstandard
+from backports import zstd
 
 from etl.analysis.frame import Rows, frame
 from etl.queue import Queue
@@ -103,7 +103,7 @@ def slow_lines(queue: Queue, count: int = 10, limit: int = Settings.kept_traces)
 
 def _rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the traces of one batch."""
-    columns, paths = json.loads(zstandard.ZstdDecompressor().decompress(record["block"]))
+    columns, paths = json.loads(zstd.decompress(record["block"]))
     batch = {name: record[name] for name in ("at", "worker", "batch", "source", "version")}
     ways = [
         {

@@ -16,7 +16,6 @@ from typer import Typer
 
 from etl.cli import dlq, monitor, notebook, run, runs, store, work
 from etl.errors import EtlError, GateFailed, UsageError
-from etl.settings import settings
 
 __all__ = ["app", "main"]
 
@@ -67,10 +66,5 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     from etl.text import printable
 
-    if error_file := settings().error_file:
-        from etl.workers.processes import GAVE_UP
-
-        error_file.write_text(message, encoding="utf-8")
-        sys.exit(GAVE_UP)
     print(f"etl: {printable(message)}", file=sys.stderr)
     sys.exit(code)

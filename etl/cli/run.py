@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from typing import Annotated
@@ -17,8 +16,6 @@ from etl.settings import Settings, settings
 NewStore = Annotated[str | None, Option(help="URL or path. Default: a new one in data/runs.")]
 Serve = Annotated[bool, Option(help="Serve the store over HTTP on --port, until Ctrl-C.")]
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
 
 def run(
     sources: opt.Sources,
@@ -28,7 +25,7 @@ def run(
     regex: opt.Regex = None,
     store: NewStore = None,
     out: opt.Out = None,
-    workers: opt.Workers = CORES,
+    workers: opt.Workers = Settings.workers,
     reread: opt.Reread = False,
     trace: Annotated[bool, Option(help="Print the paths of the last lines.")] = False,
     serve: Serve = False,
@@ -72,9 +69,8 @@ def run(
             print(f"etl: interrupted; to continue: etl work --store {place}", file=sys.stderr)
             raise
         queue = open_store(store)
-        if trace:
-            result |= {"traces": traces.polars(queue, 100).to_dicts()}
-        show_summary(queue, result, as_json=as_json)
+        more = {"traces": traces.polars(queue, 100).to_dicts()} if trace else {}
+        show_summary(queue, result.to_dict() | more, as_json=as_json)
         if serve:
             print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
             ended = threading.Event()
@@ -98,7 +94,7 @@ def put(
     from etl.cli.tables import print_json
     from etl.runs.registry import new_run_id, recorded_use
     from etl.sources.ingest import ingest
-    from etl.sources.resolve import Source, resolve_sources
+    from etl.sources.resolve import Source, passed_over, resolve_sources
     from etl.workers.signals import when_asked_to_end
 
     stop = threading.Event() if follow else None
@@ -125,3 +121,5 @@ def put(
         print_json({"put": lines})
     else:
         print(f"{lines:,} lines put into {queue.url}")
+        if found.skipped:
+            print(passed_over(found.skipped))

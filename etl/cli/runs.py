@@ -71,8 +71,9 @@ def prune(older_than: Age, dry_run: DryRun = False, force: Force = False) -> Non
     from etl.text import size
 
     decisions = remove(age(older_than), dry_run=dry_run, force=force)
-    verb = "would be removed" if dry_run else "removed"
     for one in decisions:
-        print(f"{one.run}  {size(one.size):>9}  {f'kept: {one.kept}' if one.kept else verb}")
-    gone = [one.size for one in decisions if not one.kept]
+        reason = f": {one.reason}" if one.reason else ""
+        print(f"{one.run}  {size(one.size):>9}  {one.status}{reason}")
+    gone = [one.size for one in decisions if one.status != "kept"]
+    verb = "would be removed" if dry_run else "removed"
     print(f"{len(gone)} runs {verb} ({size(sum(gone))}), {len(decisions) - len(gone)} kept")

@@ -23,6 +23,7 @@ from etl.queue.urls import file_of
 from etl.records.columns import COUNTERS
 from etl.runs.registry import latest_store
 from etl.runs.run import summary
+from etl.sources.resolve import passed_over
 from etl.text import clock, printable
 
 Row = Mapping[str, Any]
@@ -233,6 +234,8 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {"no_format"}:
         console.print(Text("every line is dead: no format fits; use --format or --template"))
+    if result.get("skipped"):
+        console.print(Text(passed_over(result["skipped"])))
     console.print(Text(f"{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
     if "out" in result:
         console.print(Text(f"output: {_near(result['out'])}"), soft_wrap=True)

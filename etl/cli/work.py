@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated
 
 from typer import Option
 
@@ -19,6 +20,9 @@ LeaseSeconds = Annotated[
     float, Option(min=1, help="Seconds until a lease expires, unless renewed.")
 ]
 Token = Annotated[str | None, Option(envvar="ETL_TOKEN", help="Token that clients must send.")]
+COMMIT_LOG = "etl.server.logging:log_commits"
+"""What writes a worker's log; loaded by this name, and only where a log is asked for."""
+
 MaxLines = Annotated[int | None, Option(min=1, help="Refuse lines when so many are waiting.")]
 
 
@@ -32,46 +36,35 @@ def work(
     lease: LeaseSeconds = Settings.lease_seconds,
     drain: Annotated[bool, Option(help="Exit when the queue is empty.")] = False,
     log_format: LogFormat = None,
-    run: Annotated[str, Option(hidden=True)] = "",
-    parent: Annotated[int | None, Option(hidden=True)] = None,
 ) -> None:
     """Process the queue of a store, until Ctrl-C or SIGTERM; the current batch is finished."""
     from etl.pipeline.load import load_pipeline
     from etl.runs.run import output_folder
+    from etl.workers.main import WorkerOptions, run_worker
     from etl.workers.processes import WorkerProcesses
-    from etl.workers.signals import run_until_signal
-    from etl.workers.worker import Worker
 
     loaded = load_pipeline(pipeline)
     queue = open_store(store, create=True)
-    if parent is None and not log_format:
+    if log_format:
+        import_module("etl.server.logging")  # raises here if it cannot be had
+    else:
         print(f"etl: working on {queue.url}; stop with Ctrl-C", file=sys.stderr)
         if queue.control().paused:
             print("etl: the store is paused; to continue: etl resume", file=sys.stderr)
-    out = out or output_folder(queue.url)
-    if workers == 1 or parent is not None:
-        watch: dict[str, Any] = {}
-        if log_format:
-            from etl.server.logging import open_log, watch_with
-
-            watch["watch"] = watch_with(open_log(log_format, run=run))
-        worker = Worker(
-            queue,
-            loaded,
-            out=out,
-            batch_lines=batch_lines,
-            interval=interval,
-            lease_seconds=lease,
-            run=run,
-            drain=drain,
-            **watch,
-        )
-        run_until_signal(worker, parent)
-        return
-    options = ["--pipeline", pipeline, "--batch-lines", str(batch_lines), "--run", run]
-    options += ["--interval", str(interval), "--lease", str(lease), *(["--drain"] * drain)]
-    options += ["--log-format", log_format] if log_format else []
-    WorkerProcesses(queue, workers, options, out=out).run_until_signal()
+    options = WorkerOptions(
+        out=str(out or output_folder(queue.url)),
+        pipeline=pipeline,
+        batch_lines=batch_lines,
+        interval=interval,
+        lease_seconds=lease,
+        drain=drain,
+        watch=COMMIT_LOG if log_format else "",
+        log_format=log_format or "",
+    )
+    if workers == 1:
+        run_worker(queue, loaded, options)
+    else:
+        WorkerProcesses(queue, workers, options).run_until_signal()
 
 
 def serve(
@@ -102,6 +95,7 @@ def serve(
     from etl.server import serve as server
     from etl.server.logging import open_log
     from etl.server.service import Service
+    from etl.workers.main import WorkerOptions
     from etl.workers.processes import WorkerProcesses
 
     queue = open_store(
@@ -110,10 +104,16 @@ def serve(
     run, kind = new_run_id(), log_format or "human"
     address = server.Address(host, port, token, name or ())
     service = Service(queue, run=run, log=open_log(kind, run=run))
-    options = ["--pipeline", pipeline, "--run", run, "--log-format", kind]
+    options = WorkerOptions(
+        out=str(out or output_folder(queue.url)),
+        pipeline=pipeline,
+        run=run,
+        watch=COMMIT_LOG,
+        log_format=kind,
+    )
     if work:
         load_pipeline(pipeline)  # raises once, here, if there is a mistake in it
-    beside = partial(WorkerProcesses, queue, workers, options, out=out or output_folder(queue.url))
+    beside = partial(WorkerProcesses, queue, workers, options)
     announce = partial(print, flush=True)
     with recorded_use(queue, run, kind="serve"):
         server.serve(service, address, workers=beside if work else None, announce=announce)

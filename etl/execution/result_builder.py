@@ -17,10 +17,12 @@ import polars as pl
 from etl.errors import PipelineError
 from etl.execution.bisect import RECOVERABLE, FailedRows
 from etl.execution.routing import RoutedRows
+from etl.pipeline.plan import INPUT
+from etl.records.batch import Lease
 from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind, ProcessorStats, Trace
 from etl.settings import Settings
 
-__all__ = ["ResultBuilder", "fingerprint"]
+__all__ = ["ResultBuilder", "all_dead", "fingerprint"]
 
 
 MAX_TRACED_LENGTH = 2000
@@ -187,6 +189,41 @@ class ResultBuilder:
         }
         paths = [[(name, per_line.get(name, 0.0)) for name in path] for path in self._paths]
         return Trace(joined, paths)
+
+
+def all_dead(
+    lease: Lease, code: str, message: str, rows: pl.DataFrame | None, *, version: str, run: str
+) -> BatchResult:
+    """Return the result of a batch that was not run: all its lines are dead.
+
+    Args:
+        lease: The batch.
+        code: Short name of the reason.
+        message: The reason.
+        rows: The lines, each of which becomes a dead letter; None if they cannot be
+            read, so that one dead letter stands for all of them.
+        version: The pipeline's.
+        run: Name of the run.
+    """
+    lines = 1
+    if rows is None:
+        lines = lease.lines
+        rows = pl.DataFrame({"line": [message], "line_number": [lease.batches[0].first_line]})
+    dead_letters = rows.with_columns(
+        failure=pl.lit(0, pl.UInt32),
+        message=pl.lit(message),
+        lines=pl.lit(lines, pl.Int64),
+        attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
+    )
+    empty = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
+    return BatchResult(
+        dead=lease.lines,
+        dead_letters=pl.concat([empty, dead_letters], how="diagonal").select(empty.columns),
+        failures=[FailureKind(fingerprint(INPUT, code), INPUT, code, "", "", (INPUT,))],
+        errors=[(INPUT, code, message, lease.lines, "dead")],
+        version=version,
+        run=run,
+    )
 
 
 def fingerprint(*parts: str) -> str:

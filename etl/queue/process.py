@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import psutil
 
 __all__ = ["alive", "birth"]
 
 
 def alive(pid: int, born: str = "") -> bool:
-    """Say whether a process runs; one that is dead and not yet buried does not.
+    """Return whether a process runs; one that has ended and was not waited for does not.
 
     Args:
         pid: Its number.
         born: Its `birth`, where known: a number is used again, at the latest after a restart.
     """
     try:
-        os.kill(pid, 0)
-        fields = _stat(pid)
-    except ProcessLookupError:
+        status = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
         return False
-    except OSError:  # another user's process, or a system without /proc
+    except psutil.AccessDenied:  # another user's process
         return True
-    return fields[0] not in ("Z", "X") and born in ("", fields[19])
+    return status not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and born in ("", birth(pid))
 
 
 def birth(pid: int) -> str:
-    """Return when a process began, in ticks since the machine did; empty if that is not known."""
+    """Return when a process began, in 1/100 s since the machine did; empty if that is not known.
+
+    A time since the machine began does not change when its clock is set.
+    """
     try:
-        return _stat(pid)[19]
-    except OSError:
+        return str(round((psutil.Process(pid).create_time() - psutil.boot_time()) * 100))
+    except psutil.Error:
         return ""
-
-
-def _stat(pid: int) -> list[str]:
-    """Return the fields of proc(5)'s stat from `state`, the third, on."""
-    text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    return text.rpartition(")")[2].split()

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from math import log2
 from typing import Any
 
-import zstandard
+from backports import zstd
 
 from etl.errors import LeaseLost
 from etl.queue.database import Transaction
@@ -69,7 +69,7 @@ def record_totals(db: Transaction, now: float) -> None:
 def encode_trace(trace: Trace) -> bytes:
     """Return a trace as compressed JSON."""
     text = json.dumps([trace.lines.to_dict(as_series=False), list(trace.paths)])
-    return zstandard.ZstdCompressor(level=-1).compress(text.encode())
+    return zstd.compress(text.encode(), level=-1)
 
 
 def _keep_dead_letters(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
-import zstandard
+from backports import zstd
 
 from etl.errors import SourceChanged, StoreError
 
@@ -174,7 +174,7 @@ class Batch:
             case data if len(data) < _COMPRESS_FROM:
                 return "text", data
             case data:
-                return "zstd", zstandard.ZstdCompressor(level=-1).compress(data)
+                return "zstd", zstd.compress(data, level=-1)
 
 
 def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFrame:
@@ -187,7 +187,9 @@ def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFra
         case "text":
             return data
         case "zstd":
-            return zstandard.ZstdDecompressor().decompress(data)
+            size = zstd.get_frame_info(data).decompressed_size
+            # One buffer of the right size; growing one takes three times as long.
+            return zstd.ZstdDecompressor().decompress(data, -1 if size is None else size)
         case "arrow":
             return pl.read_ipc(data)
         case "reference":

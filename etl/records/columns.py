@@ -351,11 +351,3 @@ WAITING = Table(
     Column("format", TEXT, "Its format, if the producer named one.", null=True),
 )
 """Lines that wait."""
-
-
-def frame_of(rows: Iterable[Mapping[str, Any]], dtypes: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a frame with exactly these columns; keys that are not named are left out."""
-    kinds = {"int64": INTEGER, "float64": NUMBER, "str": TEXT, "bool": FLAG, "object": JSON}
-    kinds["Int64"] = INTEGER_OR_NULL
-    found = {name: kinds[one] if isinstance(one, str) else one for name, one in dtypes.items()}
-    return Table.of("", **found).frame(rows)

@@ -1,4 +1,4 @@
-"""Two runs compared, whatever they are named by."""
+"""Two runs compared, each named by its store, its folder or its id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["compare", "store_of"]
 
 
 def compare(a: Queue | str | Path, b: Queue | str | Path, **thresholds: Any) -> Comparison:
-    """Compare run b with run a, such as today's with yesterday's.
+    """Return how run b differs from run a, such as today's from yesterday's.
 
     Args:
         a: The earlier run: an open queue, the URL or path of a store, the

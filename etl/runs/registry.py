@@ -5,9 +5,9 @@
         record.update(counts=...)
     runs()                      all of them, as a pandas frame
 
-A run's file is `<run id>/run.json` below `settings().runs`; each write of it is whole or
-not there. Here is only what one wants to know of a run later: what it works
-with is in its store, and a run goes on where this file cannot be written.
+A run's file is `<run id>/run.json` below `settings().runs`; it is replaced as a whole. It
+holds only what people want to know of a run later: what a run works with is in its store,
+and a run whose record cannot be written continues without.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import os
 import platform
 import secrets
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,21 +27,22 @@ from typing import TYPE_CHECKING, Any
 
 import etl
 from etl.errors import StoreError, UsageError
-from etl.queue import TOTALS, Queue
+from etl.queue import Queue
 from etl.queue.process import alive, birth
 from etl.queue.urls import IN_MEMORY, file_of, url_of, without_secrets
-from etl.records.columns import TIME, frame_of
+from etl.records.batch import new_id
+from etl.records.columns import INTEGER, INTEGER_OR_NULL, JSON, NUMBER, TEXT, TIME, TOTALS, Table
+from etl.records.run_record import FILE, Record, read
 from etl.settings import settings
+from etl.sinks.publish import sync
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "ENDED",
-    "FILE",
-    "Record",
     "amend",
     "find",
+    "has_ended",
     "latest_store",
     "new_run_id",
     "place_of",
@@ -54,37 +54,25 @@ __all__ = [
     "state_of",
 ]
 
-
-FILE = "run.json"
-
-
-ENDED = frozenset({"finished", "gate", "failed", "killed"})
-"""States of a run that goes on no more; `killed` is what a run is whose process is gone."""
-
-
-COLUMNS = (
-    dict.fromkeys(("run", "state", "kind"), "str")
-    | {"started_at": TIME, "ended_at": TIME, "seconds": "float64"}
-    | dict.fromkeys(TOTALS, "Int64")
-    | dict.fromkeys(("sources", "parameters"), "object")
-    | dict.fromkeys(("pipeline", "version", "store", "out", "error", "host"), "str")
-    | {"pid": "int64", "etl": "str", "python": "str", "polars": "str"}
+RUNS = Table.of(
+    "runs",
+    **dict.fromkeys(("run", "state", "kind"), TEXT),
+    started_at=TIME,
+    ended_at=TIME,
+    seconds=NUMBER,
+    **dict.fromkeys(TOTALS.names, INTEGER_OR_NULL),
+    **dict.fromkeys(("sources", "parameters"), JSON),
+    **dict.fromkeys(("pipeline", "version", "store", "out", "error", "host"), TEXT),
+    pid=INTEGER,
+    etl=TEXT,
+    python=TEXT,
+    polars=TEXT,
 )
-
-
-Record = dict[str, Any]
 
 
 def new_run_id() -> str:
     """Return a name for a run that sorts by its start, such as 20261121-231502-4f2a."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
-
-
-def latest_store(folder: Path | None = None) -> Path | None:
-    """Return the file that is the store of the newest run, or None if there is none."""
-    newest = sorted((one for _, one in _records(folder)), key=lambda one: -one["started_at"])
-    stores = (file_of(str(one.get("store", ""))) for one in newest)
-    return next((store for store in stores if store and store.is_file()), None)
 
 
 @contextmanager
@@ -93,7 +81,7 @@ def recorded(run_id: str, *, folder: Path | None = None, **known: Any) -> Iterat
 
     Args:
         run_id: Its name; a run that is started again replaces its record.
-        folder: Where; by default `settings().runs`.
+        folder: Where runs are recorded; by default `settings().runs`.
         known: What is known of it: `kind` (cli, batch or room), `sources`,
             `pipeline`, `version`, `store`, `out`, `parameters`.
 
@@ -116,12 +104,11 @@ def recorded(run_id: str, *, folder: Path | None = None, **known: Any) -> Iterat
     _write(place, record)
     try:
         yield record
-    except BaseException as error:
-        said = str(error) or "interrupted"
-        record |= {"state": "failed", "error": f"{type(error).__name__}: {said}"}
-        raise
-    else:
         record["state"] = "finished"
+    except BaseException as error:
+        reason = str(error) or "interrupted"
+        record |= {"state": "failed", "error": f"{type(error).__name__}: {reason}"}
+        raise
     finally:
         record["ended_at"] = time.time()
         _write(place, record)
@@ -152,40 +139,43 @@ def place_of(run_id: str, folder: Path | None = None) -> Path:
     Raises:
         UsageError: If the run's name would lead elsewhere.
     """
-    if (
-        not run_id
-        or Path(run_id).name != run_id
-        or run_id.startswith(".")
-        or not run_id.isprintable()
-    ):
+    plain = run_id and Path(run_id).name == run_id and run_id.isprintable()
+    if not plain or run_id.startswith("."):
         raise UsageError(f"a run cannot be called {run_id!r}; use letters, digits, - and _")
     return (folder or settings().runs) / run_id
 
 
-def read(place: Path) -> Record | None:
-    """Return the record in a run's folder, or None if there is none that can be read."""
-    try:
-        found = json.loads((place / FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(found, dict) and {"state", "started_at", "pid"} <= set(found)
-    return found if whole else None
-
-
 def state_of(record: Record) -> str:
-    """Return a run's state; one that says it runs, and whose process is gone, was killed."""
+    """Return a run's state: running, finished, gate, failed or killed.
+
+    A run that is recorded as running, and whose process is gone, was killed.
+    """
     here = record.get("host") == socket.gethostname()
     if record["state"] == "running" and here and not alive(record["pid"], record.get("born", "")):
         return "killed"
     return str(record["state"])
 
 
+def has_ended(record: Record) -> bool:
+    """Return whether a run is known to have ended."""
+    return state_of(record) in ("finished", "gate", "failed", "killed")
+
+
+def latest_store(folder: Path | None = None) -> Path | None:
+    """Return the file that is the store of the newest run, or None if there is none."""
+    stores = [file_of(str(record.get("store", ""))) for _, record in _records(folder)]
+    return next((store for store in reversed(stores) if store and store.is_file()), None)
+
+
 def find(store: str, *, kind: str, folder: Path | None = None) -> Record | None:
     """Return the newest record of a kind of run on a store, or None."""
-    url = without_secrets(url_of(store))
-    records = (one for _, one in _records(folder) if one.get("store") == url)
-    found = [one for one in records if one.get("kind") == kind]
-    return max(found, key=lambda one: float(one["started_at"]), default=None)
+    wanted = without_secrets(url_of(store)), kind
+    found = [
+        record
+        for _, record in _records(folder)
+        if (record.get("store"), record.get("kind")) == wanted
+    ]
+    return found[-1] if found else None
 
 
 def run_rows(folder: Path | None = None) -> list[Record]:
@@ -195,11 +185,11 @@ def run_rows(folder: Path | None = None) -> list[Record]:
     for place, record in _records(folder):
         state, ended = state_of(record), record.get("ended_at")
         until = ended or (now if state == "running" else None)
-        row = dict.fromkeys(COLUMNS) | record | (record.get("counts") or {})
+        row = dict.fromkeys(RUNS.names) | record | (record.get("counts") or {})
         row |= {"run": place.name, "state": state}
         row["seconds"] = until - record["started_at"] if until else None
         rows.append(row)
-    return sorted(rows, key=lambda row: (row["started_at"], row["run"]))
+    return rows
 
 
 def runs(folder: Path | None = None) -> pd.DataFrame:
@@ -216,28 +206,25 @@ def runs(folder: Path | None = None) -> pd.DataFrame:
     Args:
         folder: Where they are recorded; by default `settings().runs`.
     """
-    return frame_of(run_rows(folder), COLUMNS)
+    return RUNS.frame(run_rows(folder))
 
 
-def _records(folder: Path | None) -> Iterator[tuple[Path, Record]]:
-    for file in (folder or settings().runs).glob(f"*/{FILE}"):
-        if (record := read(file.parent)) is not None:
-            yield file.parent, record
+def _records(folder: Path | None) -> list[tuple[Path, Record]]:
+    """Return the folders of all runs with their records, oldest first."""
+    folders = (file.parent for file in (folder or settings().runs).glob(f"*/{FILE}"))
+    found = [(one, record) for one in folders if (record := read(one))]
+    return sorted(found, key=lambda one: (float(one[1]["started_at"]), one[0].name))
 
 
 def _write(place: Path, record: Record) -> None:
-    """Replace a run's file by a whole new one; where that cannot be, the run goes on without."""
-    shown = json.dumps(record, default=str, indent=1)
+    """Replace a run's file by a whole new one; if that fails, the run continues without."""
+    text = json.dumps(record, default=str, indent=1)
+    staged = place / f".{FILE}-{new_id()}"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{FILE}-", dir=place)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(shown)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(place / FILE)
-        folder = os.open(place, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        staged.write_text(text, encoding="utf-8")
+        sync(staged)
+        staged.replace(place / FILE)
+        sync(place)
     except OSError as error:
         logging.getLogger(__name__).warning("run %s is not recorded: %s", place.name, error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
@@ -18,7 +18,10 @@ from etl.records.batch import Lease
 from etl.records.result import BatchResult
 from etl.text import printable
 
-__all__ = ["KINDS", "Log", "forward", "open_log", "watch_with"]
+if TYPE_CHECKING:
+    from etl.workers.main import WorkerOptions
+
+__all__ = ["KINDS", "Log", "forward", "log_commits", "open_log"]
 
 KINDS = ("human", "json")
 
@@ -61,8 +64,9 @@ def open_log(kind: str, *, file: TextIO | None = None, **bound: str) -> Log:
     return log.bind(**bound)
 
 
-def watch_with(log: Log) -> Callable[[Lease, BatchResult], None]:
-    """Return a function for `Worker(watch=…)` that logs a line for each committed batch."""
+def log_commits(options: WorkerOptions) -> Callable[[Lease, BatchResult], None]:
+    """Return what logs a line for each batch that a worker with these options commits."""
+    log = open_log(options.log_format, run=options.run)
 
     def watch(lease: Lease, result: BatchResult) -> None:
         log.log(

@@ -1,8 +1,8 @@
-"""Files that appear when their batch is committed, and once.
+"""Files that get their name when their batch is committed, and once.
 
-A file is written under a hidden name, synced, and renamed once the store knows it is
-due; if the worker is killed in between, the next one renames it. A batch leaves one
-file however often it was tried.
+A file is written under a hidden name, synced, and renamed after the commit. If the
+worker is killed in between, the next one renames it. A batch leaves one file however
+often it was tried.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from etl.processors.processor import Delivery
 from etl.records.batch import new_id
 from etl.records.result import Output
 
-__all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file"]
+__all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file", "sync"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class StagedFile:
 
 
 def publish_files(outputs: Iterable[Output]) -> None:
-    """Give committed files their final names; one that has it already is left alone."""
+    """Give committed files their final names; one that has its name is left as it is."""
     folders = set()
     for output in outputs:
         folders.add(Path(output.final).parent)
@@ -49,11 +49,11 @@ def publish_files(outputs: Iterable[Output]) -> None:
             if not Path(output.final).exists():
                 raise
     for folder in folders:
-        _sync(folder)
+        sync(folder)
 
 
 def remove_staged(out: Path, tokens: Iterable[str]) -> None:
-    """Remove what killed workers had staged under these lease tokens and not committed."""
+    """Remove what killed workers had staged with these lease tokens and not committed."""
     for token in tokens:
         for path in out.rglob(f".*-{token}.tmp"):
             path.unlink(missing_ok=True)
@@ -62,7 +62,7 @@ def remove_staged(out: Path, tokens: Iterable[str]) -> None:
 def stage_file(
     folder: str, delivery: Delivery, suffix: str, write: Callable[[Path], object]
 ) -> StagedFile:
-    """Write a file under its hidden name, durably, and return it.
+    """Return a file that is written under its hidden name, durably.
 
     Args:
         folder: Where to; a relative one is below the run's output folder.
@@ -80,8 +80,8 @@ def stage_file(
     try:
         place.mkdir(parents=True, exist_ok=True)
         write(staged)
-        _sync(staged)
-        _sync(place)
+        sync(staged)
+        sync(place)
     except BaseException as error:
         with contextlib.suppress(OSError):
             staged.unlink()
@@ -91,7 +91,8 @@ def stage_file(
     return StagedFile([Output(str(staged.absolute()), str(final.absolute()))])
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

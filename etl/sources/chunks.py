@@ -1,4 +1,4 @@
-"""Text cut into batches of whole lines, each with how far its source is read then."""
+"""Text cut into batches of whole lines, each with the checkpoint after it."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import BinaryIO, NamedTuple
 from etl.queue import Checkpoint
 from etl.records.batch import Batch, Reference, count_lines
 
-__all__ = ["CHUNK", "SourceChunk", "blocks", "cut", "reads"]
+__all__ = ["CHUNK_BYTES", "LineBuffer", "SourceChunk", "blocks", "chunks_of"]
 
-CHUNK = 6 << 20
+CHUNK_BYTES = 6 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
 
 
 class SourceChunk(NamedTuple):
-    """A batch, how far its source is read once it is put, and the bytes that took."""
+    """A batch, the checkpoint that is valid once it is put, and its size in bytes."""
 
     batch: Batch
     checkpoint: Checkpoint | None
     size: int
 
 
-def reads(
+def chunks_of(
     texts: Iterable[bytes],
     start: Checkpoint,
     *,
     name: str,
     format: str | None,
-    mark: Callable[[int], str] = lambda _offset: "",
+    signature: Callable[[int], str] = lambda _offset: "",
     by_reference: bool = False,
 ) -> Iterator[SourceChunk]:
-    """Make a batch of each text and say how far the source is read with it.
+    """Yield a batch for each text, with how far the source is read then.
 
     Args:
         texts: Whole lines, as they follow one another.
-        start: Where the first one begins; of no source if there is no place to go back to.
+        start: Where the first one begins; its source is empty if it cannot be read again.
         name: What the lines say they come from.
         format: Name of their format, or None.
-        mark: Returns what tells this file from others, read up to an offset.
-        by_reference: Hold the place in the source rather than the text.
+        signature: Returns that of the source, read to an offset.
+        by_reference: Queue byte ranges of the source rather than the text.
     """
     key, offset, number = start.source, start.offset, start.line_number
     for text in texts:
@@ -53,25 +53,35 @@ def reads(
             format=format,
         )
         offset, number = stop, number + lines
-        checkpoint = Checkpoint(key, offset, number, mark(offset)) if key else None
+        checkpoint = Checkpoint(key, offset, number, signature(offset)) if key else None
         yield SourceChunk(batch, checkpoint, len(text))
+
+
+class LineBuffer:
+    """Bytes of a line that is not whole yet."""
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+
+    def add(self, data: bytes) -> bytes:
+        """Return the lines that are whole with this data, and keep what comes after them."""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._rest.append(data)
+            return b""
+        text, self._rest = b"".join([*self._rest, data[:end]]), [data[end:]]
+        return text
+
+    def rest(self) -> bytes:
+        """Return what is kept: a last line that lacks its newline."""
+        return b"".join(self._rest)
 
 
 def blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
     """Yield blocks of whole lines of about `size` bytes; the last may lack its newline."""
-    rest: list[bytes] = []
+    buffer = LineBuffer()
     while data := file.read(size):
-        text, tail = cut(data)
-        if text:
-            yield b"".join([*rest, text])
-            rest = [tail] if tail else []
-        else:
-            rest.append(data)
-    if rest:
-        yield b"".join(rest)
-
-
-def cut(data: bytes) -> tuple[bytes, bytes]:
-    """Cut after the last newline."""
-    end = data.rfind(b"\n") + 1
-    return data[:end], data[end:]
+        if text := buffer.add(data):
+            yield text
+    if rest := buffer.rest():
+        yield rest

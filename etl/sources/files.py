@@ -7,68 +7,36 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
-import zstandard
+from backports import zstd
 
 from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint
 from etl.records.batch import count_lines
-from etl.sources.chunks import CHUNK, SourceChunk, blocks, reads
-from etl.sources.signature import head, same_signature, signature_of
+from etl.sources.chunks import CHUNK_BYTES, SourceChunk, blocks, chunks_of
+from etl.sources.signature import has_signature, signature_of, signature_of_start
 
 __all__ = ["OPENERS", "FileSource", "read_lines_at"]
 
-OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
-    ".gz": lambda path: cast("BinaryIO", gzip.GzipFile(path)),
-    ".bz2": lambda path: cast("BinaryIO", bz2.BZ2File(path)),
-    ".zst": lambda path: cast("BinaryIO", io.BufferedReader(_ZstdFile(path), 1 << 18)),
+OPENERS: dict[str, Callable[[Path], object]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".zst": zstd.open,
 }
+"""What opens a compressed file, by its suffix."""
 
 
-UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+UNREADABLE = (OSError, EOFError, zlib.error, zstd.ZstdError)
 """What a file raises that cannot be read, or is not what its suffix says."""
-
-
-class _ZstdFile(io.RawIOBase):
-    """A zstandard file of one or more frames; unlike the library's it notices a cut end."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._compressed = b""
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill some of a buffer; 0 at the end."""
-        while not self._ready:
-            data = self._compressed or self._file.read(1 << 12)
-            if not data:
-                if not self._frame.eof:
-                    raise EOFError("it ends in the middle")
-                return 0
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._ready = memoryview(self._frame.decompress(data))
-            self._compressed = self._frame.unused_data
-        size = min(len(buffer), len(self._ready))
-        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +55,11 @@ class FileSource:
     path: Path
     format: str | None = None
     by_reference: bool = True
-    chunk: int = CHUNK
+    chunk: int = CHUNK_BYTES
 
     @property
     def key(self) -> str:
-        """What its position is stored under."""
+        """What its checkpoint is stored under."""
         return str(self.path.resolve())
 
     @property
@@ -100,51 +68,27 @@ class FileSource:
         return self.path.stat().st_size
 
     def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:
-        """Yield batches from a position on; from the start if that was of another file.
+        """Yield batches from a checkpoint on; from the start if that was of another file.
 
         Raises:
             SourceError: If the file cannot be read, or is not what its suffix says.
         """
-        opener = OPENERS.get(self.path.suffix)
-        try:
-            if opener is None and self.by_reference:
-                yield from self._references(self._start(since))
-            else:
-                with (opener or _open_plain)(self.path) as file:
-                    yield from self._contents(file, self._start(since))
-        except UNREADABLE as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SourceError(f"{self.name!r} cannot be read: {reason}") from error
-
-    def _start(self, since: Checkpoint | None) -> Checkpoint:
-        if since is not None and same_signature(self.path, since.signature):
-            plain = self.path.suffix not in OPENERS
-            if not plain or self.path.stat().st_size >= since.offset:
-                return since
-        return Checkpoint(self.key, 0, 0)
-
-    def _references(self, start: Checkpoint) -> Iterator[SourceChunk]:
-        with self.path.open("rb", buffering=0) as file:
+        plain = self.path.suffix not in OPENERS
+        with _as_source_error(self.name), _open(self.path) as file:
+            same = since is not None and has_signature(self.path, since.signature)
+            start = since if since and same else Checkpoint(self.key, 0, 0)
             file.seek(start.offset)
-            yield from reads(
+            yield from chunks_of(
                 blocks(file, self.chunk),
                 start,
                 name=self.name,
                 format=self.format,
-                mark=partial(signature_of, file),
-                by_reference=True,
+                signature=partial(signature_of, file) if plain else self._signature,
+                by_reference=plain and self.by_reference,
             )
 
-    def _contents(self, file: BinaryIO, start: Checkpoint) -> Iterator[SourceChunk]:
-        packed = self.path.suffix in OPENERS
-        _skip(file, start.offset)
-        yield from reads(
-            blocks(file, self.chunk),
-            start,
-            name=self.name,
-            format=self.format,
-            mark=(lambda _offset: head(self.path)) if packed else partial(signature_of, file),
-        )
+    def _signature(self, _offset: int) -> str:
+        return signature_of_start(self.path)
 
 
 def read_lines_at(
@@ -164,19 +108,16 @@ def read_lines_at(
         SourceError: If it cannot be read.
     """
     path = Path(checkpoint.source)
-    try:
-        if not same_signature(path, checkpoint.signature):
+    with _as_source_error(checkpoint.source):
+        if not has_signature(path, checkpoint.signature):
             raise SourceChanged(f"{checkpoint.source!r} is gone, or not the file that was read")
-        with OPENERS.get(path.suffix, _open_plain)(path) as file:
+        with _open(path) as file:
             yield from _pick(file, sorted(set(numbers)))
-    except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{checkpoint.source!r} cannot be read: {reason}") from error
 
 
 def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]]:
     place, first = 0, 1
-    for text in blocks(file, CHUNK):
+    for text in blocks(file, CHUNK_BYTES):
         after = first + count_lines(text)
         here = numbers[bisect_left(numbers, first) : bisect_left(numbers, after)]
         if here:
@@ -189,13 +130,17 @@ def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]
         place, first = place + len(text), after
 
 
-def _open_plain(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _open(path: Path) -> BinaryIO:
+    """Return a file opened for reading its text."""
+    opener = OPENERS.get(path.suffix, partial(Path.open, mode="rb", buffering=0))
+    return cast("BinaryIO", opener(path))
 
 
-def _skip(file: BinaryIO, count: int) -> None:
-    while count > 0:
-        data = file.read(min(count, CHUNK))
-        if not data:
-            return
-        count -= len(data)
+@contextmanager
+def _as_source_error(name: str) -> Iterator[None]:
+    """Raise what a file raises that cannot be read as a SourceError."""
+    try:
+        yield
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{name!r} cannot be read: {reason}") from error

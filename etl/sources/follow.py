@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from etl.queue import Checkpoint
-from etl.sources.chunks import CHUNK, SourceChunk, cut, reads
-from etl.sources.signature import same_signature, signature_of
+from etl.sources.chunks import CHUNK_BYTES, LineBuffer, SourceChunk, chunks_of
+from etl.sources.signature import has_signature, signature_of
 
 __all__ = ["FollowSource"]
 
 
 @dataclass(frozen=True, slots=True)
 class FollowSource:
-    """A file that grows, like `tail -F`: read on, and on in the new one when it is rotated.
+    """A file that grows: its new lines are read, as `tail -F` does, also after it is rotated.
 
     Attributes:
         name: As the user gave it.
@@ -37,18 +37,18 @@ class FollowSource:
 
     @property
     def key(self) -> str:
-        """What its position is stored under."""
+        """What its checkpoint is stored under."""
         return str(self.path.resolve())
 
     @property
     def size(self) -> None:
-        """No end in sight."""
+        """None: it is not known."""
         return None
 
     def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:
         """Yield batches of whole lines as they are written, until stopped."""
         place = Checkpoint(self.key, 0, 0)
-        if since is not None and same_signature(self.path, since.signature):
+        if since is not None and has_signature(self.path, since.signature):
             place = since
         while not self.stop.is_set():
             try:
@@ -58,32 +58,28 @@ class FollowSource:
                 continue
             with opened as file:
                 file.seek(place.offset)
-                yield from reads(
+                yield from chunks_of(
                     self._until_rotated(file, place.offset),
                     place,
                     name=self.name,
                     format=self.format,
-                    mark=partial(signature_of, file),
+                    signature=partial(signature_of, file),
                 )
             place = Checkpoint(self.key, 0, 0)
 
     def _until_rotated(self, file: BinaryIO, read: int) -> Iterator[bytes]:
         """Yield whole lines; the last one of a file that was rotated may lack its newline."""
-        rest: list[bytes] = []
+        buffer = LineBuffer()
         last_look = False  # programs may write to the old file for a moment after it is renamed
         while True:
-            ended = self.stop.is_set()
+            stopping = self.stop.is_set()
             rotated = _rotated(file, self.path, read)
-            data = file.read(CHUNK)
+            data = file.read(CHUNK_BYTES)
             read += len(data)
-            text, tail = cut(data)
-            if text or (not data and rotated and last_look):
-                text, rest = b"".join([*rest, text]), []
-            if tail:
-                rest.append(tail)
-            if text:
+            over = rotated and last_look and not data
+            if text := buffer.add(data) or (buffer.rest() if over else b""):
                 yield text
-            if not data and ((rotated and last_look) or ended):
+            if over or (stopping and not data):
                 return
             last_look = rotated and not data
             if not data:
@@ -91,7 +87,7 @@ class FollowSource:
 
 
 def _rotated(file: BinaryIO, path: Path, read: int) -> bool:
-    """Say whether the name now stands for another file, or this one was cut short."""
+    """Return whether the path is another file now, or this one was cut short."""
     try:
         now = path.stat()
     except OSError:  # renamed, and the new one is still to come

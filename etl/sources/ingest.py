@@ -1,4 +1,4 @@
-"""A source's lines, put into a queue."""
+"""Put a source's lines into a queue."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["ingest"]
 
 
 def ingest(queue: Queue, source: Source, *, reread: bool = False) -> Iterator[SourceChunk]:
-    """Put a source's batches from where it was read last, yielding each once it is durable.
+    """Yield a source's chunks from where it was read last, each once it is in the queue.
 
     Args:
-        queue: Where to.
+        queue: Where its batches are put.
         source: What to read.
-        reread: Read from the start, whatever was read before.
+        reread: Read from the start, even if it was read before.
     """
     expected = queue.checkpoint(source.key) if source.key else None
-    for read in source.read(None if reread else expected):
-        queue.put(read.batch, checkpoint=read.checkpoint, expected=expected)
-        expected = read.checkpoint
-        yield read
+    for chunk in source.read(None if reread else expected):
+        queue.put(chunk.batch, checkpoint=chunk.checkpoint, expected=expected)
+        expected = chunk.checkpoint
+        yield chunk

@@ -1,4 +1,8 @@
-"""What tells a file from another of the same name: a digest of its beginning and its end."""
+"""The signature of a file: what tells it from another of the same name.
+
+It is a digest of the file's first bytes and, for a plain file, of those before the offset
+to which it was read.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,35 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["head", "same_signature", "signature_of"]
+__all__ = ["has_signature", "signature_of", "signature_of_start"]
 
-HEAD = 4096
-"""Bytes at the start of a file that tell it from another of the same name."""
-
-
-def head(path: Path) -> str:
-    """Return a mark of a compressed file's first bytes."""
-    with path.open("rb") as file:
-        return _mark(file.read(HEAD))
+SIGNED_BYTES = 4096
+"""Bytes at the start of a file, and before the offset, that make its signature."""
 
 
 def signature_of(file: BinaryIO, offset: int) -> str:
-    """Return a mark of a file's first bytes, and of those just before an offset."""
-    size = min(HEAD, offset)
+    """Return the signature of a plain file that was read to an offset."""
+    size = min(SIGNED_BYTES, offset)
     first, last = (os.pread(file.fileno(), size, start) for start in (0, offset - size))
-    return f"{_mark(first)}:{offset}:{_mark(last)}"
+    return f"{_digest(first)}:{offset}:{_digest(last)}"
 
 
-def _mark(data: bytes) -> str:
-    return f"{len(data)}:{hashlib.sha256(data).hexdigest()[:16]}"
+def signature_of_start(path: Path) -> str:
+    """Return the signature of a compressed file."""
+    with path.open("rb") as file:
+        return _digest(file.read(SIGNED_BYTES))
 
 
-def same_signature(path: Path, head: str) -> bool:
-    """Say whether a file is still the one that a mark was made of; it may have grown since."""
-    if not head or not path.exists():
+def has_signature(path: Path, signature: str) -> bool:
+    """Return whether a file is still the one with that signature; it may have grown since."""
+    if not signature or not path.exists():
         return False
-    size, _, rest = head.partition(":")
+    size, _, rest = signature.partition(":")
     with path.open("rb") as file:
         if ":" in rest:
-            return signature_of(file, int(rest.split(":")[1])) == head
-        return _mark(file.read(int(size))) == head
+            return signature_of(file, int(rest.split(":")[1])) == signature
+        return _digest(file.read(int(size))) == signature
+
+
+def _digest(data: bytes) -> str:
+    return f"{len(data)}:{hashlib.sha256(data).hexdigest()[:16]}"

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from etl.queue import Checkpoint
-from etl.sources.chunks import CHUNK, SourceChunk, cut, reads
+from etl.sources.chunks import CHUNK_BYTES, LineBuffer, SourceChunk, chunks_of
 
 __all__ = ["StreamSource"]
 
 FLUSH_AFTER = 0.1
-"""Seconds that lines from a slow stream wait for company before they are put."""
+"""Seconds without a new line after which a stream's lines are put."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSource:
-    """Lines from a pipe or a terminal: queued by content, soon after they come.
+    """Lines from a pipe or a terminal: queued by content, soon after they are written.
 
     Attributes:
         name: What lines say they come from.
@@ -34,12 +34,12 @@ class StreamSource:
 
     @property
     def key(self) -> str:
-        """A stream has no position to go back to."""
+        """Empty: a stream cannot be read again."""
         return ""
 
     @property
     def size(self) -> int | None:
-        """Bytes to come, if it is a file after all."""
+        """Bytes to come, if it is a file."""
         try:
             return os.fstat(self.file.fileno()).st_size or None
         except OSError:
@@ -48,23 +48,17 @@ class StreamSource:
     def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:  # noqa: ARG002
         """Yield batches as the lines come, until the stream ends."""
         start = Checkpoint(self.key, 0, 0)
-        yield from reads(self._blocks(), start, name=self.name, format=self.format)
+        yield from chunks_of(self._blocks(), start, name=self.name, format=self.format)
 
     def _blocks(self) -> Iterator[bytes]:
-        """Yield whole lines: a chunk, or what there is when no more has come for a while."""
+        """Yield whole lines: a chunk, or what has come when nothing more does for a while."""
         handle = self.file.fileno()
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            if size >= CHUNK or (size and not select.select([handle], [], [], FLUSH_AFTER)[0]):
-                text, rest = cut(b"".join(parts))
-                if text:
-                    yield text
-                parts, size = [rest] if rest else [], 0
-            data = os.read(handle, 1 << 20)
-            if not data:
-                break
-            parts.append(data)
-            size += len(data)
-        if parts:
-            yield b"".join(parts)
+        buffer, lines = LineBuffer(), bytearray()
+        while data := os.read(handle, 1 << 20):
+            lines += buffer.add(data)
+            full = len(lines) >= CHUNK_BYTES
+            if full or (lines and not select.select([handle], [], [], FLUSH_AFTER)[0]):
+                yield bytes(lines)
+                lines.clear()
+        if text := bytes(lines) + buffer.rest():
+            yield text

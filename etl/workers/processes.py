@@ -1,32 +1,30 @@
 """Worker processes: several on one store, and those that die are replaced.
 
 A processor that kills its process takes only that process along: its batch is
-taken back at once, and lent again.
+reclaimed at once, and leased again. What such a process runs is `main.py`.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
 from etl.errors import WorkerFailed
 from etl.queue import Queue
-from etl.sinks.publish import remove_staged
+from etl.settings import Settings
+from etl.workers.main import GAVE_UP, WorkerOptions
 from etl.workers.signals import when_asked_to_end
-from etl.workers.worker import recover_outputs
+from etl.workers.worker import reclaim, recover_outputs
 
-__all__ = ["GAVE_UP", "WorkerProcesses"]
-
-GAVE_UP = 70
-"""Exit code of a worker process that ends with an error of its own, rather than being killed."""
+__all__ = ["WorkerProcesses"]
 
 
 class WorkerProcesses:
@@ -35,8 +33,7 @@ class WorkerProcesses:
     Args:
         queue: The store, as this process has it open.
         count: How many processes.
-        arguments: Further arguments of `etl work`.
-        out: Folder that sinks write below.
+        options: Those of each.
         stdout: Where the processes print to; by default where this one does.
     """
 
@@ -44,17 +41,16 @@ class WorkerProcesses:
         self,
         queue: Queue,
         count: int,
-        arguments: Sequence[str] = (),
+        options: WorkerOptions,
         *,
-        out: Path,
         stdout: IO[Any] | None = None,
     ) -> None:
         self._queue = queue
-        self._out = out
-        self._command = [sys.executable, "-m", "etl", "work"]
-        self._command += ["--out", str(out), "--parent", str(os.getpid()), *arguments]
+        self._out = Path(options.out)
+        argument = json.dumps(asdict(replace(options, parent=os.getpid())))
+        self._command = [sys.executable, "-m", "etl.workers.main", argument]
         self._stdout = stdout
-        self._threads = max(1, (os.cpu_count() or 1) // count)
+        self._threads = max(1, Settings.workers // count)
         self._failures = 0
         handle, self._error_file = tempfile.mkstemp(prefix="etl-")
         os.close(handle)
@@ -69,7 +65,7 @@ class WorkerProcesses:
         """Replace workers that were killed; return whether any still runs.
 
         Raises:
-            WorkerFailed: If workers end with an error of their own, or die
+            WorkerFailed: If workers end with an error of their own, or end
                 again and again before they have done a batch.
         """
         for place, process in enumerate(self._processes):
@@ -77,16 +73,18 @@ class WorkerProcesses:
             if code in (None, 0):
                 continue
             if code == GAVE_UP:
-                words = Path(self._error_file).read_text(encoding="utf-8")
-                raise WorkerFailed(f"a worker process gave up: {words}")
-            self._failures = 0 if self._reclaim() else self._failures + 1
+                error = Path(self._error_file).read_text(encoding="utf-8")
+                raise WorkerFailed(f"a worker process gave up: {error}")
+            self._failures = 0 if reclaim(self._queue, self._out) else self._failures + 1
             if self._failures > 2 * len(self._processes):
-                raise WorkerFailed(f"worker processes die at once (exit code {code})")
+                raise WorkerFailed(
+                    f"worker processes end before their first batch (exit code {code})"
+                )
             self._processes[place] = self._spawn()
         return bool(self.pids)
 
     def run_until_signal(self) -> None:
-        """Look after the workers until SIGTERM or SIGINT, or until all have ended."""
+        """Replace workers that were killed, until SIGTERM or SIGINT, or until all have ended."""
         stopping = threading.Event()
         when_asked_to_end(stopping.set)
         try:
@@ -99,8 +97,7 @@ class WorkerProcesses:
         """Let every worker finish its batch and end; kill one that does not in time."""
         deadline = time.monotonic() + timeout
         for process in self._processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+            process.terminate()
         for process in self._processes:
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
@@ -108,14 +105,8 @@ class WorkerProcesses:
                 process.kill()
                 process.wait()
         Path(self._error_file).unlink(missing_ok=True)
-        self._reclaim()
+        reclaim(self._queue, self._out)
         recover_outputs(self._queue)
-
-    def _reclaim(self) -> bool:
-        """Take back what dead workers held, and remove what they had staged."""
-        tokens = self._queue.reclaim()
-        remove_staged(self._out, tokens)
-        return bool(tokens)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         environment = {
@@ -124,6 +115,6 @@ class WorkerProcesses:
             "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
         } | os.environ
         environment["ETL_STORE"] = self._queue.secret_url  # which other users must not see
-        # Its error is told once, by the process that looks after it.
+        # The process that looks after it shows its error, once.
         environment["ETL_ERROR_FILE"] = self._error_file
         return subprocess.Popen(self._command, stdout=self._stdout, env=environment)

@@ -1,20 +1,17 @@
-"""What happens when a process is asked to end."""
+"""What happens when a process is asked to end.
+
+Not by psutil, which sends signals and receives none, nor by anyio, whose receiver needs an
+event loop in the main thread: commands without one wait for the same signals.
+"""
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
-import anyio
-import anyio.to_thread
-
-from etl.workers.worker import Worker
-
-__all__ = ["run_until_signal", "when_asked_to_end"]
+__all__ = ["when_asked_to_end"]
 
 
 def when_asked_to_end(act: Callable[[], None]) -> None:
@@ -32,21 +29,3 @@ def when_asked_to_end(act: Callable[[], None]) -> None:
     threading.Thread(target=wait, name="etl-end", daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.put(None))
-
-
-def run_until_signal(worker: Worker, parent: int | None = None) -> None:
-    """Run a worker until SIGTERM or SIGINT, or until it ends on its own.
-
-    A signal lets it finish its batch. If `parent` is given and that process
-    is gone, the same happens.
-    """
-
-    def watch_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        worker.request_stop()
-
-    when_asked_to_end(worker.request_stop)
-    if parent is not None:
-        threading.Thread(target=watch_parent, name="etl-parent", daemon=True).start()
-    anyio.run(worker.run)

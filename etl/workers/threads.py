@@ -1,4 +1,4 @@
-"""The workers that a console runs itself, in threads of this process."""
+"""Workers in threads of this process, as the control room of a notebook has them."""
 
 from __future__ import annotations
 
@@ -39,21 +39,24 @@ class ThreadWorkers:
             worker.request_stop()
         del self._workers[count:]
         while len(self._workers) < count:
-            worker = Worker(self._queue, self._pipeline, out=self._out)
-            self._workers.append(worker)
-            self.set_pace(self.interval, self.batch_lines)
-            worker.start()
+            worker = Worker(
+                self._queue,
+                self._pipeline,
+                out=self._out,
+                interval=self.interval,
+                batch_lines=self.batch_lines,
+            )
+            self._workers.append(worker.start())
 
     def set_pace(self, interval: float, batch_lines: int) -> None:
-        """Change how fast the workers go, from their next batch on."""
+        """Change how fast the workers are, from their next batch on."""
         self.interval, self.batch_lines = interval, batch_lines
         for worker in self._workers:
             worker.interval, worker.batch_lines = interval, batch_lines
 
     def check(self) -> None:
-        """Raise what ended a worker that has ended on its own, once."""
-        ended = [worker for worker in self._workers if not worker.running]
-        for worker in ended:
+        """Raise the error of a worker that has ended on its own, once."""
+        for worker in [one for one in self._workers if not one.running]:
             self._workers.remove(worker)
             try:
                 worker.stop()
@@ -62,7 +65,7 @@ class ThreadWorkers:
                 raise
 
     def replace_lost(self) -> None:
-        """Start a worker for each that the store's absence has ended."""
+        """Start a worker for each that ended because the store could not be used."""
         lost, self._lost = self._lost, 0
         self.set_size(len(self) + lost)
 

@@ -1,10 +1,10 @@
-"""Lease, run, commit; and what an operator may do to that from any process.
+"""Lease batches, run them, commit their results.
 
 `Worker.run` is a coroutine (asyncio or trio) around synchronous work: batches
 run in a thread, while heartbeats renew the lease. `start` and `stop` run it in
-a background thread, for notebooks; `step` and `drain` do the work right here,
-for tests and batch runs. `WorkerProcesses` runs several as processes, so that
-a processor that kills its process takes only itself along.
+a background thread, for notebooks; `step` and `drain` run it in the calling
+thread, for tests and batch runs. Pause, resume, drain and stop act through the
+store, from any process. Not here: workers as processes (`processes.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import polars as pl
 
 from etl.errors import (
     LeaseLost,
@@ -33,43 +34,47 @@ from etl.errors import (
     WorkerFailed,
 )
 from etl.execution.batch_run import Runner
-from etl.execution.result_builder import fingerprint
+from etl.execution.result_builder import all_dead
 from etl.pipeline.pipeline import Pipeline
-from etl.pipeline.plan import INPUT
 from etl.queue import Queue
 from etl.records.batch import Lease, new_id
-from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind
+from etl.records.result import BatchResult
 from etl.settings import Settings
 from etl.sinks.publish import publish_files, remove_staged
+from etl.workers.background import in_background
 
-__all__ = ["Worker", "recover_outputs"]
+__all__ = ["Worker", "reclaim", "recover_outputs"]
 
 SPLIT_AT = 3
-"""The delivery at which a batch is no longer run but cut: it may be what kills workers."""
-
+"""The delivery at which a batch is no longer run but split: it may be what kills workers."""
 
 GIVE_UP_AT = 5
 """The delivery at which a single line is taken for what kills workers."""
 
-
 IDLE_POLL_SECONDS = 0.05
 """Seconds between looks at the control values while nothing else changes."""
 
+RECLAIM_SECONDS = 1.0
+"""Seconds between searches for dead workers while nothing waits."""
+
+MAX_FAILURES = 8
+"""Errors of the store in a row, other than that it cannot be reached, that end a worker."""
+
 
 class Worker:
-    """Takes batches from a queue through a pipeline until it is stopped.
+    """Runs batches of a queue through a pipeline until it is stopped.
 
     Args:
-        queue: Where batches come from and outcomes go.
+        queue: Where batches come from and results go.
         pipeline: What they run through; may be changed while the worker runs.
         name: Shown in metrics and traces; by default host, process and a number.
         out: Folder that sinks write below.
         batch_lines: Small batches are taken together up to this many lines.
         interval: Seconds to wait after each batch; 0 for full speed.
-        lease_seconds: How long a batch is ours if we die; renewed in time if not.
+        lease_seconds: How long a batch stays leased if this worker dies; renewed while it runs.
         run: Name of the run, kept with dead letters.
         drain: End once nothing waits.
-        watch: Told of each batch that is committed, and what became of it.
+        watch: Called with each batch that is committed, and its result.
     """
 
     def __init__(
@@ -84,7 +89,7 @@ class Worker:
         lease_seconds: float = Settings.lease_seconds,
         run: str = "",
         drain: bool = False,
-        watch: Callable[[Lease, BatchResult], None] = lambda _lease, _outcome: None,
+        watch: Callable[[Lease, BatchResult], object] = lambda _lease, _result: None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -99,13 +104,12 @@ class Worker:
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
-        self._asked_before = (0, 0)
+        self._requests_before = (0, 0)
         self._ready = threading.Event()
-        self._took_over = 0.0
+        self._reclaimed_at = 0.0
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
-        self._stale = False  # states are those of the store only after it is asked again
+        self._future: Future[None] | None = None
+        self._stale = False  # whether the states must be read from the store again
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} on {self._queue.url}>"
@@ -113,43 +117,39 @@ class Worker:
     @property
     def running(self) -> bool:
         """Whether `start` was called and the worker has not ended."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._future is not None and not self._future.done()
 
     def step(self) -> BatchResult | None:
-        """Lease, run and commit one batch in this thread; return None if none waits."""
+        """Return the result of one batch, processed in this thread; None if none waits."""
         with self._registered():
-            return self._once()
+            return self._next_batch()
 
     def drain(self) -> int:
-        """Process until nothing waits that may be had, and return how many lines that was.
+        """Process until no batch can be leased, and return how many lines that was.
 
         Raises:
-            ProcessorStop: If a processor, or the pipeline as it is now, has paused the queue.
+            ProcessorStop: If a processor, or a mistake in the pipeline, has paused the queue.
         """
         lines = 0
         with self._registered():
-            while True:
-                outcome = self._once()
-                if outcome is None:
-                    break
-                lines += outcome.done + outcome.filtered + outcome.dead
+            while (result := self._next_batch()) is not None:
+                lines += result.done + result.filtered + result.dead
         if failure := self._queue.control().failure:
             raise ProcessorStop(failure)
         return lines
 
     def start(self) -> Worker:
-        """Run in a background thread until `stop`; return this worker.
+        """Return this worker, which runs in a background thread until `stop`.
 
         Raises:
             PipelineError: If the pipeline cannot run.
         """
         self._pipeline.plan()
         if not self.running:
-            self._failure = None
             self._stopping.clear()
             self._ready.clear()
-            self._thread = threading.Thread(target=self._background, name=self.name, daemon=True)
-            self._thread.start()
+            self._future = in_background(lambda: anyio.run(self.run), name=self.name)
+            self._future.add_done_callback(lambda _future: self._ready.set())
             self._ready.wait()
         return self
 
@@ -161,81 +161,66 @@ class Worker:
             Exception: What ended the worker, if it had ended on its own.
         """
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                raise WorkerFailed(
-                    f"worker {self.name!r} is still in its batch after {timeout:g} s; "
-                    "it ends when the batch does"
-                )
-            self._thread = None
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        if self._future is None:
+            return
+        if wait([self._future], timeout).not_done:
+            raise WorkerFailed(
+                f"worker {self.name!r} still processes its batch after {timeout:g} s; "
+                "it ends when the batch does"
+            )
+        ended, self._future = self._future, None
+        ended.result()
 
     def request_stop(self) -> None:
-        """Ask for the end after the current batch, without waiting."""
+        """Ask the worker to end after its batch, without waiting."""
         self._stopping.set()
-
-    def _background(self) -> None:
-        try:
-            anyio.run(self.run)
-        except BaseException as error:  # noqa: BLE001 - raised again by stop()
-            self._failure = error
-            self._ready.set()
 
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
 
         A store that cannot be reached is waited for, with growing pauses.
         """
-        self._asked_before = self._asked()
+        self._requests_before = self._requests()
         self._ready.set()
+        failures = 0
         with self._registered():
-            await self._work()
+            while not self._stopping.is_set():
+                try:
+                    ended, pause = await anyio.to_thread.run_sync(self._turn)
+                    failures = 0
+                except StoreError as error:
+                    failures += 1
+                    if failures > MAX_FAILURES and not isinstance(error, StoreUnavailable):
+                        raise
+                    ended, pause = False, min(5.0, 0.1 * 2 ** min(failures, MAX_FAILURES))
+                if ended:
+                    return
+                if pause:
+                    sleep = partial(self._stopping.wait, pause)
+                    await anyio.to_thread.run_sync(sleep, abandon_on_cancel=True)
 
-    def _asked(self) -> tuple[int, int]:
+    def _requests(self) -> tuple[int, int]:
         """Return how often workers were asked to drain and to stop."""
         control = self._queue.control()
         return control.drains, control.stops
 
-    async def _work(self) -> None:
-        failures = 0
-        while not self._stopping.is_set():
-            try:
-                ended, pause = await anyio.to_thread.run_sync(self._turn)
-                failures = 0
-            except StoreUnavailable:  # it says so itself
-                failures = min(failures + 1, 8)
-                ended, pause = False, min(5.0, 0.1 * 2**failures)
-            except StoreError:
-                failures += 1
-                if failures > 8:
-                    raise
-                ended, pause = False, min(5.0, 0.1 * 2**failures)
-            if ended:
-                return
-            if pause:
-                await anyio.to_thread.run_sync(self._stopping.wait, pause, abandon_on_cancel=True)
-
     def _turn(self) -> tuple[bool, float]:
         """Do one batch, or wait for one; return whether to end, and seconds to pause."""
         since = self._queue.version()
-        worked = self._once() is not None
-        drains, stops = self._asked()
-        draining = self._drain or drains > self._asked_before[0]
-        if stops > self._asked_before[1] or (draining and not worked and self._queue.stats().idle):
+        worked = self._next_batch() is not None
+        drains, stops = self._requests()
+        drains_before, stops_before = self._requests_before
+        if stops > stops_before:
             return True, 0.0
-        if not worked:
-            self._take_over()
-            self._queue.wait(since, IDLE_POLL_SECONDS)
-        return False, self.interval if worked else 0.0
-
-    def _heartbeat(self) -> None:
-        lease = self._lease
-        self._queue.heartbeat(self.name)
-        if lease:
-            self._queue.renew(lease, seconds=self._lease_seconds)
+        if worked:
+            return False, self.interval
+        if (self._drain or drains > drains_before) and self._queue.stats().idle:
+            return True, 0.0
+        if time.monotonic() - self._reclaimed_at > RECLAIM_SECONDS:
+            self._reclaimed_at = time.monotonic()
+            reclaim(self._queue, self._out)
+        self._queue.wait(since, IDLE_POLL_SECONDS)
+        return False, 0.0
 
     @contextlib.contextmanager
     def _registered(self) -> Iterator[None]:
@@ -243,15 +228,15 @@ class Worker:
         if self._runner is not None:
             if self._owner != threading.get_ident():
                 raise UsageError(
-                    f"worker {self.name!r} works elsewhere at this moment; stop() it first, or "
+                    f"worker {self.name!r} is running in another thread; stop() it first, or "
                     "make another Worker"
                 )
             yield
             return
         self._owner = threading.get_ident()
         try:
-            self._runner = self._enter()
-        except StoreUnavailable:  # the first turn enters, or the one after it
+            self._runner = self._register()
+        except StoreUnavailable:  # the first turn registers, or the one after it
             self._stale = True
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(ended,), name="etl-heart", daemon=True)
@@ -262,67 +247,59 @@ class Worker:
             self._runner = None
             ended.set()
             beat.join()
-            with contextlib.suppress(StoreUnavailable):  # it will be missed by its heartbeat
+            with contextlib.suppress(StoreUnavailable):  # its heartbeat will be missed
                 self._queue.unregister(self.name)
-
-    def _take_over(self) -> None:
-        """About once a second, take back what workers that have died here held."""
-        if time.monotonic() - self._took_over > 1.0:
-            self._took_over = time.monotonic()
-            remove_staged(self._out, self._queue.reclaim())
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(min(5.0, self._lease_seconds / 3)):
             with contextlib.suppress(StoreError, LeaseLost):
                 self._heartbeat()
 
-    def _enter(self) -> Runner:
-        """Take a slot with its states, and finish what a killed worker left half done."""
-        slot = self._queue.register(self.name)
-        runner = Runner(
-            self._pipeline,
-            states=self._queue.states(slot),
-            out=self._out,
-            slot=slot,
-            run=self._run,
-        )
-        recover_outputs(self._queue)
-        return runner
+    def _heartbeat(self) -> None:
+        lease = self._lease
+        self._queue.heartbeat(self.name)
+        if lease:
+            self._queue.renew(lease, seconds=self._lease_seconds)
 
-    def _once(self) -> BatchResult | None:
+    def _register(self) -> Runner:
+        """Take a slot with its states, and publish what a killed worker had committed."""
+        slot = self._queue.register(self.name)
+        states = self._queue.states(slot)
+        recover_outputs(self._queue)
+        return Runner(self._pipeline, states=states, out=self._out, slot=slot, run=self._run)
+
+    def _next_batch(self) -> BatchResult | None:
+        """Lease, run and commit one batch; return None if none waits."""
         if self._stale:
-            self._runner, self._stale = self._enter(), False
+            self._runner, self._stale = self._register(), False
         lease = self._queue.lease(self.name, lines=self.batch_lines, seconds=self._lease_seconds)
         if lease is None:
             return None
         self._lease = lease
         try:
-            return self._process(self._runner or self._enter(), lease)
-        except LeaseLost:
-            self._start_afresh(lease)
+            return self._process(self._runner or self._register(), lease)
+        except LeaseLost:  # this machine slept so long that the slot may be another's, too
+            with contextlib.suppress(LeaseLost):
+                self._queue.release(lease)
+            self._runner = self._register()
             return BatchResult()
         finally:
             self._lease = None
 
-    def _start_afresh(self, lease: Lease) -> None:
-        """After a sleep so long that our lease or slot went to another: take a new slot."""
-        with contextlib.suppress(LeaseLost):
-            self._queue.release(lease)
-        self._runner = self._enter()
-
     def _process(self, runner: Runner, lease: Lease) -> BatchResult:
+        """Run and commit a batch; one that cannot be run is split, dead-lettered or released."""
         if lease.deliveries >= SPLIT_AT and lease.lines > 1:
             self._queue.split(lease)
             return BatchResult()
+        if lease.deliveries >= GIVE_UP_AT:
+            lost = f"{lease.deliveries - 1} workers were lost while they had this line"
+            return self._dead_letter(lease, "worker_lost", lost)
         try:
-            if lease.deliveries >= GIVE_UP_AT:
-                lost = f"{lease.deliveries - 1} workers were lost while they had this line"
-                return self._bury(lease, "worker_lost", lost)
-            outcome = runner.run(lease.batch, token=lease.token)
+            result = runner.run(lease.batch, token=lease.token)
         except (LeaseLost, StoreError):
             raise
         except SourceChanged as error:
-            return self._bury_unread(lease, "source_changed", str(error))
+            return self._dead_letter(lease, "source_changed", str(error), readable=False)
         except (ProcessorStop, PipelineError) as error:
             runner.rollback()
             self._queue.pause(str(error), by="worker")
@@ -330,89 +307,75 @@ class Worker:
             return BatchResult()
         except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
             runner.rollback()
-            return self._bury(lease, "error", f"{type(error).__name__}: {error}")
+            return self._dead_letter(lease, "error", f"{type(error).__name__}: {error}")
         except BaseException:
             runner.rollback()
             self._queue.release(lease)
             raise
-        return self._commit(runner, lease, outcome)
+        self._commit(runner, lease, result)
+        return result
 
-    def _commit(self, runner: Runner, lease: Lease, outcome: BatchResult) -> BatchResult:
+    def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
         try:
-            self._queue.commit(lease, outcome)
-        except LeaseLost:
-            runner.rollback()
-            raise
+            self._queue.commit(lease, result)
         except StoreFull:  # the batch is not to blame, so that this delivery does not count
             runner.rollback()
             with contextlib.suppress(StoreError, LeaseLost):
                 self._queue.release(lease)
             raise
-        except StoreError:  # it may have taken place: whoever works next will know
+        except StoreError:  # whether it took place is known when the store is read again
             self._stale = True
             raise
         except Exception:
             runner.rollback()
             raise
         except BaseException:  # interrupted: perhaps after all was committed
-            staged = {output.staged for output in outcome.outputs}
+            staged = {output.staged for output in result.outputs}
             if not staged & {output.staged for output in self._queue.pending_outputs()}:
                 runner.rollback()
             raise
         runner.publish()
-        if outcome.outputs:
-            self._queue.mark_published(outcome.outputs)
-        self._tell(lease, outcome)
-        return outcome
+        if result.outputs:
+            self._queue.mark_published(result.outputs)
+        self._notify(lease, result)
 
-    def _bury(self, lease: Lease, code: str, message: str) -> BatchResult:
-        """Dead-letter a whole lease without running it: a letter for each line."""
-        try:
-            rows = lease.batch.frame().drop("source")
-        except Exception as error:  # noqa: BLE001 - what cannot even be read never stops a worker
-            return self._bury_unread(lease, "unreadable", f"{type(error).__name__}: {error}")
-        return self._dead(lease, code, message, rows, lines=1)
-
-    def _bury_unread(self, lease: Lease, code: str, message: str) -> BatchResult:
-        """Dead-letter a batch whose lines cannot be had: one letter for all of them."""
-        if len(lease.batches) > 1:  # only one of them may be to blame
+    def _dead_letter(
+        self, lease: Lease, code: str, message: str, *, readable: bool = True
+    ) -> BatchResult:
+        """Commit a batch as dead letters: one a line, or one in all if it cannot be read."""
+        rows = None
+        if readable:
+            try:
+                rows = lease.batch.frame()
+            except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
+                code, message = "unreadable", f"{type(error).__name__}: {error}"
+        if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
             self._queue.split(lease, parts=1)
             return BatchResult()
-        rows = pl.DataFrame({"line": [message], "line_number": [lease.batches[0].first_line]})
-        return self._dead(lease, code, message, rows, lines=lease.lines)
+        result = all_dead(lease, code, message, rows, version=self._pipeline.version, run=self._run)
+        self._queue.commit(lease, result)
+        self._notify(lease, result)
+        return result
 
-    def _dead(
-        self, lease: Lease, code: str, message: str, rows: pl.DataFrame, *, lines: int
-    ) -> BatchResult:
-        """Commit a lease as dead; each row is a letter for so many lines."""
-        dead_letters = rows.with_columns(
-            failure=pl.lit(0, pl.UInt32),
-            message=pl.lit(message),
-            lines=pl.lit(lines, pl.Int64),
-            attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
-        )
-        empty = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
-        failure = FailureKind(fingerprint(INPUT, code), INPUT, code, "", "", (INPUT,))
-        outcome = BatchResult(
-            dead=lease.lines,
-            dead_letters=pl.concat([empty, dead_letters], how="diagonal").select(empty.columns),
-            failures=[failure],
-            errors=[(INPUT, code, message, lease.lines, "dead")],
-            version=self._pipeline.version,
-            run=self._run,
-        )
-        self._queue.commit(lease, outcome)
-        self._tell(lease, outcome)
-        return outcome
+    def _notify(self, lease: Lease, result: BatchResult) -> None:
+        with contextlib.suppress(Exception):  # an observer changes nothing
+            self._watch(lease, result)
 
-    def _tell(self, lease: Lease, outcome: BatchResult) -> None:
-        with contextlib.suppress(Exception):  # whoever watches changes nothing
-            self._watch(lease, outcome)
+
+def reclaim(queue: Queue, out: Path) -> list[str]:
+    """Take back what dead workers of this machine had leased, and remove what they had staged.
+
+    Returns:
+        The tokens of the leases.
+    """
+    tokens = queue.reclaim()
+    remove_staged(out, tokens)
+    return tokens
 
 
 def recover_outputs(queue: Queue) -> None:
-    """Finish what killed workers had committed and not yet published."""
-    pending_outputs = queue.pending_outputs()
-    if pending_outputs:
-        publish_files(one for one in pending_outputs if Path(one.staged).exists())
-        queue.mark_published([one for one in pending_outputs if Path(one.final).exists()])
+    """Publish what killed workers had committed and not yet published."""
+    pending = queue.pending_outputs()
+    if pending:
+        publish_files(one for one in pending if Path(one.staged).exists())
+        queue.mark_published([one for one in pending if Path(one.final).exists()])

@@ -251,7 +251,7 @@ def test_the_line_that_a_processor_cannot_stand_dies_alone(site, pipeline, code,
 
 
 @pytest.mark.parametrize("pipeline", ["raises", "picky", "exits"])
-def test_a_processor_that_fails_on_every_line_buries_them_all(site, pipeline):
+def test_a_processor_that_fails_on_every_line_dead_letters_them_all(site, pipeline):
     run(site, lines(30_000, range(30_000)), pipeline)
     site.settled(done=0, dead=30_000)
     assert site.dead_letters()["line_number"].sort().to_list() == list(range(1, 30_001))
@@ -266,7 +266,7 @@ def test_workers_that_keep_running_find_the_line_that_kills_them(site):
     assert site.rows()["line_number"].is_unique().all()
 
 
-def test_a_processor_that_asks_to_stop_stops_the_run_and_a_mended_one_goes_on(site):
+def test_a_processor_that_asks_to_stop_stops_the_run_and_a_fixed_one_resumes_it(site):
     log = site.write("app.log", lines(100, {40}))
     said = site.refused("run", log, *site.pipeline("stops"), code=1)
     assert "trouble" in said
@@ -309,7 +309,7 @@ def test_a_put_onto_a_full_disk_is_a_clear_error_and_is_done_again(site):
 
 
 @pytest.mark.parametrize("size", [256 << 10, 2 << 20])
-def test_a_run_onto_a_full_disk_is_a_clear_error_and_goes_on_later(site, size):
+def test_a_run_onto_a_full_disk_is_a_clear_error_and_is_resumed_later(site, size):
     text = "".join(f"line {n} {hash(str(n))} {hash(str(-n))}\n" for n in range(400_000))
     log = site.write("app.log", text)
     site.refused("run", log, *site.pipeline("unnumbered"), code=1, preexec_fn=limited(size))

@@ -19,9 +19,9 @@ BLANK = LINES // 400
 def each_line_once(site, *, lines, lost=0):
     """Check that numbers 0 to `lines` are in the output or dead, once; `lost` at most by kills."""
     dead = site.dead_letters()
-    buried = dead.select(number=pl.col("line").str.extract(r"line (\d+)", 1).cast(pl.Int64))
+    dead_lines = dead.select(number=pl.col("line").str.extract(r"line (\d+)", 1).cast(pl.Int64))
     written = site.rows().select("number")
-    numbers = pl.concat([written, buried.drop_nulls()])["number"].sort()
+    numbers = pl.concat([written, dead_lines.drop_nulls()])["number"].sort()
     assert numbers.to_list() == list(range(lines))
     assert dead.filter(pl.col("code") == "worker_lost").height <= lost
     assert written.height == site.queue.stats().done
@@ -85,7 +85,7 @@ def test_what_a_killed_worker_had_not_committed_is_removed(site, until):
     assert hidden(site) == set()
 
 
-def test_a_run_killed_with_its_workers_goes_on_where_it_was(site, big_log):
+def test_a_run_killed_with_its_workers_resumes_where_it_was(site, big_log):
     arguments = ("run", big_log, *site.pipeline("light"))
     for _ in range(5):
         run = site.start(*arguments, env={"DELAY": "0.4"})
@@ -98,7 +98,7 @@ def test_a_run_killed_with_its_workers_goes_on_where_it_was(site, big_log):
     each_line_once(site, lines=400_000)
 
 
-def test_a_run_killed_without_its_workers_goes_on_beside_them(site, big_log):
+def test_a_run_killed_without_its_workers_resumes_beside_them(site, big_log):
     arguments = ("run", big_log, *site.pipeline("light"))
     run = site.start(*arguments, env={"DELAY": "0.4"}, stdout=subprocess.DEVNULL)
     assert site.busy(run)

@@ -50,7 +50,7 @@ def test_a_file_that_has_grown_adds_its_new_lines_only(site, suffix):
     assert site.rows()["line_number"].sort().to_list() == list(range(1, 5_101))
 
 
-def test_a_file_is_read_anew_when_that_is_asked_for(site):
+def test_a_file_is_read_again_when_that_is_asked_for(site):
     log = site.write("app.log", numbered(0, 10))
     run(site, log)
     run(site, log, "--reread")
@@ -68,7 +68,7 @@ def test_another_file_of_the_same_name_is_read_from_its_start(site):
     assert numbers(site) == [*range(1_000), *range(2_000, 4_000)]
 
 
-def test_a_file_that_was_cut_short_and_written_anew_is_read_from_its_start(site):
+def test_a_file_that_was_cut_short_and_rewritten_is_read_from_its_start(site):
     log = site.write("app.log", numbered(0, 1_000))
     run(site, log)
     site.write("app.log", numbered(5_000, 5_010))

@@ -653,7 +653,7 @@ def test_a_worker_takes_what_waits_step_by_step(queue, tmp_path):
 
 def ended(worker: Worker) -> bool:
     """Wait until a worker's thread has ended by itself."""
-    worker._thread.join(20)
+    worker._future.exception(20)
     return not worker.running
 
 

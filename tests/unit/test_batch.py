@@ -12,7 +12,6 @@ import pytest
 from etl import Batch, Pipeline, Worker, open_queue, reject
 from etl.errors import GateFailed, UsageError
 from etl.notebook.batch.batch import (
-    Done,
     check_limits,
     failures,
     locate,
@@ -25,6 +24,7 @@ from etl.notebook.batch.gates import evaluate_gates, raise_for_gates
 from etl.notebook.batch.profile import levels_over_time, output, profile
 from etl.notebook.batch.report import write_summary
 from etl.notebook.batch.tables import ReportTable
+from etl.runs.result import RunResult
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -40,7 +40,7 @@ def done(tmp_path):
     lines = [f"line {n}" for n in range(8)] + ["poison 1", "poison <b>2</b>"]
     queue.put(Batch.from_lines(lines, source="test"))
     Worker(queue, Pipeline("p").add("refuse", refuse), out=tmp_path).drain()
-    yield Done("r", queue, tmp_path, {})
+    yield RunResult.of(queue, "r", tmp_path, seconds=1.0), queue
     queue.close()
 
 
@@ -116,27 +116,30 @@ def test_output_without_times_has_no_levels_over_time(tmp_path, rows):
     ],
 )
 def test_gates_hold_up_to_their_limits(done, tmp_path, limits, failed):
-    verdicts = evaluate_gates(done, written(tmp_path, {"a": [1]}), **limits)
+    result, queue = done
+    verdicts = evaluate_gates(queue.stats(), written(tmp_path, {"a": [1]}), **limits)
     assert verdicts[~verdicts["passed"]]["gate"].tolist() == failed
     if not failed:
-        raise_for_gates(done, verdicts)
+        raise_for_gates(result, verdicts)
         return
     with pytest.raises(GateFailed, match=rf"{len(failed)} of {len(verdicts)} quality gates"):
-        raise_for_gates(done, verdicts)
+        raise_for_gates(result, verdicts)
 
 
 def test_lines_that_wait_fail_a_gate(done):
-    done.queue.put(Batch.from_lines(["more"], source="test"))
-    verdicts = evaluate_gates(done, None).set_index("gate")
+    _, queue = done
+    queue.put(Batch.from_lines(["more"], source="test"))
+    verdicts = evaluate_gates(queue.stats(), None).set_index("gate")
     assert not verdicts.loc["lines that still wait", "passed"]
     assert verdicts.loc["no line is missing", "passed"]
 
 
 def test_failures_and_paths_show_a_line_of_each_kind(done):
-    (row,) = failures(done.queue).to_dict("records")
+    _, queue = done
+    (row,) = failures(queue).to_dict("records")
     assert (row["lines"], row["processor"]) == (2, "refuse")
     assert row["why"] == "poison: the line is poison"
-    assert paths(done.queue)["state"].tolist() in (["done"], ["dead"], ["dead", "done"])
+    assert paths(queue)["state"].tolist() in (["done"], ["dead"], ["dead", "done"])
 
 
 def test_a_table_escapes_text_and_aligns_numbers():

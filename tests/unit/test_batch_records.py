@@ -212,6 +212,18 @@ def test_a_payload_is_encoded_as_befits_it_and_comes_back(payload, encoding: str
     assert decode_payload(name, data) == payload
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "28b52ffd608001bd00008061206c696e65206f662061206c6f670a0100da4c3597",
+        "28b52ffd0048bd00008061206c696e65206f662061206c6f670a0100da4c3597",
+    ],
+    ids=["with its size", "without"],
+)
+def test_payloads_that_another_zstandard_library_wrote_are_read(payload: str):
+    assert decode_payload("zstd", bytes.fromhex(payload)) == b"a line of a log\n" * 40
+
+
 def test_a_frame_of_replayed_lines_comes_back_with_gaps_and_ids():
     frame = pl.DataFrame({"line": ["a", "b"], "line_number": [3, 9], "dead_letter_id": [70, 71]})
     batch = Batch(lines=2, payload=frame, source="s")

@@ -73,7 +73,7 @@ def test_a_worker_is_not_used_from_two_threads(queue, tmp_path):
     queue.put(Batch.from_lines(["a"]))
     worker = Worker(queue, Pipeline().add("wait", wait), out=tmp_path).start()
     assert inside.wait(10)
-    with pytest.raises(UsageError, match="works elsewhere at this moment"):
+    with pytest.raises(UsageError, match="is running in another thread"):
         worker.step()
     leave.set()
     worker.stop()
@@ -158,7 +158,7 @@ def test_an_error_text_that_is_no_text_takes_no_other_line_with_it(queue):
     assert DeadLetters(queue).frame()["message"].to_list() == ["\\ud800"]
 
 
-def test_a_file_that_was_rewritten_with_the_same_beginning_is_read_anew(queue, tmp_path):
+def test_a_file_that_was_rewritten_with_the_same_beginning_is_read_from_its_start(queue, tmp_path):
     path = tmp_path / "a.log"
     same = "head\n" * 2000
     path.write_text(same + "old\n")

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import polars as pl
@@ -101,7 +102,7 @@ def test_a_run_cannot_be_called_what_leads_elsewhere(tmp_path, name):
         pass
 
 
-def test_a_run_goes_on_where_it_cannot_be_recorded(tmp_path, caplog):
+def test_a_run_continues_where_it_cannot_be_recorded(tmp_path, caplog):
     (tmp_path / "a").write_text("a file in the way")
     with recorded("a", folder=tmp_path) as record:
         assert record["state"] == "running"
@@ -135,10 +136,11 @@ def test_an_old_run_is_removed_and_a_young_one_stays(tmp_path):
     (old / "out" / "rows.parquet").write_bytes(b"x" * 1000)
     with recorded("young", folder=tmp_path):
         pass
-    (verdict,) = prune(30 * DAY, folder=tmp_path, dry_run=True)
-    assert verdict.size > 1000
+    (decision,) = prune(30 * DAY, folder=tmp_path, dry_run=True)
+    assert decision.size > 1000
+    assert decision.status == "would be removed"
     assert (old / "out" / "rows.parquet").exists()
-    assert prune(30 * DAY, folder=tmp_path) == [verdict]
+    assert prune(30 * DAY, folder=tmp_path) == [replace(decision, status="removed")]
     assert names(tmp_path) == ["young"]
 
 
@@ -149,19 +151,20 @@ def test_an_old_run_is_removed_and_a_young_one_stays(tmp_path):
 def test_lines_that_someone_wants_are_kept_unless_forced(tmp_path, lines, work, why):
     old = ended(tmp_path, "old")
     store(old, *lines, work=work)
-    (verdict,) = prune(DAY, folder=tmp_path)
-    assert why in verdict.kept
+    (decision,) = prune(DAY, folder=tmp_path)
+    assert decision.status == "kept"
+    assert why in decision.reason
     assert (old / "store.db").exists()
-    assert prune(DAY, folder=tmp_path, force=True)[0].kept == ""
+    assert prune(DAY, folder=tmp_path, force=True)[0].status == "removed"
     assert not old.exists()
 
 
-def test_a_run_that_goes_on_is_never_removed(tmp_path):
+def test_a_run_that_has_not_ended_is_never_removed(tmp_path):
     with recorded("a", folder=tmp_path):
         amend("a", folder=tmp_path, started_at=0.0)
-        assert prune(0, folder=tmp_path, force=True)[0].kept == "it is running"
+        assert prune(0, folder=tmp_path, force=True)[0].reason == "it is running"
         amend("a", folder=tmp_path, host="elsewhere")
-        assert prune(0, folder=tmp_path, force=True)[0].kept == "it is running"
+        assert prune(0, folder=tmp_path, force=True)[0].reason == "it is running"
     assert (tmp_path / "a").exists()
 
 
@@ -169,13 +172,13 @@ def test_a_folder_in_which_another_run_or_a_worker_works_is_kept(tmp_path):
     old = ended(tmp_path, "old")
     store(old, "fine")
     with recorded("other", folder=tmp_path, store=f"sqlite:///{old / 'store.db'}"):
-        assert "another run works in it" in prune(DAY, folder=tmp_path, force=True)[0].kept
+        assert "another run works in it" in prune(DAY, folder=tmp_path, force=True)[0].reason
     queue = open_queue(str(old / "store.db"))
     queue.register("someone")
-    assert "1 workers run" in prune(DAY, folder=tmp_path, force=True)[0].kept
+    assert "1 workers run" in prune(DAY, folder=tmp_path, force=True)[0].reason
     queue.unregister("someone")
     queue.close()
-    assert prune(DAY, folder=tmp_path)[0].kept == ""
+    assert prune(DAY, folder=tmp_path)[0].status == "removed"
 
 
 def test_only_folders_of_runs_are_removed_and_links_are_not_followed(tmp_path):

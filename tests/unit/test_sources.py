@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import zstandard
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint, Queue
 from etl.records.batch import Batch, Reference, count_lines
+from etl.runs.registry import recorded
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource, read_lines_at
 from etl.sources.follow import FollowSource
@@ -30,7 +31,7 @@ SUFFIXES: dict[str, Callable[[bytes], bytes]] = {
     ".log": bytes,
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
-    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+    ".zst": zstd.compress,
 }
 
 
@@ -74,7 +75,7 @@ def test_any_file_is_read_whole_in_blocks_of_whole_lines(
 
 @pytest.mark.parametrize("by_reference", [True, False])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_reading_goes_on_from_every_position(tmp_path: Path, *, suffix: str, by_reference: bool):
+def test_reading_resumes_from_every_checkpoint(tmp_path: Path, *, suffix: str, by_reference: bool):
     path = compressed(tmp_path, suffix, LINES)
     source = FileSource("a", path, by_reference=by_reference, chunk=3)
     reads = list(source.read())
@@ -115,7 +116,7 @@ def test_lines_are_read_back_by_their_numbers(
 ):
     path = compressed(tmp_path, suffix, LINES)
     (*_, last) = FileSource("a", path).read()
-    monkeypatch.setattr("etl.sources.files.CHUNK", chunk)
+    monkeypatch.setattr("etl.sources.files.CHUNK_BYTES", chunk)
 
     assert list(read_lines_at(last.checkpoint, [5, 2, 4, 9, 2, 0])) == [
         (2, 4, b"two\r"),
@@ -226,6 +227,29 @@ def test_a_folder_stands_for_all_its_files_that_are_not_hidden(tmp_path: Path):
     ]
 
 
+def test_what_etl_wrote_and_hidden_files_are_passed_over_and_counted(tmp_path: Path):
+    with recorded("a-run", folder=tmp_path / "runs"):
+        pass
+    own = ("runs/a-run/out/1.parquet", "runs/a-run/store.db", ".hidden")
+    for name in (*own, "a.log", "runs/b.log", "mine/run.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+
+    found = resolve_sources([str(tmp_path)])
+    assert [source.name for source in found] == [
+        str(tmp_path / name) for name in ("a.log", "mine/run.json", "runs/b.log")
+    ]
+    assert found.skipped == len(own) + 1, "and the record itself"
+    assert resolve_sources([str(tmp_path / "runs" / "a-run" / "out")]).skipped == 0
+
+
+def test_a_folder_with_nothing_but_what_etl_wrote_is_an_error(tmp_path: Path):
+    with recorded("a-run", folder=tmp_path):
+        pass
+    with pytest.raises(SourceError, match="no files to read; passed over 1 file: hidden, or wri"):
+        resolve_sources([str(tmp_path)])
+
+
 def test_a_glob_stands_for_the_files_that_match(tmp_path: Path):
     for name in ("a.log", "b.txt", "deep/c.log"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -288,7 +312,7 @@ def test_a_source_that_was_fed_adds_nothing_when_it_is_fed_again(queue: Queue, t
     assert queue.stats().accepted == 2 * count_lines(LINES)
 
 
-def test_feeding_that_was_broken_off_goes_on_where_it_stopped(queue: Queue, tmp_path: Path):
+def test_an_ingest_that_was_broken_off_resumes_where_it_stopped(queue: Queue, tmp_path: Path):
     path = compressed(tmp_path, ".gz", LINES)
     source = FileSource("a", path, chunk=4)
     first = next(ingest(queue, source))
@@ -469,16 +493,16 @@ def test_a_name_that_cannot_be_opened_for_a_while_is_waited_for(tmp_path: Path):
     path.mkdir()
     follower = Follower(path)
 
-    def mend() -> None:
+    def fix() -> None:
         path.rmdir()
         follower.append(b"one\n")
 
-    threading.Timer(0.02, mend).start()
+    threading.Timer(0.02, fix).start()
     assert follower.next() == b"one\n"
     assert follower.end() == b""
 
 
-def test_following_goes_on_from_a_position(follower: Follower):
+def test_following_resumes_from_a_checkpoint(follower: Follower):
     checkpoint = next(follower.reads).checkpoint
     follower.end()
     follower.append(b"two\n")

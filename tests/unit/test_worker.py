@@ -207,18 +207,18 @@ def test_starting_and_stopping_twice_is_fine(queue: Queue):
 
 
 def test_stop_waits_for_the_batch_in_hand(queue: Queue):
-    begun, go_on = threading.Event(), threading.Event()
+    begun, resume = threading.Event(), threading.Event()
 
     def slow(frame: pl.DataFrame) -> pl.DataFrame:
         begun.set()
-        assert go_on.wait(30)
+        assert resume.wait(30)
         return frame
 
     put(queue, "a", "b")
     worker = Worker(queue, Pipeline().add("slow", slow)).start()
     assert begun.wait(30)
     worker.request_stop()
-    go_on.set()
+    resume.set()
     worker.stop()
     assert counts(queue) == (2, 0, 0, 0)
 
@@ -234,7 +234,7 @@ def test_a_paused_queue_is_left_alone_until_it_is_resumed(queue: Queue):
     assert worker.drain() == 1
 
 
-def test_a_paused_worker_in_the_background_takes_steps_and_goes_on(queue: Queue):
+def test_a_paused_worker_in_the_background_takes_steps_and_resumes(queue: Queue):
     queue.pause("for a look")
     for number in range(3):
         put(queue, "a", source=f"{number}.log")
@@ -254,7 +254,7 @@ def test_a_drain_that_is_asked_for_ends_a_running_worker(queue: Queue):
     put(queue, "a")
     wait_until(queue, lambda: queue.stats().done == 1)
     queue.drain()
-    worker._thread.join(30)
+    worker._future.exception(30)
 
     assert not worker.running
     worker.stop()
@@ -265,7 +265,7 @@ def test_a_stop_by_way_of_the_store_ends_a_running_worker(queue: Queue):
     worker = Worker(queue, Pipeline().add("a", same)).start()
     wait_until(queue, lambda: queue.stats().done == 1)
     queue.stop()
-    worker._thread.join(30)
+    worker._future.exception(30)
 
     assert not worker.running
     worker.stop()
@@ -277,7 +277,7 @@ def test_stop_raises_what_ended_the_worker(queue: Queue):
 
     put(queue, "a")
     worker = Worker(queue, Pipeline().add("interrupt", interrupt)).start()
-    worker._thread.join(30)
+    worker._future.exception(30)
 
     with pytest.raises(KeyboardInterrupt, match="by hand"):
         worker.stop()
@@ -289,7 +289,7 @@ def test_stop_says_that_the_store_was_closed_before_the_start():
     queue = SqliteQueue(None)
     queue.close()
     worker = Worker(queue, Pipeline().add("a", same)).start()
-    worker._thread.join(30)
+    worker._future.exception(30)
 
     with pytest.raises(QueueClosed):
         worker.stop()
@@ -423,7 +423,7 @@ def test_a_processor_that_is_replaced_is_used_for_the_next_batch(queue: Queue, o
     assert written(out) == ["old", "new"]
 
 
-def test_a_bad_edit_pauses_the_queue_and_a_good_one_goes_on(queue: Queue):
+def test_a_bad_edit_pauses_the_queue_and_a_good_one_resumes_it(queue: Queue):
     pipeline = Pipeline().add("a", same)
     worker = Worker(queue, pipeline).start()
     pipeline.add("a", same, after="nope")
@@ -451,7 +451,7 @@ class Odd:
         pass
 
 
-def test_an_unexpected_error_buries_the_batch_and_no_other(queue: Queue, out: Path):
+def test_an_unexpected_error_dead_letters_the_batch_and_no_other(queue: Queue, out: Path):
     pipeline = Pipeline().add("odd", Odd()).add("out", JsonLines())
     put(queue, "a", "b")
     Worker(queue, pipeline, out=out).step()

@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,8 @@ from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
 from etl.records.columns import INTEGER, TEXT, Table
 from etl.runs.registry import find, new_run_id, place_of, read, state_of
-from etl.runs.run import Progress, run, summary
+from etl.runs.result import RunResult
+from etl.runs.run import Progress, run
 from etl.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -36,48 +36,6 @@ SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
 
 FAILURES = Table.of("failures", lines=INTEGER, processor=TEXT, why=TEXT, sample=TEXT)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A batch that is processed.
-
-    Attributes:
-        run: Its id in the registry of runs.
-        queue: Its store.
-        out: Folder of its output.
-        counts: Its totals, as `runs.summary` returns them.
-        earlier: Whether an earlier start had finished it, so that this one changed nothing.
-    """
-
-    run: str
-    queue: Queue
-    out: Path
-    counts: Mapping[str, Any]
-    earlier: bool = False
-
-    def __repr__(self) -> str:
-        names = ("accepted", "done", "filtered", "dead")
-        return ", ".join(f"{self.counts[name]:,} {name}" for name in names)
-
-    def _repr_html_(self) -> str:
-        counts = self.counts
-        share = counts["dead"] / counts["accepted"] if counts["accepted"] else 0.0
-        tiles = {
-            "lines read": f"{counts['accepted']:,}",
-            "done": f"{counts['done']:,}",
-            "filtered": f"{counts['filtered']:,}",
-            f"dead · {share:.2%}": f"{counts['dead']:,}",
-            "seconds": f"{counts['seconds']:,.1f}",
-            "lines/s": f"{counts['lines_per_second']:,.0f}",
-        }
-        cells = "".join(
-            '<div style="padding:0 2.2em 0 0"><div style="font-size:1.7em;'
-            f'font-variant-numeric:tabular-nums">{value}</div>'
-            f'<div style="opacity:.65">{name}</div></div>'
-            for name, value in tiles.items()
-        )
-        return f'<div class="etl-tiles" style="display:flex;flex-wrap:wrap">{cells}</div>'
 
 
 def process(
@@ -90,7 +48,7 @@ def process(
     workers: int = 2,
     run_id: str = "",
     watch: Callable[[Progress], None] = lambda _progress: None,
-) -> Done:
+) -> RunResult:
     """Process a batch, or what is left of it.
 
     Args:
@@ -111,13 +69,13 @@ def process(
     sources = [source] if isinstance(source, str) else list(source)
     run_id, folder, store = locate(_text("run_id", run_id), _text("out", out), store)
     if finished_before(run_id, sources, store):
-        queue = open_queue(store)
         record = read(place_of(run_id)) or {"ended_at": 0, "started_at": 0}
-        counts = summary(queue, seconds=float(record["ended_at"] - record["started_at"]))
-        return Done(run_id, queue, folder / "out", counts, earlier=True)
+        seconds = float(record["ended_at"] - record["started_at"])
+        with closing(open_queue(store)) as queue:
+            return RunResult.of(queue, run_id, folder / "out", seconds=seconds, earlier=True)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "console.txt").open("ab") as console:  # what a pipeline prints
-        counts = run(
+        return run(
             sources,
             pipeline=pipeline,
             format=format or None,
@@ -129,7 +87,6 @@ def process(
             watch=watch,
             worker_stdout=console,
         )
-    return Done(run_id, open_queue(store), folder / "out", counts)
 
 
 def check_limits(given: Mapping[str, Any]) -> None:

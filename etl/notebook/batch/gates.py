@@ -1,7 +1,7 @@
 """Quality gates: whether what a batch made is good enough.
 
-gates = evaluate_gates(done, rows, max_dead_ratio=0.01)
-raise_for_gates(done, gates)       raises GateFailed, last of all
+gates = evaluate_gates(queue.stats(), rows, max_dead_ratio=0.01)
+raise_for_gates(result, gates)     raises GateFailed, last of all
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from etl.errors import GateFailed
-from etl.notebook.batch.batch import Done
+from etl.queue import Stats
 from etl.records.columns import FLAG, TEXT, Table
 from etl.runs.registry import amend
+from etl.runs.result import RunResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ GATES = Table.of("gates", gate=TEXT, limit=TEXT, value=TEXT, passed=FLAG)
 
 
 def evaluate_gates(
-    done: Done,
+    stats: Stats,
     rows: pl.LazyFrame | None,
     *,
     max_dead_ratio: float = 1.0,
@@ -37,14 +38,13 @@ def evaluate_gates(
     Columns: `gate`, `limit`, `value` (str); `passed` (bool).
 
     Args:
-        done: The batch.
+        stats: The totals of the batch's store.
         rows: Its output, as `profile.output` returns it.
         max_dead_ratio: Dead lines at most, as a share of those read.
         max_dead: The same as a number; -1 for any.
         min_lines: Lines read at least.
         expect_columns: Columns that the output must have, as a list or with commas between.
     """
-    stats = done.queue.stats()
     ratio = stats.dead / stats.accepted if stats.accepted else 0.0
     left = stats.waiting + stats.leased
     names = expect_columns.split(",") if isinstance(expect_columns, str) else expect_columns
@@ -65,13 +65,12 @@ def evaluate_gates(
     return GATES.frame([dict(zip(GATES.names, row, strict=True)) for row in table])
 
 
-def raise_for_gates(done: Done, gates: pd.DataFrame, *, keep_open: bool = False) -> None:
-    """Record in the registry of runs how the gates came out, close the store, raise if one failed.
+def raise_for_gates(result: RunResult, gates: pd.DataFrame) -> None:
+    """Record in the registry of runs how the gates came out, and raise if one failed.
 
     Args:
-        done: The batch.
+        result: The batch.
         gates: As `evaluate_gates` returns them.
-        keep_open: Leave the store open.
 
     Raises:
         GateFailed: If a gate was not passed; all output is written.
@@ -79,12 +78,10 @@ def raise_for_gates(done: Done, gates: pd.DataFrame, *, keep_open: bool = False)
     rows = gates.to_dict("records")
     failed = [row for row in rows if not row["passed"]]
     why = "; ".join(f"{row['gate']}: {row['value']}, not {row['limit']}" for row in failed)
-    amend(done.run, state="gate" if failed else "finished", error=why, gates=rows)
-    if not keep_open:
-        done.queue.close()
+    amend(result.run, state="gate" if failed else "finished", error=why, gates=rows)
     if failed:
         raise GateFailed(
             f"{len(failed)} of {len(rows)} quality gates failed: {why}. All output is in "
-            f"{str(done.out)!r}; fix the cause, replay, and start the batch again, or change "
+            f"{str(result.out)!r}; fix the cause, replay, and start the batch again, or change "
             "the limit"
         )

@@ -1,4 +1,4 @@
-"""Whether a process lives, and how it is asked to end."""
+"""Whether a process runs, and how it is asked to end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_process_that_is_asked_to_end_at_any_instant_ends():
     assert done.stdout == "ended True\n"
 
 
-def test_a_process_lives_until_it_is_gone():
+def test_a_process_runs_until_it_has_ended():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     born = birth(child.pid)
     assert alive(child.pid)
@@ -51,6 +51,6 @@ def test_a_process_lives_until_it_is_gone():
     assert not alive(child.pid, "0")
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert not alive(child.pid), "dead, and not yet buried"
+    assert not alive(child.pid), "ended, and not waited for"
     child.communicate()
     assert not alive(child.pid)

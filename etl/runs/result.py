@@ -1,0 +1,156 @@
+"""What a run did: its counts, and the rows that it has written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from etl.analysis.metrics import processors, rates
+from etl.queue import Queue, Stats, open_queue
+from etl.records.columns import TOTALS
+from etl.sinks.parquet import read_output
+from etl.text import html_card, printable
+
+__all__ = ["RunResult", "summary"]
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class RunResult(Mapping[str, Any]):
+    """A run that has ended; also the mapping that `etl run --json` prints.
+
+    Attributes:
+        run: Its id in the registry of runs.
+        store: URL of its store, without a password.
+        out: Folder of its output.
+        new: Source lines that it put.
+        skipped: Files of folders that it passed over: hidden, or written by etl.
+        earlier: Whether it had ended before, so that this time nothing changed.
+        summary: The store's totals and the processors' counts; see `summary`.
+    """
+
+    run: str
+    store: str
+    out: Path
+    new: int
+    skipped: int
+    summary: Mapping[str, Any]
+    earlier: bool = False
+    _secret_url: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        queue: Queue,
+        run_id: str,
+        out: Path,
+        *,
+        seconds: float,
+        before: Stats | None = None,
+        skipped: int = 0,
+        earlier: bool = False,
+    ) -> RunResult:
+        """Return the result of a run, as its store is now.
+
+        Args:
+            queue: Its store.
+            run_id: Its id.
+            out: Folder of its output.
+            seconds: How long it took.
+            before: The store's totals when it began; None if it has put nothing.
+            skipped: How many files it passed over.
+            earlier: Whether it had ended before.
+        """
+        found = summary(queue, seconds=seconds, before=before)
+        new = found["accepted"] - before.accepted if before else 0
+        return cls(run_id, queue.url, out, new, skipped, found, earlier, queue.secret_url)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The store's totals, in source lines: accepted, done, filtered, dead, leased, waiting."""
+        return {name: self.summary[name] for name in TOTALS.names}
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took."""
+        return float(self.summary["seconds"])
+
+    def output(self) -> pl.DataFrame:
+        """Return the rows of all Parquet files below `out` as one frame.
+
+        A column that a file lacks is null, and one that files hold in different types has a
+        type that holds all of them. The frame is empty if there are no files.
+        """
+        return read_output(self.out)
+
+    def open(self) -> Queue:
+        """Return the run's store, open; close it in the end."""
+        return open_queue(self._secret_url or self.store)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `etl run --json` prints."""
+        own = {"run": self.run, "store": self.store, "out": str(self.out)}
+        return {**self.summary, **own, "new": self.new, "skipped": self.skipped}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def __len__(self) -> int:
+        return len(self.to_dict())
+
+    def __repr__(self) -> str:
+        ended = ", ".join(f"{self.counts[name]:,} {name}" for name in TOTALS.names[:4])
+        return f"<RunResult {printable(self.run)}: {ended}, {self.seconds:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        accepted, dead = self.counts["accepted"], self.counts["dead"]
+        tiles = {
+            "lines read": f"{accepted:,}",
+            "done": f"{self.counts['done']:,}",
+            "filtered": f"{self.counts['filtered']:,}",
+            f"dead · {dead / (accepted or 1):.2%}": f"{dead:,}",
+            "seconds": f"{self.seconds:,.1f}",
+            "lines/s": f"{self.summary['lines_per_second']:,.0f}",
+        }
+        return html_card(f"run {self.run}", tiles, note=f"output: {self.out}")
+
+
+def summary(
+    queue: Queue, *, seconds: float | None = None, before: Stats | None = None
+) -> dict[str, Any]:
+    """Return what `etl status --json` prints.
+
+    Keys: `accepted`, `done`, `filtered`, `dead`, `leased`, `waiting` (source
+    lines), `conserved`, `paused`, `seconds` (of the run, or between the first
+    and the last change), `lines_per_second`, `oldest_age`, and `processors`, a
+    dict by name of the columns of `metrics.processors`.
+
+    Args:
+        queue: The store.
+        seconds: How long the run took; without it, the rate is that of the last seconds.
+        before: The totals when the run began, for its rate.
+    """
+    stats = queue.stats()
+    if seconds is None:
+        history = queue.read("queue_history")
+        seconds = float(history[-1]["second"] - history[0]["second"] + 1) if history else 0.0
+        rate = rates(queue)["done_per_second"]
+    else:
+        finished = stats.finished - (before.finished if before else 0)
+        rate = finished / seconds if seconds else 0.0
+    return stats.totals() | {
+        "conserved": stats.conserved,
+        "paused": stats.paused,
+        "lines_per_second": rate,
+        "seconds": seconds,
+        "oldest_age": stats.oldest_age,
+        "processors": {
+            row["processor"]: row for row in processors.polars(queue).iter_rows(named=True)
+        },
+    }
