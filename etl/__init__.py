@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from etl.store import open as open  # noqa: A004 - `etl.open` is what users write
     from etl.workers.worker import Worker as Worker
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Batch": "records.batch",

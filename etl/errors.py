@@ -16,7 +16,7 @@
     ├── SourceChanged         a file's bytes are not those that were queued
     ├── ProcessorTimeout      a processor took longer than it may
     ├── ProcessorStop         a processor failed, and its policy says stop
-    ├── WorkerFailed          worker processes died before doing anything
+    ├── WorkerFailed          worker processes ended before their first batch
     ├── BatchFailed           a batch run's notebook failed, or one of many
     └── GateFailed            a batch is processed and written, and not good enough
 
@@ -122,7 +122,7 @@ class ProcessorStop(EtlError):
 
 
 class WorkerFailed(EtlError):
-    """Worker processes died before they did any work."""
+    """Worker processes ended before their first batch."""
 
 
 class BatchFailed(EtlError):

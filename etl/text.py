@@ -14,7 +14,7 @@ SHORT = 28
 
 
 def printable(text: str, most: int | None = None) -> str:
-    """Return text that cannot steer a terminal: control and format characters as escapes.
+    """Return text that cannot control a terminal: control and format characters as escapes.
 
     Args:
         text: Any text.

@@ -182,7 +182,7 @@ class BatchRun:
         self._run_sinks()
 
     def _run_sinks(self) -> None:
-        """Give sinks their rows; if a line dies in one, no other keeps a copy of it."""
+        """Give sinks their rows; if a line fails in one, no other keeps a copy of it."""
         dead = self.builder.dead_rows
         written: list[tuple[Node, RoutedRows]] = []
         for node in self.plan.order:

@@ -169,7 +169,7 @@ def _fields(routed: RoutedRows) -> list[dict[str, Any]]:
 
 
 def _safe(error: str) -> str:
-    """Return an error's lines without what could steer a terminal."""
+    """Return an error's lines without characters that control a terminal."""
     return "\n".join(printable(line) for line in error.expandtabs(4).splitlines())
 
 

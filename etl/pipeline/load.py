@@ -33,8 +33,6 @@ def load_pipeline(target: str) -> Pipeline:
             raise UsageError(
                 f"module {name!r} has no {attribute!r}{did_you_mean(attribute, names)}"
             )
-        found = getattr(module, attribute)
-        found = found() if callable(found) else found
     except UsageError:
         raise
     except Exception as error:
@@ -42,6 +40,12 @@ def load_pipeline(target: str) -> Pipeline:
         if isinstance(error, ModuleNotFoundError):
             why = f"there is no module {error.name!r}; run from its folder, or name a file"
         raise UsageError(f"pipeline {target!r} cannot be imported: {why}") from error
+    found = getattr(module, attribute)
+    try:
+        found = found() if callable(found) else found
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{target!r} does not return a Pipeline: {why}") from error
     if not isinstance(found, Pipeline):
         kind = type(found).__name__
         raise UsageError(f"{target!r} is a {kind}, not a Pipeline; name a Pipeline or a function")

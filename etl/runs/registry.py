@@ -25,7 +25,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import etl
 from etl.errors import StoreError, UsageError
 from etl.queue import Queue
 from etl.queue.process import alive, birth
@@ -97,7 +96,7 @@ def recorded(run_id: str, *, folder: Path | None = None, **known: Any) -> Iterat
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "born": birth(os.getpid()),
-        "etl": etl.__version__,
+        "etl": version("etl"),
         "python": platform.python_version(),
         "polars": version("polars"),
     } | known

@@ -41,7 +41,7 @@ class WorkerOptions:
         pipeline: `module:attr` or `path.py:attr`.
         batch_lines: Small batches are taken together up to this many lines.
         interval: Seconds to wait after each batch.
-        lease_seconds: How long a batch stays leased if the worker dies.
+        lease_seconds: How long a batch stays leased if the worker is killed.
         drain: End once nothing waits.
         run: Name of the run, kept with dead letters.
         watch: `module:function` that, called with these options, returns what is called

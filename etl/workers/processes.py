@@ -1,4 +1,4 @@
-"""Worker processes: several on one store, and those that die are replaced.
+"""Worker processes: several on one store, and those that end unexpectedly are replaced.
 
 A processor that kills its process takes only that process along: its batch is
 reclaimed at once, and leased again. What such a process runs is `main.py`.
@@ -28,7 +28,7 @@ __all__ = ["WorkerProcesses"]
 
 
 class WorkerProcesses:
-    """Several worker processes on one store; those that die are replaced.
+    """Several worker processes on one store; those that end unexpectedly are replaced.
 
     Args:
         queue: The store, as this process has it open.

@@ -71,7 +71,7 @@ class Worker:
         out: Folder that sinks write below.
         batch_lines: Small batches are taken together up to this many lines.
         interval: Seconds to wait after each batch; 0 for full speed.
-        lease_seconds: How long a batch stays leased if this worker dies; renewed while it runs.
+        lease_seconds: How long a batch stays leased if this worker is killed.
         run: Name of the run, kept with dead letters.
         drain: End once nothing waits.
         watch: Called with each batch that is committed, and its result.

@@ -73,7 +73,7 @@ def execute(notebook: Path, target: Path, given: Mapping[str, Any]) -> None:
 
     Raises:
         GateFailed: If a quality gate in it was not passed.
-        BatchFailed: If a cell fails, or its kernel dies.
+        BatchFailed: If a cell fails, or its kernel ends.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -94,7 +94,9 @@ def execute(notebook: Path, target: Path, given: Mapping[str, Any]) -> None:
             raise GateFailed(error.evalue) from None
         raise BatchFailed(f"{error.ename}: {error.evalue} (see {str(target)!r})") from None
     except DeadKernelError:
-        raise BatchFailed(f"the kernel died; start it again: nothing is lost ({target})") from None
+        raise BatchFailed(
+            f"the kernel ended unexpectedly; start the batch again: nothing is lost ({target})"
+        ) from None
 
 
 def _list(text: str) -> list[Any]:
