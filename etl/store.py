@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from etl.analysis import metrics, traces
 from etl.dlq import DeadLetters
+from etl.errors import UsageError
 from etl.queue import Queue, Stats, open_queue
 from etl.text import html_card
 
@@ -37,7 +39,6 @@ class Store:
         dead_letters: Its dead letters.
         metrics: What it has counted, as pandas frames.
         traces: The paths of the last lines, as pandas frames.
-        figures: The same as Plotly figures.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -46,10 +47,16 @@ class Store:
         self.dead_letters = DeadLetters(queue)
         self.metrics = Metrics(queue)
         self.traces = Traces(queue)
-        self.figures = Figures(queue)
         self.pause, self.resume = queue.pause, queue.resume
         self.step, self.drain, self.stop = queue.step, queue.drain, queue.stop
         self.close = queue.close
+
+    @property
+    def figures(self) -> Figures:
+        """Its numbers as Plotly figures; Plotly comes with the extra `notebook`."""
+        if find_spec("plotly") is None:
+            raise UsageError("figures need plotly; install it with: pip install -e '.[notebook]'")
+        return Figures(self.queue)
 
     @property
     def status(self) -> Stats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -11,6 +11,9 @@ from etl.cli.options import Json, NamedStore, Pipeline, Store
 from etl.cli.store import open_store
 from etl.errors import UsageError
 from etl.settings import Settings
+
+if TYPE_CHECKING:
+    from etl.queue import Queue
 
 Id = Annotated[int, Argument(help="Id of the dead letter.")]
 Ids = Annotated[list[int] | None, Argument(help="Ids of dead letters.")]
@@ -48,7 +51,7 @@ def list_(
         show_rows("groups", groups, GROUPS, as_json=as_json, empty=empty)
         return
     rows = queue.dead_letters(which).drop("raw").to_dicts()
-    show_rows("letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
+    show_rows("dead_letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
     if len(rows) == limit and not as_json:
         print(f"only the newest {limit:,} are listed; for more: --limit")
 
@@ -78,12 +81,14 @@ def replay(
     from etl.pipeline.load import load_pipeline
 
     which = _which(ids, fingerprint, processor, everything=everything)
-    dead_letters = DeadLetters(open_store(store))
+    queue = open_store(store)
+    dead_letters = DeadLetters(queue)
     if dry_run:
         print(dead_letters.dry_run(load_pipeline(dry_run), **which))
         return
     count = dead_letters.replay(force=force, **which)
-    print(f"{count:,} lines put back into the queue; process them with: etl work")
+    put = f"lines put back into the queue: {count:,}; process them with: {_work_command(queue)}"
+    print(put if count else "no open dead letter matches")
 
 
 def discard(
@@ -97,7 +102,7 @@ def discard(
     from etl.dlq.dead_letters import DeadLetters
 
     which = _which(ids, fingerprint, processor, everything=everything)
-    print(f"{DeadLetters(open_store(store)).discard(**which):,} dead letters discarded")
+    print(f"dead letters discarded: {DeadLetters(open_store(store)).discard(**which):,}")
 
 
 def export(
@@ -112,17 +117,17 @@ def export(
     from etl.dlq.dead_letters import DeadLetters
 
     which = _which(ids, fingerprint, processor, everything=everything)
-    print(
-        f"{DeadLetters(open_store(store)).export(file, **which):,} dead letters written to {file}"
-    )
+    count = DeadLetters(open_store(store)).export(file, **which)
+    print(f"dead letters written to {file}: {count:,}")
 
 
 def import_(file: ImportFile, store: NamedStore = None) -> None:
     """Put the lines of exported dead letters into the queue of a store, once."""
     from etl.dlq.dead_letters import DeadLetters
 
-    count = DeadLetters(open_store(store, create=True)).import_(file)
-    done = f"{count:,} lines put into the queue; process them with: etl work"
+    queue = open_store(store, create=True)
+    count = DeadLetters(queue).import_(file)
+    done = f"lines put into the queue: {count:,}; process them with: {_work_command(queue)}"
     print(done if count else f"nothing new in {file}")
 
 
@@ -141,6 +146,16 @@ def case(
     load_pipeline(pipeline)
     found = DeadLetters(open_store(store)).frame(ids=[dead_letter], status=None).to_dict("records")
     print(append_case(file, found[0], pipeline=pipeline, dead=dead), end="")
+
+
+def _work_command(queue: Queue) -> str:
+    """Return the command that processes a store with the pipeline that it was last run with."""
+    from etl.cli.tables import near
+    from etl.runs.registry import last_pipeline
+
+    pipeline = last_pipeline(queue.url) or Settings.pipeline
+    named = "" if pipeline == Settings.pipeline else f" --pipeline {pipeline}"
+    return f"etl work --drain --store {near(queue.url)}{named}"
 
 
 def _which(

@@ -98,7 +98,7 @@ def _took(row: Row) -> str:
     return "" if row["seconds"] is None else f"{row['seconds']:,.1f} s"
 
 
-def _near(place: str) -> str:
+def near(place: str) -> str:
     """Return a path relative to the current folder, if it is below it."""
     path, here = file_of(place), Path.cwd()
     return str(path.relative_to(here)) if path and path.is_relative_to(here) else place
@@ -148,7 +148,7 @@ RUNS = (
     _number("took", _took),
     _number("accepted"),
     _number("dead"),
-    Column("sources", lambda row: ", ".join(map(_near, row["sources"] or [row["store"] or ""]))),
+    Column("sources", lambda row: ", ".join(map(near, row["sources"] or [row["store"] or ""]))),
 )
 
 BATCHES = (
@@ -188,7 +188,7 @@ def show_dead_letter(dead_letter: Row) -> None:
     """Print all that is known of one dead letter, a field a line."""
     text = Text()
     for name, value in dead_letter.items():
-        if name == "failure" or value is None or value == "":
+        if value is None or (value == "" and name != "line"):
             continue
         shown = clock(value) if name.endswith("_at") else str(value)
         body = "\n".join(map(printable, shown.split("\n")))
@@ -217,7 +217,7 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         words = ((none if key == "None" else key, count) for key, count in sorted(counts.items()))
         parts = [f"{printable(word)} {int(count):,}" for word, count in words]
         console.print(Text(f"{name}: " + " · ".join(parts)))
-    console.print(_identity(result))
+    console.print(_identity(result), soft_wrap=True)
     control = queue.control()
     if control.paused:
         why = f": {printable(control.reason)}" if control.reason else ""
@@ -225,9 +225,9 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         console.print(Text(f"paused by {who}{why}", "bold red"))
     if groups := queue.dead_letter_groups(DeadLetterFilter()):
         file = file_of(store)
-        hint = "" if file and file == latest_store() else f" --store {_near(store)}"
+        hint = "" if file and file == latest_store() else f" --store {near(store)}"
         console.print(table(groups, GROUPS))
-        console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"))
+        console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
     if result.get("new") == 0 and not rate:
         nothing = "nothing new: all lines were read before; to read them again: --reread"
         console.print(Text(nothing if result["accepted"] else "the sources have no lines"))
@@ -236,10 +236,11 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         console.print(Text("every line is dead: no format fits; use --format or --template"))
     if result.get("skipped"):
         console.print(Text(passed_over(result["skipped"])))
-    console.print(Text(f"{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
     if "out" in result:
-        console.print(Text(f"output: {_near(result['out'])}"), soft_wrap=True)
-    console.print(Text(f"store:  {_near(store)}"), soft_wrap=True)
+        new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
+        console.print(Text(f"{new}{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
+        console.print(Text(f"output: {near(result['out'])}"), soft_wrap=True)
+    console.print(Text(f"store:  {near(store)}"), soft_wrap=True)
 
 
 def live_view(queue: Queue) -> Group:

@@ -194,10 +194,10 @@ class DeadLetters:
         dead_letters = self._queue.dead_letters(wanted)
         named = len(set(wanted.ids or ()))
         if named > dead_letters.height and wanted.limit is None:
-            state = "there" if wanted.status is None else f"{wanted.status} any more"
+            state = "there" if wanted.status is None else wanted.status
             raise UsageError(
                 f"{named - dead_letters.height} of {named} dead letters are not {state}; "
-                "nothing was changed, look at them again"
+                "nothing was changed"
             )
         return dead_letters
 

@@ -23,6 +23,11 @@ def load_pipeline(target: str) -> Pipeline:
         UsageError: If there is no such module or attribute, or it is something else.
         PipelineError: If the pipeline cannot run.
     """
+    if not isinstance(target, str):
+        raise UsageError(
+            f"pipeline must be named, as 'module:attr' or 'path.py:attr', got {target!r}: "
+            "worker processes load it by its name"
+        )
     name, _, attribute = target.rpartition(":")
     if not name or not attribute:
         raise UsageError(f"pipeline {target!r} is not 'module:attr'; for example etl.demo:levels")

@@ -345,8 +345,8 @@ def _close_open(db: Transaction, ids: Sequence[int], status: str) -> int:
     found = db.rows("open_lines", ids=listed)[0]
     if found["dead_letters"] != len(ids):
         raise UsageError(
-            f"{len(ids) - found['dead_letters']} of {len(ids)} dead letters are not open any "
-            "more; nothing was changed, look at them again"
+            f"{len(ids) - found['dead_letters']} of {len(ids)} dead letters are not open; "
+            "nothing was changed"
         )
     db.run("close_open", ids=listed, status=status, replays=int(status == "replaying"))
     return int(found["lines"])

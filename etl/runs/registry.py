@@ -42,6 +42,7 @@ __all__ = [
     "amend",
     "find",
     "has_ended",
+    "last_pipeline",
     "latest_store",
     "new_run_id",
     "place_of",
@@ -173,6 +174,17 @@ def find(store: str, *, kind: str, folder: Path | None = None) -> Record | None:
         record
         for _, record in _records(folder)
         if (record.get("store"), record.get("kind")) == wanted
+    ]
+    return found[-1] if found else None
+
+
+def last_pipeline(store: str, folder: Path | None = None) -> str | None:
+    """Return the name of the pipeline of the newest run on a store, or None."""
+    url = without_secrets(url_of(store))
+    found = [
+        record["pipeline"]
+        for _, record in _records(folder)
+        if record.get("store") == url and record.get("pipeline")
     ]
     return found[-1] if found else None
 

@@ -104,7 +104,7 @@ def run(
     limit = Settings.max_waiting_bytes if endless else None
     queue = open_queue(store or str(settings().runs / run_id / "store.db"), max_bytes=limit)
     out = out or output_folder(queue.url)
-    given = {"format": format, "workers": workers, "again": reread}
+    given = {"format": format, "workers": workers, "reread": reread}
     known: dict[str, Any] = {
         "sources": list(map(without_secrets, names)),
         "pipeline": pipeline,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from etl.errors import UsageError
 from etl.processors.processor import Delivery
 from etl.sinks.publish import StagedFile, stage_file
 
@@ -42,11 +43,20 @@ class Parquet:
 
 
 def read_output(folder: Path | str) -> pl.DataFrame:
-    """Return all Parquet files below a folder as one frame; an empty one if there are none.
+    """Return all Parquet files below a folder as one frame; an empty one if it is empty.
 
     Files of different formats have different columns: a row has null in those that its
     file does not have.
+
+    Raises:
+        UsageError: If there are files, but none of them is Parquet.
     """
     files = sorted(Path(folder).rglob("*.parquet"))
+    others = {path.suffix for path in Path(folder).rglob("[!.]*.*")} if not files else set()
+    if others:
+        raise UsageError(
+            f"{str(folder)!r} holds no Parquet files, but {', '.join(sorted(others))}; "
+            "read_output reads what Parquet sinks write"
+        )
     frames = [pl.scan_parquet(file) for file in files]
     return pl.concat(frames, how="diagonal_relaxed").collect() if frames else pl.DataFrame()

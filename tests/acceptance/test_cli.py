@@ -384,7 +384,7 @@ def test_a_worker_waits_for_lines_that_are_put_later(site):
 
 
 @pytest.fixture
-def buried(site):
+def with_dead(site):
     """Give a site with ten lines of which three are dead."""
     lines = [f"line {n}" + " poison" * (n in (3, 5, 7)) for n in range(10)]
     site.write("app.log", "\n".join(lines) + "\n")
@@ -393,19 +393,19 @@ def buried(site):
     return site
 
 
-def test_dead_letters_are_listed_by_kind_and_one_by_one(buried):
-    (group,) = buried.json("dlq list")["groups"]
+def test_dead_letters_are_listed_by_kind_and_one_by_one(with_dead):
+    (group,) = with_dead.json("dlq list")["groups"]
     assert (group["lines"], group["processor"], group["code"]) == (3, "number", "poison")
-    dead_letters = buried.json("dlq list", "--lines")["letters"]
+    dead_letters = with_dead.json("dlq list", "--lines")["dead_letters"]
     assert [dead_letter["line_number"] for dead_letter in dead_letters] == [4, 6, 8]
-    text = buried.etl("dlq list") + buried.etl("dlq list", "--lines")
+    text = with_dead.etl("dlq list") + with_dead.etl("dlq list", "--lines")
     assert group["fingerprint"] in text
     assert "line 5 poison" in text
 
 
-def test_one_dead_letter_is_shown_with_all_that_is_known(buried):
-    dead_letter = buried.json("dlq list", "--lines")["letters"][0]
-    text = buried.etl("dlq show", dead_letter["id"])
+def test_one_dead_letter_is_shown_with_all_that_is_known(with_dead):
+    dead_letter = with_dead.json("dlq list", "--lines")["dead_letters"][0]
+    text = with_dead.etl("dlq show", dead_letter["id"])
     for word in (
         "line 3 poison",
         "app.log",
@@ -416,51 +416,58 @@ def test_one_dead_letter_is_shown_with_all_that_is_known(buried):
     ):
         assert word in text
     assert not re.search(r": (None)?$", text, re.MULTILINE), "what is not known is not listed"
-    assert "no dead letter 99" in buried.refused("dlq show", 99)
+    assert "no dead letter 99" in with_dead.refused("dlq show", 99)
 
 
-def test_dead_letters_are_replayed_and_die_again_or_pass(buried):
-    ids = buried.dead_letters()["id"].to_list()
-    assert "0 of 3" in buried.etl("dlq replay", "--all", "--dry-run", buried.pipeline("light")[1])
-    passing = buried.pipeline("unnumbered")
-    assert "3 of 3" in buried.etl("dlq replay", "--all", "--dry-run", passing[1])
-    buried.settled(done=7, dead=3)
-    buried.etl("dlq replay", "--all")
-    assert buried.queue.stats().waiting == 3
-    buried.etl("work", "--drain", *buried.pipeline("light"))
-    buried.settled(done=7, dead=3)
-    assert buried.dead_letters()["replays"].to_list() == [1, 1, 1]
-    buried.etl("dlq replay", ids[0])
-    buried.etl("work", "--drain", *passing)
-    buried.settled(done=8, dead=2)
-    assert buried.dead_letters(status="replayed")["id"].to_list() == ids[:1]
-    assert buried.rows().height == 8
+def test_dead_letters_are_replayed_and_die_again_or_pass(with_dead):
+    ids = with_dead.dead_letters()["id"].to_list()
+    assert "0 of 3" in with_dead.etl(
+        "dlq replay", "--all", "--dry-run", with_dead.pipeline("light")[1]
+    )
+    passing = with_dead.pipeline("unnumbered")
+    assert "3 of 3" in with_dead.etl("dlq replay", "--all", "--dry-run", passing[1])
+    with_dead.settled(done=7, dead=3)
+    assert "lines put back into the queue: 3; process them with: etl work --drain --store" in (
+        with_dead.etl("dlq replay", "--all")
+    )
+    assert with_dead.queue.stats().waiting == 3
+    with_dead.etl("work", "--drain", *with_dead.pipeline("light"))
+    with_dead.settled(done=7, dead=3)
+    assert with_dead.dead_letters()["replays"].to_list() == [1, 1, 1]
+    with_dead.etl("dlq replay", ids[0])
+    with_dead.etl("work", "--drain", *passing)
+    with_dead.settled(done=8, dead=2)
+    assert with_dead.dead_letters(status="replayed")["id"].to_list() == ids[:1]
+    assert with_dead.rows().height == 8
 
 
-def test_dead_letters_are_discarded_and_still_count(buried):
-    fingerprint = buried.dead_letters()["fingerprint"][0]
-    assert buried.etl("dlq discard", "--fingerprint", fingerprint).startswith("3 ")
-    buried.settled(done=7, dead=3)
-    assert "no open dead letters" in buried.etl("dlq list")
-    assert len(buried.json("dlq list", "--lines", "--status", "discarded")["letters"]) == 3
-    assert "0 " in buried.etl("dlq replay", "--all")
+def test_dead_letters_are_discarded_and_still_count(with_dead):
+    fingerprint = with_dead.dead_letters()["fingerprint"][0]
+    assert (
+        with_dead.etl("dlq discard", "--fingerprint", fingerprint) == "dead letters discarded: 3\n"
+    )
+    with_dead.settled(done=7, dead=3)
+    assert "no open dead letters" in with_dead.etl("dlq list")
+    assert len(with_dead.json("dlq list", "--lines", "--status", "discarded")["dead_letters"]) == 3
+    assert "no open dead letter matches" in with_dead.etl("dlq replay", "--all")
 
 
-def test_dead_letters_go_to_a_colleague_who_processes_them_there(buried):
-    assert buried.etl("dlq export", "bad.jsonl", "--all").startswith("3 dead letters")
+def test_dead_letters_go_to_a_colleague_who_processes_them_there(with_dead):
+    exported = with_dead.etl("dlq export", "bad.jsonl", "--all")
+    assert exported == "dead letters written to bad.jsonl: 3\n"
     theirs = ("--store", "theirs.db")
-    buried.etl("dlq import", "bad.jsonl", *theirs)
-    assert "nothing new" in buried.etl("dlq import", "bad.jsonl", *theirs)
-    buried.etl("work", "--drain", *theirs, *buried.pipeline("unnumbered"))
-    assert '"done": 3' in buried.etl("status", "--json", *theirs)
-    buried.settled(done=7, dead=3)
+    with_dead.etl("dlq import", "bad.jsonl", *theirs)
+    assert "nothing new" in with_dead.etl("dlq import", "bad.jsonl", *theirs)
+    with_dead.etl("work", "--drain", *theirs, *with_dead.pipeline("unnumbered"))
+    assert '"done": 3' in with_dead.etl("status", "--json", *theirs)
+    with_dead.settled(done=7, dead=3)
 
 
-def test_a_dead_letter_becomes_a_test_that_pytest_runs(buried):
-    pipeline = buried.pipeline("light")
-    dead_letter = buried.dead_letters()["id"][0]
-    buried.etl("dlq case", dead_letter, "app.etl.toml", "--dead", *pipeline)
-    text = buried.etl("dlq case", dead_letter, "app.etl.toml", *pipeline)
+def test_a_dead_letter_becomes_a_test_that_pytest_runs(with_dead):
+    pipeline = with_dead.pipeline("light")
+    dead_letter = with_dead.dead_letters()["id"][0]
+    with_dead.etl("dlq case", dead_letter, "app.etl.toml", "--dead", *pipeline)
+    text = with_dead.etl("dlq case", dead_letter, "app.etl.toml", *pipeline)
     assert text.startswith('[[case]]\nname = "app.log line 4"\n')
     command = [
         sys.executable,
@@ -471,21 +478,21 @@ def test_a_dead_letter_becomes_a_test_that_pytest_runs(buried):
         "-q",
         "app.etl.toml",
     ]
-    options = buried.options(capture_output=True, timeout=60)
+    options = with_dead.options(capture_output=True, timeout=60)
     options["env"] = options.get("env", os.environ) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, check=False, **options)
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "found 'dead' in 'number': poison" in done.stdout
 
 
-def test_a_letter_that_dies_again_and_again_is_replayed_only_by_force(buried):
+def test_a_letter_that_dies_again_and_again_is_replayed_only_by_force(with_dead):
     for _ in range(3):
-        buried.etl("dlq replay", "--all")
-        buried.etl("work", "--drain", *buried.pipeline("light"))
-    assert "force" in buried.refused("dlq replay", "--all")
-    buried.etl("dlq replay", "--all", "--force")
-    buried.etl("work", "--drain", *buried.pipeline("unnumbered"))
-    buried.settled(done=10)
+        with_dead.etl("dlq replay", "--all")
+        with_dead.etl("work", "--drain", *with_dead.pipeline("light"))
+    assert "force" in with_dead.refused("dlq replay", "--all")
+    with_dead.etl("dlq replay", "--all", "--force")
+    with_dead.etl("work", "--drain", *with_dead.pipeline("unnumbered"))
+    with_dead.settled(done=10)
 
 
 # Formats
@@ -620,10 +627,10 @@ def test_what_a_run_had_nothing_to_do_with_is_said_as_it_is(site):
     site.settled(done=1)
 
 
-def test_a_case_is_written_only_for_a_pipeline_and_a_place_that_there_are(buried):
-    assert "nope" in buried.refused("dlq case", 1, "a.etl.toml", "--pipeline", "nope:x")
+def test_a_case_is_written_only_for_a_pipeline_and_a_place_that_there_are(with_dead):
+    assert "nope" in with_dead.refused("dlq case", 1, "a.etl.toml", "--pipeline", "nope:x")
     target = "etl.default:pipeline"
-    said = buried.refused("dlq case", 1, "none/a.etl.toml", "--pipeline", target)
+    said = with_dead.refused("dlq case", 1, "none/a.etl.toml", "--pipeline", target)
     assert "'none/a.etl.toml' cannot be written" in said
 
 

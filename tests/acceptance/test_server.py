@@ -408,7 +408,9 @@ def test_dead_letters_are_replayed_and_discarded(client, site):
     site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
     ids = {row["line"]: row["id"] for row in client.get("/dlq").json()["items"]}
     assert client.post("/dlq/replay", json={"ids": [ids["CRITICAL a"]]}).json() == {"replayed": 1}
-    refused(client.post("/dlq/replay", json={"ids": [ids["CRITICAL a"]]}), 409, "not open any more")
+    refused(
+        client.post("/dlq/replay", json={"ids": [ids["CRITICAL a"]]}), 409, "are not open; nothing"
+    )
     assert client.get("/dlq?status=replaying").json()["items"][0]["line"] == "CRITICAL a"
     assert client.post("/dlq/discard", json={"code": "poison"}).json() == {"discarded": 1}
     assert client.post("/dlq/replay", json={"all": True}).json() == {"replayed": 1}
