@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
-from typer import Typer
+from typer import Exit, Option, Typer
 
+from etl import __version__
 from etl.cli import dlq, monitor, notebook, run, runs, store, work
 from etl.errors import EtlError, GateFailed, UsageError
 
@@ -43,6 +45,25 @@ def _group(help: str, commands: Iterable[Callable[..., None]]) -> Typer:
 
 
 app = _group("Send log lines through a durable queue and a pipeline.", COMMANDS)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's signature
+    if wanted:
+        print(f"etl {__version__}")
+        raise Exit
+
+
+Version = Annotated[
+    bool,
+    Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+]
+
+
+@app.callback()
+def _options(version: Version = False) -> None:
+    """Take the options of `etl` itself."""
+
+
 for name, (help, commands) in GROUPS.items():
     app.add_typer(_group(help, commands), name=name)
 

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from backports import zstd
 
+from etl import __version__
 from etl.records.batch import count_lines
 
 COUNTS = ("accepted", "done", "filtered", "dead", "leased", "waiting")
@@ -295,6 +296,10 @@ def test_every_command_explains_itself(etl, verb):
     done = etl(*verb.split(), "--help")
     assert done.returncode == 0
     assert "Usage: etl" in done.stdout
+
+
+def test_the_version_is_that_of_the_package(etl):
+    assert etl("--version").stdout == f"etl {__version__}\n"
 
 
 def test_help_loads_no_polars():

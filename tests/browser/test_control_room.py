@@ -185,7 +185,7 @@ def test_the_story_of_the_first_seed(screen: Any, lab: Any, control_room: str):
     screen.wait_bars(0, 6, 6, 0, 1)
     theme = "jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
     page.evaluate(theme)
-    screen.run("console.controls.lines.value = 400; console.controls.mix.value = 'incident'")
+    screen.run("room.controls.lines.value = 400; room.controls.mix.value = 'incident'")
     screen.click("Pause")
     screen.click("Burst")
     screen.wait_total("waiting", "400")
@@ -223,7 +223,7 @@ def test_a_live_repair_is_seen(screen: Any, lab: Any, control_room: str):
     screen.wait_total("dead", "3")
     screen.wait_bars(0, 172, 25, 0, 0)
     page.wait_for_selector(".etl-letters .etl-table tbody td:text-is('3')")
-    screen.run_cell("rest = dead_letters.frame()")
+    screen.run_cell("rest = shop.dead_letters.frame()")
     screen.wait_total("dead", "0")
     page.wait_for_selector(".etl-letters p:has-text('No dead letters')")
     screen.wait_bars(0, 175, 25, 0, 0)
