@@ -70,11 +70,11 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Store {self.url}: {_sum(self.status)}>"
+        return f"<Store {self.url}: {self.status}>"
 
     def _repr_html_(self) -> str:
         status, control = self.status, self.queue.control()
-        note = _sum(status)
+        note = str(status)
         if control.paused:
             note += f" · paused by {control.paused_by}"
             note += f": {control.reason}" if control.reason else ""
@@ -175,11 +175,3 @@ def open(url: str | Path, *, max_lines: int | None = None, max_bytes: int | None
         StoreError: If the file is no store, is newer than this etl, or cannot be used.
     """
     return Store(open_queue(url, max_lines=max_lines, max_bytes=max_bytes))
-
-
-def _sum(status: Stats) -> str:
-    accepted, *parts = (
-        f"{count:,} {'processing' if name == 'leased' else name}"
-        for name, count in status.totals().items()
-    )
-    return f"{accepted} = {' + '.join(parts)} {'✓' if status.conserved else '✗'}"

@@ -70,7 +70,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         slower, new = len(self.slower), int((self.failures["change"] == "new").sum())
-        return f"<Comparison: {slower} processors slower, {new} kinds of failure new>"
+        return f"<Comparison: processors slower: {slower}, kinds of failure new: {new}>"
 
     def __str__(self) -> str:
         return "\n".join(self.sentences())

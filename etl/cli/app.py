@@ -15,7 +15,7 @@ from typing import Annotated
 
 from typer import Exit, Option, Typer
 
-from etl import __version__
+import etl
 from etl.cli import dlq, monitor, notebook, run, runs, store, work
 from etl.errors import EtlError, GateFailed, UsageError
 
@@ -49,7 +49,7 @@ app = _group("Send log lines through a durable queue and a pipeline.", COMMANDS)
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's signature
     if wanted:
-        print(f"etl {__version__}")
+        print(f"etl {etl.__version__}")
         raise Exit
 
 

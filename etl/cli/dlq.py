@@ -51,7 +51,7 @@ def list_(
         show_rows("groups", groups, GROUPS, as_json=as_json, empty=empty)
         return
     rows = queue.dead_letters(which).drop("raw").to_dicts()
-    show_rows("dead_letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
+    show_rows("letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
     if len(rows) == limit and not as_json:
         print(f"only the newest {limit:,} are listed; for more: --limit")
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from etl.analysis.metrics import processors, state_totals
 from etl.formats.catalogue import LEVELS
-from etl.queue import TOTALS, DeadLetterFilter, Queue
+from etl.queue import DeadLetterFilter, Queue, identity
 from etl.queue.urls import file_of
 from etl.records.columns import COUNTERS
 from etl.runs.registry import latest_store
@@ -259,8 +259,6 @@ def _processors(queue: Queue) -> Table:
 
 def _identity(result: Mapping[str, Any]) -> Text:
     """Return the accounting identity with its numbers."""
-    words = {"leased": "processing"}
-    parts = " + ".join(f"{result[name]:,} {words.get(name, name)}" for name in TOTALS[1:])
     mark = ("✓", "green") if result["conserved"] else ("✗ lines are missing", "bold red")
-    text = Text.assemble((f"{result['accepted']:,} accepted = {parts} ", "bold"), mark)
+    text = Text.assemble((f"{identity(result)} ", "bold"), mark)
     return text.append("  paused", "bold red") if result["paused"] else text

@@ -19,14 +19,11 @@ from etl.queue.protocol import (
     Queue,
     Stats,
     TableName,
+    identity,
 )
 from etl.queue.urls import IN_MEMORY, file_of, without_secrets
-from etl.records import columns
-
-TOTALS = columns.TOTALS.names
 
 __all__ = [
-    "TOTALS",
     "Checkpoint",
     "Control",
     "DeadLetterFilter",
@@ -34,6 +31,7 @@ __all__ = [
     "Queue",
     "Stats",
     "TableName",
+    "identity",
     "open_queue",
 ]
 

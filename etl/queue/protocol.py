@@ -32,6 +32,7 @@ __all__ = [
     "QueueReader",
     "Stats",
     "TableName",
+    "identity",
 ]
 
 TableName = Literal[
@@ -53,6 +54,14 @@ STATUSES = ("open", "replaying", "replayed", "discarded")
 """The statuses of a dead letter."""
 
 
+def identity(totals: Mapping[str, int]) -> str:
+    """Return the accounting identity as people read it: leased lines are "processing"."""
+    accepted, *parts = (
+        f"{totals[name]:,} {'processing' if name == 'leased' else name}" for name in TOTALS.names
+    )
+    return f"{accepted} = {' + '.join(parts)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """The totals of a store at one moment, in source lines.
@@ -71,6 +80,9 @@ class Stats:
     leased_batches: int = 0
     oldest_age: float = 0.0
     paused: bool = False
+
+    def __str__(self) -> str:
+        return f"{identity(self.totals())} {'✓' if self.conserved else '✗'}"
 
     def totals(self) -> dict[str, int]:
         """Return the six numbers of the accounting identity by name."""

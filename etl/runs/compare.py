@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from etl.analysis.compare import Comparison, compare_stores
 from etl.errors import UsageError
-from etl.queue import Queue, open_queue
 from etl.queue.urls import file_of
 from etl.runs.registry import read
 from etl.settings import settings
+from etl.store import Store
+from etl.store import open as open_store
 
 __all__ = ["compare", "store_of"]
 
 
-def compare(a: Queue | str | Path, b: Queue | str | Path, **thresholds: Any) -> Comparison:
+def compare(a: Store | str | Path, b: Store | str | Path, **thresholds: Any) -> Comparison:
     """Return how run b differs from run a, such as today's from yesterday's.
 
     Args:
-        a: The earlier run: an open queue, the URL or path of a store, the
-            folder of a run, or a run's id.
+        a: The earlier run: an open store, the URL or path of one, the folder of a run, or
+            a run's id.
         b: The later run.
         **thresholds: `slower` (1.5): how many times a processor's time per line must grow
             for it to count as slower, and shrink, to count as faster; `least_lines` (100):
@@ -33,12 +34,10 @@ def compare(a: Queue | str | Path, b: Queue | str | Path, **thresholds: Any) -> 
     """
     with ExitStack() as stack:
         stores = [
-            stack.enter_context(closing(open_queue(store_of(str(run)))))
-            if isinstance(run, str | Path)
-            else run
+            run if isinstance(run, Store) else stack.enter_context(open_store(store_of(str(run))))
             for run in (a, b)
         ]
-        return compare_stores(*stores, **thresholds)
+        return compare_stores(*(store.queue for store in stores), **thresholds)
 
 
 def store_of(run: str) -> str:

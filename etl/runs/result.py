@@ -10,9 +10,11 @@ from typing import Any
 import polars as pl
 
 from etl.analysis.metrics import processors, rates
-from etl.queue import Queue, Stats, open_queue
+from etl.queue import Queue, Stats
 from etl.records.columns import TOTALS
 from etl.sinks.parquet import read_output
+from etl.store import Store
+from etl.store import open as open_store
 from etl.text import html_card, printable
 
 __all__ = ["RunResult", "summary"]
@@ -86,9 +88,9 @@ class RunResult(Mapping[str, Any]):
         """
         return read_output(self.out)
 
-    def open(self) -> Queue:
+    def open(self) -> Store:
         """Return the run's store, open; close it in the end."""
-        return open_queue(self._secret_url or self.store)
+        return open_store(self._secret_url or self.store)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `etl run --json` prints."""

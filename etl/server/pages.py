@@ -11,6 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from etl.queue import identity
 from etl.server.security import CONTENT_POLICY
 from etl.server.service import CurrentService
 
@@ -46,10 +47,6 @@ pre { overflow-x: auto; }
 def front(request: Request, service: CurrentService) -> HTMLResponse:
     """Return the front page: the store's totals, and the endpoints."""
     stats = service.queue.stats()
-    totals = stats.totals() | {"processing": stats.leased}
-    names = ("done", "filtered", "dead", "processing", "waiting")
-    parts = " + ".join(f"{totals[name]:,} {name}" for name in names)
-    identity = f"{stats.accepted:,} accepted = {parts}"
     rows = "".join(
         f"<tr><td>{method.upper()}</td><td>{_link(method, path)}</td>"
         f"<td>{escape(about['description'].splitlines()[0])}</td></tr>"
@@ -64,7 +61,7 @@ def front(request: Request, service: CurrentService) -> HTMLResponse:
 <h1>etl</h1>
 <p>This server stores log lines in a durable queue, shows how they are processed, and controls
 the workers that process them.</p>
-<p><strong>{identity}{" · paused" if stats.paused else ""}</strong></p>
+<p><strong>{identity(stats.totals())}{" · paused" if stats.paused else ""}</strong></p>
 <table><tr><th></th><th>endpoint</th><th>what it does</th></tr>{rows}</table>
 <p>With parameters and examples: <a href="/docs">the API</a>, also as
 <a href="/openapi.json">OpenAPI</a>.</p>

@@ -401,7 +401,7 @@ def with_dead(site):
 def test_dead_letters_are_listed_by_kind_and_one_by_one(with_dead):
     (group,) = with_dead.json("dlq list")["groups"]
     assert (group["lines"], group["processor"], group["code"]) == (3, "number", "poison")
-    dead_letters = with_dead.json("dlq list", "--lines")["dead_letters"]
+    dead_letters = with_dead.json("dlq list", "--lines")["letters"]
     assert [dead_letter["line_number"] for dead_letter in dead_letters] == [4, 6, 8]
     text = with_dead.etl("dlq list") + with_dead.etl("dlq list", "--lines")
     assert group["fingerprint"] in text
@@ -409,7 +409,7 @@ def test_dead_letters_are_listed_by_kind_and_one_by_one(with_dead):
 
 
 def test_one_dead_letter_is_shown_with_all_that_is_known(with_dead):
-    dead_letter = with_dead.json("dlq list", "--lines")["dead_letters"][0]
+    dead_letter = with_dead.json("dlq list", "--lines")["letters"][0]
     text = with_dead.etl("dlq show", dead_letter["id"])
     for word in (
         "line 3 poison",
@@ -453,7 +453,7 @@ def test_dead_letters_are_discarded_and_still_count(with_dead):
     )
     with_dead.settled(done=7, dead=3)
     assert "no open dead letters" in with_dead.etl("dlq list")
-    assert len(with_dead.json("dlq list", "--lines", "--status", "discarded")["dead_letters"]) == 3
+    assert len(with_dead.json("dlq list", "--lines", "--status", "discarded")["letters"]) == 3
     assert "no open dead letter matches" in with_dead.etl("dlq replay", "--all")
 
 

@@ -28,7 +28,7 @@ def test_a_result_has_the_counts_and_the_rows_of_all_files(result: RunResult, tm
     assert (result.new, result.skipped) == (5, 0)
     assert sorted(result.output()["line_number"]) == [1, 2, 3, 4, 5]
     assert result.out == tmp_path / "runs" / result.run / "out"
-    queue = result.open()
+    queue = result.open().queue
     assert queue.stats().done == 5
     queue.close()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from etl import Batch, Pipeline, Worker, open_queue, reject
-from etl.analysis.compare import Comparison
+import etl
+from etl import Batch, Pipeline, Store, Worker, open_queue, reject
+from etl.analysis.compare import Comparison, compare_stores
 from etl.errors import UsageError
 from etl.queue import Queue
 from etl.records.result import BatchResult, ProcessorStats
@@ -45,7 +46,7 @@ def changes(frame: pd.DataFrame, key: str) -> dict[str, str]:
 
 
 def test_a_processor_is_compared_by_its_time_per_line():
-    found = compare(ran({"parse": 1.0}), ran({"parse": 6.0}, lines=2000)).processors
+    found = compare_stores(ran({"parse": 1.0}), ran({"parse": 6.0}, lines=2000)).processors
     (row,) = found.to_dict("records")
 
     assert (row["lines_a"], row["lines_b"]) == (1000, 2000)
@@ -57,7 +58,7 @@ def test_a_processor_is_compared_by_its_time_per_line():
 def test_processors_are_slower_faster_new_gone_or_as_before():
     a = ran({"slow": 1.0, "fast": 3.0, "same": 1.0, "old": 1.0})
     b = ran({"slow": 2.0, "fast": 1.0, "same": 1.2, "young": 1.0})
-    found = compare(a, b)
+    found = compare_stores(a, b)
 
     assert changes(found.processors, "processor") == {
         "slow": "slower",
@@ -66,7 +67,7 @@ def test_processors_are_slower_faster_new_gone_or_as_before():
         "young": "new",
         "old": "gone",
     }
-    assert changes(compare(a, b, slower=1.1).processors, "processor")["same"] == "slower"
+    assert changes(compare_stores(a, b, slower=1.1).processors, "processor")["same"] == "slower"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_processors_are_slower_faster_new_gone_or_as_before():
 )
 def test_few_lines_or_little_time_are_no_change(took: dict[str, float], lines: int):
     before = {name: 0.001 if name == "parse" else 1.0 for name in took}
-    found = compare(ran(before, lines=lines), ran(took, lines=lines))
+    found = compare_stores(ran(before, lines=lines), ran(took, lines=lines))
 
     assert changes(found.processors, "processor")["parse"] == ""
     assert found.sentences()[0] == "No processor got slower."
@@ -83,7 +84,7 @@ def test_few_lines_or_little_time_are_no_change(took: dict[str, float], lines: i
 def test_the_slower_one_that_costs_most_is_told_first():
     a = ran({"small": 0.1, "large": 1.0})
     b = ran({"small": 0.5, "large": 2.0})
-    found = compare(a, b)
+    found = compare_stores(a, b)
 
     assert found.slower["processor"].to_list() == ["large", "small"]
     assert found.sentences()[0] == (
@@ -94,7 +95,7 @@ def test_the_slower_one_that_costs_most_is_told_first():
 def test_failures_are_new_gone_grown_shrunk_or_as_before():
     a = died("gone", "grown", "shrunk", "shrunk", "same")
     b = died("new", "new", "new", "grown", "grown", "shrunk", "same")
-    found = compare(a, b)
+    found = compare_stores(a, b)
 
     expected = {"new": "new", "gone": "gone", "grown": "grown", "shrunk": "shrunk", "same": ""}
     assert changes(found.failures, "code") == expected
@@ -108,11 +109,11 @@ def test_failures_are_new_gone_grown_shrunk_or_as_before():
 
 def test_a_kind_that_only_grew_is_told_and_so_is_one_that_is_gone():
     assert (
-        compare(died("a"), died("a", "a"))
+        compare_stores(died("a"), died("a", "a"))
         .sentences()[1]
         .startswith("1 kind of failure is more frequent: 'a: a'")
     )
-    assert compare(died("a"), died()).sentences()[1:] == [
+    assert compare_stores(died("a"), died()).sentences()[1:] == [
         "No failure is new, and 1 is gone.",
         "0.00% of the lines are dead, 1.00% before.",
     ]
@@ -120,7 +121,7 @@ def test_a_kind_that_only_grew_is_told_and_so_is_one_that_is_gone():
 
 def test_a_run_is_the_same_as_itself():
     queue = died("a")
-    found = compare(queue, queue)
+    found = compare_stores(queue, queue)
 
     assert set(found.failures["change"]) == {""}
     assert str(found).splitlines() == [
@@ -131,21 +132,21 @@ def test_a_run_is_the_same_as_itself():
 
 
 def test_empty_stores_can_be_compared():
-    found = compare(open_queue("sqlite://"), open_queue("sqlite://"))
+    found = compare_stores(open_queue("sqlite://"), open_queue("sqlite://"))
 
     assert found.processors.empty
     assert found.failures.empty
-    assert repr(found) == "<Comparison: 0 processors slower, 0 kinds of failure new>"
+    assert repr(found) == "<Comparison: processors slower: 0, kinds of failure new: 0>"
 
 
 def test_text_of_a_failure_is_escaped():
-    found = compare(died(), died(BAD))
+    found = compare_stores(died(), died(BAD))
 
     assert BAD in str(found)
     assert "<img" not in found._repr_html_()
 
 
-@pytest.mark.parametrize("how", ["path", "text", "url", "folder", "id"])
+@pytest.mark.parametrize("how", ["path", "text", "url", "folder", "id", "store"])
 def test_a_run_is_named_by_its_store_its_folder_or_its_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ):
@@ -154,12 +155,13 @@ def test_a_run_is_named_by_its_store_its_folder_or_its_id(
     record = {"state": "finished", "started_at": 1.0, "pid": 1, "store": f"sqlite:///{store}"}
     store.with_name("run.json").write_text(json.dumps(record))
     monkeypatch.setenv("ETL_RUNS", str(store.parent.parent))
-    names: dict[str, str | Path] = {
+    names: dict[str, str | Path | Store] = {
         "path": store,
         "text": str(store),
         "url": f"sqlite:///{store}",
         "folder": store.parent,
         "id": "20261121-1",
+        "store": etl.open(store),
     }
     found = compare(names[how], names[how])
 
@@ -169,6 +171,6 @@ def test_a_run_is_named_by_its_store_its_folder_or_its_id(
 
 def test_a_run_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path):
     with pytest.raises(UsageError, match=r"no store, folder or run '.*nope.db'"):
-        compare(tmp_path / "nope.db", open_queue("sqlite://"))
+        compare(tmp_path / "nope.db", tmp_path)
 
     assert list(tmp_path.iterdir()) == []

@@ -13,11 +13,11 @@ import pytest
 
 from etl import Batch, DeadLetters, Pipeline, Worker, open_queue, reject
 from etl.analysis import figures, metrics, traces
+from etl.analysis.compare import compare_stores
 from etl.analysis.figures import look, room
 from etl.analysis.templates import templates
 from etl.demo import dashboard
 from etl.queue import Queue
-from etl.runs.compare import compare
 from etl.text import duration
 
 BAD = "<img src=x onerror=alert(1)>"
@@ -170,7 +170,7 @@ LOOKING_BACK: dict[str, Callable[[Queue], tuple[Draw, Any]]] = {
     "latency": lambda queue: (figures.latency, metrics.processors(queue)),
     "latency_times": lambda queue: (figures.latency_times, metrics.latency_history(queue)),
     "paths": lambda queue: (figures.paths, traces.path_edges(queue)),
-    "comparison": lambda queue: (figures.comparison, compare(queue, queue).processors),
+    "comparison": lambda queue: (figures.comparison, compare_stores(queue, queue).processors),
     "failure_times": lambda queue: (figures.failure_times, DeadLetters(queue).frame()),
     "templates": lambda queue: (figures.templates, templates(DeadLetters(queue).frame()["line"])),
     "level_times": lambda queue: (
@@ -295,7 +295,7 @@ def test_levels_over_time_are_stacked_in_their_order():
     frame = pd.DataFrame({"at": times, "level": ["ERROR", "INFO", None], "lines": [1, 9, 3]})
     traces = figures.level_times(frame).data
 
-    assert [trace.name for trace in traces] == ["none", "INFO", "ERROR"]
+    assert [trace.name for trace in traces] == ["no level", "INFO", "ERROR"]
     assert [list(trace.y) for trace in traces] == [[3], [9], [1]]
     assert traces[2].marker.color == figures.LEVELS["ERROR"]
 

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dlq": BASE | {"queue", "pipeline", "execution"},
     "analysis": BASE | {"queue", "sources"},
     "workers": ENGINE | {"queue"},
-    "runs": ENGINE | {"queue", "sources", "analysis", "workers"},
+    "runs": ENGINE | {"queue", "sources", "analysis", "workers", "store"},
     "testing": ENGINE | {"queue", "sources", "workers"},
     "store": BASE | {"queue", "dlq", "analysis"},
     "notebook": ENGINE | {"queue", "sources", "dlq", "analysis", "workers", "runs", "store"},

@@ -100,7 +100,7 @@ def level_times(counts: pd.DataFrame, *, dark: bool = False) -> go.Figure:
             null), `lines` (int).
         dark: For a dark page.
     """
-    names = counts["level"].astype("object").fillna("none").map(label)
+    names = counts["level"].astype("object").fillna("no level").map(label)
     others = dict.fromkeys(sorted(set(names) - set(LEVELS)), FAINT)
     bars = _stacked(counts.assign(name=names).sort_values("at"), others | LEVELS)
     return figure(bars, title="Lines by level over time", rows=1, height=360, bargap=0.1, dark=dark)

@@ -111,7 +111,7 @@ class Actions:
         return f"{level} {MESSAGES[level].format(self._made)}"
 
     def _simulate(self, level: str) -> None:
-        batch = Batch.from_lines([self._line(level)], source="console")
+        batch = Batch.from_lines([self._line(level)], source="control room")
         self._room.queue.put(batch, block=False)
         self._say(f"One {level} line queued.")
 

@@ -18,6 +18,7 @@ from etl.analysis.figures import LEVELS
 from etl.execution.dry_run import Hop
 from etl.notebook.control_room.snapshot import Snapshot
 from etl.notebook.control_room.view import TableView
+from etl.queue import identity
 from etl.text import Html, clock, html_table
 
 if TYPE_CHECKING:
@@ -94,14 +95,13 @@ class HeaderPanel:
         """Show the totals of a snapshot and the workers' state."""
         stats, word = snapshot.stats, "no worker" if state == "absent" else state
         self.light.value = f"<div class='etl-light etl-is-{state}' role=status>{word}</div>"
-        totals = {name: f"{count:,}" for name, count in stats.totals().items()}
-        totals["processing"] = totals.pop("leased")
+        counts = {"processing": stats.leased, **stats.totals()}
         age = stats.oldest_age
         cells = {
             "lines/s": f"{snapshot.rate:,.1f}",
-            "waiting": totals["waiting"],
+            "waiting": f"{stats.waiting:,}",
             "oldest": f"{age:.1f} s" if age < 100 else f"{age / 60:.0f} min",
-            **{name: totals[name] for name in ("processing", "done", "filtered", "dead")},
+            **{name: f"{counts[name]:,}" for name in ("processing", "done", "filtered", "dead")},
             "workers": f"{snapshot.workers}",
         }
         figures = "".join(
@@ -109,10 +109,9 @@ class HeaderPanel:
             for name, value in cells.items()
         )
         mark = "<i class='etl-good'>✓</i>" if stats.conserved else "<i class='etl-bad'>✗</i>"
-        accepted, *others = (f"{count} {name}" for name, count in totals.items())
-        identity = f"{mark} {accepted} = {' + '.join(others)}"
         self.totals.value = (
-            f"<div class='etl-figures'>{figures}</div><div class='etl-identity'>{identity}</div>"
+            f"<div class='etl-figures'>{figures}</div>"
+            f"<div class='etl-identity'>{mark} {identity(stats.totals())}</div>"
         )
 
     def say(self, text: str, *, bad: bool = False) -> None:
