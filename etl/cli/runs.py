@@ -48,11 +48,11 @@ def batch(
         return
     if not (sources and out):
         raise UsageError("--each needs files, and --out with a folder for all batches")
-    outcomes = run_each(sources, parameter or [], out=out, jobs=jobs)
-    show_rows("batches", outcomes, BATCHES, as_json=as_json)
+    batches = run_each(sources, parameter or [], out=out, jobs=jobs)
+    show_rows("batches", batches, BATCHES, as_json=as_json)
     if not as_json:
         print(f"summary: {out / 'summary.html'}")
-    codes = {one["code"] for one in outcomes}
+    codes = {one["code"] for one in batches}
     sys.exit(next((code for code in (1, 2, 3) if code in codes), int(codes != {0})))
 
 

@@ -64,14 +64,14 @@ def dtypes(frame: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def commit(queue: Queue, lines: int = 10, *, worker: str = "w", **outcome: object) -> None:
-    """Put, lease and commit one batch with what is given for its outcome."""
+def commit(queue: Queue, lines: int = 10, *, worker: str = "w", **result: object) -> None:
+    """Put, lease and commit one batch with what is given for its result."""
     queue.put(Batch.from_lines(["x"] * lines))
-    queue.commit(queue.lease(worker), BatchResult(done=lines, **outcome))
+    queue.commit(queue.lease(worker), BatchResult(done=lines, **result))
 
 
 def busy(received: int, seconds: float, **more: int) -> dict[str, ProcessorStats]:
-    """Return the tally of a processor that took so long for each of so many lines."""
+    """Return the stats of a processor that took so long for each of so many lines."""
     return {
         "parse": ProcessorStats(
             received=received, emitted=received, seconds=received * seconds, **more

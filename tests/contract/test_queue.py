@@ -67,7 +67,7 @@ def dead_letters(lease: Lease, count: int) -> pl.DataFrame:
     return frame.select(**columns).cast(DEAD_LETTER_SCHEMA)
 
 
-def outcome(lease: Lease, *, filtered: int = 0, dead: int = 0, **more: object) -> BatchResult:
+def result_of(lease: Lease, *, filtered: int = 0, dead: int = 0, **more: object) -> BatchResult:
     done = lease.lines - filtered - dead
     given = {"dead_letters": dead_letters(lease, dead), "failures": [FAILURE]} | more
     return BatchResult(done=done, filtered=filtered, dead=dead, **given)
@@ -88,11 +88,11 @@ def until(queue: Queue, holds: Callable[[], bool]) -> None:
 
 
 def work_off(queue: Queue) -> list[str]:
-    """Lease and commit until nothing waits; return the lines in the order they were lent."""
+    """Lease and commit until nothing waits; return the lines in the order they were leased."""
     found: list[str] = []
     while lease := queue.lease("worker"):
         found += texts(lease)
-        queue.commit(lease, outcome(lease))
+        queue.commit(lease, result_of(lease))
     return found
 
 
@@ -134,7 +134,7 @@ def test_a_batch_put_twice_is_stored_once(queue, audit):
     lease = queue.lease("w")
     queue.put(one)
     assert queue.stats().accepted == 3
-    queue.commit(lease, outcome(lease))
+    queue.commit(lease, result_of(lease))
     assert queue.stats().idle
 
 
@@ -146,7 +146,7 @@ def test_one_line_and_fifty_thousand_go_the_same_way(queue, audit):
     assert big.lines == 50_000
     assert texts(big)[-1] == "line 49999"
     assert texts(queue.lease("w")) == ["button"]
-    queue.commit(big, outcome(big))
+    queue.commit(big, result_of(big))
     assert queue.stats().done == 50_000
 
 
@@ -166,7 +166,7 @@ def test_a_put_that_is_refused_moves_no_position(store):
     assert queue.checkpoint("a.log").line_number == 2
 
 
-def test_a_commit_keeps_all_of_the_outcome(queue, audit):
+def test_a_commit_keeps_all_of_the_result(queue, audit):
     queue.put(batch(10))
     slot = queue.register("w")
     lease = queue.lease("w")
@@ -174,7 +174,7 @@ def test_a_commit_keeps_all_of_the_outcome(queue, audit):
         pl.DataFrame({"line": ["x"], "line_number": [1], "state": ["done"], "path": [0]}),
         [[("parse", 0.5)]],
     )
-    out = outcome(
+    out = result_of(
         lease,
         filtered=2,
         dead=3,
@@ -198,15 +198,15 @@ def test_a_commit_keeps_all_of_the_outcome(queue, audit):
 
 
 def broken_output(lease: Lease) -> BatchResult:
-    return outcome(lease, dead=1, outputs=[Output("same.tmp", "a"), Output("same.tmp", "b")])
+    return result_of(lease, dead=1, outputs=[Output("same.tmp", "a"), Output("same.tmp", "b")])
 
 
 def broken_slot(lease: Lease) -> BatchResult:
-    return outcome(lease, dead=1, states={"count": "{}"}, slot=7)
+    return result_of(lease, dead=1, states={"count": "{}"}, slot=7)
 
 
 def broken_letters(lease: Lease) -> BatchResult:
-    return outcome(lease, dead=1, failures=[])
+    return result_of(lease, dead=1, failures=[])
 
 
 @pytest.mark.parametrize("broken", [broken_output, broken_slot, broken_letters])
@@ -218,17 +218,17 @@ def test_a_commit_that_fails_changes_nothing(queue, contents, broken):
     with pytest.raises((StoreError, LeaseLost, IndexError)):
         queue.commit(lease, broken(lease))
     assert contents(queue) == before
-    queue.commit(lease, outcome(lease))
+    queue.commit(lease, result_of(lease))
     assert queue.stats().done == 3
 
 
 def test_a_batch_is_committed_once(queue, contents):
     queue.put(batch(3))
     lease = queue.lease("w")
-    queue.commit(lease, outcome(lease, dead=1))
+    queue.commit(lease, result_of(lease, dead=1))
     before = contents(queue)
     with pytest.raises(LeaseLost, match="'w' lost its lease on batch"):
-        queue.commit(lease, outcome(lease, dead=1))
+        queue.commit(lease, result_of(lease, dead=1))
     assert contents(queue) == before
 
 
@@ -236,7 +236,7 @@ def test_outputs_are_listed_until_they_are_published(queue):
     queue.put(batch())
     lease = queue.lease("w")
     outputs = [Output("a.tmp", "a"), Output("b.tmp", "b")]
-    queue.commit(lease, outcome(lease, outputs=outputs))
+    queue.commit(lease, result_of(lease, outputs=outputs))
     queue.mark_published(outputs[:1])
     assert queue.pending_outputs() == outputs[1:]
 
@@ -245,7 +245,7 @@ def test_outputs_are_listed_until_they_are_published(queue):
 
 
 def late_commit(queue, lease):
-    queue.commit(lease, outcome(lease, dead=1))
+    queue.commit(lease, result_of(lease, dead=1))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_lease_that_ran_out_changes_nothing(store, clock, contents, late, coun
     with pytest.raises(LeaseLost, match="'slow' lost its lease"):
         late(queue, old)
     assert contents(queue) == before
-    queue.commit(new, outcome(new))
+    queue.commit(new, result_of(new))
 
 
 def test_a_lease_that_went_to_no_one_else_is_still_good(store, clock):
@@ -272,7 +272,7 @@ def test_a_lease_that_went_to_no_one_else_is_still_good(store, clock):
     queue.put(batch(2))
     lease = queue.lease("slow", seconds=10)
     clock.tick(100)
-    queue.commit(lease, outcome(lease))
+    queue.commit(lease, result_of(lease))
     assert queue.stats().done == 2
 
 
@@ -332,7 +332,7 @@ def test_batches_lent_together_keep_their_line_numbers_and_go_together(queue, au
     assert lease.batch.id == first.id
     assert lease.batch.frame()["line_number"].to_list() == [1, 2, 41, 42]
     assert lease.batch.lines == lease.lines == 4
-    queue.commit(lease, outcome(lease, dead=1))
+    queue.commit(lease, result_of(lease, dead=1))
     audit(queue)
     assert queue.stats().idle
 
@@ -385,7 +385,7 @@ def test_a_payload_lives_until_its_last_part_is_gone(queue, audit):
     left = []
     while lease := queue.lease("w"):
         assert texts(lease)
-        queue.commit(lease, outcome(lease))
+        queue.commit(lease, result_of(lease))
         left.append(queue._database.rows("SELECT count(*) AS n FROM payloads")[0]["n"])
         audit(queue)
     assert left == [1, 1, 1, 0]
@@ -432,8 +432,8 @@ def test_reclaim_takes_back_what_a_dead_process_held(shared_url, audit):
     assert queue.stats().waiting == 3
     again = queue.lease("here")
     assert again.deliveries == 2
-    queue.commit(mine, outcome(mine))
-    queue.commit(again, outcome(again))
+    queue.commit(mine, result_of(mine))
+    queue.commit(again, result_of(again))
     audit(queue)
     queue.close()
 
@@ -488,7 +488,7 @@ def test_a_put_into_a_full_queue_waits_for_room(store):
     lease = queue.lease("w")
     assert stored.wait(10)
     thread.join()
-    queue.commit(lease, outcome(lease))
+    queue.commit(lease, result_of(lease))
     assert queue.stats().waiting == 2
 
 
@@ -496,7 +496,7 @@ def test_a_replay_goes_past_the_limit(store):
     queue = store(max_lines=2)
     queue.put(batch(2))
     lease = queue.lease("w")
-    queue.commit(lease, outcome(lease, dead=2))
+    queue.commit(lease, result_of(lease, dead=2))
     queue.put(batch(2))
     queue.replay([1, 2], [Batch.from_lines(["a", "b"])])
     assert queue.stats().waiting == 4
@@ -562,7 +562,7 @@ def test_a_commit_during_a_pause_counts(queue):
     lease = queue.lease("w")
     queue.pause()
     queue.renew(lease)
-    queue.commit(lease, outcome(lease))
+    queue.commit(lease, result_of(lease))
     assert queue.stats().done == 2
 
 
@@ -624,10 +624,10 @@ def test_states_are_kept_only_from_the_worker_that_has_the_slot(store, clock, co
     assert queue.register("awake") == slot
     before = contents(queue)
     with pytest.raises(LeaseLost, match="'asleep' no longer has slot 0"):
-        queue.commit(lease, outcome(lease, states={"count": "1"}, slot=slot))
+        queue.commit(lease, result_of(lease, states={"count": "1"}, slot=slot))
     assert contents(queue) == before
     mine = queue.lease("awake")
-    queue.commit(mine, outcome(mine, states={"count": "2"}, slot=slot))
+    queue.commit(mine, result_of(mine, states={"count": "2"}, slot=slot))
     assert queue.states(slot) == {"count": "2"}
     assert queue.states(slot + 1) == {}
 
@@ -637,7 +637,7 @@ def test_a_worker_shows_the_batch_it_works_on(queue):
     queue.register("w")
     lease = queue.lease("w")
     assert [row["batch"] for row in queue.read("workers")] == [lease.batches[0].id]
-    queue.commit(lease, outcome(lease))
+    queue.commit(lease, result_of(lease))
     assert [row["batch"] for row in queue.read("workers")] == [None]
 
 
@@ -757,7 +757,7 @@ def test_bytes_that_are_not_utf8_are_kept(queue, padding):
 def test_the_bytes_of_a_dead_line_are_kept_with_it(queue):
     queue.put(Batch.from_lines([b"caf\xe9"]))
     lease = queue.lease("w")
-    queue.commit(lease, outcome(lease, dead=1))
+    queue.commit(lease, result_of(lease, dead=1))
     assert queue._database.rows("SELECT raw FROM dead_letters")[0]["raw"] == b"caf\xe9"
 
 
@@ -825,7 +825,7 @@ def test_many_threads_lose_nothing_and_get_nothing_twice(queue, audit):
             since = queue.version()
             if lease := queue.lease(f"w{name}", lines=3):
                 found += texts(lease)
-                queue.commit(lease, outcome(lease))
+                queue.commit(lease, result_of(lease))
             else:
                 queue.wait(since, 1)
         return found
@@ -948,7 +948,7 @@ def test_a_store_is_reopened_by_its_url_with_all_that_is_in_it(shared_url):
     first.close()
     second = open_queue(first.url)
     assert second.stats().leased == 3
-    second.commit(lease, outcome(lease))
+    second.commit(lease, result_of(lease))
     assert second.stats().done == 3
     second.close()
 
@@ -1007,10 +1007,10 @@ def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, content
     before = contents(queue)
     fill_disk(queue)
     with pytest.raises(StoreFull):
-        queue.commit(lease, outcome(lease, dead=200))
+        queue.commit(lease, result_of(lease, dead=200))
     assert contents(queue) == before
     queue._database._writer.execute("PRAGMA max_page_count = 1000000")
-    queue.commit(lease, outcome(lease, dead=200))
+    queue.commit(lease, result_of(lease, dead=200))
     assert queue.stats().dead == 200
 
 

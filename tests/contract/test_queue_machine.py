@@ -43,7 +43,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.dead_letters = DeadLetters(self.queue)
         self.names = 0
         self.places: dict[str, str] = {}
-        self.lent: dict[str, tuple[float, list[str]]] = {}
+        self.leased: dict[str, tuple[float, list[str]]] = {}
         self.later: dict[str, float] = {}
         self.paused, self.steps = False, 0
 
@@ -56,7 +56,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert all(self.places[name] in ("waiting", "leased") for name in names)
             self.move(names, "done")
             self.queue.commit(lease, BatchResult(done=lease.lines, passed=replayed(lease)))
-        self.lent.clear()
+        self.leased.clear()
         self.the_store_agrees()
         assert self.queue.stats().idle
         self.queue.close()
@@ -71,11 +71,11 @@ class QueueMachine(RuleBasedStateMachine):
         return [name for name, found in self.places.items() if found == place]
 
     def lives(self, lease: Lease) -> bool:
-        return lease.token in self.lent
+        return lease.token in self.leased
 
     def free(self, lease: Lease, place: str) -> None:
         """End a lease in the model."""
-        _, names = self.lent.pop(lease.token)
+        _, names = self.leased.pop(lease.token)
         self.move(names, place)
 
     # Producers and workers
@@ -93,21 +93,21 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(target=leases, lines=st.integers(1, 12), worker=st.sampled_from("xy"))
     def lease(self, lines: int, worker: str) -> Any:
         if not self.paused or self.steps:
-            for token, (due, names) in list(self.lent.items()):
+            for token, (due, names) in list(self.leased.items()):
                 if due < self.now:
                     self.move(names, "waiting")
-                    del self.lent[token]
+                    del self.leased[token]
         lease = self.queue.lease(worker, lines=lines, seconds=SECONDS)
         ready = [name for name in self.in_place("waiting") if self.later.get(name, 0) <= self.now]
         if lease is None:
             assert not ready or (self.paused and not self.steps)
             return multiple()
         names = self.names_in(lease)
-        assert set(names) <= set(ready), "lent twice at once, too early, or after its end"
+        assert set(names) <= set(ready), "leased twice at once, too early, or after its end"
         assert len(names) <= lines or len(lease.batches) == 1
         assert not self.paused or self.steps
         self.steps -= self.paused
-        self.lent[lease.token] = (self.now + SECONDS, names)
+        self.leased[lease.token] = (self.now + SECONDS, names)
         self.move(names, "leased")
         return lease
 
@@ -119,15 +119,15 @@ class QueueMachine(RuleBasedStateMachine):
             min_size=frame.height,
             max_size=frame.height,
         )
-        fates = dict(zip(frame["line"], data.draw(drawn), strict=True))
-        outcome = outcome_of(frame, fates)
+        statuses = dict(zip(frame["line"], data.draw(drawn), strict=True))
+        result = result_of(frame, statuses)
         if not self.lives(lease):
             with pytest.raises(LeaseLost):
-                self.queue.commit(lease, outcome)
+                self.queue.commit(lease, result)
             return
-        self.queue.commit(lease, outcome)
+        self.queue.commit(lease, result)
         self.free(lease, "done")
-        self.places.update(fates)
+        self.places.update(statuses)
 
     @rule(lease=leases)
     def renew(self, lease: Lease) -> None:
@@ -136,7 +136,7 @@ class QueueMachine(RuleBasedStateMachine):
                 self.queue.renew(lease, seconds=SECONDS)
             return
         self.queue.renew(lease, seconds=SECONDS)
-        self.lent[lease.token] = (self.now + SECONDS, self.lent[lease.token][1])
+        self.leased[lease.token] = (self.now + SECONDS, self.leased[lease.token][1])
 
     @rule(lease=consumes(leases), delay=st.sampled_from([0.0, 5.0]))
     def release(self, lease: Lease, delay: float) -> None:
@@ -256,13 +256,13 @@ def replayed(lease: Lease) -> list[int]:
     )
 
 
-def outcome_of(frame: pl.DataFrame, fates: dict[str, str]) -> BatchResult:
-    """Make the outcome in which each line meets its fate."""
+def result_of(frame: pl.DataFrame, statuses: dict[str, str]) -> BatchResult:
+    """Make the result in which each line gets its status."""
     if "dead_letter_id" not in frame.columns:
         frame = frame.with_columns(dead_letter_id=pl.lit(None, pl.Int64))
-    fate = pl.Series(list(fates.values()), dtype=pl.String)
+    status = pl.Series(list(statuses.values()), dtype=pl.String)
     given = {"failure": pl.col("line_number") % 2, "lines": 1, "message": "bad", "attempts": 1}
-    gone = frame.filter(fate == "dead")
+    gone = frame.filter(status == "dead")
     columns = {
         name: name if name in gone.columns else pl.lit(None)
         for name in DEAD_LETTER_SCHEMA
@@ -275,8 +275,8 @@ def outcome_of(frame: pl.DataFrame, fates: dict[str, str]) -> BatchResult:
     table = gone.select(**{name: columns[name] for name in DEAD_LETTER_SCHEMA}).cast(
         DEAD_LETTER_SCHEMA
     )
-    counts = {name: list(fates.values()).count(name) for name in ("done", "filtered", "dead")}
-    passed = frame.filter(fate != "dead")["dead_letter_id"].drop_nulls().to_list()
+    counts = {name: list(statuses.values()).count(name) for name in ("done", "filtered", "dead")}
+    passed = frame.filter(status != "dead")["dead_letter_id"].drop_nulls().to_list()
     return BatchResult(**counts, dead_letters=table, failures=FAILURES, passed=passed)
 
 
