@@ -1,61 +1,60 @@
-"""The named formats, and what words mean in them.
+"""The named formats of programs: what they write, and nothing else.
 
-Patterns are Rust regexes (https://docs.rs/regex, Python's `(?P<name>…)` is fine). They
-are written so that each byte decides what matches it: that is 2.5 times faster than `.*?`.
-A new format is an entry here and a line of it in the tests.
+Patterns are Rust regexes (https://docs.rs/regex) that Python's `re` reads alike. They are
+written so that each byte decides what matches it: that is 2.5 times faster than `.*?`. A new
+format is an entry here and a line of it in the tests; it must not accept the other formats'
+lines. `REFUSED` holds what a line must not look like to be of a format.
 """
 
-__all__ = ["ALIASES", "INTEGERS", "LEVELS", "PATTERNS", "TIME"]
+from etl.formats.levels import WORDS
+from etl.formats.stamps import ZONE_NAMES
 
-ALIASES = {  # normal column: the fields, groups and keys that fill it, first come first
-    "timestamp": ["timestamp", "@timestamp", "ts", "time", "datetime", "asctime", "date"],
-    "level": ["level", "severity", "levelname", "log.level", "loglevel", "lvl"],
-    "logger": ["logger", "logger_name", "log.logger", "name", "component"],
-    "pid": ["pid", "process", "process_id", "process.pid"],
-    "message": ["message", "msg", "event"],
-}
-INTEGERS = ("status", "bytes", "tid", "connection")
-LEVELS = {
-    word: level
-    for level, words in {
-        # 0 to 7 are syslog's (RFC 5424) and GELF's, 10 to 60 pino's and bunyan's, 1xx to 5xx HTTP's
-        "DEBUG": "debug debug1 debug2 debug3 debug4 debug5 trace verbose fine d v t . - 7 10 20",
-        "INFO": "info notice log statement hint detail context query i n * 6 5 30 1xx 2xx 3xx",
-        "WARNING": "warning warn w # 4 40 4xx",
-        "ERROR": "error err severe e 3 50 5xx",
-        "CRITICAL": "critical crit fatal alert emerg emergency panic f c 0 1 2 60",
-    }.items()
-    for name in words.split()
-    for word in (name, name.upper(), name.capitalize())
-}
+__all__ = ["ENVELOPES", "PATTERNS", "REFUSED", "TIME"]
 
 _HMS = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
-_ISO = f"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T]{_HMS}"
-_BSD = f"[A-Z][a-z]{{2}} [ 0-9][0-9] {_HMS}"
-_RFC3339 = _ISO.replace("[ T]", "T") + r"\S*"
-_CTIME = rf"[A-Z][a-z]{{2}} {_BSD}(?:\.[0-9]+)? [0-9]{{4}}"
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_ISO = f"{_DATE}[ T]{_HMS}"
+_BSD = f"[A-Z][a-z]{{2}} [ 0-9][0-9](?: [0-9]{{4}})? {_HMS}"
+_RFC3339 = rf"{_DATE}T{_HMS}(?:\.[0-9]+)?(?:Z|[+-][0-9:]{{4,5}})"
+_CTIME = rf"[A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ 0-9][0-9] {_HMS}(?:\.[0-9]+)? [0-9]{{4}}"
 TIME = (  # what {timestamp} in a template may be: the layouts that hold blanks, else a word
-    rf"(?:{_CTIME}|{_BSD}|[0-9]{{6}} [0-9]{{6}}|(?:[0-9/-]{{5,10}}[ T]|[0-9]{{2}}/[A-Z][a-z]{{2}}"
-    rf"/[0-9]{{4}}:){_HMS}[0-9.,]*(?: ?[+-][0-9:]{{2,6}}|Z| UTC| GMT)?|\S+)"
+    rf"(?:{_CTIME}|{_BSD}|[0-9]{{6}} [0-9]{{6}}|(?:[0-9]{{1,4}}[./-][0-9]{{1,2}}"
+    r"(?:[./-][0-9]{1,4})?(?:[ T]|, ?)|[0-9]{1,2}[ /-][A-Z][a-z]{2}[ /-][0-9]{2,4}[: ]|"
+    rf"[0-9]{{8}}[ T-]|[A-Z][a-z]{{2}} [0-9]{{1,2}},? [0-9]{{4}},? )[0-9]{{1,2}}:[0-9]{{2}}:"
+    rf"[0-9]{{2}}[0-9.,:]*(?: ?[AP]M)?(?: ?[+-][0-9:]{{2,6}}|Z| (?:{ZONE_NAMES}))?|\S+)"
 )
 _REST = r"(?P<message>(?s:.*))$"
 _QUOTED = r'(?:[^"\\]|\\.)*'
-_CLF = r"^(?P<client>\S+) \S+ (?P<user>\S+) \[(?P<timestamp>[^\]]+)\] "
+_TAIL = "(?: (?P<rest>.*))?$"
+
+# Access logs: httpd.apache.org/docs/2.4/logs.html, common and combined, nginx's default; fields
+# that were added behind them are the rest.
+_VHOST = r"(?P<vhost>[\w.-]*[A-Za-z][\w.-]*\.[\w.-]+(?::[0-9]+)?|[\w.-]+:[0-9]+) "
+_CLIENT = r"(?P<client>[^\s,]+(?:, [^\s,]+)*) \S+ (?P<user>\S+(?: [^\[]*[^\[ ])?)"
+_CLF = r"(?P<client>\S+) \S+ (?P<user>\S+) \[(?P<timestamp>[^\]]+)\] "
+_CLF_ODD = rf"{_CLIENT} \[(?P<timestamp>[0-9]+/[A-Z][a-z]+/[^\]]+)\] "
 _REPLY = (
     r" (?P<status>[0-9]{3}) (?P<bytes>[0-9]+|-)"
-    rf'(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})"(?: .*)?)?$'
+    rf'(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})")?{_TAIL}'
 )
+_PROTOCOL = "(?P<protocol>HTTP/[0-9.]+)"
+_ODD_REQUEST = rf'"(?P<method>[A-Z]+) (?P<url>(?:[^"\\]|\\.)*?)(?: {_PROTOCOL})?"'
 _ACCESS = (
-    rf'{_CLF}"(?P<method>[A-Z]+) (?P<url>[^\s"]+)(?: (?P<protocol>[^\s"]+))?"{_REPLY}',
+    rf'^{_CLF}"(?P<method>[A-Z]+) (?P<url>[^\s"]+)(?: (?P<protocol>[^\s"]+))?"{_REPLY}',
     # a request that is none: empty, or a TLS hello
-    rf'{_CLF}"(?P<url>[^\s"]*|[^A-Z"]{_QUOTED}|[A-Z]*[^A-Z" ]{_QUOTED})"{_REPLY}',
+    rf'^{_CLF}"(?P<url>[^\s"]*|[^A-Z"]{_QUOTED}|[A-Z]*[^A-Z" ]{_QUOTED})"{_REPLY}',
+    rf"^{_CLF_ODD}{_ODD_REQUEST}{_REPLY}",
+    rf"^{_VHOST}{_CLF_ODD}{_ODD_REQUEST}{_REPLY}",
 )
 _NGINX = (
     rf"^(?P<timestamp>[0-9]{{4}}/[0-9]{{2}}/[0-9]{{2}} {_HMS}) \[(?P<level>[a-z]+)\] "
     r"(?P<pid>[0-9]+)#(?P<tid>[0-9]+): "
 )
 _POSTGRES = rf"^(?P<timestamp>{_ISO}(?:\.[0-9]+)? [A-Z0-9:+-]+) \[(?P<pid>[0-9]+)\] "
-_PG_LEVEL = "(?P<level>[A-Z]+[1-5]?)"
+_PG_LEVEL = (
+    "(?P<level>DEBUG[1-5]|INFO|NOTICE|WARNING|ERROR|LOG|FATAL|PANIC|DETAIL|HINT|STATEMENT"
+    "|CONTEXT|QUERY|LOCATION)"
+)
 _DPKG = rf"^(?P<timestamp>{_ISO}) (?P<message>"
 _CHANGED = "(?P<action>install|upgrade|configure|trigproc|remove|purge|disappear)"
 _PACKAGE = r"(?P<package>\S+)"
@@ -64,47 +63,146 @@ _JAVA = r"(?P<level>TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|SEVERE|FATAL)"
 _LOG4J = rf"^(?P<timestamp>{_ISO}[.,][0-9]+) +"
 _BY = rf"(?P<logger>[^\s:]+)(?: -|:) {_REST}"
 _THREAD = r"\[(?P<thread>[^\]]*)\] "
-_SPRING = r" (?P<pid>[0-9]+) --- (?:\[[^\]]*\] )?\[ *(?P<thread>[^\]]*)\] "
-_SYSLOG = rf"^(?:<(?P<pri>[0-9]{{1,3}})>)?(?P<timestamp>{_BSD}|{_RFC3339}) (?P<host>\S+) "
-_TAG = r"(?P<app>[^\s:\[]+)(?:\[(?P<pid>[0-9]+)\])?:"
+_SPRING = r" (?P<pid>[0-9]+) --- (?:\[(?P<app>[^\]]*)\] )?\[ *(?P<thread>[^\]]*)\] "
+_PRI = "(?:<(?P<pri>[0-9]{1,3})>)"
+_SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339}) (?P<host>[^\s:\[\]|=]\S*) "
+_TAG = r"(?P<app>[^\s:\[\]|=]+)(?:\[(?P<pid>[0-9]+)\])?(?: \([^()]*\))?:"
+_CISCO = (
+    r"%(?P<logger>[A-Z][A-Z0-9_]*(?:-[A-Z0-9_]+)*)-(?P<level>[0-7])-(?P<mnemonic>[A-Z0-9_]+): *"
+)
 
 PATTERNS: dict[str, str | tuple[str, ...]] = {
     "syslog5424": (  # RFC 5424; rsyslog leaves a second blank before the message
-        r"^<(?P<pri>[0-9]{1,3})>[0-9]{1,2} (?P<timestamp>\S+) (?P<host>\S+) (?P<app>\S+) "
+        rf"^{_PRI}[0-9]{{1,2}} (?P<timestamp>\S+) (?P<host>\S+) (?P<app>\S+) "
         rf'(?P<pid>\S+) (?P<msgid>\S+) (?P<data>-|(?:\[(?:[^\]\\"]|"{_QUOTED}")*\])+)'
         r"(?: +(?P<message>(?:[^ ](?s:.*))?))?$"
     ),
-    # httpd.apache.org/docs/2.4/logs.html: common and combined, nginx's default
+    # kubernetes.io: what a container runtime writes; P is a part of a line, F its end
+    "cri": (
+        rf"^(?P<timestamp>{_RFC3339}) (?P<stream>stdout|stderr) (?P<flags>[FP](?::\w+)*)"
+        r" ?(?P<message>(?s:.*))$"
+    ),
+    # docker compose logs, kubectl logs --prefix
+    "compose": r"^(?P<container>[A-Za-z0-9][\w.-]*[-_][0-9]+) +\| ?(?P<message>(?s:.*))$",
+    "kubectl": r"^\[pod/(?P<pod>[^/\]\s]+)/(?P<container>[^/\]\s]+)\] ?(?P<message>(?s:.*))$",
+    # devcenter.heroku.com/articles/logging: source and dyno
+    "heroku": (
+        rf"^(?P<timestamp>{_RFC3339}) (?P<app>app|heroku)\[(?P<dyno>[\w.-]+)\]: "
+        r"(?P<message>(?s:.*))$"
+    ),
     "nginx_access": _ACCESS,
     "apache_access": _ACCESS,
     "apache_error": (  # 2.2, and 2.4 with module, pid and thread
         rf"^\[(?P<timestamp>{_CTIME})\] \[(?:(?P<logger>[^\]:]*):)?(?P<level>[a-z]+[0-9]?)\] "
         r"(?:\[pid (?P<pid>[0-9]+)(?::tid (?P<tid>[0-9]+))?\] )?"
-        rf"(?:\[client (?P<client>[^\]]*)\] )?{_REST}"
+        r"(?P<message>(?:\[client (?P<client>[^\]]*)\] )?(?s:.*))$"
     ),
     "nginx_error": (
         rf"{_NGINX}\*(?P<connection>[0-9]+) {_REST}",
         rf"{_NGINX}(?P<message>(?:(?:[^*]|\*[^0-9])(?s:.*))?)$",
     ),
+    # docs.haproxy.org, 8.2.2 and 8.2.3: TCP and HTTP logs, behind a syslog header
+    "haproxy": (
+        r"^(?P<client>[0-9a-fA-F.:]+:[0-9]+) \[(?P<timestamp>[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:"
+        r"[0-9:.]+)\] (?P<frontend>\S+) (?P<backend>[^\s/]+)/(?P<server>\S+) (?P<timers>[0-9/+-]+)"
+        r" (?:(?P<status>-?[0-9]{1,3}) )?(?P<bytes>\+?[0-9]+) (?:(?P<cookies>\S+ \S+) )?"
+        rf'(?P<state>[A-Za-z-]{{2,4}}) (?P<counts>[0-9/+]+) (?P<queues>[0-9/]+)(?: (?P<rest>.*))?$'
+    ),
+    "squid": (  # wiki.squid-cache.org, Features/LogFormat: squid native
+        r"^(?P<timestamp>[0-9]{9,10}\.[0-9]{3}) +(?P<duration>-?[0-9]+) (?P<client>\S+) "
+        r"(?P<result>[A-Z_]+)/(?P<status>[0-9]{3}) (?P<bytes>[0-9]+) (?P<method>\S+) (?P<url>\S+) "
+        rf"(?P<user>\S+) (?P<hierarchy>\S+) (?P<content_type>\S+){_TAIL}"
+    ),
+    "envoy": (  # envoyproxy.io, access logging: the default format
+        rf'^\[(?P<timestamp>{_RFC3339})\] "(?P<method>[A-Z-]+) (?P<url>[^\s"]+) '
+        r'(?P<protocol>[^\s"]+)" (?P<status>[0-9]{1,3}) (?P<flags>\S+)'
+        rf'(?: (?P<details>[a-z_]\S*|-|"[^"]*"))*? (?P<received>[0-9]+) (?P<bytes>[0-9]+){_TAIL}'
+    ),
+    "aws_alb": (  # docs.aws.amazon.com: access logs of load balancers
+        rf"^(?:(?P<type>https?|h2|grpcs|wss?) )?(?P<timestamp>{_RFC3339}) (?P<elb>\S+) "
+        r"(?P<client>[0-9a-fA-F.:]+:[0-9]+) (?P<target>\S+) (?P<timers>[0-9.-]+ [0-9.-]+ [0-9.-]+) "
+        r"(?P<status>[0-9]{3}|-) (?P<target_status>[0-9]{3}|-) (?P<received>[0-9]+) "
+        rf'(?P<bytes>[0-9]+) "(?P<method>[A-Z-]+) (?P<url>\S+) (?P<protocol>[^\s"]+)"{_TAIL}'
+    ),
+    "aws_s3": (  # docs.aws.amazon.com: S3 server access logs
+        r"^(?P<owner>[0-9a-f]{64}) (?P<bucket>\S+) \[(?P<timestamp>[^\]]+)\] (?P<client>\S+) "
+        r"(?P<user>\S+) (?P<request_id>\S+) (?P<operation>[A-Z]+(?:\.[A-Z_]+)+) (?P<key>\S+) "
+        rf'(?:"(?P<request>{_QUOTED})"|-) (?P<status>[0-9]{{3}}|-) (?P<error>\S+) '
+        rf"(?P<bytes>[0-9]+|-){_TAIL}"
+    ),
     "postgres": (  # log_line_prefix '%m [%p] %q%u@%d ', Debian's and the default
         rf"{_POSTGRES}{_PG_LEVEL}:  {_REST}",
         rf"{_POSTGRES}(?P<user>[^\s@]+)@(?P<database>\S+) {_PG_LEVEL}:  {_REST}",
     ),
+    "mysql_error": (  # dev.mysql.com: 8.0 and 5.7; MariaDB's
+        rf"^(?P<timestamp>{_RFC3339}) (?P<thread>[0-9]+) \[(?P<level>System|Note|Warning|ERROR)\] "
+        rf"(?:\[(?P<code>MY-[0-9]+)\] \[(?P<logger>[^\]]*)\] )?{_REST}",
+        rf"^(?P<timestamp>{_DATE} +[0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}}) (?P<thread>[0-9]+) "
+        rf"\[(?P<level>Note|Warning|ERROR)\] {_REST}",
+    ),
+    "mysql_slow": (  # dev.mysql.com: the slow query log; a record is a block
+        r"^# Time: (?P<timestamp>\S+(?: +[0-9:]+)?)\n# User@Host: (?P<user>[^\n]*?)"
+        r"(?:\s+Id: +(?P<connection>[0-9]+))?\s*\n# Query_time: (?P<duration>[0-9.]+)"
+        r" (?P<rest>[^\n]*)\n(?P<message>(?s:.*))$"
+    ),
+    "mongodb": (  # 3.0 to 4.2
+        rf"^(?P<timestamp>{_RFC3339}) (?P<level>[FEWID][1-5]?) +(?P<logger>[A-Z_]+|-) +"
+        rf"\[(?P<thread>[^\]]*)\] {_REST}"
+    ),
     "redis": (  # src/server.c, serverLogRaw: role is M, S, C or X
         r"^(?P<pid>[0-9]+):(?P<role>[A-Z]) (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
-        rf"[0-9]{{4}} {_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
+        rf"(?:[0-9]{{4}} )?{_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
     ),
     "dpkg": (  # dpkg(1), --log
         rf"{_DPKG}(?P<action>status) (?P<state>\S+) {_PACKAGE} (?P<version>\S*))$",
         rf"{_DPKG}{_CHANGED} {_PACKAGE} (?P<old_version>\S+)(?: (?P<version>\S+))?)$",
         rf"{_DPKG}(?P<action>startup|conffile) (?P<state>[^\n]*))$",
     ),
+    "auditd": (  # Linux audit: one line of an event
+        r"^(?:node=(?P<host>\S+) )?type=(?P<type>[A-Z0-9_\[\]]+) msg=audit\((?P<timestamp>[0-9.]+):"
+        r"(?P<event_id>[0-9]+)\): ?(?P<message>(?:[^\n]*?\bpid=(?P<pid>[0-9]+))?(?s:.*))$"
+    ),
+    "kernel": (  # dmesg
+        r"^(?:<(?P<pri>[0-9]+)>)?\[ *(?P<uptime>[0-9]+\.[0-9]{6})\](?:\[ *(?P<thread>[TC][0-9]+)\])?"
+        rf" {_REST}"
+    ),
+    "logcat": (  # developer.android.com/tools/logcat: threadtime, time, brief
+        r"^(?P<timestamp>(?:[0-9]{4}-)?[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3,6}) +(?P<pid>[0-9]+) +"
+        r"(?P<tid>[0-9]+) (?P<level>[VDIWEFAS]) (?P<logger>.*?) *: (?P<message>(?s:.*))$",
+        r"^(?:(?P<timestamp>[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3}) )?(?P<level>[VDIWEFA])/"
+        rf"(?P<logger>[^(]*?) *\( *(?P<pid>[0-9]+)\): {_REST}",
+    ),
+    "glog": (  # github.com/google/glog, and klog
+        rf"^(?P<level>[IWEF])(?P<timestamp>[0-9]{{4}} {_HMS}\.[0-9]{{6}}) +(?P<pid>[0-9]+) "
+        rf"(?P<caller>[^\s:]+:[0-9]+)\] {_REST}"
+    ),
+    "ruby": (  # docs.ruby-lang.org: Logger::Formatter
+        rf"^[DIWEFAU], \[(?P<timestamp>{_ISO}\.[0-9]+) #(?P<pid>[0-9]+)\] +(?P<level>[A-Z]+) -- "
+        r"(?P<logger>[^\n:]*(?:::[^\n:]+)*): ?(?P<message>(?s:.*))$"
+    ),
+    "dotnet_console": (  # learn.microsoft.com: the simple console formatter
+        r"^(?:(?P<timestamp>[^a-z][^\n]*?) ?)??(?P<level>trce|dbug|info|warn|fail|crit): "
+        r"(?P<logger>[^\s\[\]]+)\[(?P<event_id>-?[0-9]+)\](?:\r?\n| ) *(?P<message>(?s:.*))$"
+    ),
+    "websphere": (  # ibm.com/docs: basic format
+        rf"^\[(?P<timestamp>[0-9./]+,? {_HMS}:[0-9]{{3}} \w+)\] (?P<thread>[0-9a-f]{{8}}) "
+        rf"(?P<logger>\S+) +(?P<level>[FEWAICDORZ123<>]) {_REST}"
+    ),
+    "jul": (  # java.util.logging.SimpleFormatter: two lines
+        r"^(?P<timestamp>[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4},? [0-9:]+\s(?:AM|PM)) (?P<logger>\S+) "
+        rf"(?P<method>\S+)\r?\n(?P<level>[A-Z]+): {_REST}"
+    ),
+    "oslo": (  # docs.openstack.org/oslo.log: logging_context_format_string
+        rf"^(?:(?P<file>\S+) )?(?P<timestamp>{_DATE} {_HMS}\.[0-9]{{3}}) (?P<pid>[0-9]+) "
+        r"(?P<level>TRACE|DEBUG|INFO|AUDIT|WARNING|ERROR|CRITICAL) (?P<logger>[\w.]+) "
+        rf"\[(?P<request>-|(?:None )?req-[^\]]*)\] {_REST}"
+    ),
     "python": (
         rf"^(?P<timestamp>{_ISO}(?:[.,][0-9]+)?) {_PYTHON} +(?P<logger>[^\s:]+): {_REST}",
         rf"^(?P<timestamp>{_ISO}(?:[.,][0-9]+)?) - (?P<logger>\S+) - {_PYTHON} - {_REST}",
         rf"^{_PYTHON}:(?P<logger>[^\s:]*):{_REST}",
     ),
-    "log4j": (  # and logback, Spring Boot, Hadoop, Spark, HDFS
+    "log4j": (  # and logback, Spring Boot, Hadoop, Spark
         rf"{_LOG4J}{_JAVA} +{_THREAD}{_BY}",
         rf"{_LOG4J}{_THREAD} *{_JAVA} +{_BY}",
         rf"{_LOG4J}{_JAVA} +{_BY}",
@@ -112,9 +210,25 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>[0-9]{{2}}/[0-9]{{2}}/[0-9]{{2}} {_HMS}) {_JAVA} +{_BY}",
         rf"^(?P<timestamp>[0-9]{{6}} [0-9]{{6}}) (?P<pid>[0-9]+) {_JAVA} +{_BY}",
     ),
-    "syslog3164": (  # RFC 3164 and rsyslog's lines with a full timestamp
-        rf"{_SYSLOG}{_TAG} {_REST}",
-        rf"{_SYSLOG}{_TAG}(?P<message>(?:[^ ](?s:.*))?)$",
-        rf"{_SYSLOG}(?P<message>(?:[^\s:\[]+(?:\s|\[[^0-9]|$)|[:\[])(?s:.*))$",  # no tag
+    "cisco": (  # IOS and ASA: facility, severity, mnemonic
+        rf"^{_PRI}?(?:[0-9]+: )?(?:(?P<host>[^\s%:*]+):? )??(?:[0-9]+: )?[*.]?(?P<timestamp>{_BSD}"
+        rf"(?:\.[0-9]+)?(?: [A-Z]{{3,4}})?)(?: (?P<device>[^\s:%]+))? ?: {_CISCO}{_REST}",
+        rf"^{_PRI}?{_CISCO}{_REST}",
+    ),
+    "syslog3164": (  # RFC 3164 and rsyslog's lines with a full timestamp: a tag, or a priority
+        rf"^{_PRI}?{_SYSLOG}{_TAG} {_REST}",
+        rf"^{_PRI}?{_SYSLOG}{_TAG}(?P<message>(?:[^ ](?s:.*))?)$",
+        rf"^{_PRI}{_SYSLOG}(?P<message>(?:[^\s:\[]+(?:\s|\[[^0-9]|$)|[:\[])(?s:.*))$",
+        rf"^{_SYSLOG}(?P<message>(?:last message repeated|message repeated|-- MARK)(?s:.*))$",
+    ),
+}
+ENVELOPES = {"syslog5424", "syslog3164", "cri", "compose", "kubectl", "heroku", "docker"}
+"""Formats whose message is a line of another program, to be read again."""
+
+_LEVEL = "(?:" + "|".join((*WORDS, "[0-9]+")) + ")"
+REFUSED = {  # a host or a tag that is a level or a number, CRI's streams
+    "syslog3164": (
+        rf"^(?:<[0-9]+>)?(?:{_BSD}|{_RFC3339}) (?:(?:(?i:{_LEVEL})|stdout|stderr|app\[[a-z][^\]]*\]:) "
+        rf"|\S+ (?i:{_LEVEL})(?:\[[^\]]*\])?: )"
     ),
 }

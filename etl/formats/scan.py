@@ -1,0 +1,318 @@
+"""The head of a line of an unknown layout, step by step: time, level, logger, process, thread.
+
+A line of a sample is looked at in Python; what is found is a list of steps, each a Rust
+regex. Lines of one layout have equal steps, so that a layout can be applied to a column.
+"""
+
+import re
+from dataclasses import dataclass
+
+from etl.formats.levels import LETTERS, WORDS
+from etl.formats.stamps import STAMP, STAMP_END, STAMP_START
+
+__all__ = ["Step", "head_pattern", "scan"]
+
+HEAD = 128  # characters within which a time is looked for
+LOOK = 320  # characters that are looked at in all
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One part of a layout.
+
+    Attributes:
+        pattern: Rust regex with named groups, from the separators before the part to its end.
+        template: The same as text of a template.
+        sure: Whether one line is enough to believe in it; else half of the lines must agree.
+    """
+
+    pattern: str
+    template: str
+    sure: bool = False
+
+
+_WORD = "|".join(WORDS)
+_CAPITAL = "|".join(word.capitalize() for word in WORDS)
+_UPPER = _WORD.upper()
+_END = r"(?=[\s:|,;\])}>/\-]|$)"
+_ANY_LEVEL = rf"(?:{_UPPER}|{_CAPITAL}|{_WORD})"
+_LEVEL = rf"(?:(?i:{_WORD})|[{LETTERS}])"
+_BLANK = r"[ \t]"
+_STAMP = re.compile(STAMP_START + STAMP + STAMP_END)
+_WEAK = {"epoch", "clock", "two_numbers", "bd", "db", "short"}
+_NAME = r"[A-Za-z_$][\w$]*"
+_DOTTED = rf"{_NAME}(?:(?:\.|::|\\|/){_NAME})+"
+_SOURCE = r"[\w./\\-]+\.(?:c|cc|cpp|cs|go|h|java|js|kt|php|py|rb|rs|scala|ts):[0-9]+"
+
+_SEPARATOR = re.compile(
+    r"[\])}>\"']*[ \t]*(?:(?:[|,;]|:(?!:)|-{1,3}>?|=>)(?=[ \t\[(<{|A-Z0-9]|$)[ \t]*)?"
+    r"(?:-{1,3}[ \t]+)?"
+)
+_LEVEL_HERE = re.compile(
+    rf"(?P<open>[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:\])/]))"
+    rf"(?P<stars>\**){_END}(?P<close> *[\])}}>])?"
+)
+_CHANNEL = re.compile(rf"(?P<name>[\w-]+)\.(?P<word>{_ANY_LEVEL})(?=:)")
+_LEVEL_LATER = re.compile(
+    rf"(?:^|(?<=[\s\[(<|\-]))(?:(?:{_UPPER})\**{_END}|[\[(<](?:{_ANY_LEVEL}) *[\])>])"
+)
+_LETTER_LATER = re.compile(rf"(?<=\s)[{LETTERS}](?=\s)")
+_SLASHED = re.compile(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
+_PROSE = re.compile(r"[a-z]{2,}[.,]?$")
+
+# What may follow time or level: fields, what it looks like, its pattern, its text in a template.
+# The first whose fields are not taken yet wins. Those that end with a mark end the head.
+_PARTS = tuple(
+    (fields, re.compile(look), pattern, template)
+    for fields, look, pattern, template in (
+        ("pid", r"\[#?[0-9]{1,8}\]", r"\[#?(?P<pid>[0-9]+)\]", "[{pid}]"),
+        ("pid", r"\[pid[ :=]*[0-9]+\]", r"\[pid[ :=]*(?P<pid>[0-9]+)\]", "[pid {pid}]"),
+        ("pid", r"[0-9]{1,8}(?= +---)", "(?P<pid>[0-9]+)", "{pid}"),
+        ("thread", r"<[0-9]+\.[0-9]+\.[0-9]+>", r"<(?P<thread>[0-9.]+)>", "<{thread}>"),
+        ("caller", rf"\{{{_SOURCE}\}}", r"\{(?P<caller>[^\s{}]+)\}", "{{{caller}}}"),
+        ("caller", rf"\[{_SOURCE}\]", r"\[(?P<caller>[^\s\[\]]+:[0-9]+)\]", "[{caller}]"),
+        ("caller", rf"{_SOURCE}(?=[\s\]:])", r"(?P<caller>[^\s\[\]:]+:[0-9]+)", "{caller}"),
+        ("logger", rf"\[{_DOTTED} *\]", r"\[(?P<logger>[A-Za-z_$][^\s\[\]]*) *\]", "[{logger}]"),
+        ("thread", r"\[ *[^\[\]]{1,60}\]", r"\[ *(?P<thread>[^\[\]]*)\]", "[{thread}]"),
+        ("rest", r"\[ *[^\[\]]{1,60}\]", r"\[ *(?P<rest>[^\[\]]*)\]", "[{rest}]"),
+        ("thread", r"\([^()]{1,40}\)(?= )", r"\((?P<thread>[^()]*)\)", "({thread})"),
+        (
+            "logger pid",
+            r"[^\s\[\]:]{1,60}\[[0-9]+\](?=:)",
+            r"(?P<logger>[^\s\[\]:]+)\[(?P<pid>[0-9]+)\]:",
+            "{logger}[{pid}]:",
+        ),
+        (
+            "logger",
+            r"(?!https?:)[A-Za-z_$][\w$./\\:@-]{0,80}?(?=[ \t]*:[ \t]|:$)",
+            r"(?P<logger>[^\s\[\](){}|]+?)[ \t]*:(?:\s|$)",
+            "{logger}:",
+        ),
+        (
+            "logger",
+            r"[A-Za-z_$][\w$./\\:@-]{0,80}(?= +-{1,2} )",
+            r"(?P<logger>[^\s\[\](){}|]+)[ \t]+-{1,2}[ \t]",
+            "{logger} -",
+        ),
+        ("logger", rf"{_DOTTED}(?=[\s\]])", r"(?P<logger>[A-Za-z_$][^\s\[\](){}|]*)", "{logger}"),
+        # after a level directly, without a blank: INFO:root:message
+        ("logger", r":[A-Za-z_$][\w$.-]{0,60}(?=:)", r":(?P<logger>[^\s:]+):", ":{logger}:"),
+    )
+)
+
+
+def scan(line: str) -> list[Step]:
+    """Return the steps of a line's head; none if the line is all message."""
+    head = line.partition("\n")[0][:LOOK]
+    found = _stamp(head)
+    if not found:
+        return _tokens(head, 0, set(), is_first=True)
+    taken: set[str] = set()
+    before = _before(head[: found.start()], taken)
+    clock = found.lastgroup == "clock"
+    name = "time" if clock else "timestamp"
+    shape = f"(?P<{name}>{stamp_shape(found.group())})"
+    if before is None:
+        return [Step(f"(?P<message>[^\\n]{{0,{HEAD}}}?{shape}(?s:.*))", "{message}", sure=True)]
+    step = Step(before.pattern + shape, before.template + f"{{{name}}}", sure=True)
+    return [step, *_tokens(head, found.end(), taken, is_first=False)]
+
+
+def head_pattern(line: str) -> tuple[str, str] | None:
+    """Return the regexes of what is before a line's time, and of the time; None without one."""
+    head = line[:LOOK]
+    found = _stamp(head)
+    if not found or head[:1].isspace():
+        return None
+    before = _before(head[: found.start()], set())
+    if before is None:
+        return None
+    text = found.group()
+    hour = text.find(":", 5) + 1  # what is before the minutes is enough to know a head by
+    return re.sub(r"\(\?P<\w+>", "(?:", before.pattern), stamp_shape(text[:hour] or text)
+
+
+def stamp_shape(text: str) -> str:
+    """Return the regex of times that are written as this one is."""
+    text = re.sub(r"(?<=[.,])[0-9]+(?= |$|Z|[+-]|[A-Z])", "\0", text)  # a fraction
+    text = re.sub(r"[A-Za-z]+", lambda m: "\2" if len(m[0]) > 1 else m[0], text)
+    text = re.sub(r"[+-](?=[0-9]{2}:?[0-9]{2}$|[0-9]{2}$)", "\3", text)
+    text = re.sub(r"[0-9]+", lambda m: "\4" if len(m[0]) < 3 else f"\5{len(m[0])}\6", text)
+    pattern = re.escape(text).replace("\\ ", " ")
+    pattern = re.sub(" +", " +", pattern)
+    for mark, meaning in (("\2", "[A-Za-z]+"), ("\3", "[+-]"), ("\4", "[0-9]{1,2}"), ("\0", "[0-9]+")):
+        pattern = pattern.replace("\\" + mark, meaning).replace(mark, meaning)
+    return re.sub("\\\\?\5([0-9]+)\\\\?\6", r"[0-9]{\1}", pattern).replace("\\-", "-")
+
+
+def _stamp(head: str) -> re.Match[str] | None:
+    """Find the first time; or the next if that has a date and a year, and the first has not."""
+    found = _STAMP.search(head, 0, HEAD)
+    if found and found.lastgroup in _WEAK:
+        later = _STAMP.search(head, found.end(), HEAD)
+        between = head[found.end() : later.start()] if later else ""
+        close = len(between) < 60 and not _LEVEL_LATER.search(between)
+        if later and later.lastgroup not in _WEAK and close and not _is_prose(between):
+            return later
+        if found.lastgroup in ("epoch", "clock") and _is_prose(head[: found.start()]):
+            return None
+    return found
+
+
+def _is_prose(text: str) -> bool:
+    words = text.split()
+    return len(words) > 8 or sum(bool(_PROSE.match(word)) for word in words) > 1
+
+
+def _literal(text: str) -> str:
+    """Return the regex of a separator: blanks around its characters may be any number."""
+    marks = [re.escape(mark) for mark in text if not mark.isspace()]
+    if not marks:
+        return f"{_BLANK}+" if text else ""
+    return f"{_BLANK}*" + f"{_BLANK}*".join(marks) + f"{_BLANK}*"
+
+
+def _before(prefix: str, taken: set[str]) -> Step | None:
+    """Return the step of what is before a time, or None if that is prose."""
+    if _is_prose(prefix) or len(prefix) > 100 or re.search("[={\"]", prefix):
+        return None
+    return _region(prefix, taken)
+
+
+def _region(text: str, taken: set[str]) -> Step:
+    """Return the step of a stretch of a head that ends before something known."""
+    pattern, template, at = "", "", 0
+    while at < len(text):
+        mark = re.compile(r"[\s|,;:=#\[\](){}<>\"'*\-]+").match(text, at)
+        group = re.compile(r"\[ *[^\[\]]+\]").match(text, at)
+        level = _LEVEL_HERE.match(text + " ", at) if "level" not in taken else None
+        if level and level["word"].isupper():
+            pattern += f"{_literal(level['open'])}(?P<level>{_LEVEL})\\**"
+            template += level["open"] + "{level}"
+            taken.add("level")
+            at = level.end("stars")
+        elif group:
+            content = group[0][1:-1]
+            name = "pid" if content.isdigit() and "pid" not in taken else "thread"
+            name = name if name not in taken else "rest"
+            taken.add(name)
+            inner = "[0-9]+" if name == "pid" else r"[^\[\]]*"
+            pattern += rf"\[ *(?P<{name}>{inner})\]"
+            template += f"[{{{name}}}]"
+            at = group.end()
+        elif mark:
+            pattern += _literal(mark[0])
+            template += re.sub(r"\s+", " ", mark[0])
+            at = mark.end()
+        else:
+            word = re.compile(r"[^\s|,;\[\](){}<>\"']+").match(text, at)
+            assert word, text
+            bare = word[0].rstrip(":")
+            is_logger = re.fullmatch(_DOTTED, bare) and "logger" not in taken
+            name = "logger" if is_logger else "rest"
+            if bare.isdigit() and len(bare) < 9 and not {"pid", "thread"} <= taken:
+                name = "thread" if "pid" in taken else "pid"
+            taken.add(name)
+            inner = "[0-9]+" if name == "pid" else r"[^\s|,;\[\](){}<>\"']+?"
+            pattern += f"(?P<{name}>{inner})"
+            template += f"{{{name}}}"
+            at += len(bare)
+    return Step(pattern, template)
+
+
+def _tokens(head: str, at: int, taken: set[str], *, is_first: bool) -> list[Step]:
+    """Return the steps from a place on, after a time or at the beginning of a line."""
+    steps: list[Step] = []
+    while len(steps) < 8:
+        space = _SEPARATOR.match(head, at)
+        gap = space[0] if space else ""
+        if is_first and not steps and gap.strip():
+            gap = ""
+        here = at + len(gap)
+        step, end = _next(head, here, taken, is_first=is_first and not steps)
+        if not step:
+            break
+        pattern = _literal(gap) + step.pattern
+        steps.append(Step(pattern, re.sub(r"\s+", " ", gap) + step.template, step.sure))
+        at = end
+        if step.template.endswith((":", " -")):  # the head ends here
+            break
+        if is_first and "level" not in taken:
+            break
+    return steps
+
+
+def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step | None, int]:
+    """Return the step that begins at a place, and where it ends."""
+    if "level" not in taken:
+        step, end = _level(head, at, taken, is_first=is_first)
+        if step or is_first:
+            return step, end
+    delimiter = head[at - 1 : at] if at and head[at - 1] in "|\t;" else ""
+    delimiter = delimiter or ("|" if head[:at].rstrip().endswith("|") else "")
+    if delimiter:
+        end = head.find(delimiter, at, at + 60)
+        word = head[at:end].strip()
+        if end >= 0 and word and word.count(" ") < 2 and not word.startswith("{"):
+            number = word.isdigit() and len(word) < 9
+            names = ("pid", "thread", "rest") if number else ("logger", "caller", "thread", "rest")
+            name = next(n for n in names if n not in taken or n == "rest")
+            taken.add(name)
+            stop = re.escape(delimiter)
+            inner = "[0-9]+" if name == "pid" else rf"[^{stop}\s](?:[^{stop}\n]*[^{stop}\s])?"
+            return Step(f"(?P<{name}>{inner})", f"{{{name}}}"), at + len(word)
+    for fields, look, pattern, template in _PARTS:
+        names = set(fields.split())
+        if names & taken - {"rest"} or (look.pattern.startswith(_DOTTED) and "level" not in taken):
+            continue
+        if found := look.match(head, at):
+            taken |= names
+            return Step(pattern, template), found.end()
+    return None, at
+
+
+def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step | None, int]:
+    """Return the step of a level that is here, or soon behind a few other words."""
+    if found := _LEVEL_HERE.match(head, at):
+        word, after = found["word"], head[found.end("stars") : found.end("stars") + 1]
+        boxed = bool(found["open"] and found["close"])
+        marked = boxed or after in (":", "|", "\t", "]", "/") or head[at - 1 : at] in ("|", "\t")
+        if not is_first or marked or (word.isupper() and len(word) > 2):
+            sure = marked or (word.isupper() and len(word) > 2)
+            taken.add("level")
+            pattern = f"{_literal(found['open'])}(?P<level>{_LEVEL})\\**{_BLANK}*"
+            end = found.end("stars")
+            end += len(head[end:]) - len(head[end:].lstrip(" \t")) if found["close"] else 0
+            template = found["open"] + "{level}"
+            name = re.compile(r"/([\w.$-]+)").match(head, end)
+            if name:
+                taken.add("thread" if found["open"] or not is_first else "logger")
+                field = "thread" if found["open"] or not is_first else "logger"
+                return (
+                    Step(f"{pattern}/(?P<{field}>[^\\s\\]:(]+)", f"{template}/{{{field}}}", sure=sure),
+                    name.end(),
+                )
+            return Step(pattern, template, sure), end
+    for look, fields, template in (
+        (_CHANNEL, rf"(?P<logger>[\w-]+)\.(?P<level>{_LEVEL})", "{logger}.{level}"),
+        (_SLASHED, rf"\[(?P<thread>[^\[\]/]+)/(?P<level>{_LEVEL})\]", "[{thread}/{level}]"),
+    ):
+        if found := look.match(head, at):
+            taken |= {"level", "logger" if look is _CHANNEL else "thread"}
+            return Step(fields, template, sure=True), found.end()
+    if is_first:
+        return None, at
+    for look, most in ((_LEVEL_LATER, 7), (_LETTER_LATER, 3)):
+        found = look.search(head, at, at + 100)
+        between = head[at : found.start()] if found else ""
+        if not found or not between.strip() or len(between.split()) > most or _is_prose(between):
+            continue
+        inside = set(taken)
+        region = _region(between, inside)
+        here = _LEVEL_HERE.match(head, found.start())
+        if not here or "level" in inside:
+            continue
+        taken |= inside | {"level"}
+        pattern = f"{region.pattern}{_literal(here['open'])}(?P<level>{_LEVEL})\\**{_BLANK}*"
+        return Step(pattern, region.template + here["open"] + "{level}"), here.end("stars")
+    return None, at
