@@ -106,7 +106,7 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         r"^(?P<client>[0-9a-fA-F.:]+:[0-9]+) \[(?P<timestamp>[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:"
         r"[0-9:.]+)\] (?P<frontend>\S+) (?P<backend>[^\s/]+)/(?P<server>\S+) (?P<timers>[0-9/+-]+)"
         r" (?:(?P<status>-?[0-9]{1,3}) )?(?P<bytes>\+?[0-9]+) (?:(?P<cookies>\S+ \S+) )?"
-        rf'(?P<state>[A-Za-z-]{{2,4}}) (?P<counts>[0-9/+]+) (?P<queues>[0-9/]+)(?: (?P<rest>.*))?$'
+        r"(?P<state>[A-Za-z-]{2,4}) (?P<counts>[0-9/+]+) (?P<queues>[0-9/]+)(?: (?P<rest>.*))?$"
     ),
     "squid": (  # wiki.squid-cache.org, Features/LogFormat: squid native
         r"^(?P<timestamp>[0-9]{9,10}\.[0-9]{3}) +(?P<duration>-?[0-9]+) (?P<client>\S+) "
@@ -205,7 +205,7 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
     "log4j": (  # and logback, Spring Boot, Hadoop, Spark
         rf"{_LOG4J}{_JAVA} +{_THREAD}{_BY}",
         rf"{_LOG4J}{_THREAD} *{_JAVA} +{_BY}",
-        rf"{_LOG4J}{_JAVA} +{_BY}",
+        rf"{_LOG4J}{_JAVA} +(?P<logger>[^\s:]+) - {_REST}",
         rf"^(?P<timestamp>{_ISO}\S*) +{_JAVA}{_SPRING}(?P<logger>\S+) *: {_REST}",
         rf"^(?P<timestamp>[0-9]{{2}}/[0-9]{{2}}/[0-9]{{2}} {_HMS}) {_JAVA} +{_BY}",
         rf"^(?P<timestamp>[0-9]{{6}} [0-9]{{6}}) (?P<pid>[0-9]+) {_JAVA} +{_BY}",

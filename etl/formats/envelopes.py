@@ -93,6 +93,8 @@ def peel(got: pl.DataFrame, read: Callable[[pl.Series], pl.DataFrame]) -> pl.Dat
     inside a syslog line and of no known format stays the whole message; only its level is
     looked for.
     """
+    if ENVELOPES.isdisjoint(names := set(got["format"].unique())) and "json" not in names:
+        return got
     text, where = _inside(got)
     if not where.any():
         return got
@@ -111,9 +113,9 @@ def peel(got: pl.DataFrame, read: Callable[[pl.Series], pl.DataFrame]) -> pl.Dat
     inner = inner.select(pl.when(taken).then(pl.all()))
     if (by_syslog & ~taken).any():
         inner = inner.with_columns(_level(inner, text.set(~by_syslog | taken, None)))
-    name = outer.zip_with(~(known & (outer != "json")), inner_format)
-    name = name.set(taken & ~known & outer.is_in(["compose", "kubectl"]), "generic")
-    return _merged(got.with_columns(format=got["format"].scatter(where.arg_true(), name)),
+    form = outer.zip_with(~(known & (outer != "json")), inner_format)
+    form = form.set(taken & ~known & outer.is_in(["compose", "kubectl"]), "generic")
+    return _merged(got.with_columns(format=got["format"].scatter(where.arg_true(), form)),
                    inner, where, taken, known | timed)  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from etl.formats.catalogue import PATTERNS, REFUSED
 from etl.formats.columns import MARKS, Reader, cascade, extract, group_names, safe, sample
 from etl.formats.envelopes import DOCKER, peel, read_docker, unfold
 from etl.formats.generic import read_generic
-from etl.formats.heads import read_cef, read_headed, read_leef, read_postgres_csv
+from etl.formats.heads import is_postgres_csv, read_cef, read_headed, read_leef, read_postgres_csv
 from etl.formats.keyed import is_json, is_logfmt, read_json, read_logfmt
 from etl.formats.layouts import compile_spec
 
@@ -100,11 +100,7 @@ FORMATS: Mapping[str, Format] = {
     "leef": Format(
         "leef", reader=read_leef, fits=_compiled(r"^LEEF: ?[0-9.]+\|(?:[^|]*\|){4}").search
     ),
-    "postgres_csv": Format(
-        "postgres_csv",
-        reader=read_postgres_csv,
-        fits=lambda line: read_postgres_csv(pl.Series([line]))["_fits"][0],
-    ),
+    "postgres_csv": Format("postgres_csv", reader=read_postgres_csv, fits=is_postgres_csv),
     "logfmt": Format("logfmt", reader=read_logfmt, fits=is_logfmt),
     # those below need the head of their file, and take every line below it
     **{name: Format(name, reader=_headed, fits=lambda _: False) for name in ("csv", "w3c", "zeek")},
@@ -144,6 +140,8 @@ def read_lines(lines: pl.Series, header: str | None = None, depth: int = 0) -> p
     Formats that a few lines fit are tried first, then those that fit a few of what is left,
     and so on; the generic reader has the rest.
     """
+    if not len(lines):
+        return FORMATS["generic"].read(lines)
     lines = unfold(lines)
     got = cascade(lines, [] if depth else read_headed(lines, header), more=_readers)
     if depth >= DEPTH:
@@ -155,8 +153,13 @@ def _readers(left: pl.Series, done: int) -> list[Reader]:
     if done > ROUNDS:
         return []
     some = sample(left)
-    some = some.gather_every(-(-len(some) // FEW) or 1).to_list()
-    fitting = [f.read for f in FORMATS.values() if any(map(f.accepts, some))]
+    fitting: dict[str, Format] = {}
+    for line in some.gather_every(-(-len(some) // FEW) or 1):
+        if not any(form.accepts(line) for form in fitting.values()):
+            first = next((form for form in FORMATS.values() if form.accepts(line)), None)
+            fitting |= {first.name: first} if first else {}
     if not fitting or done == ROUNDS:
         return [FORMATS["generic"].read]
-    return fitting
+    if "json" in fitting:  # which takes docker's lines, too
+        fitting["docker"] = FORMATS["docker"]
+    return [form.read for form in FORMATS.values() if form.name in fitting]

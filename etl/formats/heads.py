@@ -15,19 +15,48 @@ import polars as pl
 from etl.formats.columns import Reader, cascade, extract, safe, sample
 from etl.formats.dialects import ALIASES, DIALECTS
 
-__all__ = ["header_of", "is_postgres_csv", "read_cef", "read_headed", "read_leef", "read_postgres_csv"]
+__all__ = [
+    "header_of",
+    "is_postgres_csv",
+    "read_cef",
+    "read_headed",
+    "read_leef",
+    "read_postgres_csv",
+]
 
 DIRECTIVES = r"^#(?:Software|Version|Date|Fields|Start-Date|End-Date|Remark|separator|set_separator|empty_field|unset_field|path|open|close|fields|types)\b"  # noqa: E501
 FIELDS = r"^#(?:Fields: *|fields[\t ])"
 _SEPARATORS = "\t,;|"
 _MEANT = {key for table in (ALIASES, DIALECTS) for keys in table.values() for key in keys}
 # postgresql.org/docs/current/runtime-config-logging.html, csvlog
-_POSTGRES = (
-    "log_time user_name database_name process_id connection_from session_id session_line_num "
-    "command_tag session_start_time virtual_transaction_id transaction_id error_severity "
-    "sql_state_code message detail hint internal_query internal_query_pos context query "
-    "query_pos location application_name backend_type leader_pid query_id"
-).split()
+_POSTGRES = [
+    "log_time",
+    "user_name",
+    "database_name",
+    "process_id",
+    "connection_from",
+    "session_id",
+    "session_line_num",
+    "command_tag",
+    "session_start_time",
+    "virtual_transaction_id",
+    "transaction_id",
+    "error_severity",
+    "sql_state_code",
+    "message",
+    "detail",
+    "hint",
+    "internal_query",
+    "internal_query_pos",
+    "context",
+    "query",
+    "query_pos",
+    "location",
+    "application_name",
+    "backend_type",
+    "leader_pid",
+    "query_id",
+]
 _POSTGRES_LINE = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3} [A-Z0-9+-]+,(?:\"[^\"]*\")?,(?:\"[^\"]*\")?,"
     r"[0-9]+,"
@@ -85,8 +114,8 @@ def _cells(line: str, separator: str) -> list[str]:
 
 def read_headed(lines: pl.Series, header: str | None) -> list[Reader]:
     """Return readers for lines below heads, found here or handed in; none without a head."""
-    is_head = lines.str.contains(FIELDS).fill_null(value=False)
-    if is_head.any() or (header and re.match(FIELDS, header)):
+    hashes = lines.filter(lines.str.starts_with("#"))
+    if hashes.str.contains(FIELDS).any() or (header and re.match(FIELDS, header)):
         return [partial(_by_fields, header=header)]
     header = header or header_of(lines)
     if header and (separator := _separator(header)):
@@ -138,7 +167,9 @@ def _w3c(lines: pl.Series, head: str) -> pl.DataFrame:
         again = _slow(lines, names, " ")
         got = got if got["_fits"].sum() >= again["_fits"].sum() else again
     got = got.with_columns(_named("zeek" if zeek else "w3c", got["_fits"]))
-    got = got.with_columns(pl.col(pl.String).exclude("format").replace({"-": None, "(empty)": None}))
+    got = got.with_columns(
+        pl.col(pl.String).exclude("format").replace({"-": None, "(empty)": None})
+    )
     lower = {name.lower(): name for name in got.columns}
     if {"date", "time"} <= lower.keys():
         date, time = lower["date"], lower["time"]
@@ -152,7 +183,9 @@ def read_cells(lines: pl.Series, *, names: list[str], by: str) -> pl.DataFrame:
     names = _unique(names)
     quoted = lines.str.contains('"', literal=True).fill_null(value=False)
     if quoted.any():
-        return cascade(lines, [partial(_plain, names=names, by=by), partial(_slow, names=names, by=by)])
+        return cascade(
+            lines, [partial(_plain, names=names, by=by), partial(_slow, names=names, by=by)]
+        )
     return _plain(lines, names=names, by=by)
 
 
@@ -173,18 +206,23 @@ def _plain(lines: pl.Series, names: list[str], by: str) -> pl.DataFrame:
     fits = fits.fill_null(value=False)
     cells = lines.set(~fits, None).str.split_exact(by, len(names) - 1).struct.unnest()
     cells.columns = [safe(name) for name in names]
-    return cells.select(fits.alias("_fits"), _named("csv", fits), pl.all())
+    filled = pl.when(pl.all() != "").then(pl.all())
+    return cells.select(fits.alias("_fits"), _named("csv", fits), filled)
 
 
 def _slow(lines: pl.Series, names: list[str], by: str) -> pl.DataFrame:
     """Read the lines that have quotes with Python's csv, which knows line breaks in them."""
     cells = [_cells(line or "", by) for line in lines]
     fits = pl.Series("_fits", [len(row) == len(names) for row in cells], dtype=pl.Boolean)
-    rows = [row if len(row) == len(names) else [None] * len(names) for row in cells]
+    blank = [None] * len(names)
+    rows = [[c or None for c in row] if len(row) == len(names) else blank for row in cells]
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     return pl.DataFrame(
         [fits, _named("csv", fits)]
-        + [pl.Series(safe(n), list(c), dtype=pl.String) for n, c in zip(names, columns, strict=True)]
+        + [
+            pl.Series(safe(n), list(c), dtype=pl.String)
+            for n, c in zip(names, columns, strict=True)
+        ]
     )
 
 
@@ -196,9 +234,7 @@ def is_postgres_csv(line: str) -> bool:
 def read_postgres_csv(lines: pl.Series) -> pl.DataFrame:
     """Read PostgreSQL's csvlog, which has no head: 22 columns to 9.0, 26 since 14."""
     likely = lines.str.contains(_POSTGRES_LINE).fill_null(value=False)
-    readers = [
-        partial(read_cells, names=_POSTGRES[:count], by=",") for count in (26, 24, 23, 22)
-    ]
+    readers = [partial(read_cells, names=_POSTGRES[:count], by=",") for count in (26, 24, 23, 22)]
     got = cascade(lines.set(~likely, None), readers)
     return got.with_columns(pl.col("_fits") & likely).drop("format", strict=False)
 

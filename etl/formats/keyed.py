@@ -21,7 +21,7 @@ from etl.formats.dialects import ALIASES, DIALECTS
 __all__ = ["is_json", "is_logfmt", "read_json", "read_logfmt"]
 
 MAX_KEYS = 200
-MAX_PAIRS = 2000  # in one line of logfmt
+MAX_PAIRS = 300  # in a line that is taken for logfmt unasked
 # What Polars reads as Python does. It makes NUL of half a surrogate (\uD…), forgets the
 # backslashes in nested values and rounds long numbers; those lines are read one by one.
 STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-cefA-CEF][0-9a-fA-F]{3})*"'
@@ -53,7 +53,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
-        twice = []
+        twice: list[tuple[str, Any]] = []
         for key, value in reversed(pairs):
             if key in seen:
                 twice.insert(0, (key, value))
@@ -76,7 +76,8 @@ def is_json(line: str) -> bool:
 
 def is_logfmt(line: str) -> bool:
     """Return whether a line is logfmt: sane keys, one of which has a meaning."""
-    return bool(re.search(LOGFMT, line) and re.search(_ONE_MEANT, line))
+    sane = re.search(LOGFMT, line) and re.search(_ONE_MEANT, line)
+    return bool(sane) and len(re.findall(PAIR, line)) <= MAX_PAIRS
 
 
 def read_json(lines: pl.Series) -> pl.DataFrame:
@@ -91,7 +92,7 @@ def read_json(lines: pl.Series) -> pl.DataFrame:
 
 def read_logfmt(lines: pl.Series) -> pl.DataFrame:
     """Read lines that are `key=value` from end to end, two pairs or more."""
-    fits = (lines.str.contains(LOGFMT) & lines.str.contains(_ONE_MEANT)).fill_null(value=False)
+    fits = lines.str.contains(LOGFMT).fill_null(value=False)
     found = pl.DataFrame({ROW: fits.arg_true(), "pair": lines.filter(fits).str.extract_all(PAIR)})
     pair = pl.col("pair").str.splitn("=", 2).struct.rename_fields(["key", "value"])
     value = pl.col("value")

@@ -6,7 +6,7 @@ is kept beside it.
 
 import polars as pl
 
-__all__ = ["LETTERS", "LEVELS", "LEVEL_NUMBERS", "WORDS", "is_plain", "read_levels"]
+__all__ = ["LETTERS", "LEVEL_NUMBERS", "WORDS", "read_levels"]
 
 _NAMES = {
     # 0 to 7 are syslog's (RFC 5424) and GELF's, 10 to 60 pino's and bunyan's, 1xx to 5xx HTTP's;
@@ -14,9 +14,9 @@ _NAMES = {
     "DEBUG": "debug dbg dbug deb debug1 debug2 debug3 debug4 debug5 trace trce trc tracing verbose "
     "vrb vbse fine finer finest fein all silly config d v t . - 7 10 20",
     "INFO": "info inf information informational informative notice note statement hint detail "
-    "context query log audit success ok default http i n * 6 5 30 1xx 2xx 3xx",
+    "context query log audit success ok default http i n a o * 6 5 30 1xx 2xx 3xx",
     "WARNING": "warning warn wrn warnung w # 4 40 4xx",
-    "ERROR": "error err eror severe fail failure e 3 50 5xx",
+    "ERROR": "error err eror severe fail failure e r 3 50 5xx",
     "CRITICAL": "critical crit fatal ftl alert emerg emergency panic dpanic fault f c 0 1 2 60",
 }
 LEVELS = {
@@ -34,7 +34,7 @@ LEVEL_NUMBERS = {  # keys whose numbers mean something of their own
         "ERROR": range(17, 21), "CRITICAL": range(21, 25),
     }.items() for n in numbers},
     # CEF: 0 to 3 low, 4 to 6 medium, 7 and 8 high, 9 and 10 very high; LEEF's sev likewise
-    "cef_severity": {
+    "cefseverity": {
         **{str(n): _level for _level, numbers in {
             "INFO": range(4), "WARNING": range(4, 7), "ERROR": range(7, 9),
             "CRITICAL": range(9, 11),
@@ -43,6 +43,7 @@ LEVEL_NUMBERS = {  # keys whose numbers mean something of their own
         "Unknown": "INFO",
     },
 }  # fmt: skip
+LEVEL_NUMBERS["sev"] = LEVEL_NUMBERS["cefseverity"]
 WORDS = sorted(
     {n for names in _NAMES.values() for n in names.split() if n[:-1].isalpha() and len(n) > 2}
     - {"1xx", "2xx", "3xx", "4xx", "5xx", "all", "http", "ok", "default", "success", "query"},
@@ -56,30 +57,30 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def read_levels(text: pl.Series, numbers: dict[str, str] | None = None) -> pl.Series:
-    """Return which of our five levels each text means; null where it means none."""
+def read_levels(
+    text: pl.Series, numbers: dict[str, str] | None = None
+) -> tuple[pl.Series, pl.Series | None]:
+    """Return which of our five levels each text means, null where it means none.
+
+    The second series holds the texts that mean none or say more than their level, and is None
+    if there are none. `numbers` are meanings that only this column has.
+    """
     meant = LEVELS if numbers is None else LEVELS | numbers
-    found = text.replace_strict(meant, default=None, return_dtype=pl.String)
-    odd = text.filter(found.is_null() & text.is_not_null()).unique()
-    if not odd.len():
-        return found
-    more = {word: level for word in odd.to_list() if (level := _level_of(word, meant))}
-    if not more:
-        return found
-    return found.fill_null(text.replace_strict(more, default=None, return_dtype=pl.String))
+    names = {name: _level_of(name, meant) for name in text.drop_nulls().unique()}
+    levels = text.replace_strict(names, default=None, return_dtype=pl.String)
+    kept = [name for name, level in names.items() if level is None or not _is_plain(name)]
+    return levels, text.set(~text.is_in(kept), None) if kept else None
 
 
-def _level_of(word: str, meant: dict[str, str]) -> str | None:
-    """Return the level of a name in odd letters (`wArN`, ` Info*`), or of a number between."""
-    bare = word.strip(" \t[]()<>:*\"'").lower()
-    if bare in meant:
-        return meant[bare]
+def _level_of(name: str, meant: dict[str, str]) -> str | None:
+    """Return the level of a name, also in odd letters (`wArN`, ` Info*`), or of a number."""
+    if name in meant:
+        return meant[name]
+    bare = name.strip(" \t[]()<>:*\"'").lower()
     if bare.isascii() and bare.isdigit() and 10 <= int(bare) < 70:
-        return meant[str(int(bare) // 10 * 10)]  # pino's own levels, such as 35
-    return None
+        bare = str(int(bare) // 10 * 10)  # pino's own levels, such as 35
+    return meant.get(bare)
 
 
-def is_plain(text: pl.Series) -> pl.Series:
-    """Return where a level's name says no more than the level."""
-    lower = text.str.strip_chars(" *").str.to_lowercase()
-    return lower.is_in(list(_PLAIN)) | (text.str.len_chars() < 4)
+def _is_plain(name: str) -> bool:
+    return name.strip(" *").lower() in _PLAIN or (len(name) < 4 and name.strip() in LEVELS)

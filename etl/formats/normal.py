@@ -7,8 +7,9 @@ import polars as pl
 from etl.errors import FormatError
 from etl.formats.columns import MARKS, ROW, beside, split
 from etl.formats.dialects import ALIASES, COPIES, DIALECTS, INTEGERS, KEYED_BY, SECONDS, STATUS
+from etl.formats.envelopes import unfold
 from etl.formats.format import Format, get_format, read_lines
-from etl.formats.levels import LEVEL_NUMBERS, is_plain, read_levels
+from etl.formats.levels import LEVEL_NUMBERS, read_levels
 from etl.formats.times import UTC_TIME, Clock, read_times
 
 __all__ = ["normalise", "parse"]
@@ -36,22 +37,22 @@ def parse(
     frame = frame.drop(MARKS, strict=False)
     lines = _cleaned(frame["line"])
     if spec in (None, "auto"):
+        if lines.str.ends_with("\r").any():
+            lines = lines.str.strip_chars_end("\r")
         got = read_lines(lines, header)
     else:
-        got = get_format(str(spec)).read(lines)
+        got = get_format(str(spec)).read(unfold(lines))
     return beside(frame.hstack(got.select(MARKS)), got.drop(MARKS).get_columns())
 
 
 def _cleaned(lines: pl.Series) -> pl.Series:
-    """Return the lines without byte order marks, NULs around, colours and carriage returns."""
+    """Return the lines without byte order marks, NULs before them, and colours."""
     if lines.head(1).str.starts_with("\ufeff").any():
         lines = lines.str.strip_prefix("\ufeff")
     if lines.str.contains("\x1b", literal=True).any():
         lines = lines.str.replace_all(_ANSI, "")
     if lines.str.starts_with("\0").any():
         lines = lines.str.strip_chars_start("\0")
-    if lines.str.ends_with("\r").any():
-        lines = lines.str.strip_chars_end("\r")
     return lines
 
 
@@ -66,8 +67,8 @@ def normalise(
     """Turn raw columns into the five normal ones, each line by its format, then the others.
 
     Rows and their order stay. Text that does not convert (a `ts` that is no time, a level
-    that is none of ours or says more than ours) stays in a column of its own, whose name gets
-    `_` at its end where it would be a normal column's.
+    that is none of ours or says more than ours) stays in a column of its own: that of a normal
+    column's name in `timestamp_text`, `level_text` and so on.
 
     Args:
         frame: What `parse` returned, with or without `_fits`.
@@ -105,12 +106,14 @@ def _normalised(frame: pl.DataFrame, form: Format, clock: Clock) -> pl.DataFrame
         column = pl.repeat(None, len(frame), dtype=dtype, eager=True).alias(name)
         for key in _keys(name, own, form):
             text = own.pop(key)
-            got = _converted(name, key, dtype, text, clock)
+            got, more = _converted(name, key, dtype, text, clock)
             lost = text.is_not_null() & (got.is_null() | column.is_not_null())
-            if name == "level":
-                lost |= text.is_not_null() & ~is_plain(text.cast(pl.String))
+            if more is not None:
+                lost |= more.is_not_null()
             if lost.any():
-                own[key] = text.set(~lost, None)
+                taken = key in NORMAL or key in numbers
+                kept = f"{key}_text" if taken and f"{key}_text" not in own else key
+                own[kept] = text.set(~lost, None)
             column = column.fill_null(got)
         for copy in COPIES.get(name, ()):
             if copy in own and column.null_count():
@@ -157,7 +160,8 @@ def _derive(own: dict[str, pl.Series], form: Format) -> None:
         own["facility"] = number // 8
         if "level" in own:
             own["level"] = own["level"].cast(pl.String).fill_null(severity)
-            own["severity_number"] = (number % 8).set(own["level"] == severity, None)
+            other = (number % 8).set(own["level"] == severity, None)
+            own |= {"severity_number": other} if other.count() else {}
         else:
             own["level"] = severity
         if "message" in own:
@@ -177,17 +181,19 @@ def _join(own: dict[str, pl.Series], lower: dict[str, str]) -> None:
                 if key in own and name not in own:
                     own[name] = own.pop(key)
     if {"date", "time"} <= own.keys() and own["date"].dtype == own["time"].dtype == pl.String:
-        both = own["date"].str.contains(r"^[0-9./-]{8,10}$") & own["time"].str.contains(r"^[0-9:.,]+$")
+        both = own["date"].str.contains(r"^[0-9./-]{8,10}$") & own["time"].str.contains(
+            r"^[0-9:.,]+$"
+        )
         if both.fill_null(value=False).all():
             own["timestamp"] = own.pop("date") + " " + own.pop("time")
 
 
 def _converted(
     name: str, key: str, dtype: pl.DataType, text: pl.Series, clock: Clock
-) -> pl.Series:
+) -> tuple[pl.Series, pl.Series | None]:
+    """Return a column as a normal one, and what of its text that does not hold, if any."""
     if name == "timestamp":
-        return read_times(text, clock)
-    text = text.cast(dtype, strict=False)
+        return read_times(text, clock), None
     if name == "level":
-        return read_levels(text, LEVEL_NUMBERS.get(key.lower().replace("severity_number", "severitynumber")))
-    return text
+        return read_levels(text.cast(pl.String), LEVEL_NUMBERS.get(_bare(key).replace("_", "")))
+    return text.cast(dtype, strict=False), None

@@ -42,7 +42,9 @@ _BLOCKS = (  # programs that write blocks: what begins one
     r"^=[A-Z ]+ REPORT==== ",  # old Erlang
 )
 _LEVEL = "|".join(WORDS)
-_BY_LEVEL = rf"^(?:(?i:{_LEVEL})(?:\[[0-9]+\])?[:|]|[\[(<](?i:{_LEVEL}) *[\])>]|(?:{_LEVEL.upper()})\b)"
+_BY_LEVEL = (
+    rf"^(?:(?i:{_LEVEL})(?:\[[0-9]+\])?[:|]|[\[(<](?i:{_LEVEL}) *[\])>]|(?:{_LEVEL.upper()})\b)"
+)
 _GOES_ON = (  # what a line that goes on looks like, without being indented
     r"^(?:\s|\}|\)|\]|Caused by: |Suppressed: |Traceback \(most recent call last\)|\.\.\. [0-9]+ more"
     r"|During handling of the above|The above exception was|goroutine [0-9]+ \[|Stack trace:|#[0-9]+ "
@@ -102,7 +104,9 @@ def _pretty(lines: pl.Series) -> str | None:
         return None
     indents = opened.str.extract(r"^(\s*)\{").unique()
     indent = min(indents.drop_nulls().to_list(), key=len)
-    known = lines.str.contains(r'^\s*(?:[{}\[\]],?|"[^"]*": .*|[\]}],?|-?[0-9.]+,?|".*",?|true,?|false,?|null,?)\s*$')
+    known = lines.str.contains(
+        r'^\s*(?:[{}\[\]],?|"[^"]*": .*|[\]}],?|-?[0-9.]+,?|".*",?|true,?|false,?|null,?)\s*$'
+    )
     if known.mean() < 0.8:  # type: ignore[operator]
         return None
     return rf"^{indent}\{{"
@@ -149,8 +153,10 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     elif start.startswith(_PARTIAL):
         found = ~_goes_on(lines)[1]
         if inner := start.removeprefix(_PARTIAL):
-            text = _docker_text(lines) if lines.head(1).str.contains(DOCKER).any() else (
-                lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", "")
+            text = (
+                _docker_text(lines)
+                if lines.head(1).str.contains(DOCKER).any()
+                else (lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", ""))
             )
             found &= text.str.contains(inner)
     elif start.startswith(_INSIDE):

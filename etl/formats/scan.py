@@ -62,7 +62,7 @@ _PROSE = re.compile(r"[a-z]{2,}[.,]?$")
 
 # What may follow time or level: fields, what it looks like, its pattern, its text in a template.
 # The first whose fields are not taken yet wins. Those that end with a mark end the head.
-_PARTS = tuple(
+_PARTS: tuple[tuple[str, re.Pattern[str], str, str], ...] = tuple(
     (fields, re.compile(look), pattern, template)
     for fields, look, pattern, template in (
         ("pid", r"\[#?[0-9]{1,8}\]", r"\[#?(?P<pid>[0-9]+)\]", "[{pid}]"),
@@ -140,7 +140,12 @@ def stamp_shape(text: str) -> str:
     text = re.sub(r"[0-9]+", lambda m: "\4" if len(m[0]) < 3 else f"\5{len(m[0])}\6", text)
     pattern = re.escape(text).replace("\\ ", " ")
     pattern = re.sub(" +", " +", pattern)
-    for mark, meaning in (("\2", "[A-Za-z]+"), ("\3", "[+-]"), ("\4", "[0-9]{1,2}"), ("\0", "[0-9]+")):
+    for mark, meaning in (
+        ("\2", "[A-Za-z]+"),
+        ("\3", "[+-]"),
+        ("\4", "[0-9]{1,2}"),
+        ("\0", "[0-9]+"),
+    ):
         pattern = pattern.replace("\\" + mark, meaning).replace(mark, meaning)
     return re.sub("\\\\?\5([0-9]+)\\\\?\6", r"[0-9]{\1}", pattern).replace("\\-", "-")
 
@@ -174,7 +179,7 @@ def _literal(text: str) -> str:
 
 def _before(prefix: str, taken: set[str]) -> Step | None:
     """Return the step of what is before a time, or None if that is prose."""
-    if _is_prose(prefix) or len(prefix) > 100 or re.search("[={\"]", prefix):
+    if _is_prose(prefix) or len(prefix) > 100 or re.search('[={"]', prefix):
         return None
     return _region(prefix, taken)
 
@@ -262,11 +267,11 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
             inner = "[0-9]+" if name == "pid" else rf"[^{stop}\s](?:[^{stop}\n]*[^{stop}\s])?"
             return Step(f"(?P<{name}>{inner})", f"{{{name}}}"), at + len(word)
     for fields, look, pattern, template in _PARTS:
-        names = set(fields.split())
-        if names & taken - {"rest"} or (look.pattern.startswith(_DOTTED) and "level" not in taken):
+        own = set(fields.split())
+        if own & taken - {"rest"} or (look.pattern.startswith(_DOTTED) and "level" not in taken):
             continue
         if found := look.match(head, at):
-            taken |= names
+            taken |= own
             return Step(pattern, template), found.end()
     return None, at
 
@@ -289,7 +294,9 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
                 taken.add("thread" if found["open"] or not is_first else "logger")
                 field = "thread" if found["open"] or not is_first else "logger"
                 return (
-                    Step(f"{pattern}/(?P<{field}>[^\\s\\]:(]+)", f"{template}/{{{field}}}", sure=sure),
+                    Step(
+                        f"{pattern}/(?P<{field}>[^\\s\\]:(]+)", f"{template}/{{{field}}}", sure=sure
+                    ),
                     name.end(),
                 )
             return Step(pattern, template, sure), end

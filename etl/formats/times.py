@@ -107,9 +107,7 @@ def _placed(times: pl.Series, clock: Clock) -> pl.Series:
     """Return naive times of the clock's zone as UTC."""
     if clock.timezone == "UTC":
         return times.dt.replace_time_zone("UTC")
-    placed = times.dt.replace_time_zone(
-        clock.timezone, ambiguous="earliest", non_existent="null"
-    )
+    placed = times.dt.replace_time_zone(clock.timezone, ambiguous="earliest", non_existent="null")
     return placed.dt.convert_time_zone("UTC")
 
 
@@ -145,8 +143,10 @@ class _Family:
 
     def __call__(self, text: pl.Series) -> pl.Series:
         blank = pl.repeat(None, len(text), dtype=UTC_TIME, eager=True)
-        pattern = rf"^[A-Z]?{self.pattern}$" if self.pattern.startswith("(?P<m>") else (
-            rf"^[\s\[(]*{self.pattern}[\])\s]*$"
+        pattern = (
+            rf"^[A-Z]?{self.pattern}$"
+            if self.pattern.startswith("(?P<m>")
+            else (rf"^[\s\[(]*{self.pattern}[\])\s]*$")
         )
         some = text.drop_nulls()
         if not some.str.contains(pattern).any():
@@ -223,7 +223,9 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
     Of orders that read as many, the usual one wins: month first with slashes, else day
     first. 24/03/05 and 03/05/24 are told apart by which year is nearer to the clock's.
     """
-    numbers = [found[f"n{i}"].cast(pl.Int64, strict=False) for i in (1, 2, 3) if f"n{i}" in found.columns]
+    numbers = [
+        found[f"n{i}"].cast(pl.Int64, strict=False) for i in (1, 2, 3) if f"n{i}" in found.columns
+    ]
     if len(numbers) == 2:
         swapped = (numbers[0] > 12).any() and not (numbers[1] > 12).any()
         names = ("d", "m") if swapped else ("m", "d")
@@ -264,12 +266,10 @@ def _with_years(times: pl.Series, clock: Clock) -> pl.Series:
         limit = clock.now.astimezone(UTC).replace(tzinfo=None) + timedelta(days=1)
         latest = turns.max()
         last = filled.filter(turns == latest).max()
-        fits = last.replace(year=2000) <= limit.replace(year=2000)  # type: ignore[union-attr,operator]
+        fits = isinstance(last, datetime) and last <= limit.replace(year=2000)
         years = turns - latest + (limit.year if fits else limit.year - 1)
     leap = (times.dt.month() == 2) & (times.dt.day() == 29)
     is_leap = (years % 4 == 0) & ((years % 100 != 0) | (years % 400 == 0))
-    years = pl.select(
-        pl.when(leap & ~is_leap).then(years - years % 4).otherwise(years)
-    ).to_series()
+    years = pl.select(pl.when(leap & ~is_leap).then(years - years % 4).otherwise(years)).to_series()
     text = years.cast(pl.String) + times.dt.strftime("-%m-%dT%H:%M:%S.%6f")
     return text.str.to_datetime("%Y-%m-%dT%H:%M:%S.%6f", strict=False, time_unit="us")
