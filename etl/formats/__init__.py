@@ -10,7 +10,23 @@ generic reader; a line is marked (`_fits` is False) only if it does not fit a fo
 named, and the pipeline decides what happens to it.
 """
 
+from etl.formats.description import Description, describe
 from etl.formats.format import FORMATS, Format, detect, get_format
+from etl.formats.heads import header_of
 from etl.formats.normal import normalise, parse
+from etl.formats.records import join_records, record_start, starts
 
-__all__ = ["FORMATS", "Format", "detect", "get_format", "normalise", "parse"]
+__all__ = [
+    "FORMATS",
+    "Description",
+    "Format",
+    "describe",
+    "detect",
+    "get_format",
+    "header_of",
+    "join_records",
+    "normalise",
+    "parse",
+    "record_start",
+    "starts",
+]

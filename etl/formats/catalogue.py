@@ -30,8 +30,8 @@ _TAIL = "(?: (?P<rest>.*))?$"
 # Access logs: httpd.apache.org/docs/2.4/logs.html, common and combined, nginx's default; fields
 # that were added behind them are the rest.
 _VHOST = r"(?P<vhost>[\w.-]*[A-Za-z][\w.-]*\.[\w.-]+(?::[0-9]+)?|[\w.-]+:[0-9]+) "
-_CLIENT = r"(?P<client>[^\s,]+(?:, [^\s,]+)*) \S+ (?P<user>\S+(?: [^\[]*[^\[ ])?)"
-_CLF = r"(?P<client>\S+) \S+ (?P<user>\S+) \[(?P<timestamp>[^\]]+)\] "
+_CLIENT = r"(?P<client>[^\s,]+(?:, [^\s,]+)*) (?P<ident>\S+) (?P<user>\S+(?: [^\[]*[^\[ ])?)"
+_CLF = r"(?P<client>\S+) (?P<ident>\S+) (?P<user>\S+) \[(?P<timestamp>[^\]]+)\] "
 _CLF_ODD = rf"{_CLIENT} \[(?P<timestamp>[0-9]+/[A-Z][a-z]+/[^\]]+)\] "
 _REPLY = (
     r" (?P<status>[0-9]{3}) (?P<bytes>[0-9]+|-)"
@@ -65,8 +65,8 @@ _BY = rf"(?P<logger>[^\s:]+)(?: -|:) {_REST}"
 _THREAD = r"\[(?P<thread>[^\]]*)\] "
 _SPRING = r" (?P<pid>[0-9]+) --- (?:\[(?P<app>[^\]]*)\] )?\[ *(?P<thread>[^\]]*)\] "
 _PRI = "(?:<(?P<pri>[0-9]{1,3})>)"
-_SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339}) (?P<host>[^\s:\[\]|=]\S*) "
-_TAG = r"(?P<app>[^\s:\[\]|=]+)(?:\[(?P<pid>[0-9]+)\])?(?: \([^()]*\))?:"
+_SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339}) (?P<host>[A-Za-z0-9](?:[\w.:%@/-]*\w)?) "
+_TAG = r"(?P<app>[^\s:\[\]|=]+)(?:\[(?P<pid>[0-9]+)\])?(?: \((?P<unit>[^()]*)\))?:"
 _CISCO = (
     r"%(?P<logger>[A-Z][A-Z0-9_]*(?:-[A-Z0-9_]+)*)-(?P<level>[0-7])-(?P<mnemonic>[A-Z0-9_]+): *"
 )
@@ -133,6 +133,9 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
     "postgres": (  # log_line_prefix '%m [%p] %q%u@%d ', Debian's and the default
         rf"{_POSTGRES}{_PG_LEVEL}:  {_REST}",
         rf"{_POSTGRES}(?P<user>[^\s@]+)@(?P<database>\S+) {_PG_LEVEL}:  {_REST}",
+        # Amazon RDS: '%t:%r:%u@%d:[%p]:'
+        rf"^(?P<timestamp>{_ISO} [A-Z]+):(?P<client>[^\s@]*?):(?P<user>[^\s@]*)@"
+        rf"(?P<database>[^\s:]*):\[(?P<pid>[0-9]+)\]:{_PG_LEVEL}:  {_REST}",
     ),
     "mysql_error": (  # dev.mysql.com: 8.0 and 5.7; MariaDB's
         rf"^(?P<timestamp>{_RFC3339}) (?P<thread>[0-9]+) \[(?P<level>System|Note|Warning|ERROR)\] "
@@ -162,9 +165,51 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         r"^(?:node=(?P<host>\S+) )?type=(?P<type>[A-Z0-9_\[\]]+) msg=audit\((?P<timestamp>[0-9.]+):"
         r"(?P<event_id>[0-9]+)\): ?(?P<message>(?:[^\n]*?\bpid=(?P<pid>[0-9]+))?(?s:.*))$"
     ),
+    "nagios": (  # assets.nagios.com: events of services and hosts
+        r"^\[(?P<timestamp>[0-9]{10})\] (?P<message>(?P<event>(?:(?:CURRENT|INITIAL|PASSIVE) )?"
+        r"(?:SERVICE|HOST|EXTERNAL) [A-Z ]+): (?s:.*))$"
+    ),
     "kernel": (  # dmesg
         r"^(?:<(?P<pri>[0-9]+)>)?\[ *(?P<uptime>[0-9]+\.[0-9]{6})\](?:\[ *(?P<thread>[TC][0-9]+)\])?"
         rf" {_REST}"
+    ),
+    "macos": (  # log show: the default style
+        rf"^(?P<timestamp>{_ISO}\.[0-9]{{6}}[+-][0-9]{{4}}) +(?P<thread>0x[0-9a-f]+) +"
+        r"(?P<level>Default|Info|Debug|Error|Fault|Activity) +(?P<activity>0x[0-9a-f]+) +"
+        rf"(?P<pid>[0-9]+) +(?P<ttl>[0-9]+) +(?P<logger>[^:\n]+): {_REST}"
+    ),
+    "zap": (  # go.uber.org/zap: the console encoder
+        rf"^(?P<timestamp>{_RFC3339})\t(?P<level>[A-Z]+)\t(?:(?P<logger>[\w./-]+)\t)?"
+        rf"(?P<caller>[^\s:]+:[0-9]+)\t{_REST}"
+    ),
+    "gin": (  # github.com/gin-gonic/gin: its logger
+        r"^\[GIN\] (?P<timestamp>[0-9]{4}/[0-9]{2}/[0-9]{2} - [0-9:]{8}) \| *(?P<status>[0-9]{3}) "
+        r"\| *(?P<duration>\S+) \| *(?P<client>\S+) \| *(?P<method>[A-Z]+) +\"(?P<url>[^\"]*)\""
+        r"(?:\s(?P<rest>(?s:.*)))?$"
+    ),
+    "zabbix": (  # zabbix.com: server and agent
+        rf"^ *(?P<pid>[0-9]+):(?P<timestamp>[0-9]{{8}}:[0-9]{{6}}\.[0-9]{{3}}) {_REST}"
+    ),
+    "xorg": (  # the X server's log: seconds since its start
+        r"^\[ *(?P<uptime>[0-9]+\.[0-9]{3})\] (?:\((?P<level>II|WW|EE|NI|!!|\?\?|\*\*|==|--|\+\+)\) )?"
+        rf"{_REST}"
+    ),
+    "php": (  # php.net: error_log
+        r"^\[(?P<timestamp>[0-9]{2}-[A-Z][a-z]{2}-[0-9]{4} [0-9:]{8}(?: [\w/+-]+)?)\] PHP "
+        rf"(?P<level>Notice|Warning|Deprecated|Fatal error|Parse error|[A-Z][a-z ]+): +{_REST}"
+    ),
+    "erlang": (  # erlang.org: reports of the old logger
+        r"^=(?P<level>[A-Z]+) REPORT==== (?P<timestamp>[0-9]+-[A-Z][a-z]{2}-[0-9]{4}::"
+        rf"[0-9:.]+(?: UTC)?) ===\r?\n{_REST}"
+    ),
+    "samba": (  # a head, and the message below it
+        r"^\[(?P<timestamp>[0-9]{4}/[0-9]{2}/[0-9]{2} [0-9:.]+), +(?P<verbosity>[0-9]+)"
+        r"(?P<rest>[^\]\n]*)\] (?P<caller>\S+?:[0-9]+)\((?P<function>[^)\n]*)\)\s*"
+        r"(?P<message>(?s:.*))$"
+    ),
+    "db2diag": (  # ibm.com/docs: a block, with the offset in minutes
+        r"^(?P<timestamp>[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9.]{15}[+-][0-9]{3}) (?P<record>\S+) +"
+        r"LEVEL: (?P<level>\w+)(?P<rest>[^\n]*)\r?\n(?P<message>(?:PID *: (?P<pid>[0-9]+))?(?s:.*))$"
     ),
     "logcat": (  # developer.android.com/tools/logcat: threadtime, time, brief
         r"^(?P<timestamp>(?:[0-9]{4}-)?[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3,6}) +(?P<pid>[0-9]+) +"
@@ -174,7 +219,10 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
     ),
     "glog": (  # github.com/google/glog, and klog
         rf"^(?P<level>[IWEF])(?P<timestamp>[0-9]{{4}} {_HMS}\.[0-9]{{6}}) +(?P<pid>[0-9]+) "
-        rf"(?P<caller>[^\s:]+:[0-9]+)\] {_REST}"
+        rf"(?P<caller>[^\s:]+:[0-9]+)\] {_REST}",
+        # CockroachDB's: with a year
+        rf"^(?P<level>[IWEF])(?P<timestamp>[0-9]{{6}} {_HMS}\.[0-9]{{6}}) (?P<pid>[0-9]+) "
+        rf"(?:(?P<channel>[0-9]+)@)?(?P<caller>[^\s:]+:[0-9]+) {_REST}",
     ),
     "ruby": (  # docs.ruby-lang.org: Logger::Formatter
         rf"^[DIWEFAU], \[(?P<timestamp>{_ISO}\.[0-9]+) #(?P<pid>[0-9]+)\] +(?P<level>[A-Z]+) -- "
@@ -198,26 +246,32 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"\[(?P<request>-|(?:None )?req-[^\]]*)\] {_REST}"
     ),
     "python": (
-        rf"^(?P<timestamp>{_ISO}(?:[.,][0-9]+)?) {_PYTHON} +(?P<logger>[^\s:]+): {_REST}",
+        rf"^(?P<timestamp>{_ISO}(?:[.,][0-9]+)?) {_PYTHON} +(?P<logger>[A-Za-z_][^\s:]*): {_REST}",
         rf"^(?P<timestamp>{_ISO}(?:[.,][0-9]+)?) - (?P<logger>\S+) - {_PYTHON} - {_REST}",
         rf"^{_PYTHON}:(?P<logger>[^\s:]*):{_REST}",
     ),
     "log4j": (  # and logback, Spring Boot, Hadoop, Spark
         rf"{_LOG4J}{_JAVA} +{_THREAD}{_BY}",
         rf"{_LOG4J}{_THREAD} *{_JAVA} +{_BY}",
+        rf"{_LOG4J}{_JAVA} +(?P<logger>[A-Za-z]\S*) +\[(?P<marker>[^\]]*)\] - {_REST}",
         rf"{_LOG4J}{_JAVA} +(?P<logger>[^\s:]+) - {_REST}",
         rf"^(?P<timestamp>{_ISO}\S*) +{_JAVA}{_SPRING}(?P<logger>\S+) *: {_REST}",
         rf"^(?P<timestamp>[0-9]{{2}}/[0-9]{{2}}/[0-9]{{2}} {_HMS}) {_JAVA} +{_BY}",
         rf"^(?P<timestamp>[0-9]{{6}} [0-9]{{6}}) (?P<pid>[0-9]+) {_JAVA} +{_BY}",
     ),
     "cisco": (  # IOS and ASA: facility, severity, mnemonic
-        rf"^{_PRI}?(?:[0-9]+: )?(?:(?P<host>[^\s%:*]+):? )??(?:[0-9]+: )?[*.]?(?P<timestamp>{_BSD}"
+        rf"^{_PRI}?(?:(?P<sequence>[0-9]+): )?(?:(?P<host>[^\s%:*]+):? )??(?:[0-9]+: )?[*.]?(?P<timestamp>{_BSD}"
         rf"(?:\.[0-9]+)?(?: [A-Z]{{3,4}})?)(?: (?P<device>[^\s:%]+))? ?: {_CISCO}{_REST}",
         rf"^{_PRI}?{_CISCO}{_REST}",
     ),
     "syslog3164": (  # RFC 3164 and rsyslog's lines with a full timestamp: a tag, or a priority
         rf"^{_PRI}?{_SYSLOG}{_TAG} {_REST}",
         rf"^{_PRI}?{_SYSLOG}{_TAG}(?P<message>(?:[^ ](?s:.*))?)$",
+        # macOS and iOS: a level behind the tag, no host before it, an ISO time with a blank
+        rf"^{_SYSLOG}(?P<app>[^\s:\[\]|=]+)\[(?P<pid>[0-9]+)\] <(?P<level>[A-Z][a-z]+)>: {_REST}",
+        rf"^{_PRI}?(?P<timestamp>{_BSD}) (?P<app>[^\s:\[\]|=]+)\[(?P<pid>[0-9]+)\]: {_REST}",
+        rf"^(?P<timestamp>{_ISO}[+-][0-9:]{{2,5}}) (?P<host>[\w.-]+) (?P<app>[^\s:\[\]|=]+)"
+        rf"\[(?P<pid>[0-9]+)\]: {_REST}",
         rf"^{_PRI}{_SYSLOG}(?P<message>(?:[^\s:\[]+(?:\s|\[[^0-9]|$)|[:\[])(?s:.*))$",
         rf"^{_SYSLOG}(?P<message>(?:last message repeated|message repeated|-- MARK)(?s:.*))$",
     ),

@@ -56,13 +56,10 @@ def _unfolded(record: str, head: re.Pattern[str], name: str) -> str:
     for number, line in enumerate(record.split("\n")):
         found = head.match(line)
         inner = line[found.end() :] if found else line
-        if name == "cri" and found:
-            inner = inner.removeprefix(" ")
         text += ("" if not number else "\n" if whole else "") + inner
         whole = name != "cri" or not found or found["flags"][0] == "F"
     first = head.match(record)
-    gap = " " if name == "cri" else ""
-    return (first[0] + gap if first else "") + text
+    return (first[0] if first else "") + text
 
 
 def _one_docker(record: str) -> str:
@@ -124,6 +121,9 @@ def _inside(got: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     form = got["format"]
     where = form.is_in(list(ENVELOPES))
     text = got["message"].cast(pl.String) if "message" in got.columns else form.clear(len(got))
+    if "app" in got.columns:  # CEF and LEEF begin as a tag does
+        tag = got["app"].cast(pl.String)
+        text = text.zip_with(~tag.is_in(["CEF", "LEEF"]).fill_null(value=False), tag + ":" + text)
     if (form == "json").any() and not _has_level(got):
         for key in (key for key in _TEXTS if key in got.columns):
             inside = got[key].cast(pl.String)

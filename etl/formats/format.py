@@ -71,12 +71,16 @@ class Format:
         """Return whether one line fits; `score` and detection look at a sample so."""
         if self.fits:
             return bool(self.fits(line))
+        if not self.typed:  # a user's own pattern may be Rust's and not Python's
+            return bool(self.read(pl.Series([line]))["_fits"][0])
         if self.refused and _compiled(self.refused).search(line):
             return False
         return any(_compiled(pattern).search(line) for pattern in self.patterns)
 
     def score(self, lines: pl.Series) -> int:
         """Count the lines that fit."""
+        if not self.typed:
+            return int(self.read(lines)["_fits"].sum())
         return sum(map(self.accepts, lines.drop_nulls()))
 
 

@@ -23,8 +23,8 @@ COLUMNS = (
     "timestamp", "time", "level", "pid", "thread", "logger", "caller", "rest", "message",
 )  # fmt: skip
 _MESSAGE = (
-    r"[\])}>\"']?[ \t]*(?:(?:-{1,3}>?|=>|[:|;,])(?:[ \t]+|\r?\n[ \t]*)|[:|])?"
-    r"[ \t]*(?P<message>(?s:.*))$"
+    r"[\])}>\"']?[ \t]*(?:(?:-{1,3}>?|=>|[:|;,])(?:[ \t]+|\r?\n[ \t]*)|[:|,;])?"
+    r"\s*(?P<message>(?s:.*))$"
 )
 
 Layout = tuple[Step, ...]
@@ -48,7 +48,7 @@ def read_generic(lines: pl.Series) -> pl.DataFrame:
 def infer(lines: Sequence[str]) -> list[tuple[Layout, int]]:
     """Return the layouts of some lines and how many lines have each, the longest first.
 
-    A step that one line does not prove is kept if half of the lines that have the steps
+    A step that one line does not prove is kept if enough of the lines that have the steps
     before it have it, too.
     """
     scanned = [tuple(scan(line)) for line in lines]
@@ -57,8 +57,7 @@ def infer(lines: Sequence[str]) -> list[tuple[Layout, int]]:
     for steps in scanned:
         kept = 0
         while kept < len(steps):
-            agreed = 2 * counts[steps[: kept + 1]] >= counts[steps[:kept]]
-            if not (steps[kept].sure or agreed):
+            if counts[steps[: kept + 1]] < steps[kept].share * counts[steps[:kept]]:
                 break
             kept += 1
         layouts[steps[:kept]] += 1
@@ -81,10 +80,16 @@ def pattern_of(layout: Layout) -> str:
 def template_of(layout: Layout) -> str:
     """Return a layout as the text of a template that a user can edit."""
     text = "".join(step.template for step in layout)
-    if text.endswith("{message}"):
-        return text
-    gap = "" if not text else "] " if text.count("[") > text.count("]") else " "
-    return f"{text}{gap}{{message}}"
+    if "{message}" not in text:
+        gap = "" if not text else "] " if text.count("[") > text.count("]") else " "
+        text = f"{text}{gap}{{message}}"
+    numbers = Counter[str]()
+
+    def named(found: re.Match[str]) -> str:
+        numbers[found[1]] += 1
+        return f"{{{found[1]}{numbers[found[1]] if numbers[found[1]] > 1 else ''}}}"
+
+    return re.sub(r"\{(\w+)\}", named, text)
 
 
 def _layouts(left: pl.Series, done: int) -> list[Reader]:

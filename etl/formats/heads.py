@@ -84,7 +84,7 @@ def header_of(lines: pl.Series) -> str | None:
         names = _names(head, separator)
         records = [line for line in first[first.index(head) + 1 :] if line.strip()][:20]
         whole = [r for r in records if r.count('"') % 2 == 0]
-        fit = sum(len(_cells(line, separator)) == len(names) for line in whole)
+        fit = sum(len(_cells(line, separator)) in (len(names), len(names) + 1) for line in whole)
         if whole and 2 * fit >= len(whole):
             return str(head)
     return None
@@ -120,7 +120,12 @@ def read_headed(lines: pl.Series, header: str | None) -> list[Reader]:
     header = header or header_of(lines)
     if header and (separator := _separator(header)):
         names = _names(header, separator)
-        return [partial(_head, header=header), partial(read_cells, names=names, by=separator)]
+        more = [*names, "rest" if "message" in map(str.lower, names) else "message"]
+        return [  # Windows' Event Viewer does not name its last column
+            partial(_head, header=header),
+            partial(read_cells, names=names, by=separator),
+            partial(read_cells, names=more, by=separator),
+        ]
     return []
 
 
@@ -149,8 +154,14 @@ def _by_fields(lines: pl.Series, header: str | None) -> pl.DataFrame:
         text = part["line"]
         if is_directive:
             fits = pl.repeat(value=True, n=len(text), eager=True)
-            name = "zeek" if str(head).startswith("#f") else "w3c"
-            got = pl.DataFrame([fits.alias("_fits"), _named(name, fits), text.alias("message")])
+            zeek = text.str.contains("^#[a-z]")
+            name = pl.select(pl.when(zeek).then(pl.lit("zeek")).otherwise(pl.lit("w3c")))
+            got = (
+                name.to_series()
+                .alias("format")
+                .to_frame()
+                .hstack([fits.alias("_fits"), text.alias("message")])
+            )
         else:
             got = _w3c(text, str(head)) if head else _none(text)
         found.append(got.with_columns(part["at"]))

@@ -15,7 +15,7 @@ import polars as pl
 
 from etl.formats.columns import ROW
 from etl.formats.envelopes import DOCKER, DOCKER_TEXT, HEADS
-from etl.formats.heads import header_of, is_postgres_csv
+from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
 from etl.formats.scan import head_pattern
 
@@ -31,6 +31,8 @@ CSV = ":csv"
 """A record ends where its quotes are closed."""
 _PARTIAL = ":partial "
 """A record is a chain of partial lines; behind it the regex of what begins inside, if any."""
+_NOT = ":not "
+"""Behind it the regex of lines that go on: Rust's regexes cannot look ahead."""
 _INSIDE = ":inside "
 """Behind it an envelope's name, a blank, and the regex of what begins a record inside of it."""
 
@@ -40,18 +42,20 @@ _BLOCKS = (  # programs that write blocks: what begins one
     r"^__CURSOR=",  # journalctl -o export
     r"^Start-Date: ",  # apt's history
     r"^=[A-Z ]+ REPORT==== ",  # old Erlang
+    r"^\[\*\*\] ",  # Snort's full alerts
 )
 _LEVEL = "|".join(WORDS)
 _BY_LEVEL = (
     rf"^(?:(?i:{_LEVEL})(?:\[[0-9]+\])?[:|]|[\[(<](?i:{_LEVEL}) *[\])>]|(?:{_LEVEL.upper()})\b)"
 )
-_GOES_ON = (  # what a line that goes on looks like, without being indented
-    r"^(?:\s|\}|\)|\]|Caused by: |Suppressed: |Traceback \(most recent call last\)|\.\.\. [0-9]+ more"
-    r"|During handling of the above|The above exception was|goroutine [0-9]+ \[|Stack trace:|#[0-9]+ "
-    r"|--- End of |(?:[a-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b|[A-Z]\w*(?:Error|Exception):|$)"
+_PANIC = "^(?:panic|fatal error): "  # Go's, which no time is before
+_TRACEBACK = r"^Traceback \(most recent call last\)"
+_GOES_ON = (  # what a line that goes on looks like, indented or not
+    r"^(?:\s|[})\]]|Caused by: |Suppressed: |Traceback \(most recent call last\)|\.\.\. [0-9]+ more"
+    r"|During handling of the above|The above exception was|goroutine [0-9]+ \[|Stack trace:"
+    r"|#[0-9]+ |--- End of |(?:[a-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b"
+    r"|[A-Z]\w*(?:Error|Exception)(?::|$)|\w+(?:\.\(?[\w*]+\)?)+\(.*\)$|exit status [0-9]|created by |$)"
 )
-# the same as what begins a record: Rust's regexes cannot look ahead
-_BEGINS = r"^[^\s})\].#CTDSg]|^[CTDSg]"
 
 
 def record_start(sample: pl.Series) -> str | None:
@@ -88,6 +92,8 @@ def _start(lines: pl.Series, solid: pl.Series) -> str | None:
         odd = solid.str.count_matches('"', literal=True) % 2 == 1
         if odd.any() and (header_of(lines) or is_postgres_csv(first)):
             return CSV
+    if solid.str.contains(FIELDS).any():
+        return None
     for block in _BLOCKS:
         if solid.str.contains(block).sum() > (1 if len(solid) > 20 else 0):
             return block
@@ -115,27 +121,35 @@ def _pretty(lines: pl.Series) -> str | None:
 def _by_heads(solid: pl.Series) -> str | None:
     """Return the regex of lines that have a time as most heads have it."""
     some = solid.head(HEADS_OF).to_list()
-    found = [pattern for line in some if (pattern := head_pattern(line))]
+    heads_of = [(line, pattern) for line in some if (pattern := head_pattern(line))]
+    # indented lines go on, unless all heads are indented
+    found = [pattern for line, pattern in heads_of if not line[0].isspace()]
+    found = found or [pattern for _, pattern in heads_of]
     flush = sum(not line[0].isspace() for line in some)
-    if not found or (len(found) < 2 and len(some) > 3) or 20 * len(found) < flush:
+    alone = len(found) < 2 and len(some) > 3 and not head_pattern(some[0])
+    if not found or alone or 20 * len(found) < flush:
         return None
-    heads = list(dict.fromkeys(f"^{before}{stamp}" for before, stamp in found))
+    heads = list(dict.fromkeys(rf"^{before}{stamp}" for before, stamp in found))
     if len(heads) > MOST_HEADS:  # what is before the time differs too much
         most = Counter(stamp for _, stamp in found).most_common(MOST_HEADS)
         heads = [rf"^[^\n]{{0,100}}?{stamp}" for stamp, count in most if 50 * count >= len(found)]
     objects = sum(line.startswith('{"') and line.endswith("}") for line in some)
-    return "|".join([*heads, *([r'^\{"'] if 50 * objects >= flush else [])])
+    heads += [r'^\{"'] if 50 * objects >= flush and objects else []
+    heads += [_PANIC] if any(re.match(_PANIC, line) for line in some) else []
+    return "|".join(heads)
 
 
 def _by_indent(solid: pl.Series) -> str | None:
     """Return what begins a record in a file without times: a level, or a line that is flush."""
     goes_on = solid.str.contains(_GOES_ON)
-    if not goes_on.any():
+    if not goes_on.any() or solid.str.contains(r"^\s").all():
         return None
-    by_level = solid.str.contains(_BY_LEVEL)
-    if 2 * int(by_level.sum()) >= int((~goes_on).sum()):
+    if re.match(_TRACEBACK, solid[0]):
+        return _TRACEBACK
+    by_level = int(solid.str.contains(_BY_LEVEL).sum())
+    if by_level and 2 * by_level >= int((~goes_on).sum()):
         return _BY_LEVEL
-    return r"^\S" if solid.str.contains(r"^\s").any() else None
+    return _NOT + _GOES_ON
 
 
 def starts(lines: pl.Series, start: str | None) -> pl.Series:
@@ -166,6 +180,8 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
         else:
             text = lines.str.replace(re.sub(r"\?P<\w+>", "?:", HEADS[name]) + " ?", "")
         found = text.str.contains(inner)
+    elif start.startswith(_NOT):
+        found = ~lines.str.contains(start.removeprefix(_NOT))
     else:
         found = lines.str.contains(start)
     if len(found):

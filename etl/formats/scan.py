@@ -7,7 +7,7 @@ regex. Lines of one layout have equal steps, so that a layout can be applied to 
 import re
 from dataclasses import dataclass
 
-from etl.formats.levels import LETTERS, WORDS
+from etl.formats.levels import LETTERS, UPPER_WORDS, WORDS
 from etl.formats.stamps import STAMP, STAMP_END, STAMP_START
 
 __all__ = ["Step", "head_pattern", "scan"]
@@ -23,20 +23,22 @@ class Step:
     Attributes:
         pattern: Rust regex with named groups, from the separators before the part to its end.
         template: The same as text of a template.
-        sure: Whether one line is enough to believe in it; else half of the lines must agree.
+        share: Of the lines that have the steps before, those that must have it, too.
     """
 
     pattern: str
     template: str
-    sure: bool = False
+    share: float = 0.5
 
 
 _WORD = "|".join(WORDS)
 _CAPITAL = "|".join(word.capitalize() for word in WORDS)
-_UPPER = _WORD.upper()
-_END = r"(?=[\s:|,;\])}>/\-]|$)"
+_UPPER = "|".join(
+    sorted({word.upper() for word in WORDS} | set(UPPER_WORDS), key=lambda w: -len(w))
+)
+_END = r"(?=[\s:|,;\[\])}>/\-]|$)"
 _ANY_LEVEL = rf"(?:{_UPPER}|{_CAPITAL}|{_WORD})"
-_LEVEL = rf"(?:(?i:{_WORD})|[{LETTERS}])"
+_LEVEL = rf"(?:(?i:{_WORD})|{'|'.join(UPPER_WORDS)}|[{LETTERS}])"
 _BLANK = r"[ \t]"
 _STAMP = re.compile(STAMP_START + STAMP + STAMP_END)
 _WEAK = {"epoch", "clock", "two_numbers", "bd", "db", "short"}
@@ -52,9 +54,13 @@ _LEVEL_HERE = re.compile(
     rf"(?P<open>[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:\])/]))"
     rf"(?P<stars>\**){_END}(?P<close> *[\])}}>])?"
 )
-_CHANNEL = re.compile(rf"(?P<name>[\w-]+)\.(?P<word>{_ANY_LEVEL})(?=:)")
+_FACILITY = re.compile(
+    rf"(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])\.(?P<word>{_WORD})(?= )"
+)
+_CHANNEL = re.compile(rf"(?P<logger>[\w-]+)\.(?P<word>{_ANY_LEVEL})(?=:)")
 _LEVEL_LATER = re.compile(
-    rf"(?:^|(?<=[\s\[(<|\-]))(?:(?:{_UPPER})\**{_END}|[\[(<](?:{_ANY_LEVEL}) *[\])>])"
+    rf"(?:^|(?<=[\s\[(<|):\-]))(?:(?:{_UPPER})\**{_END}|[\[(<](?:{_ANY_LEVEL}) *[\])>]"
+    rf"|(?:{_WORD}|{_CAPITAL})(?=: ))"
 )
 _LETTER_LATER = re.compile(rf"(?<=\s)[{LETTERS}](?=\s)")
 _SLASHED = re.compile(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
@@ -73,8 +79,8 @@ _PARTS: tuple[tuple[str, re.Pattern[str], str, str], ...] = tuple(
         ("caller", rf"\[{_SOURCE}\]", r"\[(?P<caller>[^\s\[\]]+:[0-9]+)\]", "[{caller}]"),
         ("caller", rf"{_SOURCE}(?=[\s\]:])", r"(?P<caller>[^\s\[\]:]+:[0-9]+)", "{caller}"),
         ("logger", rf"\[{_DOTTED} *\]", r"\[(?P<logger>[A-Za-z_$][^\s\[\]]*) *\]", "[{logger}]"),
-        ("thread", r"\[ *[^\[\]]{1,60}\]", r"\[ *(?P<thread>[^\[\]]*)\]", "[{thread}]"),
-        ("rest", r"\[ *[^\[\]]{1,60}\]", r"\[ *(?P<rest>[^\[\]]*)\]", "[{rest}]"),
+        ("thread", r"\[ *[^\[\]\"*]{1,60}\]", r"\[ *(?P<thread>[^\[\]\"*]*)\]", "[{thread}]"),
+        ("rest", r"\[ *[^\[\]\"*]{1,60}\]", r"\[ *(?P<rest>[^\[\]\"*]*)\]", "[{rest}]"),
         ("thread", r"\([^()]{1,40}\)(?= )", r"\((?P<thread>[^()]*)\)", "({thread})"),
         (
             "logger pid",
@@ -113,8 +119,8 @@ def scan(line: str) -> list[Step]:
     name = "time" if clock else "timestamp"
     shape = f"(?P<{name}>{stamp_shape(found.group())})"
     if before is None:
-        return [Step(f"(?P<message>[^\\n]{{0,{HEAD}}}?{shape}(?s:.*))", "{message}", sure=True)]
-    step = Step(before.pattern + shape, before.template + f"{{{name}}}", sure=True)
+        return [Step(f"(?P<message>[^\\n]{{0,{HEAD}}}?{shape}(?s:.*))", "{message}", 0)]
+    step = Step(before.pattern + shape, before.template + f"{{{name}}}", 0)
     return [step, *_tokens(head, found.end(), taken, is_first=False)]
 
 
@@ -122,18 +128,21 @@ def head_pattern(line: str) -> tuple[str, str] | None:
     """Return the regexes of what is before a line's time, and of the time; None without one."""
     head = line[:LOOK]
     found = _stamp(head)
-    if not found or head[:1].isspace():
+    if not found:
         return None
     before = _before(head[: found.start()], set())
     if before is None:
         return None
     text = found.group()
     hour = text.find(":", 5) + 1  # what is before the minutes is enough to know a head by
-    return re.sub(r"\(\?P<\w+>", "(?:", before.pattern), stamp_shape(text[:hour] or text)
+    prefix = before.pattern.replace(_LEVEL, "[A-Za-z]+")
+    return re.sub(r"\(\?P<\w+>", "(?:", prefix), stamp_shape(text[:hour] or text)
 
 
 def stamp_shape(text: str) -> str:
     """Return the regex of times that are written as this one is."""
+    if text.startswith("@"):
+        return "@4[0-9a-f]{23}"
     text = re.sub(r"(?<=[.,])[0-9]+(?= |$|Z|[+-]|[A-Z])", "\0", text)  # a fraction
     text = re.sub(r"[A-Za-z]+", lambda m: "\2" if len(m[0]) > 1 else m[0], text)
     text = re.sub(r"[+-](?=[0-9]{2}:?[0-9]{2}$|[0-9]{2}$)", "\3", text)
@@ -192,7 +201,7 @@ def _region(text: str, taken: set[str]) -> Step:
         group = re.compile(r"\[ *[^\[\]]+\]").match(text, at)
         level = _LEVEL_HERE.match(text + " ", at) if "level" not in taken else None
         if level and level["word"].isupper():
-            pattern += f"{_literal(level['open'])}(?P<level>{_LEVEL})\\**"
+            pattern += f"{_literal(level['open'])}(?P<level>{_LEVEL})\\b\\**"
             template += level["open"] + "{level}"
             taken.add("level")
             at = level.end("stars")
@@ -238,10 +247,12 @@ def _tokens(head: str, at: int, taken: set[str], *, is_first: bool) -> list[Step
         if not step:
             break
         pattern = _literal(gap) + step.pattern
-        steps.append(Step(pattern, re.sub(r"\s+", " ", gap) + step.template, step.sure))
+        steps.append(Step(pattern, re.sub(r"\s+", " ", gap) + step.template, step.share))
         at = end
-        if step.template.endswith((":", " -")):  # the head ends here
-            break
+        if step.template.endswith((":", " -")):  # the head ends here, or a level is behind
+            level = _LEVEL_HERE.match(head, at + len(head[at:]) - len(head[at:].lstrip()))
+            if "level" in taken or not level or head[level.end() : level.end() + 1] not in ":-]":
+                break
         if is_first and "level" not in taken:
             break
     return steps
@@ -253,19 +264,21 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
         step, end = _level(head, at, taken, is_first=is_first)
         if step or is_first:
             return step, end
-    delimiter = head[at - 1 : at] if at and head[at - 1] in "|\t;" else ""
+    delimiter = head[at - 1 : at] if at and head[at - 1] in "|\t;," else ""
     delimiter = delimiter or ("|" if head[:at].rstrip().endswith("|") else "")
     if delimiter:
         end = head.find(delimiter, at, at + 60)
         word = head[at:end].strip()
-        if end >= 0 and word and word.count(" ") < 2 and not word.startswith("{"):
+        plain = " " not in word and word[:1] not in ("{", '"')
+        if end >= 0 and word and plain:
             number = word.isdigit() and len(word) < 9
             names = ("pid", "thread", "rest") if number else ("logger", "caller", "thread", "rest")
             name = next(n for n in names if n not in taken or n == "rest")
             taken.add(name)
             stop = re.escape(delimiter)
             inner = "[0-9]+" if name == "pid" else rf"[^{stop}\s](?:[^{stop}\n]*[^{stop}\s])?"
-            return Step(f"(?P<{name}>{inner})", f"{{{name}}}"), at + len(word)
+            gone = f"(?P<{name}>{inner})[ ]*{stop}"
+            return Step(gone, f"{{{name}}}{delimiter}"), head.index(delimiter, at) + 1
     for fields, look, pattern, template in _PARTS:
         own = set(fields.split())
         if own & taken - {"rest"} or (look.pattern.startswith(_DOTTED) and "level" not in taken):
@@ -283,9 +296,9 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         boxed = bool(found["open"] and found["close"])
         marked = boxed or after in (":", "|", "\t", "]", "/") or head[at - 1 : at] in ("|", "\t")
         if not is_first or marked or (word.isupper() and len(word) > 2):
-            sure = marked or (word.isupper() and len(word) > 2)
+            share = 0 if marked or (word.isupper() and len(word) > 2) else 0.5
             taken.add("level")
-            pattern = f"{_literal(found['open'])}(?P<level>{_LEVEL})\\**{_BLANK}*"
+            pattern = f"{_literal(found['open'])}(?P<level>{_LEVEL})\\b\\**{_BLANK}*"
             end = found.end("stars")
             end += len(head[end:]) - len(head[end:].lstrip(" \t")) if found["close"] else 0
             template = found["open"] + "{level}"
@@ -295,18 +308,21 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
                 field = "thread" if found["open"] or not is_first else "logger"
                 return (
                     Step(
-                        f"{pattern}/(?P<{field}>[^\\s\\]:(]+)", f"{template}/{{{field}}}", sure=sure
+                        f"{pattern}/(?P<{field}>[^\\s\\]:(]+)",
+                        f"{template}/{{{field}}}",
+                        share=share,
                     ),
                     name.end(),
                 )
-            return Step(pattern, template, sure), end
+            return Step(pattern, template, share), end
     for look, fields, template in (
         (_CHANNEL, rf"(?P<logger>[\w-]+)\.(?P<level>{_LEVEL})", "{logger}.{level}"),
+        (_FACILITY, rf"[a-z0-7]+\.(?P<level>{_LEVEL})", "{level}"),
         (_SLASHED, rf"\[(?P<thread>[^\[\]/]+)/(?P<level>{_LEVEL})\]", "[{thread}/{level}]"),
     ):
         if found := look.match(head, at):
-            taken |= {"level", "logger" if look is _CHANNEL else "thread"}
-            return Step(fields, template, sure=True), found.end()
+            taken |= {"level", *found.re.groupindex} - {"word"}
+            return Step(fields, template, 0), found.end()
     if is_first:
         return None, at
     for look, most in ((_LEVEL_LATER, 7), (_LETTER_LATER, 3)):
@@ -320,6 +336,8 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         if not here or "level" in inside:
             continue
         taken |= inside | {"level"}
-        pattern = f"{region.pattern}{_literal(here['open'])}(?P<level>{_LEVEL})\\**{_BLANK}*"
-        return Step(pattern, region.template + here["open"] + "{level}"), here.end("stars")
+        pattern = f"{region.pattern}{_literal(here['open'])}(?P<level>{_LEVEL})\\b\\**{_BLANK}*"
+        share = 0 if here["open"] and here["close"] else 0.2
+        template = region.template + here["open"] + "{level}"
+        return Step(pattern, template, share), here.end("stars")
     return None, at

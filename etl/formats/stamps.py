@@ -23,11 +23,12 @@ _B = r"(?P<b>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*)\.?"
 _F = "(?:[.,:](?P<f>[0-9]{1,12}))?"
 _SHORT = r"[+-](?:[0-9]{3}|[0-9]{1,2})\b"  # +02, and +060: minutes, as Db2 writes them
 _LONG = r"[+-][0-9]{2}:?[0-9]{2}\b"
-_Z = rf"(?P<z> ?(?:Z\b|(?:{ZONE_NAMES})\b(?:{_LONG}|{_SHORT})?|{_LONG})|{_SHORT})?"
+_PLACE = "(?:Africa|America|Antarctica|Asia|Atlantic|Australia|Europe|Indian|Pacific)/[A-Za-z_/]+"
+_Z = rf"(?P<z> ?(?:Z\b|{_PLACE}|(?:{ZONE_NAMES})\b(?:{_LONG}|{_SHORT})?|{_LONG})|{_SHORT})?"
 _P = r"(?: ?(?P<p>[AaPp]\.?[Mm]\b\.?))?"
 _HMS = f"(?P<H>[0-9]{{1,2}})[:.](?P<M>[0-9]{{2}})[:.](?P<S>[0-9]{{2}}){_F}{_P}{_Z}"
 _HM = f"(?P<H>[0-9]{{1,2}}):(?P<M>[0-9]{{2}}){_P}{_Z}"
-_GAP = "(?:[T_:;-]|[,.]? +|\t)"
+_GAP = "(?:[T_:;-]|[,.]? +(?:-{1,2} )?|\t)"
 
 FAMILIES = {  # tried in this order, each on what those before it left
     # 2024-03-05T10:00:00.123Z, 2024/3/5 10:00:00,123 +0100, 2005-06-03-15.42.50.675872
@@ -56,7 +57,7 @@ FAMILIES = {  # tried in this order, each on what those before it left
         rf"(?P<S>[0-9]{{2}}){_F}{_Z} (?P<Y>[0-9]{{4}})\b"
     ),
     "bdy": rf"(?:{_DAY})?{_B} +(?P<d>[0-9]{{1,2}}),? (?P<Y>[0-9]{{4}}),? +{_HMS}",
-    "bd": rf"(?:{_DAY})?{_B} +(?P<d>[0-9]{{1,2}}),? +{_HMS}",
+    "bd": rf"(?:{_DAY})?{_B}(?: +|-)(?P<d>[0-9]{{1,2}}),? +{_HMS}",
     # 05.03.2024 10:00:00, 03/05/2024 10:00:00 AM, 03/05/24 10:00:00:123 GMT
     "numbers": (
         rf"(?P<n1>[0-9]{{1,2}})(?P<sep>[-/.])(?P<n2>[0-9]{{1,2}})[-/.](?P<n3>[0-9]{{4}}|[0-9]{{2}})"
@@ -75,7 +76,11 @@ FAMILIES = {  # tried in this order, each on what those before it left
 
 _BARE = {name: pattern for name, pattern in FAMILIES.items() if name != "glog"}
 _EPOCH = r"1[0-9]{18}|1[0-9]{15}|1[0-9]{12}(?:\.[0-9]+)?|1[0-9]{9}(?:[.,][0-9]{1,9})?"
-_CLOCK = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: ?[AaPp]\.?[Mm]\b)?"
+_TAI = "@4[0-9a-f]{23}"  # cr.yp.to/libtai/tai64.html, multilog's
+_CLOCK = (
+    r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: ?[AaPp]\.?[Mm]\b)?"
+    r"|[0-9]{1,2}:[0-9]{2} ?[AP]M"
+)
 
 
 def _plain(pattern: str) -> str:
@@ -90,7 +95,7 @@ def _plain(pattern: str) -> str:
 STAMP = (
     "(?:"
     + "|".join(f"(?P<{name}>{_plain(pattern)})" for name, pattern in _BARE.items())
-    + rf"|(?P<epoch>{_EPOCH})|(?P<clock>{_CLOCK}))"
+    + rf"|(?P<tai>{_TAI})|(?P<epoch>{_EPOCH})|(?P<clock>{_CLOCK}))"
 )
 STAMP_START = r"(?<![0-9A-Za-z.:_/+-])"
-STAMP_END = r"(?![0-9A-Za-z])(?![:.,][0-9])"
+STAMP_END = r"(?![0-9A-Za-z])(?![.,][0-9])(?!(?<=[0-9]):[0-9])"

@@ -4,7 +4,7 @@ The layouts that most files have are read by Polars' own parser. The rest is tak
 the regexes of `stamps`, which also know named zones, AM and PM, and fractions of any length.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -63,7 +63,7 @@ def read_times(text: pl.Series, clock: Clock) -> pl.Series:
         got = _by_layout(left, layout, clock)
         times = times.fill_null(got)
         left = left.set(got.is_not_null(), None)
-    for read in (_epoch, *(_Family(pattern, clock) for pattern in FAMILIES.values())):
+    for read in (_epoch, _tai, *(_Family(pattern, clock) for pattern in FAMILIES.values())):
         if not left.len() - left.null_count():
             break
         got = read(left)
@@ -134,6 +134,17 @@ def _epoch(text: pl.Series) -> pl.Series:
     return pl.select(pl.coalesce(micros).cast(UTC_TIME)).to_series()
 
 
+def _tai(text: pl.Series) -> pl.Series:
+    """Read labels of TAI64N: seconds of TAI, which were 10 ahead of Unix's in 1970, and ns."""
+    label = text.set(~text.str.contains("^@4[0-9a-f]{23}$").fill_null(value=False), None)
+    if not label.count():
+        return pl.repeat(None, len(text), dtype=UTC_TIME, eager=True)
+    second, nano = (
+        label.str.slice(start, 8).str.to_integer(base=16, dtype=pl.Int64) for start in (9, 17)
+    )
+    return ((second - 10) * 1_000_000 + nano // 1000).cast(UTC_TIME)
+
+
 @dataclass(frozen=True)
 class _Family:
     """Reads the times that one regex of `stamps.FAMILIES` takes apart."""
@@ -189,8 +200,12 @@ class _Family:
             times = _with_years(times, self.clock)
         if "z" not in found.columns or not found["z"].count():
             return _placed(times, self.clock)
-        offset = _offsets(found["z"])
-        placed = _placed(times.set(offset.is_not_null(), None), self.clock)
+        zones = found["z"].str.strip_chars()
+        offset = _offsets(zones)
+        placed = _placed(times.set(zones.is_not_null(), None), self.clock)
+        for place in zones.filter(zones.str.contains("/", literal=True)).unique():
+            there = times.set((zones != place).fill_null(value=True), None)
+            placed = placed.fill_null(_placed(there, replace(self.clock, timezone=place)))
         return (times - offset).dt.replace_time_zone("UTC").fill_null(placed)
 
 
@@ -202,7 +217,7 @@ def _month(name: pl.Series) -> pl.Series:
 
 def _offsets(zones: pl.Series) -> pl.Series:
     """Return what to take from a local time to have UTC, as Duration."""
-    known = {zone: _offset(zone.strip()) for zone in zones.drop_nulls().unique()}
+    known = {zone: _offset(zone) for zone in zones.drop_nulls().unique() if "/" not in zone}
     minutes = zones.replace_strict(known, default=None, return_dtype=pl.Int64)
     return (minutes * 60_000_000).cast(pl.Duration("us"))
 

@@ -403,6 +403,79 @@ EXAMPLES = [
             "extension": "devTime=Nov 21 2026 10:00:00\tsev=5\tusrName=ann", "usrName": "ann",
         },
     ),
+    (
+        "php",
+        "[21-Nov-2026 10:00:00 Europe/Berlin] PHP Fatal error:  low tide",
+        {
+            "timestamp": at(2026, 11, 21, 9), "level": "CRITICAL", "level_text": "Fatal error",
+            "message": "low tide",
+        },
+    ),
+    (
+        "erlang",
+        "=ERROR REPORT==== 1-Nov-2026::10:00:00 ===\nlow tide",
+        {"timestamp": at(2026, 11, 1, 10), "level": "ERROR", "message": "low tide"},
+    ),
+    (
+        "samba",
+        "[2026/11/21 10:00:00.250000,  1] ../source3/tide.c:9(low)\n  low tide",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "verbosity": "1",
+            "caller": "../source3/tide.c:9", "function": "low", "message": "low tide",
+        },
+    ),
+    (
+        "db2diag",
+        "2026-11-21-10.00.00.250000+060 I9A1   LEVEL: Severe\nPID : 77  TID : 8\nMESSAGE : low",
+        {
+            "timestamp": at(2026, 11, 21, 9, 0, 0, 250_000), "level": "ERROR", "pid": 77,
+            "level_text": "Severe", "record": "I9A1", "message": "PID : 77  TID : 8\nMESSAGE : low",
+        },
+    ),
+    (
+        "nagios",
+        "[1795255200] HOST ALERT: pier;DOWN;HARD;1;low",
+        {
+            "timestamp": at(2026, 11, 21, 10), "event": "HOST ALERT",
+            "message": "HOST ALERT: pier;DOWN;HARD;1;low",
+        },
+    ),
+    (
+        "xorg",
+        "[    12.345] (EE) no tide",
+        {"uptime": "12.345", "level": "ERROR", "message": "no tide"},
+    ),
+    (
+        "macos",
+        "2026-11-21 10:00:00.250000+0100 0x2a  Fault   0x0   77   0    tided: (low) now",
+        {
+            "timestamp": at(2026, 11, 21, 9, 0, 0, 250_000), "level": "CRITICAL", "pid": 77,
+            "level_text": "Fault", "thread": "0x2a", "activity": "0x0", "ttl": "0",
+            "logger": "tided", "message": "(low) now",
+        },
+    ),
+    (
+        "zap",
+        "2026-11-21T10:00:00.250Z\tDPANIC\tpier.tide\ttide.go:9\tlow\t{}",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "CRITICAL",
+            "level_text": "DPANIC", "logger": "pier.tide", "caller": "tide.go:9",
+            "message": "low\t{}",
+        },
+    ),
+    (
+        "gin",
+        '[GIN] 2026/11/21 - 10:00:00 | 404 |   1.5ms |   10.0.0.7 | GET      "/tide"',
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "WARNING", "status": 404,
+            "duration": "1.5ms", "client": "10.0.0.7", "method": "GET", "url": "/tide",
+        },
+    ),
+    (
+        "zabbix",
+        "    77:20261121:100000.250 low tide",
+        {"timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "pid": 77, "message": "low tide"},
+    ),
     ("generic", "21.11.2026 10:00:00 [WARN] low tide now", {
         "timestamp": at(2026, 11, 21, 10), "level": "WARNING", "message": "low tide now",
     }),
