@@ -6,6 +6,7 @@ format is an entry here and a line of it in the tests; it must not accept the ot
 lines. `REFUSED` holds what a line must not look like to be of a format.
 """
 
+from etl.formats.access import ACCESS
 from etl.formats.levels import WORDS
 from etl.formats.stamps import ZONE_NAMES
 
@@ -25,27 +26,7 @@ TIME = (  # what {timestamp} in a template may be: the layouts that hold blanks,
 )
 _REST = r"(?P<message>(?s:.*))$"
 _QUOTED = r'(?:[^"\\]|\\.)*'
-_TAIL = "(?: (?P<rest>.*))?$"
 
-# Access logs: httpd.apache.org/docs/2.4/logs.html, common and combined, nginx's default; fields
-# that were added behind them are the rest.
-_VHOST = r"(?P<vhost>[\w.-]*[A-Za-z][\w.-]*\.[\w.-]+(?::[0-9]+)?|[\w.-]+:[0-9]+) "
-_CLIENT = r"(?P<client>[^\s,]+(?:, [^\s,]+)*) (?P<ident>\S+) (?P<user>\S+(?: [^\[]*[^\[ ])?)"
-_CLF = r"(?P<client>\S+) (?P<ident>\S+) (?P<user>\S+) \[(?P<timestamp>[^\]]+)\] "
-_CLF_ODD = rf"{_CLIENT} \[(?P<timestamp>[0-9]+/[A-Z][a-z]+/[^\]]+)\] "
-_REPLY = (
-    r" (?P<status>[0-9]{3}) (?P<bytes>[0-9]+|-)"
-    rf'(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})")?{_TAIL}'
-)
-_PROTOCOL = "(?P<protocol>HTTP/[0-9.]+)"
-_ODD_REQUEST = rf'"(?P<method>[A-Z]+) (?P<url>(?:[^"\\]|\\.)*?)(?: {_PROTOCOL})?"'
-_ACCESS = (
-    rf'^{_CLF}"(?P<method>[A-Z]+) (?P<url>[^\s"]+)(?: (?P<protocol>[^\s"]+))?"{_REPLY}',
-    # a request that is none: empty, or a TLS hello
-    rf'^{_CLF}"(?P<url>[^\s"]*|[^A-Z"]{_QUOTED}|[A-Z]*[^A-Z" ]{_QUOTED})"{_REPLY}',
-    rf"^{_CLF_ODD}{_ODD_REQUEST}{_REPLY}",
-    rf"^{_VHOST}{_CLF_ODD}{_ODD_REQUEST}{_REPLY}",
-)
 _NGINX = (
     rf"^(?P<timestamp>[0-9]{{4}}/[0-9]{{2}}/[0-9]{{2}} {_HMS}) \[(?P<level>[a-z]+)\] "
     r"(?P<pid>[0-9]+)#(?P<tid>[0-9]+): "
@@ -72,6 +53,7 @@ _CISCO = (
 )
 
 PATTERNS: dict[str, str | tuple[str, ...]] = {
+    **ACCESS,
     "syslog5424": (  # RFC 5424; rsyslog leaves a second blank before the message
         rf"^{_PRI}[0-9]{{1,2}} (?P<timestamp>\S+) (?P<host>\S+) (?P<app>\S+) "
         rf'(?P<pid>\S+) (?P<msgid>\S+) (?P<data>-|(?:\[(?:[^\]\\"]|"{_QUOTED}")*\])+)'
@@ -90,8 +72,6 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>{_RFC3339}) (?P<app>app|heroku)\[(?P<dyno>[\w.-]+)\]: "
         r"(?P<message>(?s:.*))$"
     ),
-    "nginx_access": _ACCESS,
-    "apache_access": _ACCESS,
     "apache_error": (  # 2.2, and 2.4 with module, pid and thread
         rf"^\[(?P<timestamp>{_CTIME})\] \[(?:(?P<logger>[^\]:]*):)?(?P<level>[a-z]+[0-9]?)\] "
         r"(?:\[pid (?P<pid>[0-9]+)(?::tid (?P<tid>[0-9]+))?\] )?"
@@ -102,46 +82,25 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"{_NGINX}(?P<message>(?:(?:[^*]|\*[^0-9])(?s:.*))?)$",
     ),
     # docs.haproxy.org, 8.2.2 and 8.2.3: TCP and HTTP logs, behind a syslog header
-    "haproxy": (
-        r"^(?P<client>[0-9a-fA-F.:]+:[0-9]+) \[(?P<timestamp>[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:"
-        r"[0-9:.]+)\] (?P<frontend>\S+) (?P<backend>[^\s/]+)/(?P<server>\S+) (?P<timers>[0-9/+-]+)"
-        r" (?:(?P<status>-?[0-9]{1,3}) )?(?P<bytes>\+?[0-9]+) (?:(?P<cookies>\S+ \S+) )?"
-        r"(?P<state>[A-Za-z-]{2,4}) (?P<counts>[0-9/+]+) (?P<queues>[0-9/]+)(?: (?P<rest>.*))?$"
-    ),
-    "squid": (  # wiki.squid-cache.org, Features/LogFormat: squid native
-        r"^(?P<timestamp>[0-9]{9,10}\.[0-9]{3}) +(?P<duration>-?[0-9]+) (?P<client>\S+) "
-        r"(?P<result>[A-Z_]+)/(?P<status>[0-9]{3}) (?P<bytes>[0-9]+) (?P<method>\S+) (?P<url>\S+) "
-        rf"(?P<user>\S+) (?P<hierarchy>\S+) (?P<content_type>\S+){_TAIL}"
-    ),
-    "envoy": (  # envoyproxy.io, access logging: the default format
-        rf'^\[(?P<timestamp>{_RFC3339})\] "(?P<method>[A-Z-]+) (?P<url>[^\s"]+) '
-        r'(?P<protocol>[^\s"]+)" (?P<status>[0-9]{1,3}) (?P<flags>\S+)'
-        rf'(?: (?P<details>[a-z_]\S*|-|"[^"]*"))*? (?P<received>[0-9]+) (?P<bytes>[0-9]+){_TAIL}'
-    ),
-    "aws_alb": (  # docs.aws.amazon.com: access logs of load balancers
-        rf"^(?:(?P<type>https?|h2|grpcs|wss?) )?(?P<timestamp>{_RFC3339}) (?P<elb>\S+) "
-        r"(?P<client>[0-9a-fA-F.:]+:[0-9]+) (?P<target>\S+) (?P<timers>[0-9.-]+ [0-9.-]+ [0-9.-]+) "
-        r"(?P<status>[0-9]{3}|-) (?P<target_status>[0-9]{3}|-) (?P<received>[0-9]+) "
-        rf'(?P<bytes>[0-9]+) "(?P<method>[A-Z-]+) (?P<url>\S+) (?P<protocol>[^\s"]+)"{_TAIL}'
-    ),
-    "aws_s3": (  # docs.aws.amazon.com: S3 server access logs
-        r"^(?P<owner>[0-9a-f]{64}) (?P<bucket>\S+) \[(?P<timestamp>[^\]]+)\] (?P<client>\S+) "
-        r"(?P<user>\S+) (?P<request_id>\S+) (?P<operation>[A-Z]+(?:\.[A-Z_]+)+) (?P<key>\S+) "
-        rf'(?:"(?P<request>{_QUOTED})"|-) (?P<status>[0-9]{{3}}|-) (?P<error>\S+) '
-        rf"(?P<bytes>[0-9]+|-){_TAIL}"
-    ),
     "postgres": (  # log_line_prefix '%m [%p] %q%u@%d ', Debian's and the default
         rf"{_POSTGRES}{_PG_LEVEL}:  {_REST}",
         rf"{_POSTGRES}(?P<user>[^\s@]+)@(?P<database>\S+) {_PG_LEVEL}:  {_REST}",
         # Amazon RDS: '%t:%r:%u@%d:[%p]:'
-        rf"^(?P<timestamp>{_ISO} [A-Z]+):(?P<client>[^\s@]*?):(?P<user>[^\s@]*)@"
-        rf"(?P<database>[^\s:]*):\[(?P<pid>[0-9]+)\]:{_PG_LEVEL}:  {_REST}",
+        (
+            rf"^(?P<timestamp>{_ISO} [A-Z]+):(?P<client>[^\s@]*?):(?P<user>[^\s@]*)@"
+            rf"(?P<database>[^\s:]*):\[(?P<pid>[0-9]+)\]:{_PG_LEVEL}:  {_REST}"
+        ),
     ),
     "mysql_error": (  # dev.mysql.com: 8.0 and 5.7; MariaDB's
-        rf"^(?P<timestamp>{_RFC3339}) (?P<thread>[0-9]+) \[(?P<level>System|Note|Warning|ERROR)\] "
-        rf"(?:\[(?P<code>MY-[0-9]+)\] \[(?P<logger>[^\]]*)\] )?{_REST}",
-        rf"^(?P<timestamp>{_DATE} +[0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}}) (?P<thread>[0-9]+) "
-        rf"\[(?P<level>Note|Warning|ERROR)\] {_REST}",
+        (
+            rf"^(?P<timestamp>{_RFC3339}) (?P<thread>[0-9]+) "
+            r"\[(?P<level>System|Note|Warning|ERROR)\] "
+            rf"(?:\[(?P<code>MY-[0-9]+)\] \[(?P<logger>[^\]]*)\] )?{_REST}"
+        ),
+        (
+            rf"^(?P<timestamp>{_DATE} +[0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}}) (?P<thread>[0-9]+) "
+            rf"\[(?P<level>Note|Warning|ERROR)\] {_REST}"
+        ),
     ),
     "mysql_slow": (  # dev.mysql.com: the slow query log; a record is a block
         r"^# Time: (?P<timestamp>\S+(?: +[0-9:]+)?)\n# User@Host: (?P<user>[^\n]*?)"
@@ -170,7 +129,8 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         r"(?:SERVICE|HOST|EXTERNAL) [A-Z ]+): (?s:.*))$"
     ),
     "kernel": (  # dmesg
-        r"^(?:<(?P<pri>[0-9]+)>)?\[ *(?P<uptime>[0-9]+\.[0-9]{6})\](?:\[ *(?P<thread>[TC][0-9]+)\])?"
+        r"^(?:<(?P<pri>[0-9]+)>)?\[ *(?P<uptime>[0-9]+\.[0-9]{6})\]"
+        r"(?:\[ *(?P<thread>[TC][0-9]+)\])?"
         rf" {_REST}"
     ),
     "macos": (  # log show: the default style
@@ -182,16 +142,12 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>{_RFC3339})\t(?P<level>[A-Z]+)\t(?:(?P<logger>[\w./-]+)\t)?"
         rf"(?P<caller>[^\s:]+:[0-9]+)\t{_REST}"
     ),
-    "gin": (  # github.com/gin-gonic/gin: its logger
-        r"^\[GIN\] (?P<timestamp>[0-9]{4}/[0-9]{2}/[0-9]{2} - [0-9:]{8}) \| *(?P<status>[0-9]{3}) "
-        r"\| *(?P<duration>\S+) \| *(?P<client>\S+) \| *(?P<method>[A-Z]+) +\"(?P<url>[^\"]*)\""
-        r"(?:\s(?P<rest>(?s:.*)))?$"
-    ),
     "zabbix": (  # zabbix.com: server and agent
         rf"^ *(?P<pid>[0-9]+):(?P<timestamp>[0-9]{{8}}:[0-9]{{6}}\.[0-9]{{3}}) {_REST}"
     ),
     "xorg": (  # the X server's log: seconds since its start
-        r"^\[ *(?P<uptime>[0-9]+\.[0-9]{3})\] (?:\((?P<level>II|WW|EE|NI|!!|\?\?|\*\*|==|--|\+\+)\) )?"
+        r"^\[ *(?P<uptime>[0-9]+\.[0-9]{3})\] "
+        r"(?:\((?P<level>II|WW|EE|NI|!!|\?\?|\*\*|==|--|\+\+)\) )?"
         rf"{_REST}"
     ),
     "php": (  # php.net: error_log
@@ -209,20 +165,30 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
     ),
     "db2diag": (  # ibm.com/docs: a block, with the offset in minutes
         r"^(?P<timestamp>[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9.]{15}[+-][0-9]{3}) (?P<record>\S+) +"
-        r"LEVEL: (?P<level>\w+)(?P<rest>[^\n]*)\r?\n(?P<message>(?:PID *: (?P<pid>[0-9]+))?(?s:.*))$"
+        r"LEVEL: (?P<level>\w+)(?P<rest>[^\n]*)\r?\n"
+        r"(?P<message>(?:PID *: (?P<pid>[0-9]+))?(?s:.*))$"
     ),
     "logcat": (  # developer.android.com/tools/logcat: threadtime, time, brief
-        r"^(?P<timestamp>(?:[0-9]{4}-)?[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3,6}) +(?P<pid>[0-9]+) +"
-        r"(?P<tid>[0-9]+) (?P<level>[VDIWEFAS]) (?P<logger>.*?) *: (?P<message>(?s:.*))$",
-        r"^(?:(?P<timestamp>[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3}) )?(?P<level>[VDIWEFA])/"
-        rf"(?P<logger>[^(]*?) *\( *(?P<pid>[0-9]+)\): {_REST}",
+        (
+            r"^(?P<timestamp>(?:[0-9]{4}-)?[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3,6}) +"
+            r"(?P<pid>[0-9]+) +"
+            r"(?P<tid>[0-9]+) (?P<level>[VDIWEFAS]) (?P<logger>.*?) *: (?P<message>(?s:.*))$"
+        ),
+        (
+            r"^(?:(?P<timestamp>[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3}) )?(?P<level>[VDIWEFA])/"
+            rf"(?P<logger>[^(]*?) *\( *(?P<pid>[0-9]+)\): {_REST}"
+        ),
     ),
     "glog": (  # github.com/google/glog, and klog
-        rf"^(?P<level>[IWEF])(?P<timestamp>[0-9]{{4}} {_HMS}\.[0-9]{{6}}) +(?P<pid>[0-9]+) "
-        rf"(?P<caller>[^\s:]+:[0-9]+)\] {_REST}",
+        (
+            rf"^(?P<level>[IWEF])(?P<timestamp>[0-9]{{4}} {_HMS}\.[0-9]{{6}}) +(?P<pid>[0-9]+) "
+            rf"(?P<caller>[^\s:]+:[0-9]+)\] {_REST}"
+        ),
         # CockroachDB's: with a year
-        rf"^(?P<level>[IWEF])(?P<timestamp>[0-9]{{6}} {_HMS}\.[0-9]{{6}}) (?P<pid>[0-9]+) "
-        rf"(?:(?P<channel>[0-9]+)@)?(?P<caller>[^\s:]+:[0-9]+) {_REST}",
+        (
+            rf"^(?P<level>[IWEF])(?P<timestamp>[0-9]{{6}} {_HMS}\.[0-9]{{6}}) (?P<pid>[0-9]+) "
+            rf"(?:(?P<channel>[0-9]+)@)?(?P<caller>[^\s:]+:[0-9]+) {_REST}"
+        ),
     ),
     "ruby": (  # docs.ruby-lang.org: Logger::Formatter
         rf"^[DIWEFAU], \[(?P<timestamp>{_ISO}\.[0-9]+) #(?P<pid>[0-9]+)\] +(?P<level>[A-Z]+) -- "
@@ -260,8 +226,11 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>[0-9]{{6}} [0-9]{{6}}) (?P<pid>[0-9]+) {_JAVA} +{_BY}",
     ),
     "cisco": (  # IOS and ASA: facility, severity, mnemonic
-        rf"^{_PRI}?(?:(?P<sequence>[0-9]+): )?(?:(?P<host>[^\s%:*]+):? )??(?:[0-9]+: )?[*.]?(?P<timestamp>{_BSD}"
-        rf"(?:\.[0-9]+)?(?: [A-Z]{{3,4}})?)(?: (?P<device>[^\s:%]+))? ?: {_CISCO}{_REST}",
+        (
+            rf"^{_PRI}?(?:(?P<sequence>[0-9]+): )?(?:(?P<host>[^\s%:*]+):? )??"
+            rf"(?:(?P<count>[0-9]+): )?[*.]?(?P<timestamp>{_BSD}"
+            rf"(?:\.[0-9]+)?(?: [A-Z]{{3,4}})?)(?: (?P<device>[^\s:%]+))? ?: {_CISCO}{_REST}"
+        ),
         rf"^{_PRI}?{_CISCO}{_REST}",
     ),
     "syslog3164": (  # RFC 3164 and rsyslog's lines with a full timestamp: a tag, or a priority
@@ -270,8 +239,10 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         # macOS and iOS: a level behind the tag, no host before it, an ISO time with a blank
         rf"^{_SYSLOG}(?P<app>[^\s:\[\]|=]+)\[(?P<pid>[0-9]+)\] <(?P<level>[A-Z][a-z]+)>: {_REST}",
         rf"^{_PRI}?(?P<timestamp>{_BSD}) (?P<app>[^\s:\[\]|=]+)\[(?P<pid>[0-9]+)\]: {_REST}",
-        rf"^(?P<timestamp>{_ISO}[+-][0-9:]{{2,5}}) (?P<host>[\w.-]+) (?P<app>[^\s:\[\]|=]+)"
-        rf"\[(?P<pid>[0-9]+)\]: {_REST}",
+        (
+            rf"^(?P<timestamp>{_ISO}[+-][0-9:]{{2,5}}) (?P<host>[\w.-]+) (?P<app>[^\s:\[\]|=]+)"
+            rf"\[(?P<pid>[0-9]+)\]: {_REST}"
+        ),
         rf"^{_PRI}{_SYSLOG}(?P<message>(?:[^\s:\[]+(?:\s|\[[^0-9]|$)|[:\[])(?s:.*))$",
         rf"^{_SYSLOG}(?P<message>(?:last message repeated|message repeated|-- MARK)(?s:.*))$",
     ),
@@ -282,7 +253,8 @@ ENVELOPES = {"syslog5424", "syslog3164", "cri", "compose", "kubectl", "heroku", 
 _LEVEL = "(?:" + "|".join((*WORDS, "[0-9]+")) + ")"
 REFUSED = {  # a host or a tag that is a level or a number, CRI's streams
     "syslog3164": (
-        rf"^(?:<[0-9]+>)?(?:{_BSD}|{_RFC3339}) (?:(?:(?i:{_LEVEL})|stdout|stderr|app\[[a-z][^\]]*\]:) "
+        rf"^(?:<[0-9]+>)?(?:{_BSD}|{_RFC3339}) "
+        rf"(?:(?:(?i:{_LEVEL})|stdout|stderr|app\[[a-z][^\]]*\]:) "
         rf"|\S+ (?i:{_LEVEL})(?:\[[^\]]*\])?: )"
     ),
 }

@@ -18,8 +18,9 @@ DIALECTS = {  # the same for JSON, logfmt and tables with a head, behind those a
         "@t", "t.$date", "_seconds", "__realtime_timestamp", "_source_realtime_timestamp",
         "eventtime", "event_time", "event.created", "timecreated", "timegenerated",
         "time_generated", "timestamp_ms", "timemillis", "logtime", "log_time", "log.time",
-        "logged_at", "start_time", "requestreceivedtimestamp", "stagetimestamp", "time_iso8601", "time_local", "startlocal", "startutc",
-        "receivetimestamp", "timeunixnano", "timestamp_iso", "isodate", "created", "created_at",
+        "logged_at", "start_time", "requestreceivedtimestamp", "stagetimestamp", "time_iso8601",
+        "time_local", "startlocal", "startutc", "receivetimestamp", "timeunixnano",
+        "timestamp_iso", "isodate", "created", "created_at",
         "rt", "devtime", "date_time", "date and time", "when",
     ],
     "level": [

@@ -24,7 +24,10 @@ __all__ = [
     "read_postgres_csv",
 ]
 
-DIRECTIVES = r"^#(?:Software|Version|Date|Fields|Start-Date|End-Date|Remark|separator|set_separator|empty_field|unset_field|path|open|close|fields|types)\b"  # noqa: E501
+DIRECTIVES = (
+    r"^#(?:Software|Version|Date|Fields|Start-Date|End-Date|Remark|separator|set_separator"
+    r"|empty_field|unset_field|path|open|close|fields|types)\b"
+)
 FIELDS = r"^#(?:Fields: *|fields[\t ])"
 _SEPARATORS = "\t,;|"
 _MEANT = {key for table in (ALIASES, DIALECTS) for keys in table.values() for key in keys}
@@ -95,9 +98,9 @@ def _separator(head: str) -> str | None:
     for separator in _SEPARATORS:
         names = _names(head, separator)
         plain = all(re.fullmatch(r"[A-Za-z_@#][\w .@/()\-]{0,60}", name) for name in names)
-        if len(names) > 1 and plain and len(set(names)) == len(names):
-            if {name.lower().replace(" ", "_") for name in names} & _MEANT or len(names) > 4:
-                return separator
+        meant = {name.lower().replace(" ", "_") for name in names} & _MEANT
+        if plain and len(set(names)) == len(names) > 1 and (meant or len(names) > 4):
+            return separator
     return None
 
 

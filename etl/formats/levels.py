@@ -12,14 +12,16 @@ __all__ = ["LETTERS", "LEVEL_NUMBERS", "UPPER_WORDS", "WORDS", "read_levels"]
 
 _NAMES = {
     # 0 to 7 are syslog's (RFC 5424) and GELF's, 10 to 60 pino's and bunyan's, 1xx to 5xx HTTP's;
-    # . - * # are Redis's, A O R Z WebSphere's, TRC to FTL and trce to crit those of .NET
-    "DEBUG": "debug dbg dbug deb debu trac debug1 debug2 debug3 debug4 debug5 trace trce trc tracing verbose "
-    "vrb vbse fine finer finest fein all silly config d v t . - 7 10 20",
-    "INFO": "info inf information informational informative notice note statement hint detail "
-    "context query log audit success ok default http event activity report progress ii i n a o * 6 5 30 1xx 2xx 3xx",
+    # . - * # are Redis's, a o r WebSphere's, trc to ftl and trce to crit those of .NET
+    "DEBUG": """debug dbg dbug deb debu debug1 debug2 debug3 debug4 debug5 trace trce trc trac
+        tracing verbose vrb vbse fine finer finest fein all silly config d v t . - 7 10 20""",
+    "INFO": """info inf information informational informative notice note statement hint detail
+        context query log audit success ok default http event activity report progress ii i n a o
+        * 6 5 30 1xx 2xx 3xx""",
     "WARNING": "warning warn wrn warnung deprecated alarm ww w # 4 40 4xx",
     "ERROR": "error err eror erro severe fail failure crash ee e r 3 50 5xx",
-    "CRITICAL": "critical crit fatal ftl alert emerg emergency panic pani fata dpanic fault f c 0 1 2 60",
+    "CRITICAL": """critical crit fatal ftl fata alert emerg emergency panic pani dpanic fault f c
+        0 1 2 60""",
 }
 LEVELS = {
     word: level
@@ -46,36 +48,15 @@ LEVEL_NUMBERS = {  # keys whose numbers mean something of their own
     },
 }  # fmt: skip
 LEVEL_NUMBERS["sev"] = LEVEL_NUMBERS["cefseverity"]
-UPPER_WORDS = sorted(  # only in capitals: in small letters they are other words
-    [
-        "ALARM",
-        "ALL",
-        "AUDIT",
-        "CONFIG",
-        "CONTEXT",
-        "DETAIL",
-        "EVENT",
-        "FAIL",
-        "FAILURE",
-        "FAULT",
-        "FINE",
-        "FINER",
-        "FINEST",
-        "HINT",
-        "LOG",
-        "NOTE",
-        "QUERY",
-        "SILLY",
-        "STATEMENT",
-        "SUCCESS",
-    ],
-    key=lambda word: (-len(word), word),
-)
-"""Names that a reader looks for in lines of an unknown layout, in capitals."""
+_UPPER = """ALARM ALL AUDIT CONFIG CONTEXT DETAIL EVENT FAIL FAILURE FAULT FINE FINER FINEST HINT
+    LOG NOTE QUERY SILLY STATEMENT SUCCESS"""
+UPPER_WORDS = sorted(_UPPER.split(), key=lambda word: (-len(word), word))
+"""Names that a reader looks for in capitals only: in small letters they are other words."""
 WORDS = sorted(
     {n for names in _NAMES.values() for n in names.split() if n[:-1].isalpha() and len(n) > 2}
     - {word.lower() for word in UPPER_WORDS if word not in ("FAIL", "NOTE")}
-    - {"1xx", "2xx", "3xx", "4xx", "5xx", "http", "default", "report", "progress", "crash"},
+    - {"1xx", "2xx", "3xx", "4xx", "5xx", "http", "default"}
+    - {"activity", "report", "progress", "crash"},
     key=lambda word: (-len(word), word),
 )
 """The same in any letters."""

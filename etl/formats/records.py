@@ -54,7 +54,8 @@ _GOES_ON = (  # what a line that goes on looks like, indented or not
     r"^(?:\s|[})\]]|Caused by: |Suppressed: |Traceback \(most recent call last\)|\.\.\. [0-9]+ more"
     r"|During handling of the above|The above exception was|goroutine [0-9]+ \[|Stack trace:"
     r"|#[0-9]+ |--- End of |(?:[a-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b"
-    r"|[A-Z]\w*(?:Error|Exception)(?::|$)|\w+(?:\.\(?[\w*]+\)?)+\(.*\)$|exit status [0-9]|created by |$)"
+    r"|[A-Z]\w*(?:Error|Exception)(?::|$)|\w+(?:\.\(?[\w*]+\)?)+\(.*\)$"
+    r"|exit status [0-9]|created by |$)"
 )
 
 
@@ -263,9 +264,7 @@ def _raw(frame: pl.DataFrame) -> pl.Expr:
     """Return the bytes of a record that has a line which is not UTF-8; null for the others."""
     del frame
     text = pl.coalesce("raw", pl.col("line").cast(pl.Binary))
-    joined = text.implode().map_elements(
-        lambda parts: b"\n".join(parts), return_dtype=pl.Binary, skip_nulls=True
-    )
+    joined = text.implode().map_elements(b"\n".join, return_dtype=pl.Binary, skip_nulls=True)
     return pl.when(pl.col("raw").is_not_null().any()).then(joined.first()).alias("raw")
 
 

@@ -7,8 +7,22 @@ regex. Lines of one layout have equal steps, so that a layout can be applied to 
 import re
 from dataclasses import dataclass
 
-from etl.formats.levels import LETTERS, UPPER_WORDS, WORDS
-from etl.formats.stamps import STAMP, STAMP_END, STAMP_START
+from etl.formats.parts import (
+    BLANK,
+    CHANNEL,
+    DOTTED,
+    FACILITY,
+    LETTER_LATER,
+    LEVEL,
+    LEVEL_HERE,
+    LEVEL_LATER,
+    PARTS,
+    PROSE,
+    SEPARATOR,
+    SLASHED,
+    STAMP,
+    WEAK,
+)
 
 __all__ = ["Step", "head_pattern", "scan"]
 
@@ -29,82 +43,6 @@ class Step:
     pattern: str
     template: str
     share: float = 0.5
-
-
-_WORD = "|".join(WORDS)
-_CAPITAL = "|".join(word.capitalize() for word in WORDS)
-_UPPER = "|".join(
-    sorted({word.upper() for word in WORDS} | set(UPPER_WORDS), key=lambda w: -len(w))
-)
-_END = r"(?=[\s:|,;\[\])}>/\-]|$)"
-_ANY_LEVEL = rf"(?:{_UPPER}|{_CAPITAL}|{_WORD})"
-_LEVEL = rf"(?:(?i:{_WORD})|{'|'.join(UPPER_WORDS)}|[{LETTERS}])"
-_BLANK = r"[ \t]"
-_STAMP = re.compile(STAMP_START + STAMP + STAMP_END)
-_WEAK = {"epoch", "clock", "two_numbers", "bd", "db", "short"}
-_NAME = r"[A-Za-z_$][\w$]*"
-_DOTTED = rf"{_NAME}(?:(?:\.|::|\\|/){_NAME})+"
-_SOURCE = r"[\w./\\-]+\.(?:c|cc|cpp|cs|go|h|java|js|kt|php|py|rb|rs|scala|ts):[0-9]+"
-
-_SEPARATOR = re.compile(
-    r"[\])}>\"']*[ \t]*(?:(?:[|,;]|:(?!:)|-{1,3}>?|=>)(?=[ \t\[(<{|A-Z0-9]|$)[ \t]*)?"
-    r"(?:-{1,3}[ \t]+)?"
-)
-_LEVEL_HERE = re.compile(
-    rf"(?P<open>[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:\])/]))"
-    rf"(?P<stars>\**){_END}(?P<close> *[\])}}>])?"
-)
-_FACILITY = re.compile(
-    rf"(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])\.(?P<word>{_WORD})(?= )"
-)
-_CHANNEL = re.compile(rf"(?P<logger>[\w-]+)\.(?P<word>{_ANY_LEVEL})(?=:)")
-_LEVEL_LATER = re.compile(
-    rf"(?:^|(?<=[\s\[(<|):\-]))(?:(?:{_UPPER})\**{_END}|[\[(<](?:{_ANY_LEVEL}) *[\])>]"
-    rf"|(?:{_WORD}|{_CAPITAL})(?=: ))"
-)
-_LETTER_LATER = re.compile(rf"(?<=\s)[{LETTERS}](?=\s)")
-_SLASHED = re.compile(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
-_PROSE = re.compile(r"[a-z]{2,}[.,]?$")
-
-# What may follow time or level: fields, what it looks like, its pattern, its text in a template.
-# The first whose fields are not taken yet wins. Those that end with a mark end the head.
-_PARTS: tuple[tuple[str, re.Pattern[str], str, str], ...] = tuple(
-    (fields, re.compile(look), pattern, template)
-    for fields, look, pattern, template in (
-        ("pid", r"\[#?[0-9]{1,8}\]", r"\[#?(?P<pid>[0-9]+)\]", "[{pid}]"),
-        ("pid", r"\[pid[ :=]*[0-9]+\]", r"\[pid[ :=]*(?P<pid>[0-9]+)\]", "[pid {pid}]"),
-        ("pid", r"[0-9]{1,8}(?= +---)", "(?P<pid>[0-9]+)", "{pid}"),
-        ("thread", r"<[0-9]+\.[0-9]+\.[0-9]+>", r"<(?P<thread>[0-9.]+)>", "<{thread}>"),
-        ("caller", rf"\{{{_SOURCE}\}}", r"\{(?P<caller>[^\s{}]+)\}", "{{{caller}}}"),
-        ("caller", rf"\[{_SOURCE}\]", r"\[(?P<caller>[^\s\[\]]+:[0-9]+)\]", "[{caller}]"),
-        ("caller", rf"{_SOURCE}(?=[\s\]:])", r"(?P<caller>[^\s\[\]:]+:[0-9]+)", "{caller}"),
-        ("logger", rf"\[{_DOTTED} *\]", r"\[(?P<logger>[A-Za-z_$][^\s\[\]]*) *\]", "[{logger}]"),
-        ("thread", r"\[ *[^\[\]\"*]{1,60}\]", r"\[ *(?P<thread>[^\[\]\"*]*)\]", "[{thread}]"),
-        ("rest", r"\[ *[^\[\]\"*]{1,60}\]", r"\[ *(?P<rest>[^\[\]\"*]*)\]", "[{rest}]"),
-        ("thread", r"\([^()]{1,40}\)(?= )", r"\((?P<thread>[^()]*)\)", "({thread})"),
-        (
-            "logger pid",
-            r"[^\s\[\]:]{1,60}\[[0-9]+\](?=:)",
-            r"(?P<logger>[^\s\[\]:]+)\[(?P<pid>[0-9]+)\]:",
-            "{logger}[{pid}]:",
-        ),
-        (
-            "logger",
-            r"(?!https?:)[A-Za-z_$][\w$./\\:@-]{0,80}?(?=[ \t]*:[ \t]|:$)",
-            r"(?P<logger>[^\s\[\](){}|]+?)[ \t]*:(?:\s|$)",
-            "{logger}:",
-        ),
-        (
-            "logger",
-            r"[A-Za-z_$][\w$./\\:@-]{0,80}(?= +-{1,2} )",
-            r"(?P<logger>[^\s\[\](){}|]+)[ \t]+-{1,2}[ \t]",
-            "{logger} -",
-        ),
-        ("logger", rf"{_DOTTED}(?=[\s\]])", r"(?P<logger>[A-Za-z_$][^\s\[\](){}|]*)", "{logger}"),
-        # after a level directly, without a blank: INFO:root:message
-        ("logger", r":[A-Za-z_$][\w$.-]{0,60}(?=:)", r":(?P<logger>[^\s:]+):", ":{logger}:"),
-    )
-)
 
 
 def scan(line: str) -> list[Step]:
@@ -135,7 +73,7 @@ def head_pattern(line: str) -> tuple[str, str] | None:
         return None
     text = found.group()
     hour = text.find(":", 5) + 1  # what is before the minutes is enough to know a head by
-    prefix = before.pattern.replace(_LEVEL, "[A-Za-z]+")
+    prefix = before.pattern.replace(LEVEL, "[A-Za-z]+")
     return re.sub(r"\(\?P<\w+>", "(?:", prefix), stamp_shape(text[:hour] or text)
 
 
@@ -161,12 +99,12 @@ def stamp_shape(text: str) -> str:
 
 def _stamp(head: str) -> re.Match[str] | None:
     """Find the first time; or the next if that has a date and a year, and the first has not."""
-    found = _STAMP.search(head, 0, HEAD)
-    if found and found.lastgroup in _WEAK:
-        later = _STAMP.search(head, found.end(), HEAD)
+    found = STAMP.search(head, 0, HEAD)
+    if found and found.lastgroup in WEAK:
+        later = STAMP.search(head, found.end(), HEAD)
         between = head[found.end() : later.start()] if later else ""
-        close = len(between) < 60 and not _LEVEL_LATER.search(between)
-        if later and later.lastgroup not in _WEAK and close and not _is_prose(between):
+        close = len(between) < 60 and not LEVEL_LATER.search(between)
+        if later and later.lastgroup not in WEAK and close and not _is_prose(between):
             return later
         if found.lastgroup in ("epoch", "clock") and _is_prose(head[: found.start()]):
             return None
@@ -175,15 +113,15 @@ def _stamp(head: str) -> re.Match[str] | None:
 
 def _is_prose(text: str) -> bool:
     words = text.split()
-    return len(words) > 8 or sum(bool(_PROSE.match(word)) for word in words) > 1
+    return len(words) > 8 or sum(bool(PROSE.match(word)) for word in words) > 1
 
 
 def _literal(text: str) -> str:
     """Return the regex of a separator: blanks around its characters may be any number."""
     marks = [re.escape(mark) for mark in text if not mark.isspace()]
     if not marks:
-        return f"{_BLANK}+" if text else ""
-    return f"{_BLANK}*" + f"{_BLANK}*".join(marks) + f"{_BLANK}*"
+        return f"{BLANK}+" if text else ""
+    return f"{BLANK}*" + f"{BLANK}*".join(marks) + f"{BLANK}*"
 
 
 def _before(prefix: str, taken: set[str]) -> Step | None:
@@ -199,9 +137,9 @@ def _region(text: str, taken: set[str]) -> Step:
     while at < len(text):
         mark = re.compile(r"[\s|,;:=#\[\](){}<>\"'*\-]+").match(text, at)
         group = re.compile(r"\[ *[^\[\]]+\]").match(text, at)
-        level = _LEVEL_HERE.match(text + " ", at) if "level" not in taken else None
+        level = LEVEL_HERE.match(text + " ", at) if "level" not in taken else None
         if level and level["word"].isupper():
-            pattern += f"{_literal(level['open'])}(?P<level>{_LEVEL})\\b\\**"
+            pattern += f"{_literal(level['open'])}(?P<level>{LEVEL})\\b\\**"
             template += level["open"] + "{level}"
             taken.add("level")
             at = level.end("stars")
@@ -219,10 +157,9 @@ def _region(text: str, taken: set[str]) -> Step:
             template += re.sub(r"\s+", " ", mark[0])
             at = mark.end()
         else:
-            word = re.compile(r"[^\s|,;\[\](){}<>\"']+").match(text, at)
-            assert word, text
-            bare = word[0].rstrip(":")
-            is_logger = re.fullmatch(_DOTTED, bare) and "logger" not in taken
+            word = re.findall(r"^[^\s|,;\[\](){}<>\"']+|^.", text[at:])[0]
+            bare = word.rstrip(":") or word
+            is_logger = re.fullmatch(DOTTED, bare) and "logger" not in taken
             name = "logger" if is_logger else "rest"
             if bare.isdigit() and len(bare) < 9 and not {"pid", "thread"} <= taken:
                 name = "thread" if "pid" in taken else "pid"
@@ -238,7 +175,7 @@ def _tokens(head: str, at: int, taken: set[str], *, is_first: bool) -> list[Step
     """Return the steps from a place on, after a time or at the beginning of a line."""
     steps: list[Step] = []
     while len(steps) < 8:
-        space = _SEPARATOR.match(head, at)
+        space = SEPARATOR.match(head, at)
         gap = space[0] if space else ""
         if is_first and not steps and gap.strip():
             gap = ""
@@ -250,7 +187,7 @@ def _tokens(head: str, at: int, taken: set[str], *, is_first: bool) -> list[Step
         steps.append(Step(pattern, re.sub(r"\s+", " ", gap) + step.template, step.share))
         at = end
         if step.template.endswith((":", " -")):  # the head ends here, or a level is behind
-            level = _LEVEL_HERE.match(head, at + len(head[at:]) - len(head[at:].lstrip()))
+            level = LEVEL_HERE.match(head, at + len(head[at:]) - len(head[at:].lstrip()))
             if "level" in taken or not level or head[level.end() : level.end() + 1] not in ":-]":
                 break
         if is_first and "level" not in taken:
@@ -279,9 +216,9 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
             inner = "[0-9]+" if name == "pid" else rf"[^{stop}\s](?:[^{stop}\n]*[^{stop}\s])?"
             gone = f"(?P<{name}>{inner})[ ]*{stop}"
             return Step(gone, f"{{{name}}}{delimiter}"), head.index(delimiter, at) + 1
-    for fields, look, pattern, template in _PARTS:
+    for fields, look, pattern, template in PARTS:
         own = set(fields.split())
-        if own & taken - {"rest"} or (look.pattern.startswith(_DOTTED) and "level" not in taken):
+        if own & taken - {"rest"} or (look.pattern.startswith(DOTTED) and "level" not in taken):
             continue
         if found := look.match(head, at):
             taken |= own
@@ -291,14 +228,14 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
 
 def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step | None, int]:
     """Return the step of a level that is here, or soon behind a few other words."""
-    if found := _LEVEL_HERE.match(head, at):
+    if found := LEVEL_HERE.match(head, at):
         word, after = found["word"], head[found.end("stars") : found.end("stars") + 1]
         boxed = bool(found["open"] and found["close"])
         marked = boxed or after in (":", "|", "\t", "]", "/") or head[at - 1 : at] in ("|", "\t")
         if not is_first or marked or (word.isupper() and len(word) > 2):
             share = 0 if marked or (word.isupper() and len(word) > 2) else 0.5
             taken.add("level")
-            pattern = f"{_literal(found['open'])}(?P<level>{_LEVEL})\\b\\**{_BLANK}*"
+            pattern = f"{_literal(found['open'])}(?P<level>{LEVEL})\\b\\**{BLANK}*"
             end = found.end("stars")
             end += len(head[end:]) - len(head[end:].lstrip(" \t")) if found["close"] else 0
             template = found["open"] + "{level}"
@@ -316,27 +253,27 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
                 )
             return Step(pattern, template, share), end
     for look, fields, template in (
-        (_CHANNEL, rf"(?P<logger>[\w-]+)\.(?P<level>{_LEVEL})", "{logger}.{level}"),
-        (_FACILITY, rf"[a-z0-7]+\.(?P<level>{_LEVEL})", "{level}"),
-        (_SLASHED, rf"\[(?P<thread>[^\[\]/]+)/(?P<level>{_LEVEL})\]", "[{thread}/{level}]"),
+        (CHANNEL, rf"(?P<logger>[\w-]+)\.(?P<level>{LEVEL})", "{logger}.{level}"),
+        (FACILITY, rf"[a-z0-7]+\.(?P<level>{LEVEL})", "{level}"),
+        (SLASHED, rf"\[(?P<thread>[^\[\]/]+)/(?P<level>{LEVEL})\]", "[{thread}/{level}]"),
     ):
         if found := look.match(head, at):
             taken |= {"level", *found.re.groupindex} - {"word"}
             return Step(fields, template, 0), found.end()
     if is_first:
         return None, at
-    for look, most in ((_LEVEL_LATER, 7), (_LETTER_LATER, 3)):
+    for look, most in ((LEVEL_LATER, 7), (LETTER_LATER, 3)):
         found = look.search(head, at, at + 100)
         between = head[at : found.start()] if found else ""
         if not found or not between.strip() or len(between.split()) > most or _is_prose(between):
             continue
         inside = set(taken)
         region = _region(between, inside)
-        here = _LEVEL_HERE.match(head, found.start())
+        here = LEVEL_HERE.match(head, found.start())
         if not here or "level" in inside:
             continue
         taken |= inside | {"level"}
-        pattern = f"{region.pattern}{_literal(here['open'])}(?P<level>{_LEVEL})\\b\\**{_BLANK}*"
+        pattern = f"{region.pattern}{_literal(here['open'])}(?P<level>{LEVEL})\\b\\**{BLANK}*"
         share = 0 if here["open"] and here["close"] else 0.2
         template = region.template + here["open"] + "{level}"
         return Step(pattern, template, share), here.end("stars")

@@ -4,6 +4,7 @@ The layouts that most files have are read by Polars' own parser. The rest is tak
 the regexes of `stamps`, which also know named zones, AM and PM, and fractions of any length.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from etl.formats.stamps import FAMILIES, ZONES
 __all__ = ["UTC_TIME", "Clock", "read_times"]
 
 UTC_TIME = pl.Datetime("us", "UTC")
+Reader = Callable[[pl.Series], pl.Series]
 # Tried in this order. Fixed-width fractions come first: Polars parses them eight times faster.
 LAYOUTS = (
     *(
@@ -63,7 +65,12 @@ def read_times(text: pl.Series, clock: Clock) -> pl.Series:
         got = _by_layout(left, layout, clock)
         times = times.fill_null(got)
         left = left.set(got.is_not_null(), None)
-    for read in (_epoch, _tai, *(_Family(pattern, clock) for pattern in FAMILIES.values())):
+    readers: list[Reader] = [
+        _epoch,
+        _tai,
+        *(_Family(pattern, clock) for pattern in FAMILIES.values()),
+    ]
+    for read in readers:
         if not left.len() - left.null_count():
             break
         got = read(left)
@@ -254,10 +261,12 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
 
     def merit(order: str) -> tuple[int, int]:
         part = dict(zip(order.lower(), numbers, strict=True))
-        good = (part["m"].is_between(1, 12) & part["d"].is_between(1, 31)).sum()
-        if order in ("dmy", "dmY", "mdY"):
-            return good, -1000
-        return good, -abs(clock.now.year - 2000 - int(part["y"].max() or 0))  # type: ignore[arg-type]
+        good = int((part["m"].is_between(1, 12) & part["d"].is_between(1, 31)).sum())
+        if long or not slashes:
+            return good, 0
+        year = part["y"].max()
+        distance = abs(clock.now.year - 2000 - year) if isinstance(year, int) else 0
+        return good, -1000 if order == "dmy" else -distance
 
     best = max(orders, key=merit)
     return found.rename({f"n{i}": name for i, name in enumerate(best, 1)})

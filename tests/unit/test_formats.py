@@ -177,7 +177,8 @@ EXAMPLES = [
         '<165>1 2026-11-21T10:00:00.003Z web evt - ID47 [a@1 k="v\\"]"][b] \ufeffhi',
         {
             "timestamp": at(2026, 11, 21, 10, 0, 0, 3000), "level": "INFO", "message": "hi",
-            "host": "web", "app": "evt", "logger": "evt", "msgid": "ID47", "data": '[a@1 k="v\\"]"][b]',
+            "host": "web", "app": "evt", "logger": "evt", "msgid": "ID47",
+            "data": '[a@1 k="v\\"]"][b]',
             "facility": 20,
         },
     ),
