@@ -17,14 +17,16 @@ _CLF = r"(?P<client>\S+) (?P<ident>\S+) (?P<user>\S+) \[(?P<timestamp>[^\]]+)\] 
 _CLF_ODD = rf"{_CLIENT} \[(?P<timestamp>[0-9]+/[A-Z][a-z]+/[^\]]+)\] "
 _REPLY = (
     r" (?P<status>[0-9]{3}) (?P<bytes>[0-9]+|-)"
-    rf'(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})")?{_TAIL}'
+    rf'(?: "(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})"(?: (?P<rest>.*))?)?$'
 )
+_REPLY_ODD = r' (?P<status>[0-9]{3}) (?P<bytes>[0-9]+|-) (?P<rest>[^"].*)$'
 _PROTOCOL = "(?P<protocol>HTTP/[0-9.]+)"
 _ODD_REQUEST = rf'"(?P<method>[A-Z]+) (?P<url>(?:[^"\\]|\\.)*?)(?: {_PROTOCOL})?"'
 _ACCESS = (
     rf'^{_CLF}"(?P<method>[A-Z]+) (?P<url>[^\s"]+)(?: (?P<protocol>[^\s"]+))?"{_REPLY}',
     # a request that is none: empty, or a TLS hello
     rf'^{_CLF}"(?P<url>[^\s"]*|[^A-Z"]{_QUOTED}|[A-Z]*[^A-Z" ]{_QUOTED})"{_REPLY}',
+    rf'^{_CLF}"(?P<method>[A-Z]+) (?P<url>[^\s"]+)(?: (?P<protocol>[^\s"]+))?"{_REPLY_ODD}',
     rf"^{_CLF_ODD}{_ODD_REQUEST}{_REPLY}",
     rf"^{_VHOST}{_CLF_ODD}{_ODD_REQUEST}{_REPLY}",
 )

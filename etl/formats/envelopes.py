@@ -75,15 +75,17 @@ def _one_docker(record: str) -> str:
 def read_docker(lines: pl.Series) -> pl.DataFrame:
     """Read docker's json-file: `log` is the message, `time` the time."""
     fits = lines.str.contains(DOCKER).fill_null(value=False)
+    if not fits.any():
+        return pl.DataFrame({"_fits": fits})
     got = read_json(lines.set(~fits, None))
     got = got.rename({"log": "message", "time": "timestamp"}, strict=False)
-    if "message" not in got.columns or not fits.any():
+    if "message" not in got.columns:
         return pl.DataFrame({"_fits": pl.repeat(value=False, n=len(lines), eager=True)})
     message = pl.col("message").cast(pl.String).str.strip_suffix("\n").str.strip_suffix("\r")
     return got.with_columns(message, _fits=fits & got["_fits"])
 
 
-def peel(got: pl.DataFrame, read: Callable[[pl.Series], pl.DataFrame]) -> pl.DataFrame:
+def peel(got: pl.DataFrame, read: Callable[[pl.Series, bool], pl.DataFrame]) -> pl.DataFrame:
     """Read what is inside of envelopes again, and merge it with what the envelope says.
 
     Where both have a column, the inner one wins and the other is kept as `outer_…`. What is
@@ -96,7 +98,8 @@ def peel(got: pl.DataFrame, read: Callable[[pl.Series], pl.DataFrame]) -> pl.Dat
     if not where.any():
         return got
     text, outer = text.filter(where), got["format"].filter(where)
-    inner = read(text)
+    by_syslog = outer.is_in(_SYSLOG)
+    inner = read(text, not by_syslog.all() or bool(text.str.contains(_CLOCK).any()))
     known = (inner["format"] != "generic").fill_null(value=False)
     inner_format = inner["format"]
     inner = inner.drop("_fits", "format")
@@ -105,7 +108,6 @@ def peel(got: pl.DataFrame, read: Callable[[pl.Series], pl.DataFrame]) -> pl.Dat
             inner = inner.with_columns(pl.lit(None, pl.String).alias(name))
     cut = (inner["message"] != text).fill_null(value=True)  # the reader found a head
     timed = inner["timestamp"].is_not_null()
-    by_syslog = outer.is_in(_SYSLOG)
     taken = known | (cut & (timed | ~(by_syslog | (outer == "json"))))
     inner = inner.select(pl.when(taken).then(pl.all()))
     if (by_syslog & ~taken).any():
@@ -123,7 +125,8 @@ def _inside(got: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     text = got["message"].cast(pl.String) if "message" in got.columns else form.clear(len(got))
     if "app" in got.columns:  # CEF and LEEF begin as a tag does
         tag = got["app"].cast(pl.String)
-        text = text.zip_with(~tag.is_in(["CEF", "LEEF"]).fill_null(value=False), tag + ":" + text)
+        marked = tag.is_in(["CEF", "LEEF"]).fill_null(value=False)
+        text = text.zip_with(~marked, tag + ":" + text) if marked.any() else text
     if (form == "json").any() and not _has_level(got):
         for key in (key for key in _TEXTS if key in got.columns):
             inside = got[key].cast(pl.String)
@@ -141,8 +144,10 @@ def _has_level(got: pl.DataFrame) -> bool:
 
 def _level(inner: pl.DataFrame, text: pl.Series) -> pl.Series:
     level = inner["level"].cast(pl.String) if "level" in inner.columns else text.clear(len(text))
-    for pattern in (_LEVEL, _LEVEL_UPPER, _LEVEL_KEY):
+    for pattern in (_LEVEL, _LEVEL_UPPER):
         level = level.fill_null(text.str.extract(pattern))
+    if text.str.contains_any(["level=", "severity="]).any():
+        level = level.fill_null(text.str.extract(_LEVEL_KEY))
     return level.alias("level")
 
 

@@ -138,22 +138,28 @@ def detect(lines: pl.Series) -> Format | None:
     return best if score and 2 * score >= len(some) else None
 
 
-def read_lines(lines: pl.Series, header: str | None = None, depth: int = 0) -> pl.DataFrame:
+def read_lines(lines: pl.Series, header: str | None = None) -> pl.DataFrame:
     """Return `_fits`, `format` and raw columns: what each line is, envelopes peeled.
 
     Formats that a few lines fit are tried first, then those that fit a few of what is left,
     and so on; the generic reader has the rest.
     """
+    return _peeled(unfold(lines), True, header=header, depth=0)
+
+
+def _peeled(lines: pl.Series, generic: bool, *, header: str | None, depth: int) -> pl.DataFrame:
     if not len(lines):
         return FORMATS["generic"].read(lines)
-    lines = unfold(lines)
-    got = cascade(lines, [] if depth else read_headed(lines, header), more=_readers)
+    headed = [] if depth else read_headed(lines, header)
+    got = cascade(lines, headed, more=partial(_readers, generic=generic))
+    if "format" not in got.columns:
+        return got.with_columns(pl.lit("generic").alias("format"))
     if depth >= DEPTH:
         return got
-    return peel(got, partial(read_lines, depth=depth + 1))
+    return peel(got, partial(_peeled, header=None, depth=depth + 1))
 
 
-def _readers(left: pl.Series, done: int) -> list[Reader]:
+def _readers(left: pl.Series, done: int, generic: bool) -> list[Reader]:
     if done > ROUNDS:
         return []
     some = sample(left)
@@ -163,7 +169,7 @@ def _readers(left: pl.Series, done: int) -> list[Reader]:
             first = next((form for form in FORMATS.values() if form.accepts(line)), None)
             fitting |= {first.name: first} if first else {}
     if not fitting or done == ROUNDS:
-        return [FORMATS["generic"].read]
+        return [FORMATS["generic"].read] if generic else []
     if "json" in fitting:  # which takes docker's lines, too
         fitting["docker"] = FORMATS["docker"]
     return [form.read for form in FORMATS.values() if form.name in fitting]

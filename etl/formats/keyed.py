@@ -105,14 +105,16 @@ def read_logfmt(lines: pl.Series) -> pl.DataFrame:
     blank = pl.repeat(None, len(lines), dtype=pl.String, eager=True)
     columns = {"_fits": fits}
     bare = []
+    twice = False
     for key in keys[:MAX_KEYS]:
         values = by_key[(key,)]
+        twice |= bool((values[ROW].diff() == 0).any())
         columns[safe(key)] = blank.clone().scatter(values[ROW], values["value"])
         bare += [safe(key)] if not values["quoted"].any() else []
-    others = [*keys[MAX_KEYS:], "rest"]
-    is_last = pairs.select(pl.struct(ROW, "key").is_last_distinct()).to_series()
-    extra = pairs.filter(pl.col("key").is_in(others) | ~is_last)
-    if not extra.is_empty():
+    others = [*keys[MAX_KEYS:], *({"rest"} & by_key.keys())]
+    if others or twice:
+        is_last = pairs.select(pl.struct(ROW, "key").is_last_distinct()).to_series()
+        extra = pairs.filter(pl.col("key").is_in([*others, "rest"]) | ~is_last)
         rest: dict[int, dict[str, str]] = {}
         for row, key, text, _ in extra.iter_rows():
             mine = rest.setdefault(row, {})

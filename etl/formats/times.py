@@ -30,7 +30,10 @@ LAYOUTS = (
     "%b %d %H:%M:%S",
     "%a %b %d %H:%M:%S%.f %Y",
     "%y%m%d %H%M%S",
+    "%d %b %Y %H:%M:%S%.f",
+    "%m-%d %H:%M:%S%.f",
 )
+YEARLESS = ("%b %d %H", "%m-%d %H")
 SAMPLE = 50
 
 
@@ -87,13 +90,14 @@ def _common(text: pl.Series, tried: set[str]) -> str | None:
     for value in some.filter(shapes.is_first_distinct()):
         one = pl.Series([value])
         for layout in LAYOUTS:
-            if layout not in tried and _parsed(one, layout)[0] is not None:
+            apart = layout.startswith("%Y-") and value[10:11] != layout[8]
+            if layout not in tried and not apart and _parsed(one, layout)[0] is not None:
                 return layout
     return None
 
 
 def _parsed(text: pl.Series, layout: str) -> pl.Series:
-    if layout.startswith("%b"):
+    if layout.startswith(YEARLESS):
         text, layout = "2000 " + text, f"%Y {layout}"
     elif layout.startswith("%Y/"):  # Polars takes two digits for a year, too
         text = text.set(~text.str.contains("^[0-9]{4}"), None)
@@ -102,7 +106,7 @@ def _parsed(text: pl.Series, layout: str) -> pl.Series:
 
 def _by_layout(text: pl.Series, layout: str, clock: Clock) -> pl.Series:
     times = _parsed(text, layout)
-    if layout.startswith("%b"):
+    if layout.startswith(YEARLESS):
         times = _with_years(times, clock)
     naive = times.dtype == pl.Datetime("us") and "Z" not in layout and layout[-1] not in "TC0"
     if naive:
