@@ -85,7 +85,7 @@ def read_docker(lines: pl.Series) -> pl.DataFrame:
     return got.with_columns(message, _fits=fits & got["_fits"])
 
 
-def peel(got: pl.DataFrame, read: Callable[[pl.Series, bool], pl.DataFrame]) -> pl.DataFrame:
+def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
     """Read what is inside of envelopes again, and merge it with what the envelope says.
 
     Where both have a column, the inner one wins and the other is kept as `outer_…`. What is
@@ -99,7 +99,7 @@ def peel(got: pl.DataFrame, read: Callable[[pl.Series, bool], pl.DataFrame]) -> 
         return got
     text, outer = text.filter(where), got["format"].filter(where)
     by_syslog = outer.is_in(_SYSLOG)
-    inner = read(text, not by_syslog.all() or bool(text.str.contains(_CLOCK).any()))
+    inner = read(text, generic=not by_syslog.all() or bool(text.str.contains(_CLOCK).any()))
     known = (inner["format"] != "generic").fill_null(value=False)
     inner_format = inner["format"]
     inner = inner.drop("_fits", "format")

@@ -18,7 +18,7 @@ from etl.formats.layouts import compile_spec
 
 __all__ = ["FORMATS", "Format", "detect", "get_format", "read_lines"]
 
-FEW = 40  # lines that formats are tried on first
+FEW = 24  # lines that formats are tried on first
 ROUNDS = 6  # of trying formats on what is left
 DEPTH = 3  # of envelopes in envelopes
 
@@ -144,10 +144,12 @@ def read_lines(lines: pl.Series, header: str | None = None) -> pl.DataFrame:
     Formats that a few lines fit are tried first, then those that fit a few of what is left,
     and so on; the generic reader has the rest.
     """
-    return _peeled(unfold(lines), True, header=header, depth=0)
+    return _peeled(unfold(lines), header=header)
 
 
-def _peeled(lines: pl.Series, generic: bool, *, header: str | None, depth: int) -> pl.DataFrame:
+def _peeled(
+    lines: pl.Series, *, generic: bool = True, header: str | None = None, depth: int = 0
+) -> pl.DataFrame:
     if not len(lines):
         return FORMATS["generic"].read(lines)
     headed = [] if depth else read_headed(lines, header)
@@ -156,10 +158,10 @@ def _peeled(lines: pl.Series, generic: bool, *, header: str | None, depth: int) 
         return got.with_columns(pl.lit("generic").alias("format"))
     if depth >= DEPTH:
         return got
-    return peel(got, partial(_peeled, header=None, depth=depth + 1))
+    return peel(got, partial(_peeled, depth=depth + 1))
 
 
-def _readers(left: pl.Series, done: int, generic: bool) -> list[Reader]:
+def _readers(left: pl.Series, done: int, *, generic: bool) -> list[Reader]:
     if done > ROUNDS:
         return []
     some = sample(left)

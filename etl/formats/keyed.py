@@ -77,6 +77,7 @@ def is_json(line: str) -> bool:
 def is_logfmt(line: str) -> bool:
     """Return whether a line is logfmt: sane keys, one of which has a meaning."""
     sane = re.search(LOGFMT, line) and re.search(_ONE_MEANT, line)
+    sane = sane and "msg=audit(" not in line
     return bool(sane) and len(re.findall(PAIR, line)) <= MAX_PAIRS
 
 

@@ -118,8 +118,13 @@ def _placed(times: pl.Series, clock: Clock) -> pl.Series:
     """Return naive times of the clock's zone as UTC."""
     if clock.timezone == "UTC":
         return times.dt.replace_time_zone("UTC")
-    placed = times.dt.replace_time_zone(clock.timezone, ambiguous="earliest", non_existent="null")
-    return placed.dt.convert_time_zone("UTC")
+    try:
+        there = times.dt.replace_time_zone(
+            clock.timezone, ambiguous="earliest", non_existent="null"
+        )
+        return there.dt.convert_time_zone("UTC")
+    except pl.exceptions.ComputeError:  # a place that is none
+        return pl.repeat(None, len(times), dtype=UTC_TIME, eager=True)
 
 
 def _epoch(text: pl.Series) -> pl.Series:

@@ -513,6 +513,16 @@ def test_every_format_has_an_example() -> None:
     assert FORMATS["apache_access"].patterns == FORMATS["nginx_access"].patterns
 
 
+def test_no_format_accepts_another_ones_lines() -> None:
+    for name, line, _ in EXAMPLES:
+        accepted = {other for other, form in FORMATS.items() if form.accepts(line)}
+        same = {"nginx_access", "apache_access"} if name == "nginx_access" else {name}
+        same |= {"json"} if name == "docker" else set()  # docker's is JSON, and asked first
+        assert accepted == same - {"generic"}, line
+        for other in accepted:
+            assert get_format(other).read(pl.Series([line]))["_fits"].all()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_empty_frame_has_the_normal_columns(name: str) -> None:
     got = normalise(parse(frame(), name))
