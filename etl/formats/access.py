@@ -47,7 +47,7 @@ ACCESS: dict[str, str | tuple[str, ...]] = {
     "envoy": (  # envoyproxy.io, access logging: the default format
         rf'^\[(?P<timestamp>{_RFC3339})\] "(?P<method>[A-Z-]+) (?P<url>[^\s"]+) '
         r'(?P<protocol>[^\s"]+)" (?P<status>[0-9]{1,3}) (?P<flags>\S+)'
-        rf'(?: (?P<details>[a-z_]\S*|-|"[^"]*"))*? (?P<received>[0-9]+) (?P<bytes>[0-9]+){_TAIL}'
+        rf"(?: (?P<details>[^0-9].*?))?? (?P<received>[0-9]+) (?P<bytes>[0-9]+){_TAIL}"
     ),
     "aws_alb": (  # docs.aws.amazon.com: access logs of load balancers
         rf"^(?:(?P<type>https?|h2|grpcs|wss?) )?(?P<timestamp>{_RFC3339}) (?P<elb>\S+) "

@@ -12,14 +12,15 @@ from functools import lru_cache
 import polars as pl
 
 __all__ = [
-    "MARKS", "ROW", "Reader", "beside", "cascade", "extract", "group_names", "safe", "sample",
-    "split",
+    "MARKS", "ROW", "Reader", "beside", "cascade", "cleaned", "extract", "group_names", "safe",
+    "sample", "split",
 ]  # fmt: skip
 
 Reader = Callable[[pl.Series], pl.DataFrame]
 """Lines -> `_fits` (Boolean) and raw columns, a row for each line."""
 
 SAMPLE = 200  # lines that detection looks at
+_ANSI = r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07"
 MARKS = ("_fits", "format")
 ROW = "__row"
 
@@ -80,6 +81,17 @@ def sample(lines: pl.Series) -> pl.Series:
     lines = lines.gather_every(max(1, len(lines) // (4 * SAMPLE)))
     lines = lines.filter(lines.str.contains(r"\S"))
     return lines.gather_every(-(-len(lines) // SAMPLE) or 1)
+
+
+def cleaned(lines: pl.Series) -> pl.Series:
+    """Return the lines without byte order marks, NULs before them, and colours."""
+    if lines.head(1).str.starts_with("\ufeff").any():
+        lines = lines.str.strip_prefix("\ufeff")
+    if lines.str.contains("\x1b", literal=True).any():
+        lines = lines.str.replace_all(_ANSI, "")
+    if lines.str.starts_with("\0").any():
+        lines = lines.str.strip_chars_start("\0")
+    return lines
 
 
 def safe(key: str) -> str:

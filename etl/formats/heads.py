@@ -147,48 +147,55 @@ def _named(name: str, fits: pl.Series) -> pl.Series:
 
 
 def _by_fields(lines: pl.Series, header: str | None) -> pl.DataFrame:
-    """Read lines by the `#Fields` above them, which may change."""
+    """Read lines by the `#Fields` above them, which may change; `#Date` is that of times."""
     heads = lines.set(~lines.str.contains(FIELDS).fill_null(value=False), None)
-    above = heads.fill_null(strategy="forward").fill_null(header or "")
     directive = lines.str.contains(DIRECTIVES).fill_null(value=False)
-    rows = pl.DataFrame({"line": lines, "head": above, "directive": directive}).with_row_index("at")
+    rows = pl.DataFrame(
+        {
+            "line": lines,
+            "head": heads.fill_null(strategy="forward").fill_null(header or ""),
+            "date": lines.str.extract(r"^#Date: *([0-9]{4}-[0-9]{2}-[0-9]{2})").forward_fill(),
+            "directive": directive,
+        }
+    ).with_row_index("at")
     found = []
     for (head, is_directive), part in rows.group_by(["head", "directive"], maintain_order=True):
-        text = part["line"]
         if is_directive:
-            fits = pl.repeat(value=True, n=len(text), eager=True)
-            zeek = text.str.contains("^#[a-z]")
-            name = pl.select(pl.when(zeek).then(pl.lit("zeek")).otherwise(pl.lit("w3c")))
-            got = (
-                name.to_series()
-                .alias("format")
-                .to_frame()
-                .hstack([fits.alias("_fits"), text.alias("message")])
-            )
+            got = _directives(part["line"])
         else:
-            got = _w3c(text, str(head)) if head else _none(text)
+            got = _w3c(part["line"], str(head), part["date"]) if head else _none(part["line"])
         found.append(got.with_columns(part["at"]))
     return pl.concat(found, how="diagonal_relaxed").sort("at").drop("at")
 
 
-def _w3c(lines: pl.Series, head: str) -> pl.DataFrame:
+def _directives(lines: pl.Series) -> pl.DataFrame:
+    zeek = pl.col("message").str.contains("^#[a-z]")
+    return (
+        lines.alias("message")
+        .to_frame()
+        .with_columns(
+            pl.lit(value=True).alias("_fits"),
+            pl.when(zeek).then(pl.lit("zeek")).otherwise(pl.lit("w3c")).alias("format"),
+        )
+    )
+
+
+def _w3c(lines: pl.Series, head: str, date: pl.Series) -> pl.DataFrame:
     zeek = head.startswith("#f")
     text = re.sub(FIELDS, "", head).strip()
     by = "\t" if zeek or "\t" in text else " "
     names = text.split(by)
     got = read_cells(lines, names=names, by=by)
-    if len(names) > 1 and not got["_fits"].all() and by == " ":  # blanks in quotes
-        again = _slow(lines, names, " ")
-        got = got if got["_fits"].sum() >= again["_fits"].sum() else again
-    got = got.with_columns(_named("zeek" if zeek else "w3c", got["_fits"]))
-    got = got.with_columns(
-        pl.col(pl.String).exclude("format").replace({"-": None, "(empty)": None})
-    )
+    if not got["_fits"].all() and by == " ":  # blanks in quotes
+        again = _slow(lines, names, by)
+        got = max(got, again, key=lambda frame: int(frame["_fits"].sum()))
+    unset = pl.col(pl.String).replace({"-": None, "(empty)": None})
+    got = got.with_columns(unset).with_columns(_named("zeek" if zeek else "w3c", got["_fits"]))
     lower = {name.lower(): name for name in got.columns}
-    if {"date", "time"} <= lower.keys():
-        date, time = lower["date"], lower["time"]
-        stamp = (pl.col(date) + " " + pl.col(time)).alias("timestamp")
-        got = got.with_columns(stamp).drop(date, time)
+    if "time" in lower and ("date" in lower or date.count()):
+        day = got[lower["date"]] if "date" in lower else date
+        stamp = (day + " " + got[lower["time"]]).alias("timestamp")
+        got = got.with_columns(stamp).drop(lower[n] for n in ("date", "time") if n in lower)
     return got
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from etl.errors import FormatError
-from etl.formats.columns import MARKS, ROW, beside, split
+from etl.formats.columns import MARKS, ROW, beside, cleaned, split
 from etl.formats.dialects import ALIASES, COPIES, DIALECTS, INTEGERS, KEYED_BY, SECONDS, STATUS
 from etl.formats.envelopes import unfold
 from etl.formats.format import Format, get_format, read_lines
@@ -15,7 +15,6 @@ from etl.formats.times import UTC_TIME, Clock, read_times
 __all__ = ["normalise", "parse"]
 
 NORMAL = dict.fromkeys(ALIASES, pl.String()) | {"timestamp": UTC_TIME, "pid": pl.Int64()}
-_ANSI = r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07"
 
 
 def parse(
@@ -35,7 +34,7 @@ def parse(
         FormatError: If the spec names no format.
     """
     frame = frame.drop(MARKS, strict=False)
-    lines = _cleaned(frame["line"])
+    lines = cleaned(frame["line"])
     if spec in (None, "auto"):
         if lines.str.ends_with("\r").any():
             lines = lines.str.strip_chars_end("\r")
@@ -43,17 +42,6 @@ def parse(
     else:
         got = get_format(str(spec)).read(unfold(lines))
     return beside(frame.hstack(got.select(MARKS)), got.drop(MARKS).get_columns())
-
-
-def _cleaned(lines: pl.Series) -> pl.Series:
-    """Return the lines without byte order marks, NULs before them, and colours."""
-    if lines.head(1).str.starts_with("\ufeff").any():
-        lines = lines.str.strip_prefix("\ufeff")
-    if lines.str.contains("\x1b", literal=True).any():
-        lines = lines.str.replace_all(_ANSI, "")
-    if lines.str.starts_with("\0").any():
-        lines = lines.str.strip_chars_start("\0")
-    return lines
 
 
 def normalise(

@@ -13,7 +13,7 @@ from collections import Counter
 
 import polars as pl
 
-from etl.formats.columns import ROW
+from etl.formats.columns import ROW, cleaned
 from etl.formats.envelopes import DOCKER, DOCKER_TEXT, HEADS
 from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
@@ -61,7 +61,7 @@ _GOES_ON = (  # what a line that goes on looks like, indented or not
 
 def record_start(sample: pl.Series) -> str | None:
     """Return what begins a record in consecutive lines, or None if every line is one."""
-    lines = sample.drop_nulls().head(SAMPLE)
+    lines = cleaned(sample.drop_nulls().head(SAMPLE))
     solid = lines.filter(lines.str.contains(r"\S"))
     if not len(solid):
         return None
@@ -160,7 +160,7 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     """
     if start is None:
         return pl.repeat(value=True, n=len(lines), eager=True)
-    lines = lines.fill_null("")
+    lines = cleaned(lines.fill_null(""))
     if start == CSV:
         odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
         opened = odd.cum_sum() - odd

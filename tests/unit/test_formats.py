@@ -239,7 +239,8 @@ EXAMPLES = [
         '[2026-11-21T10:00:00.250Z] "POST /tide HTTP/2" 200 UF via_upstream - "-" 7 88 3 "-" "x"',
         {
             "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "INFO", "method": "POST",
-            "url": "/tide", "protocol": "HTTP/2", "status": 200, "flags": "UF", "details": '"-"',
+            "url": "/tide", "protocol": "HTTP/2", "status": 200, "flags": "UF",
+            "details": 'via_upstream - "-"',
             "received": "7", "bytes": 88, "rest": '3 "-" "x"',
         },
     ),

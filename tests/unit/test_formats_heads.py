@@ -40,6 +40,11 @@ def test_fields_of_w3c_may_change_within_a_file():
     assert "time-taken" not in got[4]
 
 
+def test_a_time_of_w3c_without_a_date_has_the_one_above():
+    got = rows("#Date: 2026-11-21 09:00:00", "#Fields: time c-ip", "10:00:00 10.0.0.7")
+    assert got[2]["timestamp"] == at(2026, 11, 21, 10)
+
+
 def test_a_batch_below_the_head_needs_it_handed_in():
     head = header_of(pl.Series(W3C))
     assert head == W3C[1]
