@@ -52,7 +52,7 @@ ACCESS: dict[str, str | tuple[str, ...]] = {
     "aws_alb": (  # docs.aws.amazon.com: access logs of load balancers
         rf"^(?:(?P<type>https?|h2|grpcs|wss?) )?(?P<timestamp>{_RFC3339}) (?P<elb>\S+) "
         r"(?P<client>[0-9a-fA-F.:]+:[0-9]+) (?P<target>\S+) (?P<timers>[0-9.-]+ [0-9.-]+ [0-9.-]+) "
-        r"(?P<status>[0-9]{3}|-) (?P<target_status>[0-9]{3}|-) (?P<received>[0-9]+) "
+        r"(?P<status>[0-9]{1,3}|-) (?P<target_status>[0-9]{1,3}|-) (?P<received>[0-9]+) "
         rf'(?P<bytes>[0-9]+) "(?P<method>[A-Z-]+) (?P<url>\S+) (?P<protocol>[^\s"]+)"{_TAIL}'
     ),
     "aws_s3": (  # docs.aws.amazon.com: S3 server access logs

@@ -48,7 +48,7 @@ _SPRING = r" (?P<pid>[0-9]+) --- (?:\[(?P<app>[^\]]*)\] )?\[ *(?P<thread>[^\]]*)
 _PRI = "(?:<(?P<pri>[0-9]{1,3})>)"
 _HOST = "(?P<host>[A-Za-z0-9][A-Za-z0-9_.:%@/-]*)"
 _SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339}) {_HOST} "
-_TAG = r"(?P<app>[^\s:\[\]|=]+)(?:\[(?P<pid>[0-9]+)\])?(?: \((?P<unit>[^()]*)\))?:"
+_TAG = r"(?P<app>[^\s:\[\]|=0-9][^\s:\[\]|=]*)(?:\[(?P<pid>[0-9]+)\])?(?: \((?P<unit>[^()]*)\))?:"
 _CISCO = (
     r"%(?P<logger>[A-Z][A-Z0-9_]*(?:-[A-Z0-9_]+)*)-(?P<level>[0-7])-(?P<mnemonic>[A-Z0-9_]+): *"
 )
@@ -104,9 +104,10 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         ),
     ),
     "mysql_slow": (  # dev.mysql.com: the slow query log; a record is a block
-        r"^# Time: (?P<timestamp>\S+(?: +[0-9:]+)?)\n# User@Host: (?P<user>[^\n]*?)"
-        r"(?:\s+Id: +(?P<connection>[0-9]+))?\s*\n# Query_time: (?P<duration>[0-9.]+)"
-        r" (?P<rest>[^\n]*)\n(?P<message>(?s:.*))$"
+        r"^(?:# Time: (?P<timestamp>\S+(?: +[0-9:]+)?)\s*\n)?# User@Host: (?P<user>[^\n]*?)"
+        r"(?:\s+Id: +(?P<connection>[0-9]+))?\s*\n(?:# (?P<thread>Thread_id[^\n]*)\n)?"
+        r"# Query_time: (?P<duration>[0-9.]+) (?P<rest>[^\n]*)\n"
+        r"(?P<message>(?:(?:use [^\n]*\n)?SET timestamp=(?P<ts>[0-9]+);)?(?s:.*))$"
     ),
     "mongodb": (  # 3.0 to 4.2
         rf"^(?P<timestamp>{_RFC3339}) (?P<level>[FEWID][1-5]?) +(?P<logger>[A-Z_]+|-) +"
@@ -140,7 +141,7 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"(?P<pid>[0-9]+) +(?P<ttl>[0-9]+) +(?P<logger>[^:\n]+): {_REST}"
     ),
     "zap": (  # go.uber.org/zap: the console encoder
-        rf"^(?P<timestamp>{_RFC3339})\t(?P<level>[A-Z]+)\t(?:(?P<logger>[\w./-]+)\t)?"
+        rf"^(?P<timestamp>{_RFC3339})\t(?P<level>[A-Z]+)\t(?:\[?(?P<logger>[\w./-]+)\]?\t)?"
         rf"(?P<caller>[^\s:]+:[0-9]+)\t{_REST}"
     ),
     "zabbix": (  # zabbix.com: server and agent
@@ -190,6 +191,10 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
             rf"^(?P<level>[IWEF])(?P<timestamp>[0-9]{{6}} {_HMS}\.[0-9]{{6}}) (?P<pid>[0-9]+) "
             rf"(?:(?P<channel>[0-9]+)@)?(?P<caller>[^\s:]+:[0-9]+) {_REST}"
         ),
+    ),
+    "chromium": (  # chromium.org: its logging, with month and day
+        r"^\[(?P<pid>[0-9]+):(?P<tid>[0-9]+):(?P<timestamp>[0-9]{4}/[0-9]{6}\.[0-9]+):"
+        rf"(?P<level>[A-Z]+[0-9]*):(?P<caller>[^\]]+)\] {_REST}"
     ),
     "ruby": (  # docs.ruby-lang.org: Logger::Formatter
         rf"^[DIWEFAU], \[(?P<timestamp>{_ISO}\.[0-9]+) #(?P<pid>[0-9]+)\] +(?P<level>[A-Z]+) -- "
@@ -246,18 +251,32 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
             rf"\[(?P<pid>[0-9]+)\]: {_REST}"
         ),
         rf"^{_PRI}{_SYSLOG}(?P<message>(?:[^\s:\[]+(?:\s|\[[^0-9]|$)|[:\[])(?s:.*))$",
+        # Palo Alto Networks: commas instead of a tag
+        rf"^{_PRI}?{_SYSLOG}(?P<message>[0-9]+,[0-9]{{4}}/[0-9]{{2}}/(?s:.*))$",
         rf"^{_SYSLOG}(?P<message>(?:last message repeated|message repeated|-- MARK)(?s:.*))$",
     ),
+    "syslog_pri": rf"^{_PRI}(?P<message>[^\s<](?s:.*))$",  # a priority and no more
 }
-ENVELOPES = {"syslog5424", "syslog3164", "cri", "compose", "kubectl", "heroku", "docker"}
+ENVELOPES = {
+    "syslog5424",
+    "syslog3164",
+    "syslog_pri",
+    "cri",
+    "compose",
+    "kubectl",
+    "heroku",
+    "docker",
+}
 """Formats whose message is a line of another program, to be read again."""
 
 _LEVEL = "(?:" + "|".join((*WORDS, "[0-9]+")) + ")"
 _FACILITY = "(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])"
-REFUSED = {  # a host or a tag that is a level or a number, CRI's streams
+REFUSED = {  # what the other syslog formats take
+    "syslog_pri": rf"^<[0-9]+>(?:[0-9]{{1,2}} |{_BSD_ANY}|{_RFC3339}|\[ *[0-9]+\.)",
+    # a host or a tag that is a level or a number, CRI's streams
     "syslog3164": (
         rf"^(?:<[0-9]+>)?(?:{_BSD_ANY}|{_RFC3339}) "
-        rf"(?:(?:(?i:{_LEVEL})|stdout|stderr|{_FACILITY}\.[a-z]+|\S*:|app\[[a-z][^\]]*\]:) "
+        rf"(?:(?:(?i:{_LEVEL})|stdout|stderr|{_FACILITY}\.[a-z]+|[^\s\[]*:|app\[[a-z][^\]]*\]:) "
         rf"|\S+ (?i:{_LEVEL})(?:\[[^\]]*\])?: )"
     ),
 }

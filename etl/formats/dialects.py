@@ -4,7 +4,7 @@ Keys are compared without case; nested objects are flattened with dots before. A
 fills no normal column stays a column of its own.
 """
 
-__all__ = ["ALIASES", "COPIES", "DIALECTS", "INTEGERS", "KEYED_BY", "SECONDS", "STATUS"]
+__all__ = ["ALIASES", "COPIES", "DIALECTS", "INTEGERS", "KEYED_BY", "SECONDS", "STATUS", "TIME_KEY"]
 
 ALIASES = {  # normal column: the fields, groups and keys that fill it, first come first
     "timestamp": ["timestamp", "@timestamp", "ts", "time", "datetime", "asctime", "date"],
@@ -22,6 +22,7 @@ DIALECTS = {  # the same for JSON, logfmt and tables with a head, behind those a
         "time_local", "startlocal", "startutc", "receivetimestamp", "timeunixnano",
         "timestamp_iso", "isodate", "created", "created_at",
         "rt", "devtime", "date_time", "date and time", "when",
+        "published", "calendartime", "unixtime", "t",
     ],
     "level": [
         "@l", "level_name", "log_level", "severitytext", "severity_text", "syslog_severity",
@@ -38,7 +39,8 @@ DIALECTS = {  # the same for JSON, logfmt and tables with a head, behind those a
     "message": [
         "@m", "@mt", "renderedmessage", "messagetemplate", "short_message", "textpayload",
         "fields.message", "jsonpayload.message", "jsonpayload.msg", "body", "body.stringvalue",
-        "message_text", "log", "text", "description", "cef_name", "eventmessage", "full_message",
+        "message_text", "log", "text", "description", "displaymessage",
+        "cef_name", "eventmessage", "full_message",
         "error.message", "err.message", "exception.message", "error",
     ],
 }  # fmt: skip
@@ -58,3 +60,5 @@ STATUS = (
     "http_status", "statuscode", "httprequest.status",
 )  # fmt: skip
 """Columns of an HTTP status, which is the level where nothing else is."""
+TIME_KEY = r"(?:time|timestamp|date)(?:utc)?$"
+"""Keys that hold a time where no key of the table is there."""

@@ -23,7 +23,7 @@ HEADS = {  # of envelopes that a record may have on each of its lines
     name: str(PATTERNS[name]).partition("(?P<message>")[0]
     for name in ("cri", "compose", "kubectl", "heroku")
 }
-_SYSLOG = ["syslog5424", "syslog3164"]
+_SYSLOG = ["syslog5424", "syslog3164", "syslog_pri"]
 _TEXTS = ("message", "msg", "log", "MESSAGE")
 _CLOCK = r"^[\[(]?[0-9]{2,4}[-/.][0-9]{2}[-/.][0-9]{2,4}[ T,]"
 _WORD = "|".join(WORDS)

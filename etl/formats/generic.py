@@ -81,7 +81,13 @@ def template_of(layout: Layout) -> str:
     """Return a layout as the text of a template that a user can edit."""
     text = "".join(step.template for step in layout)
     if "{message}" not in text:
-        gap = "" if not text else "] " if text.count("[") > text.count("]") else " "
+        gap = (
+            ""
+            if text.endswith(("|", "\t", ";", ",")) or not text
+            else "] "
+            if text.count("[") > text.count("]")
+            else " "
+        )
         text = f"{text}{gap}{{message}}"
     numbers = Counter[str]()
 

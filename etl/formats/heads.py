@@ -13,7 +13,7 @@ from functools import partial
 import polars as pl
 
 from etl.formats.columns import Reader, cascade, extract, safe, sample
-from etl.formats.dialects import ALIASES, DIALECTS
+from etl.formats.dialects import ALIASES, DIALECTS, TIME_KEY
 
 __all__ = [
     "header_of",
@@ -99,6 +99,7 @@ def _separator(head: str) -> str | None:
         names = _names(head, separator)
         plain = all(re.fullmatch(r"[A-Za-z_@#][\w .@/()\-]{0,60}", name) for name in names)
         meant = {name.lower().replace(" ", "_") for name in names} & _MEANT
+        meant |= {name for name in names if re.search(TIME_KEY, name.lower())}
         if plain and len(set(names)) == len(names) > 1 and (meant or len(names) > 4):
             return separator
     return None

@@ -1,12 +1,22 @@
 """From raw columns to the five that every format shares, each line by its format."""
 
+import re
 from datetime import UTC, datetime
 
 import polars as pl
 
 from etl.errors import FormatError
 from etl.formats.columns import MARKS, ROW, beside, cleaned, split
-from etl.formats.dialects import ALIASES, COPIES, DIALECTS, INTEGERS, KEYED_BY, SECONDS, STATUS
+from etl.formats.dialects import (
+    ALIASES,
+    COPIES,
+    DIALECTS,
+    INTEGERS,
+    KEYED_BY,
+    SECONDS,
+    STATUS,
+    TIME_KEY,
+)
 from etl.formats.envelopes import unfold
 from etl.formats.format import Format, get_format, read_lines
 from etl.formats.levels import LEVEL_NUMBERS, read_levels
@@ -114,12 +124,14 @@ def _normalised(frame: pl.DataFrame, form: Format, clock: Clock) -> pl.DataFrame
 def _keys(name: str, own: dict[str, pl.Series], form: Format) -> list[str]:
     """Return the columns that may fill a normal one, the best first."""
     known = [*ALIASES.get(name, [name]), *(DIALECTS.get(name, ()) if form.reader else ())]
-    if name == "timestamp":
-        known.append("outer_timestamp")
+    known += {"timestamp": ["outer_timestamp"], "level": ["pri_severity"]}.get(name, [])
     named: dict[str, list[str]] = {}
     for key in own:
         named.setdefault(_bare(key), []).append(key)
-    return [key for alias in known for key in named.get(alias, ())]
+    found = [key for alias in known for key in named.get(alias, ())]
+    if name == "timestamp" and form.reader and not found:
+        found = [key for key in own if re.search(TIME_KEY, key.lower())]
+    return found
 
 
 def _bare(key: str) -> str:
@@ -144,14 +156,7 @@ def _derive(own: dict[str, pl.Series], form: Format) -> None:
         own["level"] = own[status].cast(pl.String).str.extract("^([1-5])[0-9]{2}$") + "xx"
     if "pri" in own:
         number = own.pop("pri").cast(pl.Int64, strict=False)
-        severity = (number % 8).cast(pl.String)
-        own["facility"] = number // 8
-        if "level" in own:
-            own["level"] = own["level"].cast(pl.String).fill_null(severity)
-            other = (number % 8).set(own["level"] == severity, None)
-            own |= {"severity_number": other} if other.count() else {}
-        else:
-            own["level"] = severity
+        own |= {"pri_severity": (number % 8).cast(pl.String), "facility": number // 8}
         if "message" in own:
             own["message"] = own["message"].str.strip_prefix("\ufeff")  # RFC 5424 marks UTF-8 so
 

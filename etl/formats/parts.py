@@ -32,7 +32,7 @@ _CAPITAL = "|".join(word.capitalize() for word in WORDS)
 _UPPER = "|".join(
     sorted({word.upper() for word in WORDS} | set(UPPER_WORDS), key=lambda w: -len(w))
 )
-_END = r"(?=[\s:|,;\[\])}>/\-]|$)"
+_END = r"(?=[\s:|,;!\[\])}>/\-]|$)"
 _ANY_LEVEL = rf"(?:{_UPPER}|{_CAPITAL}|{_WORD})"
 LEVEL = rf"(?:(?i:{_WORD})|{'|'.join(UPPER_WORDS)}|[{LETTERS}])"
 BLANK = r"[ \t]"
@@ -47,7 +47,7 @@ SEPARATOR = re.compile(
     r"(?:-{1,3}[ \t]+)?"
 )
 LEVEL_HERE = re.compile(
-    rf"(?P<open>[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:\])/]))"
+    rf"(?P<open>[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:!\])/]))"
     rf"(?P<stars>\**){_END}(?P<close> *[\])}}>])?"
 )
 FACILITY = re.compile(
@@ -58,7 +58,7 @@ LEVEL_LATER = re.compile(
     rf"(?:^|(?<=[\s\[(<|):\-]))(?:(?:{_UPPER})\**{_END}|[\[(<](?:{_ANY_LEVEL}) *[\])>]"
     rf"|(?:{_WORD}|{_CAPITAL})(?=: ))"
 )
-LETTER_LATER = re.compile(rf"(?<=\s)[{LETTERS}](?=\s)")
+LETTER_LATER = re.compile(r"(?<=\s)[DIWEFV](?=\s)")
 SLASHED = re.compile(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
 PROSE = re.compile(r"[a-z]{2,}[.,]?$")
 

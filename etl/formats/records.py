@@ -31,14 +31,15 @@ CSV = ":csv"
 """A record ends where its quotes are closed."""
 _PARTIAL = ":partial "
 """A record is a chain of partial lines; behind it the regex of what begins inside, if any."""
+_SLOW = ":slow"
+"""MySQL's slow log: `# Time:`, or `# User@Host:` without it."""
 _NOT = ":not "
 """Behind it the regex of lines that go on: Rust's regexes cannot look ahead."""
 _INSIDE = ":inside "
 """Behind it an envelope's name, a blank, and the regex of what begins a record inside of it."""
 
 _BLOCKS = (  # programs that write blocks: what begins one
-    r"^# Time: ",  # MySQL's slow log
-    r"^# User@Host: ",
+    r"^--[0-9a-f]+-A--",  # ModSecurity
     r"^__CURSOR=",  # journalctl -o export
     r"^Start-Date: ",  # apt's history
     r"^=[A-Z ]+ REPORT==== ",  # old Erlang
@@ -95,6 +96,8 @@ def _start(lines: pl.Series, solid: pl.Series) -> str | None:
             return CSV
     if solid.str.contains(FIELDS).any():
         return None
+    if solid.str.contains("^# User@Host: ").any():
+        return _SLOW
     for block in _BLOCKS:
         if solid.str.contains(block).sum() > (1 if len(solid) > 20 else 0):
             return block
@@ -181,6 +184,9 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
         else:
             text = lines.str.replace(re.sub(r"\?P<\w+>", "?:", HEADS[name]) + " ?", "")
         found = text.str.contains(inner)
+    elif start == _SLOW:
+        time = lines.str.starts_with("# Time: ")
+        found = time | (lines.str.starts_with("# User@Host: ") & ~time.shift(1, fill_value=False))
     elif start.startswith(_NOT):
         found = ~lines.str.contains(start.removeprefix(_NOT))
     else:

@@ -30,6 +30,9 @@ HEAD = 128  # characters within which a time is looked for
 LOOK = 320  # characters that are looked at in all
 
 
+_STOP = re.compile(r":\]?:?\s?|[ \t]*:\s?|[ \t]+-{1,2}[ \t]")  # behind a logger
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One part of a layout.
@@ -50,7 +53,7 @@ def scan(line: str) -> list[Step]:
     head = line.partition("\n")[0][:LOOK]
     found = _stamp(head)
     if not found:
-        return _tokens(head, 0, set(), is_first=True)
+        return _tokens(head, 0, set(), is_first=True) or _below(line)
     taken: set[str] = set()
     before = _before(head[: found.start()], taken)
     clock = found.lastgroup == "clock"
@@ -60,6 +63,15 @@ def scan(line: str) -> list[Step]:
         return [Step(f"(?P<message>[^\\n]{{0,{HEAD}}}?{shape}(?s:.*))", "{message}", 0)]
     step = Step(before.pattern + shape, before.template + f"{{{name}}}", 0)
     return [step, *_tokens(head, found.end(), taken, is_first=False)]
+
+
+def _below(line: str) -> list[Step]:
+    """Return the step of a record whose time is in one of the lines below its first."""
+    found = STAMP.search(line, 0, LOOK) if "\n" in line else None
+    if not found or found.lastgroup in WEAK:
+        return []
+    shape = f"(?P<timestamp>{stamp_shape(found.group())})"
+    return [Step(f"(?P<message>(?s:.{{0,{LOOK}}}?){shape}(?s:.*))", "{message}", 0)]
 
 
 def head_pattern(line: str) -> tuple[str, str] | None:
@@ -138,8 +150,8 @@ def _region(text: str, taken: set[str]) -> Step:
         mark = re.compile(r"[\s|,;:=#\[\](){}<>\"'*\-]+").match(text, at)
         group = re.compile(r"\[ *[^\[\]]+\]").match(text, at)
         level = LEVEL_HERE.match(text + " ", at) if "level" not in taken else None
-        if level and level["word"].isupper():
-            pattern += f"{_literal(level['open'])}(?P<level>{LEVEL})\\b\\**"
+        if level and (level["word"].isupper() or (level["open"] and level["close"])):
+            pattern += f"{_literal(level['open'])}(?P<level>{LEVEL})\\b[*!]*"
             template += level["open"] + "{level}"
             taken.add("level")
             at = level.end("stars")
@@ -187,8 +199,9 @@ def _tokens(head: str, at: int, taken: set[str], *, is_first: bool) -> list[Step
         steps.append(Step(pattern, re.sub(r"\s+", " ", gap) + step.template, step.share))
         at = end
         if step.template.endswith((":", " -")):  # the head ends here, or a level is behind
-            level = LEVEL_HERE.match(head, at + len(head[at:]) - len(head[at:].lstrip()))
-            if "level" in taken or not level or head[level.end() : level.end() + 1] not in ":-]":
+            behind = LEVEL_HERE.match(head, at)
+            end = behind.end() if behind and "level" not in taken else len(head)
+            if head[end : end + 1] not in (":", "-", "]"):
                 break
         if is_first and "level" not in taken:
             break
@@ -222,7 +235,8 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
             continue
         if found := look.match(head, at):
             taken |= own
-            return Step(pattern, template), found.end()
+            ends = template.endswith((":", " -")) and _STOP.match(head, found.end())
+            return Step(pattern, template), ends.end() if ends else found.end()
     return None, at
 
 
@@ -235,7 +249,7 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         if not is_first or marked or (word.isupper() and len(word) > 2):
             share = 0 if marked or (word.isupper() and len(word) > 2) else 0.5
             taken.add("level")
-            pattern = f"{_literal(found['open'])}(?P<level>{LEVEL})\\b\\**{BLANK}*"
+            pattern = f"{_literal(found['open'])}(?P<level>{LEVEL})\\b[*!]*{BLANK}*"
             end = found.end("stars")
             end += len(head[end:]) - len(head[end:].lstrip(" \t")) if found["close"] else 0
             template = found["open"] + "{level}"
@@ -273,7 +287,7 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         if not here or "level" in inside:
             continue
         taken |= inside | {"level"}
-        pattern = f"{region.pattern}{_literal(here['open'])}(?P<level>{LEVEL})\\b\\**{BLANK}*"
+        pattern = f"{region.pattern}{_literal(here['open'])}(?P<level>{LEVEL})\\b[*!]*{BLANK}*"
         share = 0 if here["open"] and here["close"] else 0.2
         template = region.template + here["open"] + "{level}"
         return Step(pattern, template, share), here.end("stars")

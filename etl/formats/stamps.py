@@ -54,7 +54,7 @@ FAMILIES = {  # tried in this order, each on what those before it left
     # Tue Mar  5 10:00:00.123 EST 2024, Mar 05, 2024 10:00:00 AM, Mar  5 10:00:00
     "asctime": (
         rf"{_DAY}{_B} +(?P<d>[0-9]{{1,2}}) (?P<H>[0-9]{{1,2}}):(?P<M>[0-9]{{2}}):"
-        rf"(?P<S>[0-9]{{2}}){_F}{_Z} (?P<Y>[0-9]{{4}})\b"
+        rf"(?P<S>[0-9]{{2}}){_F}{_Z} (?P<Y>[0-9]{{4}})\b(?: UTC| GMT)?"
     ),
     "bdy": rf"(?:{_DAY})?{_B} +(?P<d>[0-9]{{1,2}}),? (?P<Y>[0-9]{{4}}),? +{_HMS}",
     "bd": rf"(?:{_DAY})?{_B}(?: +|-)(?P<d>[0-9]{{1,2}}),? +{_HMS}",
@@ -72,9 +72,14 @@ FAMILIES = {  # tried in this order, each on what those before it left
         r"(?P<m>[0-9]{2})(?P<d>[0-9]{2}) (?P<H>[0-9]{2}):(?P<M>[0-9]{2}):(?P<S>[0-9]{2})"
         r"\.(?P<f>[0-9]{6})"
     ),
+    # 0305/100000.123456 (Chromium)
+    "chromium": (
+        r"(?P<m>[0-9]{2})(?P<d>[0-9]{2})/(?P<H>[0-9]{2})(?P<M>[0-9]{2})(?P<S>[0-9]{2})"
+        r"\.(?P<f>[0-9]+)"
+    ),
 }
 
-_BARE = {name: pattern for name, pattern in FAMILIES.items() if name != "glog"}
+_BARE = {name: pattern for name, pattern in FAMILIES.items() if name not in ("glog", "chromium")}
 _EPOCH = r"1[0-9]{18}|1[0-9]{15}|1[0-9]{12}(?:\.[0-9]+)?|1[0-9]{9}(?:[.,][0-9]{1,9})?"
 _TAI = "@4[0-9a-f]{23}"  # cr.yp.to/libtai/tai64.html, multilog's
 _CLOCK = (

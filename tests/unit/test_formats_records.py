@@ -131,9 +131,17 @@ def test_a_trace_in_a_containers_log_is_one_record():
     assert rows["level"].to_list() == ["ERROR", "INFO"]
 
 
-@pytest.mark.parametrize("first", ["# Time: 2026-11-21T10:00:00Z", "__CURSOR=s", "Start-Date: x"])
+@pytest.mark.parametrize("first", ["--a1b2-A--", "__CURSOR=s", "Start-Date: x"])
 def test_blocks_of_known_programs_are_records(first: str):
     assert joined(*[first, "a", "b: c"] * 3)["line_count"].to_list() == [3, 3, 3]
+
+
+def test_blocks_of_a_slow_log_may_lack_their_time():
+    user = ["# User@Host: ann[ann] @ pier []", "# Query_time: 1.5  Lock_time: 0"]
+    lines = ["started with:", "# Time: 261121 10:00:00", *user, "SET timestamp=1795255200;", "a;"]
+    rows = normalise(parse(joined(*lines, *user, "SET timestamp=1795255201;", "b;")))
+    assert rows["line_count"].to_list() == [1, 5, 4]
+    assert rows["timestamp"].dt.second().to_list() == [None, 0, 1]
 
 
 def test_a_record_over_a_limit_is_cut_and_marked():
