@@ -5,10 +5,28 @@ the five columns every format shares: `timestamp` (Datetime('us', 'UTC')), `leve
 (DEBUG INFO WARNING ERROR CRITICAL, or null), `logger`, `pid` (Int64) and `message`.
 They are two steps so that a pipeline can have a processor between them.
 
-This package reads no files and knows no batches; lines that fit nothing are marked
-(`_fits` is False), and the pipeline decides what becomes of them.
+This package reads no files and knows no batches. Lines of no known format are read by the
+generic reader; a line is marked (`_fits` is False) only if it does not fit a format that was
+named, and the pipeline decides what happens to it.
 """
 
-from etl.formats.format import FORMATS, Format, detect, get_format, normalise, parse
+from etl.formats.description import Description, describe
+from etl.formats.format import FORMATS, Format, detect, get_format
+from etl.formats.heads import header_of
+from etl.formats.normal import normalise, parse
+from etl.formats.records import join_records, record_start, starts
 
-__all__ = ["FORMATS", "Format", "detect", "get_format", "normalise", "parse"]
+__all__ = [
+    "FORMATS",
+    "Description",
+    "Format",
+    "describe",
+    "detect",
+    "get_format",
+    "header_of",
+    "join_records",
+    "normalise",
+    "parse",
+    "record_start",
+    "starts",
+]

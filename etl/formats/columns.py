@@ -7,36 +7,73 @@ column whose name is taken on the left gets `_` at its end.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import polars as pl
 
-__all__ = ["MARKS", "ROW", "beside", "cascade", "safe", "sample", "split"]
+__all__ = [
+    "MARKS", "ROW", "Reader", "beside", "cascade", "cleaned", "extract", "group_names", "safe",
+    "sample", "split",
+]  # fmt: skip
+
+Reader = Callable[[pl.Series], pl.DataFrame]
+"""Lines -> `_fits` (Boolean) and raw columns, a row for each line."""
 
 SAMPLE = 200  # lines that detection looks at
+_ANSI = r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07"
 MARKS = ("_fits", "format")
 ROW = "__row"
 
 
 def cascade(
-    lines: pl.Series, readers: Sequence[Callable[[pl.Series], pl.DataFrame]]
+    lines: pl.Series,
+    readers: Iterable[Reader],
+    *,
+    more: Callable[[pl.Series, int], Sequence[Reader]] | None = None,
 ) -> pl.DataFrame:
-    """Let each reader have the lines that those before it left; keep the rows in order."""
+    """Let each reader have the lines that those before it left; keep the rows in order.
+
+    `more` returns readers for the lines that are left and the number of times it was asked;
+    it is asked until it has none.
+    """
     rows = pl.int_range(len(lines), eager=True).alias(ROW)
     found: list[tuple[pl.DataFrame, pl.Series]] = []
-    for read in readers:
-        got = read(lines)
-        fits = got["_fits"]
-        if fits.any():
-            found.append((got, rows))
-        if fits.all():
-            rows = rows.clear()
+    got = pl.DataFrame({"_fits": pl.repeat(value=False, n=len(lines), eager=True)})
+    rounds = 0
+    while readers or more:
+        for read in readers:
+            got = read(lines)
+            fits = got["_fits"]
+            if fits.any():
+                found.append((got, rows))
+            if fits.all():
+                rows = rows.clear()
+                break
+            lines, rows = lines.filter(~fits), rows.filter(~fits)
+        readers = more(lines, rounds) if more and len(rows) else ()
+        if not readers:
             break
-        lines, rows = lines.filter(~fits), rows.filter(~fits)
+        rounds += 1
     if len(found) < 2:  # mostly one reader takes all it can: no order to restore
         return found[0][0] if found else got
     parts = [part.with_columns(at).filter("_fits") for part, at in found]
     rest = rows.to_frame().with_columns(_fits=pl.lit(value=False))
-    return pl.concat([*parts, rest], how="diagonal").sort(ROW).drop(ROW)
+    return pl.concat([*parts, rest], how="diagonal_relaxed").sort(ROW).drop(ROW)
+
+
+def extract(lines: pl.Series, pattern: str) -> pl.DataFrame:
+    """Return `_fits` and a column for each named group of a regex."""
+    # The empty group tells whether a line fits: the others may be null in one that does.
+    found = lines.str.extract_groups(f"{pattern}()").struct.unnest()
+    fits = found.to_series(-1).is_not_null().alias("_fits")
+    return pl.DataFrame([fits, *(found[g].alias(safe(g)) for g in group_names(pattern))])
+
+
+@lru_cache(maxsize=1024)
+def group_names(pattern: str) -> tuple[str, ...]:
+    """Return the names of a regex's groups, in order."""
+    dtype = pl.Series([], dtype=pl.String).str.extract_groups(pattern).dtype
+    return tuple(f.name for f in getattr(dtype, "fields", ()) if not f.name.isdigit())
 
 
 def sample(lines: pl.Series) -> pl.Series:
@@ -44,6 +81,17 @@ def sample(lines: pl.Series) -> pl.Series:
     lines = lines.gather_every(max(1, len(lines) // (4 * SAMPLE)))
     lines = lines.filter(lines.str.contains(r"\S"))
     return lines.gather_every(-(-len(lines) // SAMPLE) or 1)
+
+
+def cleaned(lines: pl.Series) -> pl.Series:
+    """Return the lines without byte order marks, NULs before them, and colours."""
+    if lines.head(1).str.starts_with("\ufeff").any():
+        lines = lines.str.strip_prefix("\ufeff")
+    if lines.str.contains("\x1b", literal=True).any():
+        lines = lines.str.replace_all(_ANSI, "")
+    if lines.str.starts_with("\0").any():
+        lines = lines.str.strip_chars_start("\0")
+    return lines
 
 
 def safe(key: str) -> str:

@@ -1,12 +1,14 @@
 """Lines of keys and values: JSON objects and logfmt.
 
-A reader takes a Series of lines and returns `_fits` and a String column for each key;
-numbers and nested values become their JSON text. The 200 most common keys get columns,
-the others go to the column `extra` as one JSON object.
+A reader takes a Series of lines and returns `_fits` and a column for each key: String, or
+Int64 or Float64 where all values of a sample are numbers and none would change. Nested objects
+are flattened with dots. The 200 most common keys get columns; the others, and values of a key
+that is there again, go to the column `rest` as one JSON object.
 """
 
 import io
 import json
+import re
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -14,52 +16,129 @@ from typing import Any
 import polars as pl
 
 from etl.formats.columns import ROW, cascade, safe, sample
+from etl.formats.dialects import ALIASES, DIALECTS
 
-__all__ = ["read_json", "read_logfmt"]
+__all__ = ["is_json", "is_logfmt", "read_json", "read_logfmt"]
 
 MAX_KEYS = 200
+MAX_PAIRS = 300  # in a line that is taken for logfmt unasked
 # What Polars reads as Python does. It makes NUL of half a surrogate (\uD…), forgets the
 # backslashes in nested values and rounds long numbers; those lines are read one by one.
 STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-cefA-CEF][0-9a-fA-F]{3})*"'
 VALUE = rf"(?:{STRING}|-?(?:0|[1-9][0-9]{{0,17}})(?:\.[0-9]{{1,9}})?|true|false|null)"
 FLAT = rf"^\{{(?: ?{STRING}: ?{VALUE}(?:,|\}}$))+$"
 # https://brandur.org/logfmt; a key without `=` is not read: prose would fit too
-PAIR = r'[^\s="]+=(?:"(?:[^"\\]|\\.)*"|[^\s"]*)'
+KEY = r"[A-Za-z_@][A-Za-z0-9_.@/-]*"
+PAIR = rf'{KEY}=(?:"(?:[^"\\]|\\.)*"|[^\s"]*)'
+LOGFMT = rf"^\s*{PAIR}(?:\s+{PAIR})+\s*$"
+_MEANT = {key for table in (ALIASES, DIALECTS) for keys in table.values() for key in keys}
+_ONE_MEANT = (
+    r"(?i)(?:^|\s)(?:"
+    + "|".join(sorted(re.escape(key) for key in _MEANT if len(key) > 1 and key != "error"))
+    + ")="
+)
 ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n", "\\t": "\t", "\\r": "\r"}
+INTEGER = r"^-?(?:0|[1-9][0-9]{0,18})$"
+NUMBER = r"^-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?(?:[eE][+-]?[0-9]{1,2})?$"
+_TWICE = "\0twice"
 
-_decode = json.JSONDecoder(strict=False).decode
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+class _Number(str):
+    """A number as its text, so that no digit is lost."""
+
+    __slots__ = ()
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice: list[tuple[str, Any]] = []
+        for key, value in reversed(pairs):
+            if key in seen:
+                twice.insert(0, (key, value))
+            seen.add(key)
+        found[_TWICE] = twice
+    return found
+
+
+_decode = json.JSONDecoder(
+    strict=False, object_pairs_hook=_pairs, parse_int=_Number, parse_float=_Number,
+    parse_constant=_Number,
+).decode  # fmt: skip
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def is_json(line: str) -> bool:
+    """Return whether a line is a JSON object."""
+    return _object(line) is not None
+
+
+def is_logfmt(line: str) -> bool:
+    """Return whether a line is logfmt: sane keys, one of which has a meaning."""
+    if not (re.search(LOGFMT, line) and re.search(_ONE_MEANT, line)) or "msg=audit(" in line:
+        return False
+    return len(re.findall(PAIR, line)) <= MAX_PAIRS
 
 
 def read_json(lines: pl.Series) -> pl.DataFrame:
     """Read one JSON object a line: flat ones at once, the others one by one."""
-    counts = Counter(key for line in sample(lines) for key in _object(line) or ())
+    some = [fields for line in sample(lines) if (fields := _object(line))]
+    counts = Counter(key for fields in some for key in fields)
     keys = [key for key, _ in counts.most_common(MAX_KEYS)]
-    return cascade(lines, [partial(_at_once, keys=keys), partial(_one_by_one, known=keys)])
+    got = cascade(lines, [partial(_at_once, keys=keys), partial(_one_by_one, known=keys)])
+    quoted = {k for fields in some for k, v in fields.items() if v and not isinstance(v, _Number)}
+    return _typed(got, [safe(key) for key in keys if key not in quoted])
 
 
 def read_logfmt(lines: pl.Series) -> pl.DataFrame:
     """Read lines that are `key=value` from end to end, two pairs or more."""
-    fits = lines.str.contains(rf"^\s*{PAIR}(?:\s+{PAIR})+\s*$").fill_null(value=False)
+    fits = lines.str.contains(LOGFMT).fill_null(value=False)
     found = pl.DataFrame({ROW: fits.arg_true(), "pair": lines.filter(fits).str.extract_all(PAIR)})
     pair = pl.col("pair").str.splitn("=", 2).struct.rename_fields(["key", "value"])
     value = pl.col("value")
     inner = value.str.slice(1, value.str.len_chars() - 2).str.replace_many(ESCAPES)
-    pairs = found.explode("pair").with_columns(pair).unnest("pair")
-    pairs = pairs.with_columns(pl.when(value.str.starts_with('"')).then(inner).otherwise(value))
+    quoted = value.str.starts_with('"')
+    pairs = found.explode("pair").with_columns(pair).unnest("pair").with_columns(quoted=quoted)
+    pairs = pairs.with_columns(pl.when(quoted).then(inner).otherwise(value))
     keys = pairs["key"].value_counts(sort=True)["key"].to_list()
     by_key = pairs.partition_by("key", as_dict=True)
     blank = pl.repeat(None, len(lines), dtype=pl.String, eager=True)
     columns = {"_fits": fits}
+    bare = []
+    twice = False
     for key in keys[:MAX_KEYS]:
-        mine = by_key[(key,)]
-        columns[safe(key)] = blank.clone().scatter(mine[ROW], mine["value"])
-    if others := keys[MAX_KEYS:]:
-        extra: dict[int, dict[str, str]] = {}
-        for row, key, text in pairs.filter(pl.col("key").is_in([*others, "extra"])).iter_rows():
-            extra.setdefault(row, {})[key] = text
-        columns["extra"] = blank.scatter(list(extra), list(map(_encode, extra.values())))
-    return pl.DataFrame(columns)
+        values = by_key[(key,)]
+        twice |= bool((values[ROW].diff() == 0).any())
+        columns[safe(key)] = blank.clone().scatter(values[ROW], values["value"])
+        bare += [safe(key)] if not values["quoted"].any() else []
+    others = [*keys[MAX_KEYS:], *({"rest"} & by_key.keys())]
+    if others or twice:
+        is_last = pairs.select(pl.struct(ROW, "key").is_last_distinct()).to_series()
+        extra = pairs.filter(pl.col("key").is_in([*others, "rest"]) | ~is_last)
+        rest: dict[int, dict[str, str]] = {}
+        for row, key, text, _ in extra.iter_rows():
+            mine = rest.setdefault(row, {})
+            mine[_free(key, mine)] = text
+        columns["rest"] = blank.clone().scatter(list(rest), list(map(_quote, rest.values())))
+    return _typed(pl.DataFrame(columns), bare)
+
+
+def _typed(got: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """Make numbers of columns whose every value stays the number that it is."""
+    for name in names:
+        if name not in got.columns or name == "rest" or got[name].dtype != pl.String:
+            continue
+        for pattern, dtype in ((INTEGER, pl.Int64), (NUMBER, pl.Float64)):
+            text = got[name]
+            if text.count() and text.drop_nulls().head(20).str.contains(pattern).all():
+                if not text.str.contains(pattern).all():
+                    continue
+                number = text.cast(dtype, strict=False)
+                if number.null_count() == text.null_count():
+                    got = got.with_columns(number)
+                    break
+    return got
 
 
 def _at_once(texts: pl.Series, keys: list[str]) -> pl.DataFrame:
@@ -87,27 +166,88 @@ def _one_by_one(lines: pl.Series, known: list[str]) -> pl.DataFrame:
     filled = [fields or {} for fields in found]
     counts = Counter(key for fields in filled for key in fields)
     keys = list(dict.fromkeys([*known, *(key for key, _ in counts.most_common())]))
-    for key in keys[:MAX_KEYS]:
-        if key in counts:
-            columns[safe(key)] = [fields.get(key) for fields in filled]
-    if others := {*keys[MAX_KEYS:]}:
-        others.add("extra")
-        rests = [{k: v for k, v in fields.items() if k in others} for fields in filled]
-        columns["extra"] = [_encode(rest) if rest else None for rest in rests]
+    kept = [key for key in keys[:MAX_KEYS] if key in counts and key != _TWICE]
+    for key in kept:
+        columns[safe(key)] = [fields.get(key) for fields in filled]
+    if others := counts.keys() - set(kept):
+        others |= {"rest"} & counts.keys()
+        columns["rest"] = [_rest(fields, others) for fields in filled]
     schema = dict.fromkeys(columns, pl.String) | {"_fits": pl.Boolean}
     return pl.DataFrame(columns, schema)
 
 
+def _rest(fields: dict[str, str | None], others: set[str]) -> str | None:
+    rest = {key: value for key, value in fields.items() if key in others and key != _TWICE}
+    for key, value in json.loads(fields.get(_TWICE) or "[]"):
+        rest[_free(key, rest)] = value
+    return _quote(rest) if rest else None
+
+
+def _free(key: str, taken: dict[str, Any]) -> str:
+    while key in taken:
+        key += "_"
+    return key
+
+
 def _object(line: str | None) -> dict[str, str | None] | None:
+    """Return the flattened object of a line, or None if it is none."""
     try:
-        if line and line.lstrip().startswith("{"):
-            return {_clean(key): _clean(value) for key, value in _decode(line).items()}
+        if line and (text := line.strip()).startswith("{"):
+            if text[-1] in ",]":  # an element of a list
+                text = text.rstrip("], \r\n\t") if text[-1] == "]" else text[:-1]
+            fields: dict[str, str | None] = {}
+            twice: list[tuple[str, str | None]] = []
+            _flatten("", _decode(text), fields, twice)
+            if twice:
+                fields[_TWICE] = json.dumps(twice)
+            return fields
     except (ValueError, RecursionError):
         pass
     return None
 
 
-def _clean(value: object) -> Any:
+def _flatten(
+    prefix: str,
+    found: dict[str, Any],
+    fields: dict[str, str | None],
+    twice: list[tuple[str, str | None]],
+) -> None:
+    pairs = [pair for key, value in found.items() if key != _TWICE for pair in ((key, value),)]
+    for key, value in [*found.get(_TWICE, ()), *pairs]:
+        name = f"{prefix}{_clean(key)}"
+        if isinstance(value, dict) and value:
+            _flatten(f"{name}.", value, fields, twice)
+            continue
+        if name in fields:
+            twice.append((name, fields[name]))
+        if name == "MESSAGE" and isinstance(value, list):
+            value = _bytes(value)  # journald's, of text that is not printable  # noqa: PLW2901
+        number = isinstance(value, _Number)
+        fields[name] = value if number else None if value is None else _clean(_text(value))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _encode(value)
+
+
+def _encode(value: Any) -> str:
+    if isinstance(value, _Number):
+        return value
+    if isinstance(value, dict):
+        pairs = [*value.get(_TWICE, ()), *((k, v) for k, v in value.items() if k != _TWICE)]
+        return "{" + ", ".join(f"{_quote(k)}: {_encode(v)}" for k, v in pairs) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_encode, value)) + "]"
+    return _quote(value)
+
+
+def _bytes(value: list[Any]) -> Any:
+    try:
+        return bytes(map(int, value)).decode(errors="replace")
+    except (ValueError, TypeError):
+        return value
+
+
+def _clean(text: str) -> str:
     # half surrogates may be in JSON, but not in UTF-8
-    text = value if isinstance(value, str) else _encode(value)
-    return None if value is None else text.encode(errors="replace").decode()
+    return text.encode(errors="replace").decode()

@@ -8,8 +8,9 @@ import polars as pl
 
 from etl.errors import FormatError
 from etl.formats.catalogue import TIME
+from etl.formats.columns import group_names
 
-__all__ = ["compile_spec", "group_names"]
+__all__ = ["compile_spec"]
 
 FIELD = re.compile(r"((?:[^{}]|\{\{|\}\})*)\{([A-Za-z_]\w*)\}", re.ASCII)
 
@@ -32,13 +33,6 @@ def compile_spec(spec: str) -> tuple[str, ...]:
     if not names:
         raise FormatError(f"regex {text!r} needs named groups: write (?P<name>…)")
     return (pattern,)
-
-
-@lru_cache(maxsize=256)
-def group_names(pattern: str) -> tuple[str, ...]:
-    """Return the names of a regex's groups, in order."""
-    dtype = pl.Series([], dtype=pl.String).str.extract_groups(pattern).dtype
-    return tuple(f.name for f in getattr(dtype, "fields", ()) if not f.name.isdigit())
 
 
 def _template(text: str) -> tuple[str, ...]:

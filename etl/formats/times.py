@@ -1,13 +1,21 @@
-"""Times in log lines: find the layout a column has, read it as UTC."""
+"""Times in log lines: find the layout a column has, read it as UTC.
 
+The layouts that most files have are read by Polars' own parser. The rest is taken apart by
+the regexes of `stamps`, which also know named zones, AM and PM, and fractions of any length.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 import polars as pl
 
-__all__ = ["UTC_TIME", "read_times"]
+from etl.formats.stamps import FAMILIES, ZONES
+
+__all__ = ["UTC_TIME", "Clock", "read_times"]
 
 UTC_TIME = pl.Datetime("us", "UTC")
+Reader = Callable[[pl.Series], pl.Series]
 # Tried in this order. Fixed-width fractions come first: Polars parses them eight times faster.
 LAYOUTS = (
     *(
@@ -17,23 +25,38 @@ LAYOUTS = (
         for zone in ("", "Z", " UTC", " GMT", "+00:00")
     ),
     "%d/%b/%Y:%H:%M:%S %z",
+    *(f"%Y-%m-%d{t}%H:%M:%S%.f{zone}" for t in " T" for zone in ("%#z", "")),
+    "%Y/%m/%d %H:%M:%S",
     "%b %d %H:%M:%S",
-    "%y/%m/%d %H:%M:%S",  # before %Y, which takes two digits for a year, too
-    "%Y/%m/%d %H:%M:%S%.f",
-    "%y%m%d %H%M%S",
     "%a %b %d %H:%M:%S%.f %Y",
+    "%y%m%d %H%M%S",
     "%d %b %Y %H:%M:%S%.f",
     "%m-%d %H:%M:%S%.f",
-    *(f"%Y-%m-%d{t}%H:%M:%S%.f{zone}" for t in " T" for zone in ("%#z", "")),
-    "epoch",
 )
+YEARLESS = ("%b %d %H", "%m-%d %H")
+SAMPLE = 50
 
 
-def read_times(text: pl.Series, now: datetime) -> pl.Series:
-    """Parse with a layout that a sample has, then what is left with the layouts it has.
+@dataclass(frozen=True)
+class Clock:
+    """What is known of the times in a file besides their text.
 
-    Returns Datetime('us', 'UTC'), null where no layout fits. A time without an offset is
-    taken as UTC, one without a year as the latest that is no more than a day after `now`.
+    Attributes:
+        now: The latest that a time without a year may be is a day after this.
+        timezone: IANA name of the zone of times that have none.
+        year: Year of the first time that has none, if it is known.
+    """
+
+    now: datetime
+    timezone: str = "UTC"
+    year: int | None = None
+
+
+def read_times(text: pl.Series, clock: Clock) -> pl.Series:
+    """Return Datetime('us', 'UTC'), null where no layout fits.
+
+    A layout is tried on a sample of the values that no layout before it could read. The
+    order of day and month, where both could be either, is the one that reads most values.
     """
     if text.dtype == pl.Datetime:
         return text.cast(UTC_TIME)
@@ -42,49 +65,244 @@ def read_times(text: pl.Series, now: datetime) -> pl.Series:
     tried: set[str] = set()
     while layout := _common(left, tried):
         tried.add(layout)
-        got = _read(left, layout, now)
+        got = _by_layout(left, layout, clock)
+        times = times.fill_null(got)
+        left = left.set(got.is_not_null(), None)
+    readers: list[Reader] = [
+        _epoch,
+        _tai,
+        *(_Family(pattern, clock) for pattern in FAMILIES.values()),
+    ]
+    for read in readers:
+        if not left.len() - left.null_count():
+            break
+        got = read(left)
         times = times.fill_null(got)
         left = left.set(got.is_not_null(), None)
     return times
 
 
 def _common(text: pl.Series, tried: set[str]) -> str | None:
+    """Return the layout of the first of a few values of which one has an untried layout."""
     known = text.drop_nulls()
-    some = known.gather_every(max(1, len(known) // 50)).str.slice(0, 80)
-    # Eleven is a good day, month, hour, minute and year.
-    shapes = some.str.replace_all("[0-9]", "1").unique(maintain_order=True)
-    return next((x for x in map(_layout, shapes) if x and x not in tried), None)
+    some = known.gather_every(max(1, len(known) // SAMPLE)).head(SAMPLE)
+    shapes = some.str.slice(0, 40).str.replace_all("[0-9]", "0")
+    for value in some.filter(shapes.is_first_distinct()):
+        one = pl.Series([value])
+        for layout in LAYOUTS:
+            apart = layout.startswith("%Y-") and value[10:11] != layout[8]
+            if layout not in tried and not apart and _parsed(one, layout)[0] is not None:
+                return layout
+    return None
 
 
-@lru_cache(maxsize=4096)
-def _layout(shape: str) -> str | None:
-    example, now = pl.Series([shape]), datetime.now(UTC)
-    return next((layout for layout in LAYOUTS if _read(example, layout, now)[0]), None)
+def _parsed(text: pl.Series, layout: str) -> pl.Series:
+    if layout.startswith(YEARLESS):
+        text, layout = "2000 " + text, f"%Y {layout}"
+    elif layout.startswith("%Y/"):  # Polars takes two digits for a year, too
+        text = text.set(~text.str.contains("^[0-9]{4}"), None)
+    return text.str.to_datetime(layout, strict=False, time_unit="us")
 
 
-def _read(text: pl.Series, layout: str, now: datetime) -> pl.Series:
-    if layout == "epoch":
-        return _epoch(text)
-    if "%Y" not in layout and "%y" not in layout:
-        return _yearless(text, layout, now)
-    times = text.str.to_datetime(layout, strict=False, time_unit="us")
+def _by_layout(text: pl.Series, layout: str, clock: Clock) -> pl.Series:
+    times = _parsed(text, layout)
+    if layout.startswith(YEARLESS):
+        times = _with_years(times, clock)
+    naive = times.dtype == pl.Datetime("us") and "Z" not in layout and layout[-1] not in "TC0"
+    if naive:
+        return _placed(times, clock)
     return times.dt.replace_time_zone("UTC") if times.dtype == pl.Datetime("us") else times
 
 
-def _yearless(text: pl.Series, layout: str, now: datetime) -> pl.Series:
-    limit = now.astimezone(UTC) + timedelta(days=1)
-    times = pl.repeat(None, len(text), dtype=UTC_TIME, eager=True)
-    for year in range(limit.year, limit.year - 9, -1):  # 29 February may be eight years ago
-        got = _read(f"{year} " + text, f"%Y {layout}", now)
-        times = times.fill_null(got.set(got > limit, None))
-        if times.null_count() == text.null_count():
-            break
-    return times
+def _placed(times: pl.Series, clock: Clock) -> pl.Series:
+    """Return naive times of the clock's zone as UTC."""
+    if clock.timezone == "UTC":
+        return times.dt.replace_time_zone("UTC")
+    try:
+        there = times.dt.replace_time_zone(
+            clock.timezone, ambiguous="earliest", non_existent="null"
+        )
+        return there.dt.convert_time_zone("UTC")
+    except pl.exceptions.ComputeError:  # a place that is none
+        return pl.repeat(None, len(times), dtype=UTC_TIME, eager=True)
 
 
 def _epoch(text: pl.Series) -> pl.Series:
-    # seconds, ms, µs or ns since 1970, told apart by size: 1973 to 2286 in each unit
-    n = pl.lit(text.cast(pl.Float64, strict=False))
-    units = (1, 1e3, 1e6, 1e9)
-    micros = [pl.when(n.is_between(1e8 * k, 1e10 * k)).then(n * (1e6 / k)) for k in units]
-    return pl.select(pl.coalesce(micros).round().cast(pl.Int64).cast(UTC_TIME)).to_series()
+    """Read seconds, ms, µs or ns since 1970, told apart by size: 1973 to 2286 in each unit."""
+    digits = text.str.contains(r"^[0-9]{9,19}(?:[.,][0-9]+)?$")
+    if not digits.any():
+        return pl.repeat(None, len(text), dtype=UTC_TIME, eager=True)
+    parts = text.set(~digits, None).str.replace(",", ".", literal=True).str.splitn(".", 2)
+    whole = pl.lit(parts.struct.field("field_0").cast(pl.Int64, strict=False))
+    fraction = "0." + parts.struct.field("field_1").fill_null("0")
+    part = pl.lit(fraction.cast(pl.Float64, strict=False))
+    units = (  # from, microseconds of a whole one, and of its fraction
+        (10**8, whole * 10**6, part * 1e6),
+        (10**11, whole * 10**3, part * 1e3),
+        (10**14, whole, part),
+        (10**17, whole // 1000, part * 0),
+    )
+    micros = [
+        pl.when(whole.is_between(low, low * 100 - 1)).then(micro + rest.round().cast(pl.Int64))
+        for low, micro, rest in units[:3]
+    ]
+    micros.append(pl.when(whole >= units[3][0]).then(units[3][1]))
+    return pl.select(pl.coalesce(micros).cast(UTC_TIME)).to_series()
+
+
+def _tai(text: pl.Series) -> pl.Series:
+    """Read labels of TAI64N: seconds of TAI, which were 10 ahead of Unix's in 1970, and ns."""
+    label = text.set(~text.str.contains("^@4[0-9a-f]{23}$").fill_null(value=False), None)
+    if not label.count():
+        return pl.repeat(None, len(text), dtype=UTC_TIME, eager=True)
+    second, nano = (
+        label.str.slice(start, 8).str.to_integer(base=16, dtype=pl.Int64) for start in (9, 17)
+    )
+    return ((second - 10) * 1_000_000 + nano // 1000).cast(UTC_TIME)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Reads the times that one regex of `stamps.FAMILIES` takes apart."""
+
+    pattern: str
+    clock: Clock
+
+    def __call__(self, text: pl.Series) -> pl.Series:
+        blank = pl.repeat(None, len(text), dtype=UTC_TIME, eager=True)
+        pattern = (
+            rf"^[A-Z]?{self.pattern}$"
+            if self.pattern.startswith("(?P<m>")
+            else (rf"^[\s\[(]*{self.pattern}[\])\s]*$")
+        )
+        some = text.drop_nulls()
+        if not some.str.contains(pattern).any():
+            return blank
+        found = text.str.extract_groups(pattern).struct.unnest()
+        if "n1" in found.columns:
+            found = _ordered(found, self.clock)
+        return self._assembled(found)
+
+    def _assembled(self, found: pl.DataFrame) -> pl.Series:
+        def part(name: str, default: str = "0") -> pl.Series:
+            if name in found.columns:
+                return found[name].fill_null(default)
+            return pl.repeat(default, found.height, dtype=pl.String, eager=True)
+
+        yearless = not {"Y", "y"} & set(found.columns)
+        year = part("Y") if "Y" in found.columns else part("y", "2000")
+        short = year.str.len_chars() < 3
+        century = year.cast(pl.Int64, strict=False) < 70
+        year = pl.select(
+            pl.when(short & century).then("20" + year).when(short).then("19" + year).otherwise(year)
+        ).to_series()
+        month = part("m") if "m" in found.columns else _month(found["b"])
+        hour = part("H").cast(pl.Int64, strict=False)
+        if "p" in found.columns and found["p"].count():
+            afternoon = found["p"].str.to_lowercase().str.starts_with("p")
+            hour = pl.select(
+                pl.when(afternoon.is_null()).then(hour)
+                .otherwise(hour % 12 + 12 * afternoon.cast(pl.Int64))
+            ).to_series()  # fmt: skip
+        text = pl.select(
+            pl.format(
+                "{}-{}-{} {}:{}:{}.{}", year, month.str.zfill(2), part("d").str.zfill(2),
+                hour.cast(pl.String).str.zfill(2), part("M"), part("S", "00"),
+                part("f").str.slice(0, 6).str.pad_end(6, "0"),
+            )
+        ).to_series()  # fmt: skip
+        times = text.str.to_datetime("%Y-%m-%d %H:%M:%S.%6f", strict=False, time_unit="us")
+        if yearless:
+            times = _with_years(times, self.clock)
+        if "z" not in found.columns or not found["z"].count():
+            return _placed(times, self.clock)
+        zones = found["z"].str.strip_chars()
+        offset = _offsets(zones)
+        placed = _placed(times.set(zones.is_not_null(), None), self.clock)
+        for place in zones.filter(zones.str.contains("/", literal=True)).unique():
+            there = times.set((zones != place).fill_null(value=True), None)
+            placed = placed.fill_null(_placed(there, replace(self.clock, timezone=place)))
+        return (times - offset).dt.replace_time_zone("UTC").fill_null(placed)
+
+
+def _month(name: pl.Series) -> pl.Series:
+    names = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+    numbers = {month: str(n) for n, month in enumerate(names, 1)}
+    return name.str.slice(0, 3).str.to_lowercase().replace_strict(numbers, default=None)
+
+
+def _offsets(zones: pl.Series) -> pl.Series:
+    """Return what to take from a local time to have UTC, as Duration."""
+    known = {zone: _offset(zone) for zone in zones.drop_nulls().unique() if "/" not in zone}
+    minutes = zones.replace_strict(known, default=None, return_dtype=pl.Int64)
+    return (minutes * 60_000_000).cast(pl.Duration("us"))
+
+
+def _offset(zone: str) -> int:
+    name = zone.rstrip("+-0123456789:")
+    minutes = round(ZONES[name.upper()] * 60) if name else 0
+    if number := zone[len(name) :]:
+        digits = number[1:].replace(":", "")
+        hours, rest = (digits[:2], digits[2:]) if len(digits) != 3 else ("0", digits)
+        minutes += (1 if number[0] == "+" else -1) * (int(hours) * 60 + int(rest or 0))
+    return minutes
+
+
+def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
+    """Name the numbers of dates such as 03/05/2024: the order that reads most of them.
+
+    Of orders that read as many, the usual one wins: month first with slashes, else day
+    first. 24/03/05 and 03/05/24 are told apart by which year is nearer to the clock's.
+    """
+    numbers = [
+        found[f"n{i}"].cast(pl.Int64, strict=False) for i in (1, 2, 3) if f"n{i}" in found.columns
+    ]
+    if len(numbers) == 2:
+        swapped = (numbers[0] > 12).any() and not (numbers[1] > 12).any()
+        names = ("d", "m") if swapped else ("m", "d")
+        return found.rename({"n1": names[0], "n2": names[1]})
+    slashes = found["sep"].drop_nulls()[0] == "/"
+    long = found["n3"].str.len_chars().max() == 4
+    if long:
+        orders = ["mdY", "dmY"] if slashes else ["dmY", "mdY"]
+    else:
+        orders = ["ymd", "mdy", "dmy"] if slashes else ["dmy", "ymd", "mdy"]
+
+    def merit(order: str) -> tuple[int, int]:
+        part = dict(zip(order.lower(), numbers, strict=True))
+        good = int((part["m"].is_between(1, 12) & part["d"].is_between(1, 31)).sum())
+        if long or not slashes:
+            return good, 0
+        year = part["y"].max()
+        distance = abs(clock.now.year - 2000 - year) if isinstance(year, int) else 0
+        return good, -1000 if order == "dmy" else -distance
+
+    best = max(orders, key=merit)
+    return found.rename({f"n{i}": name for i, name in enumerate(best, 1)})
+
+
+def _with_years(times: pl.Series, clock: Clock) -> pl.Series:
+    """Give times, all of the leap year 2000, the years that they have by order and clock.
+
+    A step back of more than half a year is a New Year; the last time is the latest that is
+    no more than a day after now, or the first has the clock's year.
+    """
+    filled = times.fill_null(strategy="forward").fill_null(strategy="backward")
+    if not filled.count():
+        return times
+    day = filled.dt.ordinal_day().cast(pl.Int64)
+    step = day.diff().fill_null(0)
+    turns = ((step < -183).cast(pl.Int64) - (step > 183).cast(pl.Int64)).cum_sum()
+    if clock.year is not None:
+        years = turns + clock.year
+    else:
+        limit = clock.now.astimezone(UTC).replace(tzinfo=None) + timedelta(days=1)
+        latest = turns.max()
+        last = filled.filter(turns == latest).max()
+        fits = isinstance(last, datetime) and last <= limit.replace(year=2000)
+        years = turns - latest + (limit.year if fits else limit.year - 1)
+    leap = (times.dt.month() == 2) & (times.dt.day() == 29)
+    is_leap = (years % 4 == 0) & ((years % 100 != 0) | (years % 400 == 0))
+    years = pl.select(pl.when(leap & ~is_leap).then(years - years % 4).otherwise(years)).to_series()
+    text = years.cast(pl.String) + times.dt.strftime("-%m-%dT%H:%M:%S.%6f")
+    return text.str.to_datetime("%Y-%m-%dT%H:%M:%S.%6f", strict=False, time_unit="us")

@@ -1,0 +1,181 @@
+"""Lines that hold the line of another program: container logs, prefixes, syslog.
+
+`unfold` makes one envelope of a record of several; `peel` reads again what is inside.
+"""
+
+import json
+import re
+from collections.abc import Callable
+
+import polars as pl
+
+from etl.formats.catalogue import ENVELOPES, PATTERNS
+from etl.formats.dialects import ALIASES, DIALECTS
+from etl.formats.keyed import read_json
+from etl.formats.levels import WORDS
+
+__all__ = ["DOCKER", "DOCKER_TEXT", "HEADS", "peel", "read_docker", "unfold"]
+
+DOCKER = r'^\{ ?"log": ?"(?:[^"\\]|\\.)*", ?"(?:stream|attrs|time)": ?'
+"""What docker's json-file driver writes (docs.docker.com/engine/logging/drivers/json-file)."""
+DOCKER_TEXT = r'^\{ ?"log": ?"((?:[^"\\]|\\.)*)"'
+HEADS = {  # of envelopes that a record may have on each of its lines
+    name: str(PATTERNS[name]).partition("(?P<message>")[0]
+    for name in ("cri", "compose", "kubectl", "heroku")
+}
+_SYSLOG = ["syslog5424", "syslog3164", "syslog_pri"]
+_TEXTS = ("message", "msg", "log", "MESSAGE")
+_CLOCK = r"^[\[(]?[0-9]{2,4}[-/.][0-9]{2}[-/.][0-9]{2,4}[ T,]"
+_WORD = "|".join(WORDS)
+_LEVEL = rf"^[\s\[(<]*((?i:{_WORD}))(?:[\])>:|]| - )"
+_LEVEL_UPPER = rf"^[\s\[(<]*((?:{_WORD.upper()}))\b"
+_LEVEL_KEY = r"\b(?:level|severity|lvl)=\"?(\w+)"
+
+
+def unfold(lines: pl.Series) -> pl.Series:
+    """Return the lines, each record of several envelopes made one that holds all their text."""
+    several = lines.str.contains("\n", literal=True).fill_null(value=False)
+    if not several.any():
+        return lines
+    for name, head in HEADS.items():
+        plain = re.sub(r"\?P<\w+>", "?:", head)
+        where = several & lines.str.contains(plain).fill_null(value=False)
+        if where.any():
+            pattern = re.compile(head)
+            found = [_unfolded(record, pattern, name) for record in lines.filter(where)]
+            lines = lines.scatter(where.arg_true(), found)
+    where = several & lines.str.contains(DOCKER).fill_null(value=False)
+    if where.any():
+        lines = lines.scatter(where.arg_true(), list(map(_one_docker, lines.filter(where))))
+    return lines
+
+
+def _unfolded(record: str, head: re.Pattern[str], name: str) -> str:
+    """Join what is behind the heads of a record's lines; CRI's partial lines without a break."""
+    text, whole = "", True
+    for number, line in enumerate(record.split("\n")):
+        found = head.match(line)
+        inner = line[found.end() :] if found else line
+        text += ("" if not number else "\n" if whole else "") + inner
+        whole = name != "cri" or not found or found["flags"][0] == "F"
+    first = head.match(record)
+    return (first[0] if first else "") + text
+
+
+def _one_docker(record: str) -> str:
+    lines = record.split("\n")
+    try:
+        found = [json.loads(line) for line in lines]
+        text = "".join(str(one["log"]) for one in found)
+    except (ValueError, KeyError, TypeError):
+        return record
+    return json.dumps(found[0] | {"log": text}, ensure_ascii=False)
+
+
+def read_docker(lines: pl.Series) -> pl.DataFrame:
+    """Read docker's json-file: `log` is the message, `time` the time."""
+    fits = lines.str.contains(DOCKER).fill_null(value=False)
+    if not fits.any():
+        return pl.DataFrame({"_fits": fits})
+    got = read_json(lines.set(~fits, None))
+    got = got.rename({"log": "message", "time": "timestamp"}, strict=False)
+    if "message" not in got.columns:
+        return pl.DataFrame({"_fits": pl.repeat(value=False, n=len(lines), eager=True)})
+    message = pl.col("message").cast(pl.String).str.strip_suffix("\n").str.strip_suffix("\r")
+    return got.with_columns(message, _fits=fits & got["_fits"])
+
+
+def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
+    """Read what is inside of envelopes again, and merge it with what the envelope says.
+
+    Where both have a column, the inner one wins and the other is kept as `outer_…`. What is
+    inside a syslog line and of no known format stays the whole message; only its level is
+    looked for.
+    """
+    if ENVELOPES.isdisjoint(names := set(got["format"].unique())) and "json" not in names:
+        return got
+    text, where = _inside(got)
+    if not where.any():
+        return got
+    text, outer = text.filter(where), got["format"].filter(where)
+    by_syslog = outer.is_in(_SYSLOG)
+    inner = read(text, generic=not by_syslog.all() or bool(text.str.contains(_CLOCK).any()))
+    known = (inner["format"] != "generic").fill_null(value=False)
+    inner_format = inner["format"]
+    inner = inner.drop("_fits", "format")
+    for name in ("message", "timestamp"):
+        if name not in inner.columns:
+            inner = inner.with_columns(pl.lit(None, pl.String).alias(name))
+    cut = (inner["message"] != text).fill_null(value=True)  # the reader found a head
+    timed = inner["timestamp"].is_not_null()
+    taken = known | (cut & (timed | ~(by_syslog | (outer == "json"))))
+    inner = inner.select(pl.when(taken).then(pl.all()))
+    if (by_syslog & ~taken).any():
+        inner = inner.with_columns(_level(inner, text.set(~by_syslog | taken, None)))
+    form = outer.zip_with(~(known & (outer != "json")), inner_format)
+    form = form.set(taken & ~known & outer.is_in(["compose", "kubectl"]), "generic")
+    return _merged(got.with_columns(format=got["format"].scatter(where.arg_true(), form)),
+                   inner, where, taken, known | timed)  # fmt: skip
+
+
+def _inside(got: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
+    """Return the text inside of envelopes, and the rows that have some."""
+    form = got["format"]
+    where = form.is_in(list(ENVELOPES))
+    text = got["message"].cast(pl.String) if "message" in got.columns else form.clear(len(got))
+    if "app" in got.columns:  # CEF and LEEF begin as a tag does
+        tag = got["app"].cast(pl.String)
+        marked = tag.is_in(["CEF", "LEEF"]).fill_null(value=False)
+        text = text.zip_with(~marked, tag + ":" + text) if marked.any() else text
+    if (form == "json").any() and not _has_level(got):
+        for key in (key for key in _TEXTS if key in got.columns):
+            inside = got[key].cast(pl.String)
+            line = (form == "json") & inside.str.contains(_CLOCK)
+            text = text.zip_with(~line.fill_null(value=False), inside)
+            where |= line
+            break
+    return text, (where & text.is_not_null() & (text != "")).fill_null(value=False)
+
+
+def _has_level(got: pl.DataFrame) -> bool:
+    known = {*ALIASES["level"], *DIALECTS["level"]}
+    return any(name.lower().removeprefix("field") in known for name in got.columns)
+
+
+def _level(inner: pl.DataFrame, text: pl.Series) -> pl.Series:
+    level = inner["level"].cast(pl.String) if "level" in inner.columns else text.clear(len(text))
+    for pattern in (_LEVEL, _LEVEL_UPPER):
+        level = level.fill_null(text.str.extract(pattern))
+    if text.str.contains_any(["level=", "severity="]).any():
+        level = level.fill_null(text.str.extract(_LEVEL_KEY))
+    return level.alias("level")
+
+
+def _merged(
+    got: pl.DataFrame, inner: pl.DataFrame, where: pl.Series, taken: pl.Series, timed: pl.Series
+) -> pl.DataFrame:
+    """Put the inner columns over the outer ones; `timed` are rows whose time is the inner one."""
+    rows = where.arg_true()
+    columns = {name: got[name] for name in got.columns}
+    moved: dict[str, pl.Series] = {}
+    if "timestamp" in columns:
+        outer = columns["timestamp"]
+        mine = pl.repeat(value=False, n=len(got), eager=True).scatter(rows, timed)
+        moved["outer_timestamp"] = outer.set(~mine, None)
+        columns["timestamp"] = outer.set(mine, None)
+    for name in inner.columns:
+        part = inner[name]
+        if name in columns and columns[name].dtype != part.dtype:
+            columns[name], part = columns[name].cast(pl.String), part.cast(pl.String)
+        full = pl.repeat(None, len(got), dtype=part.dtype, eager=True).scatter(rows, part)
+        if name not in columns:
+            columns[name] = full
+        elif name == "message":
+            mine = pl.repeat(value=False, n=len(got), eager=True).scatter(rows, taken)
+            columns[name] = columns[name].zip_with(~mine, full)
+        else:
+            lost = columns[name].is_not_null() & full.is_not_null() & (columns[name] != full)
+            moved.setdefault(f"outer_{name}", columns[name].set(~lost, None))
+            columns[name] = full.fill_null(columns[name])
+    names = {name: column for name, column in moved.items() if column.count()}
+    return pl.DataFrame([column.alias(name) for name, column in (columns | names).items()])

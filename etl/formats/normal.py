@@ -1,0 +1,192 @@
+"""From raw columns to the five that every format shares, each line by its format."""
+
+import re
+from datetime import UTC, datetime
+
+import polars as pl
+
+from etl.errors import FormatError
+from etl.formats.columns import MARKS, ROW, beside, cleaned, split
+from etl.formats.dialects import (
+    ALIASES,
+    COPIES,
+    DIALECTS,
+    INTEGERS,
+    KEYED_BY,
+    SECONDS,
+    STATUS,
+    TIME_KEY,
+)
+from etl.formats.envelopes import unfold
+from etl.formats.format import Format, get_format, read_lines
+from etl.formats.levels import LEVEL_NUMBERS, read_levels
+from etl.formats.times import UTC_TIME, Clock, read_times
+
+__all__ = ["normalise", "parse"]
+
+NORMAL = dict.fromkeys(ALIASES, pl.String()) | {"timestamp": UTC_TIME, "pid": pl.Int64()}
+
+
+def parse(
+    frame: pl.DataFrame, spec: str | None = None, *, header: str | None = None
+) -> pl.DataFrame:
+    """Add `_fits` (Boolean), `format` (String: what the line fits) and the raw columns.
+
+    Without a spec, or with 'auto', every line gets a format that it fits, or `generic`. A line
+    does not fit only where a format is named. Rows and their order stay.
+
+    Args:
+        frame: Records, in the column `line`.
+        spec: A format's name, `template:…` or `regex:…`.
+        header: The head of the file that names its columns, if the frame begins below it.
+
+    Raises:
+        FormatError: If the spec names no format.
+    """
+    frame = frame.drop(MARKS, strict=False)
+    lines = cleaned(frame["line"])
+    if spec in (None, "auto"):
+        if lines.str.ends_with("\r").any():
+            lines = lines.str.strip_chars_end("\r")
+        got = read_lines(lines, header)
+    else:
+        got = get_format(str(spec)).read(unfold(lines))
+    return beside(frame.hstack(got.select(MARKS)), got.drop(MARKS).get_columns())
+
+
+def normalise(
+    frame: pl.DataFrame,
+    *,
+    now: datetime | None = None,
+    timezone: str = "UTC",
+    year: int | None = None,
+    modified: float | None = None,
+) -> pl.DataFrame:
+    """Turn raw columns into the five normal ones, each line by its format, then the others.
+
+    Rows and their order stay. Text that does not convert (a `ts` that is no time, a level
+    that is none of ours or says more than ours) stays in a column of its own: that of a normal
+    column's name in `timestamp_text`, `level_text` and so on.
+
+    Args:
+        frame: What `parse` returned, with or without `_fits`.
+        now: The latest that a time without a year may be is a day after it; the clock's time
+            if not given.
+        timezone: IANA name of the zone of times that have none.
+        year: The year of the first time that has none.
+        modified: When the file was last changed, in Unix seconds; goes before `now`.
+
+    Raises:
+        FormatError: If the frame has no column `format`, or an unknown format in it.
+    """
+    if "format" not in frame.columns:
+        raise FormatError("no column 'format' to normalise by; parse the frame first")
+    now = datetime.fromtimestamp(modified, UTC) if modified is not None else now
+    clock = Clock(now or datetime.now(UTC), timezone, year)
+    names = frame["format"].drop_nulls().unique().to_list() or ["json"]
+    if len(names) == 1:
+        return _normalised(frame, get_format(names[0]), clock)
+    parts = []
+    for part in frame.with_row_index(ROW).partition_by("format"):
+        form = get_format(part["format"][0] or "json")
+        raw = split(part)[1].items()
+        empty = [s.name for key, s in raw if key not in form.groups and not s.count()]
+        parts.append(_normalised(part.drop(empty), form, clock))
+    return pl.concat(parts, how="diagonal_relaxed").sort(ROW).drop(ROW)
+
+
+def _normalised(frame: pl.DataFrame, form: Format, clock: Clock) -> pl.DataFrame:
+    left, own = split(frame)
+    _derive(own, form)
+    normal = []
+    numbers = {name: pl.Int64() for name in INTEGERS if name in own and form.typed}
+    for name, dtype in (NORMAL | numbers).items():
+        column = pl.repeat(None, len(frame), dtype=dtype, eager=True).alias(name)
+        for key in _keys(name, own, form):
+            text = own.pop(key)
+            got, more = _converted(name, key, dtype, text, clock)
+            lost = text.is_not_null() & (got.is_null() | column.is_not_null())
+            if more is not None:
+                lost |= more.is_not_null()
+            if lost.any():
+                taken = key in NORMAL or key in numbers
+                kept = f"{key}_text" if taken and f"{key}_text" not in own else key
+                own[kept] = text.set(~lost, None)
+            column = column.fill_null(got)
+        for copy in COPIES.get(name, ()):
+            if copy in own and column.null_count():
+                column = column.fill_null(own[copy].cast(pl.String))
+        normal.append(column)
+    others = [column.alias(name) for name, column in own.items()]
+    return beside(beside(frame.select(left), normal), others)
+
+
+def _keys(name: str, own: dict[str, pl.Series], form: Format) -> list[str]:
+    """Return the columns that may fill a normal one, the best first."""
+    known = [*ALIASES.get(name, [name]), *(DIALECTS.get(name, ()) if form.reader else ())]
+    known += {"timestamp": ["outer_timestamp"], "level": ["pri_severity"]}.get(name, [])
+    named: dict[str, list[str]] = {}
+    for key in own:
+        named.setdefault(_bare(key), []).append(key)
+    found = [key for alias in known for key in named.get(alias, ())]
+    if name == "timestamp" and form.reader and not found:
+        found = [key for key in own if re.search(TIME_KEY, key.lower())]
+    return found
+
+
+def _bare(key: str) -> str:
+    """Return a key as the tables of dialects have it: `_pid` for `field_PID`."""
+    key = key.lower()
+    return key.removeprefix("field") if key.startswith("field_") else key
+
+
+def _derive(own: dict[str, pl.Series], form: Format) -> None:
+    """Make `-` null, join what two columns say, and find the level where a number tells it."""
+    if form.typed and not form.reader:
+        for name, text in own.items():
+            if name not in ("level", "message") and text.dtype == pl.String:
+                own[name] = text.set((text == "-") | (text == ""), None)
+    elif not form.typed and "timestamp" not in own and {"date", "time"} <= own.keys():
+        own["timestamp"] = own.pop("date") + " " + own.pop("time")
+    lower = {_bare(key): key for key in own}
+    if form.reader:
+        _join(own, lower)
+    status = next((lower[key] for key in STATUS if key in lower), None)
+    if status and form.typed and not any(_keys("level", own, form)):
+        own["level"] = own[status].cast(pl.String).str.extract("^([1-5])[0-9]{2}$") + "xx"
+    if "pri" in own:
+        number = own.pop("pri").cast(pl.Int64, strict=False)
+        own |= {"pri_severity": (number % 8).cast(pl.String), "facility": number // 8}
+        if "message" in own:
+            own["message"] = own["message"].str.strip_prefix("\ufeff")  # RFC 5424 marks UTF-8 so
+
+
+def _join(own: dict[str, pl.Series], lower: dict[str, str]) -> None:
+    """Join seconds and nanoseconds, and date and time; rename keys that others explain."""
+    for seconds, nanos in SECONDS:
+        if seconds in lower and nanos in lower:
+            second = own.pop(lower[seconds]).cast(pl.String)
+            nano = own.pop(lower[nanos]).cast(pl.String).fill_null("0").str.zfill(9)
+            own["_seconds"] = second + "." + nano
+    for marker, names in KEYED_BY.items():
+        if marker in lower:
+            for key, name in names.items():
+                if key in own and name not in own:
+                    own[name] = own.pop(key)
+    if {"date", "time"} <= own.keys() and own["date"].dtype == own["time"].dtype == pl.String:
+        both = own["date"].str.contains(r"^[0-9./-]{8,10}$") & own["time"].str.contains(
+            r"^[0-9:.,]+$"
+        )
+        if both.fill_null(value=False).all():
+            own["timestamp"] = own.pop("date") + " " + own.pop("time")
+
+
+def _converted(
+    name: str, key: str, dtype: pl.DataType, text: pl.Series, clock: Clock
+) -> tuple[pl.Series, pl.Series | None]:
+    """Return a column as a normal one, and what of its text that does not hold, if any."""
+    if name == "timestamp":
+        return read_times(text, clock), None
+    if name == "level":
+        return read_levels(text.cast(pl.String), LEVEL_NUMBERS.get(_bare(key).replace("_", "")))
+    return text.cast(dtype, strict=False), None

@@ -1,0 +1,288 @@
+"""Records: a line and those that belong to it.
+
+`record_start` finds in a sample what begins a record, as text that travels with the file;
+`starts` tells it of each line, `join_records` joins. The text is a Rust regex, or one of the
+marks below, which need more than one line to be looked at.
+
+What goes on: stack traces, indented lines, anything below a head with a time in a file whose
+lines have one. Quoted line breaks in CSV and partial lines of containers are counted.
+"""
+
+import re
+from collections import Counter
+
+import polars as pl
+
+from etl.formats.columns import ROW, cleaned
+from etl.formats.envelopes import DOCKER, DOCKER_TEXT, HEADS
+from etl.formats.heads import FIELDS, header_of, is_postgres_csv
+from etl.formats.levels import WORDS
+from etl.formats.scan import head_pattern
+
+__all__ = ["CSV", "MAX_BYTES", "MAX_LINES", "join_records", "record_start", "starts"]
+
+MAX_LINES = 10_000
+MAX_BYTES = 4 << 20
+SAMPLE = 1000
+HEADS_OF = 400  # lines whose heads are looked at
+MOST_HEADS = 4
+
+CSV = ":csv"
+"""A record ends where its quotes are closed."""
+_PARTIAL = ":partial "
+"""A record is a chain of partial lines; behind it the regex of what begins inside, if any."""
+_SLOW = ":slow"
+"""MySQL's slow log: `# Time:`, or `# User@Host:` without it."""
+_NOT = ":not "
+"""Behind it the regex of lines that go on: Rust's regexes cannot look ahead."""
+_INSIDE = ":inside "
+"""Behind it an envelope's name, a blank, and the regex of what begins a record inside of it."""
+
+_BLOCKS = (  # programs that write blocks: what begins one
+    r"^--[0-9a-f]+-A--",  # ModSecurity
+    r"^__CURSOR=",  # journalctl -o export
+    r"^Start-Date: ",  # apt's history
+    r"^=[A-Z ]+ REPORT==== ",  # old Erlang
+    r"^\[\*\*\] ",  # Snort's full alerts
+)
+_LEVEL = "|".join(WORDS)
+_BY_LEVEL = (
+    rf"^(?:(?i:{_LEVEL})(?:\[[0-9]+\])?[:|]|[\[(<](?i:{_LEVEL}) *[\])>]|(?:{_LEVEL.upper()})\b)"
+)
+_PANIC = "^(?:panic|fatal error): "  # Go's, which no time is before
+_TRACEBACK = r"^Traceback \(most recent call last\)"
+_GOES_ON = (  # what a line that goes on looks like, indented or not
+    r"^(?:\s|[})\]]|Caused by: |Suppressed: |Traceback \(most recent call last\)|\.\.\. [0-9]+ more"
+    r"|During handling of the above|The above exception was|goroutine [0-9]+ \[|Stack trace:"
+    r"|#[0-9]+ |--- End of |(?:[a-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b"
+    r"|[A-Z]\w*(?:Error|Exception)(?::|$)|\w+(?:\.\(?[\w*]+\)?)+\(.*\)$"
+    r"|exit status [0-9]|created by |$)"
+)
+
+
+def record_start(sample: pl.Series) -> str | None:
+    """Return what begins a record in consecutive lines, or None if every line is one."""
+    lines = cleaned(sample.drop_nulls().head(SAMPLE))
+    solid = lines.filter(lines.str.contains(r"\S"))
+    if not len(solid):
+        return None
+    if solid.str.contains(DOCKER).mean() > 0.9:  # type: ignore[operator]
+        return _inside(_docker_text(solid), "docker", partial=_docker_partial(solid).any())
+    if solid.str.contains(r"^\s*\{.*\}\s*,?$").mean() > 0.9:  # type: ignore[operator]
+        return None
+    for name, head in HEADS.items():
+        plain = re.sub(r"\?P<\w+>", "?:", head)
+        if solid.str.contains(plain).mean() > 0.9:  # type: ignore[operator]
+            partial = name == "cri" and bool(solid.str.contains(f"{_CRI_PARTIAL}").any())
+            return _inside(solid.str.replace(f"{plain} ?", ""), name, partial=partial)
+    return _start(lines, solid)
+
+
+_CRI_PARTIAL = r"^\S+ (?:stdout|stderr) P(?::\w+)* "
+
+
+def _inside(text: pl.Series, name: str, *, partial: bool) -> str | None:
+    inner = _start(text, text.filter(text.str.contains(r"\S"))) if len(text) else None
+    if partial:
+        return _PARTIAL + (inner or "")
+    return f"{_INSIDE}{name} {inner}" if inner else None
+
+
+def _start(lines: pl.Series, solid: pl.Series) -> str | None:
+    first = solid[0] if len(solid) else ""
+    if solid.str.contains('"', literal=True).any():
+        odd = solid.str.count_matches('"', literal=True) % 2 == 1
+        if odd.any() and (header_of(lines) or is_postgres_csv(first)):
+            return CSV
+    if solid.str.contains(FIELDS).any():
+        return None
+    if solid.str.contains("^# User@Host: ").any():
+        return _SLOW
+    for block in _BLOCKS:
+        if solid.str.contains(block).sum() > (1 if len(solid) > 20 else 0):
+            return block
+    pretty = _pretty(lines)
+    if pretty:
+        return pretty
+    return _by_heads(solid) or _by_indent(solid)
+
+
+def _pretty(lines: pl.Series) -> str | None:
+    """Return what begins a record of pretty-printed JSON: a brace alone, or in a list."""
+    opened = lines.filter(lines.str.contains(r"^\s*\{\s*$"))
+    if not len(opened) or not lines.str.contains(r'^\s+"[^"]*": ').any():
+        return None
+    indents = opened.str.extract(r"^(\s*)\{").unique()
+    indent = min(indents.drop_nulls().to_list(), key=len)
+    known = lines.str.contains(
+        r'^\s*(?:[{}\[\]],?|"[^"]*": .*|[\]}],?|-?[0-9.]+,?|".*",?|true,?|false,?|null,?)\s*$'
+    )
+    if known.mean() < 0.8:  # type: ignore[operator]
+        return None
+    return rf"^{indent}\{{"
+
+
+def _by_heads(solid: pl.Series) -> str | None:
+    """Return the regex of lines that have a time as most heads have it."""
+    some = solid.head(HEADS_OF).to_list()
+    heads_of = [(line, pattern) for line in some if (pattern := head_pattern(line))]
+    # indented lines go on, unless all heads are indented
+    found = [pattern for line, pattern in heads_of if not line[0].isspace()]
+    found = found or [pattern for _, pattern in heads_of]
+    flush = sum(not line[0].isspace() for line in some)
+    alone = len(found) < 2 and len(some) > 3 and not head_pattern(some[0])
+    if not found or alone or 20 * len(found) < flush:
+        return None
+    heads = list(dict.fromkeys(rf"^{before}{stamp}" for before, stamp in found))
+    if len(heads) > MOST_HEADS:  # what is before the time differs too much
+        most = Counter(stamp for _, stamp in found).most_common(MOST_HEADS)
+        heads = [rf"^[^\n]{{0,100}}?{stamp}" for stamp, count in most if 50 * count >= len(found)]
+    objects = sum(line.startswith('{"') and line.endswith("}") for line in some)
+    heads += [r'^\{"'] if 50 * objects >= flush and objects else []
+    heads += [_PANIC] if any(re.match(_PANIC, line) for line in some) else []
+    return "|".join(heads)
+
+
+def _by_indent(solid: pl.Series) -> str | None:
+    """Return what begins a record in a file without times: a level, or a line that is flush."""
+    goes_on = solid.str.contains(_GOES_ON)
+    if not goes_on.any() or solid.str.contains(r"^\s").all():
+        return None
+    if re.match(_TRACEBACK, solid[0]):
+        return _TRACEBACK
+    by_level = int(solid.str.contains(_BY_LEVEL).sum())
+    if by_level and 2 * by_level >= int((~goes_on).sum()):
+        return _BY_LEVEL
+    return _NOT + _GOES_ON
+
+
+def starts(lines: pl.Series, start: str | None) -> pl.Series:
+    """Return a Boolean for each line: whether a record begins there.
+
+    The first line is taken as a beginning, as the first of a file or of a batch is.
+    """
+    if start is None:
+        return pl.repeat(value=True, n=len(lines), eager=True)
+    lines = cleaned(lines.fill_null(""))
+    if start == CSV:
+        odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
+        opened = odd.cum_sum() - odd
+        found = opened % 2 == 0
+    elif start.startswith(_PARTIAL):
+        found = ~_goes_on(lines)[1]
+        if inner := start.removeprefix(_PARTIAL):
+            text = (
+                _docker_text(lines)
+                if lines.head(1).str.contains(DOCKER).any()
+                else (lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", ""))
+            )
+            found &= text.str.contains(inner)
+    elif start.startswith(_INSIDE):
+        name, _, inner = start.removeprefix(_INSIDE).partition(" ")
+        if name == "docker":
+            text = _docker_text(lines)
+        else:
+            text = lines.str.replace(re.sub(r"\?P<\w+>", "?:", HEADS[name]) + " ?", "")
+        found = text.str.contains(inner)
+    elif start == _SLOW:
+        time = lines.str.starts_with("# Time: ")
+        found = time | (lines.str.starts_with("# User@Host: ") & ~time.shift(1, fill_value=False))
+    elif start.startswith(_NOT):
+        found = ~lines.str.contains(start.removeprefix(_NOT))
+    else:
+        found = lines.str.contains(start)
+    if len(found):
+        found = found.scatter(0, values=True)
+    return found
+
+
+def _docker_text(lines: pl.Series) -> pl.Series:
+    text = lines.str.extract(DOCKER_TEXT).fill_null(lines)
+    return text.str.strip_suffix("\\n").str.replace_all("\\t", "\t", literal=True)
+
+
+def _docker_partial(lines: pl.Series) -> pl.Series:
+    text = lines.str.extract(DOCKER_TEXT)
+    return (text.is_not_null() & ~text.str.ends_with("\\n")).fill_null(value=False)
+
+
+def _goes_on(lines: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Return each line's stream, and whether the line before in that stream was partial."""
+    if lines.head(1).str.contains(DOCKER).any():
+        stream = lines.str.extract(r'"stream": ?"(\w+)"')
+        partial = _docker_partial(lines)
+    else:
+        stream = lines.str.extract(r"^\S+ (stdout|stderr) [FP]")
+        partial = lines.str.contains(_CRI_PARTIAL)
+    frame = pl.DataFrame({"stream": stream.fill_null(""), "partial": partial})
+    before = frame.select(pl.col("partial").shift(1).over("stream").fill_null(value=False))
+    return frame["stream"], before.to_series()
+
+
+def join_records(
+    frame: pl.DataFrame,
+    start: str | None,
+    *,
+    max_lines: int = MAX_LINES,
+    max_bytes: int = MAX_BYTES,
+) -> pl.DataFrame:
+    r"""Return a row for each record: its lines with `\n` between them, and `line_count` Int64.
+
+    `line_number` and the other columns are those of the record's first line; `raw`, where a
+    line has it, is the bytes of all its lines. A record over a limit is cut: each piece but
+    the last has `is_cut` True, a column that is there only if something was cut.
+
+    Args:
+        frame: Lines, in the column `line`.
+        start: What `record_start` returned for the file.
+        max_lines: Lines of a record, at most.
+        max_bytes: UTF-8 bytes of a record, at most; a longer line is a record of its own.
+    """
+    lines = frame["line"]
+    begins = starts(lines, start)
+    if start is None or begins.all():
+        return frame.with_columns(line_count=pl.lit(1, pl.Int64))
+    group = begins.cum_sum()
+    if start.startswith(_PARTIAL):  # lines of another stream may be between
+        stream = _goes_on(lines.fill_null(""))[0]
+        own = pl.DataFrame({"group": group.set(~begins, None), "stream": stream})
+        group = own.select(pl.col("group").forward_fill().over("stream")).to_series()
+        group = group.fill_null(strategy="backward").fill_null(1)
+    rows = frame.with_columns(group.alias(ROW))
+    piece = _pieces(rows, max_lines, max_bytes)
+    keys = [ROW] if piece is None else [ROW, "__piece"]
+    if piece is not None:
+        rows = rows.with_columns(piece.alias("__piece"))
+    others = [name for name in frame.columns if name not in ("line", "raw")]
+    joined = rows.group_by(keys, maintain_order=True).agg(
+        *([pl.col("line").str.join("\n")]),
+        *(pl.col(name).first() for name in others),
+        *([_raw(frame)] if "raw" in frame.columns else []),
+        pl.len().cast(pl.Int64).alias("line_count"),
+    )
+    if piece is not None:
+        last = joined.select(pl.col(ROW) != pl.col(ROW).shift(-1)).to_series().fill_null(value=True)
+        joined = joined.with_columns(is_cut=~last)
+    return joined.select(*frame.columns, pl.exclude(*frame.columns, *keys))
+
+
+def _raw(frame: pl.DataFrame) -> pl.Expr:
+    """Return the bytes of a record that has a line which is not UTF-8; null for the others."""
+    del frame
+    text = pl.coalesce("raw", pl.col("line").cast(pl.Binary))
+    joined = text.implode().map_elements(b"\n".join, return_dtype=pl.Binary, skip_nulls=True)
+    return pl.when(pl.col("raw").is_not_null().any()).then(joined.first()).alias("raw")
+
+
+def _pieces(rows: pl.DataFrame, max_lines: int, max_bytes: int) -> pl.Series | None:
+    """Return which piece of its record a line is in, or None if no record is over a limit."""
+    sizes = rows.select(
+        pl.len().over(ROW).alias("lines"),
+        (pl.col("line").str.len_bytes() + 1).sum().over(ROW).alias("bytes"),
+    )
+    if not ((sizes["lines"] > max_lines) | (sizes["bytes"] > max_bytes)).any():
+        return None
+    at = pl.int_range(pl.len()).over(ROW)
+    size = pl.col("line").str.len_bytes().fill_null(0).cast(pl.Int64) + 1
+    before = size.cum_sum().over(ROW) - size
+    return rows.select(at // max_lines + before // max_bytes).to_series()
