@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.analysis.metrics import processors, state_totals
-from etl.formats.catalogue import LEVELS
+from etl.formats.levels import LEVELS
 from etl.queue import DeadLetterFilter, Queue, identity
 from etl.queue.urls import file_of
 from etl.records.columns import COUNTERS

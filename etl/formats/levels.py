@@ -8,7 +8,7 @@ import re
 
 import polars as pl
 
-__all__ = ["LETTERS", "LEVEL_NUMBERS", "UPPER_WORDS", "WORDS", "read_levels"]
+__all__ = ["LETTERS", "LEVELS", "LEVEL_NUMBERS", "UPPER_WORDS", "WORDS", "read_levels"]
 
 _NAMES = {
     # 0 to 7 are syslog's (RFC 5424) and GELF's, 10 to 60 pino's and bunyan's, 1xx to 5xx HTTP's;

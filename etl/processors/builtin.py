@@ -14,6 +14,10 @@ from etl.records.batch import Batch
 __all__ = ["Count", "Parse", "drop", "normalise", "upper"]
 
 
+HEAD = ("timestamp", "time", "level")
+"""Columns of which a line of no known format must have one."""
+
+
 @dataclass(frozen=True)
 class Parse:
     """Split lines into columns by the batch's format, or by the one named here.
@@ -40,8 +44,13 @@ class Parse:
         """Return the rows with the columns of their format."""
         spec = self.format or batch.format
         parsed = formats.parse(frame, spec)
-        wanted = "no known format" if spec in (None, "auto") else f"not the format {spec!r}"
-        parsed = reject(parsed, ~pl.col("_fits"), "no_format", f"the line fits {wanted}")
+        if spec not in (None, "auto"):
+            reason = f"the line fits not the format {spec!r}"
+            parsed = reject(parsed, ~pl.col("_fits"), "no_format", reason)
+        else:
+            known = [pl.col(name).is_not_null() for name in HEAD if name in parsed.columns]
+            bare = (pl.col("format") == "generic") & ~pl.any_horizontal(known or [pl.lit(False)])
+            parsed = reject(parsed, bare, "no_format", "the line fits no known format")
         return parsed.drop("_fits")
 
 
