@@ -15,7 +15,7 @@ import polars as pl
 
 from etl.formats.access import ACCESS
 from etl.formats.columns import ROW, cleaned
-from etl.formats.envelopes import DOCKER, DOCKER_TEXT, HEADS
+from etl.formats.envelopes import DOCKER, HEADS, docker_partial, docker_text
 from etl.formats.format import FORMATS
 from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
@@ -29,8 +29,9 @@ SAMPLE = 1000
 HEADS_OF = 400  # lines whose heads are looked at
 MOST_HEADS = 4
 
-CSV = ":csv"
-"""A record ends where its quotes are closed."""
+CSV = ":csv "
+"""A record ends where its quotes are closed; behind it the regex of lines that begin one
+whatever was open before, if there is one: a stray quote costs one record then."""
 _PARTIAL = ":partial "
 """A record is a chain of partial lines; behind it the regex of what begins inside, if any."""
 _SLOW = ":slow"
@@ -71,7 +72,7 @@ def record_start(sample: pl.Series) -> str | None:
     if not len(solid):
         return None
     if solid.str.contains(DOCKER).mean() > 0.9:  # type: ignore[operator]
-        return _inside(_docker_text(solid), "docker", partial=_docker_partial(solid).any())
+        return _inside(docker_text(solid), "docker", partial=docker_partial(solid).any())
     if solid.str.contains(r"^\s*\{.*\}\s*,?$").mean() > 0.9:  # type: ignore[operator]
         return None
     for name, head in HEADS.items():
@@ -114,8 +115,11 @@ def _never_goes_on(solid: pl.Series) -> bool:
 def _by_quotes(lines: pl.Series, solid: pl.Series) -> str | None:
     """Return the mark of CSV, if a table has lines whose quotes are not closed."""
     odd = solid.str.count_matches('"', literal=True) % 2 == 1
-    table = odd.any() and (header_of(lines) or is_postgres_csv(solid[0]))
-    return CSV if table else None
+    if not odd.any() or not (header_of(lines) or is_postgres_csv(solid[0])):
+        return None
+    heads = Counter(head_pattern(line) for line in solid[1:].head(HEADS_OF)).most_common(1)
+    timed = heads and heads[0][0] and heads[0][0][0] == ""
+    return CSV + (f"^{heads[0][0][1]}" if timed and heads[0][0] else "")
 
 
 def _by_block(solid: pl.Series) -> str | None:
@@ -184,15 +188,17 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     if start is None:
         return pl.repeat(value=True, n=len(lines), eager=True)
     lines = cleaned(lines.fill_null(""))
-    if start == CSV:
+    if start.startswith(CSV):
         odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
-        opened = odd.cum_sum() - odd
-        found = opened % 2 == 0
+        anew = lines.str.contains(start.removeprefix(CSV) or r"[^\s\S]")
+        quotes = pl.DataFrame({"odd": odd, "part": anew.cum_sum()})
+        opened = quotes.select(pl.col("odd").cum_sum().over("part") - pl.col("odd")).to_series()
+        found = anew | (opened % 2 == 0)
     elif start.startswith(_PARTIAL):
         found = ~_goes_on(lines)[1]
         if inner := start.removeprefix(_PARTIAL):
             text = (
-                _docker_text(lines)
+                docker_text(lines)
                 if lines.head(1).str.contains(DOCKER).any()
                 else (lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", ""))
             )
@@ -200,7 +206,7 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     elif start.startswith(_INSIDE):
         name, _, inner = start.removeprefix(_INSIDE).partition(" ")
         if name == "docker":
-            text = _docker_text(lines)
+            text = docker_text(lines)
         else:
             text = lines.str.replace(re.sub(r"\?P<\w+>", "?:", HEADS[name]) + " ?", "")
         found = text.str.contains(inner)
@@ -216,21 +222,11 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     return found
 
 
-def _docker_text(lines: pl.Series) -> pl.Series:
-    text = lines.str.extract(DOCKER_TEXT).fill_null(lines)
-    return text.str.strip_suffix("\\n").str.replace_all("\\t", "\t", literal=True)
-
-
-def _docker_partial(lines: pl.Series) -> pl.Series:
-    text = lines.str.extract(DOCKER_TEXT)
-    return (text.is_not_null() & ~text.str.ends_with("\\n")).fill_null(value=False)
-
-
 def _goes_on(lines: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return each line's stream, and whether the line before in that stream was partial."""
     if lines.head(1).str.contains(DOCKER).any():
         stream = lines.str.extract(r'"stream": ?"(\w+)"')
-        partial = _docker_partial(lines)
+        partial = docker_partial(lines)
     else:
         stream = lines.str.extract(r"^\S+ (stdout|stderr) [FP]")
         partial = lines.str.contains(_CRI_PARTIAL)
