@@ -275,7 +275,7 @@ def join_records(
     joined = rows.group_by(keys, maintain_order=True).agg(
         *([pl.col("line").str.join("\n")]),
         *(pl.col(name).first() for name in others),
-        *([_raw(frame)] if "raw" in frame.columns else []),
+        *([_raw()] if "raw" in frame.columns else []),
         pl.col("line_count").sum(),
     )
     if piece is not None:
@@ -284,11 +284,10 @@ def join_records(
     return joined.select(*frame.columns, pl.exclude(*frame.columns, *keys))
 
 
-def _raw(frame: pl.DataFrame) -> pl.Expr:
+def _raw() -> pl.Expr:
     """Return the bytes of a record that has a line which is not UTF-8; null for the others."""
-    del frame
-    text = pl.coalesce("raw", pl.col("line").cast(pl.Binary))
-    joined = text.implode().map_elements(b"\n".join, return_dtype=pl.Binary, skip_nulls=True)
+    lines = pl.coalesce("raw", pl.col("line").cast(pl.Binary)).implode()
+    joined = lines.map_elements(b"\n".join, return_dtype=pl.Binary)
     return pl.when(pl.col("raw").is_not_null().any()).then(joined.first()).alias("raw")
 
 
