@@ -14,11 +14,11 @@ from etl.formats.dialects import ALIASES, DIALECTS
 from etl.formats.keyed import read_json
 from etl.formats.levels import WORDS
 
-__all__ = ["DOCKER", "DOCKER_TEXT", "HEADS", "peel", "read_docker", "unfold"]
+__all__ = ["DOCKER", "HEADS", "docker_partial", "docker_text", "peel", "read_docker", "unfold"]
 
 DOCKER = r'^\{ ?"log": ?"(?:[^"\\]|\\.)*", ?"(?:stream|attrs|time)": ?'
 """What docker's json-file driver writes (docs.docker.com/engine/logging/drivers/json-file)."""
-DOCKER_TEXT = r'^\{ ?"log": ?"((?:[^"\\]|\\.)*)"'
+_DOCKER_TEXT = r'^\{ ?"log": ?"((?:[^"\\]|\\.)*)"'
 HEADS = {  # of envelopes that a record may have on each of its lines
     name: str(PATTERNS[name]).partition("(?P<message>")[0]
     for name in ("cri", "compose", "kubectl", "heroku")
@@ -83,6 +83,18 @@ def read_docker(lines: pl.Series) -> pl.DataFrame:
         return pl.DataFrame({"_fits": pl.repeat(value=False, n=len(lines), eager=True)})
     message = pl.col("message").cast(pl.String).str.strip_suffix("\n").str.strip_suffix("\r")
     return got.with_columns(message, _fits=fits & got["_fits"])
+
+
+def docker_text(lines: pl.Series) -> pl.Series:
+    """Return what is inside of docker's lines, as far as a record's beginning needs it."""
+    text = lines.str.extract(_DOCKER_TEXT).fill_null(lines)
+    return text.str.strip_suffix("\\n").str.replace_all("\\t", "\t", literal=True)
+
+
+def docker_partial(lines: pl.Series) -> pl.Series:
+    """Return where a line goes on in the next one: it lacks its line break."""
+    text = lines.str.extract(_DOCKER_TEXT)
+    return (text.is_not_null() & ~text.str.ends_with("\\n")).fill_null(value=False)
 
 
 def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:

@@ -49,9 +49,15 @@ class Format:
         """Names of the raw columns; empty for a format with a reader, where the lines tell."""
         return list(dict.fromkeys(safe(g) for p in self.patterns for g in group_names(p)))
 
-    def read(self, lines: pl.Series) -> pl.DataFrame:
-        """Return `_fits` (Boolean), `format` and the raw columns, a row for each line."""
-        got = self.reader(lines) if self.reader else self._by_patterns(lines)
+    def read(self, lines: pl.Series, header: str | None = None) -> pl.DataFrame:
+        """Return `_fits` (Boolean), `format` and the raw columns, a row for each line.
+
+        `header` is the head of a table that begins above the lines, if there is one.
+        """
+        if self.reader is _headed:
+            got = _headed(lines, header)
+        else:
+            got = self.reader(lines) if self.reader else self._by_patterns(lines)
         absent = [pl.lit(None, pl.String).alias(g) for g in self.groups if g not in got.columns]
         name = pl.when("_fits").then(pl.lit(self.name)).alias("format")
         if "format" in got.columns:
@@ -89,8 +95,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _headed(lines: pl.Series) -> pl.DataFrame:
-    return cascade(lines, read_headed(lines, None))
+def _headed(lines: pl.Series, header: str | None = None) -> pl.DataFrame:
+    return cascade(lines, read_headed(lines, header))
 
 
 FORMATS: Mapping[str, Format] = {

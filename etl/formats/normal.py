@@ -50,7 +50,7 @@ def parse(
             lines = lines.str.strip_chars_end("\r")
         got = read_lines(lines, header)
     else:
-        got = get_format(str(spec)).read(unfold(lines))
+        got = get_format(str(spec)).read(unfold(lines), header)
     return beside(frame.hstack(got.select(MARKS)), got.drop(MARKS).get_columns())
 
 

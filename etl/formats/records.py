@@ -13,8 +13,10 @@ from collections import Counter
 
 import polars as pl
 
+from etl.formats.access import ACCESS
 from etl.formats.columns import ROW, cleaned
-from etl.formats.envelopes import DOCKER, DOCKER_TEXT, HEADS
+from etl.formats.envelopes import DOCKER, HEADS, docker_partial, docker_text
+from etl.formats.format import FORMATS
 from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
 from etl.formats.scan import head_pattern
@@ -27,8 +29,9 @@ SAMPLE = 1000
 HEADS_OF = 400  # lines whose heads are looked at
 MOST_HEADS = 4
 
-CSV = ":csv"
-"""A record ends where its quotes are closed."""
+CSV = ":csv "
+"""A record ends where its quotes are closed; behind it the regex of lines that begin one
+whatever was open before, if there is one: a stray quote costs one record then."""
 _PARTIAL = ":partial "
 """A record is a chain of partial lines; behind it the regex of what begins inside, if any."""
 _SLOW = ":slow"
@@ -38,6 +41,8 @@ _NOT = ":not "
 _INSIDE = ":inside "
 """Behind it an envelope's name, a blank, and the regex of what begins a record inside of it."""
 
+_ONE_LINE = (*ACCESS, "auditd", "logfmt")
+"""Formats of which no line goes on."""
 _BLOCKS = (  # programs that write blocks: what begins one
     r"^--[0-9a-f]+-A--",  # ModSecurity
     r"^__CURSOR=",  # journalctl -o export
@@ -67,7 +72,7 @@ def record_start(sample: pl.Series) -> str | None:
     if not len(solid):
         return None
     if solid.str.contains(DOCKER).mean() > 0.9:  # type: ignore[operator]
-        return _inside(_docker_text(solid), "docker", partial=_docker_partial(solid).any())
+        return _inside(docker_text(solid), "docker", partial=docker_partial(solid).any())
     if solid.str.contains(r"^\s*\{.*\}\s*,?$").mean() > 0.9:  # type: ignore[operator]
         return None
     for name, head in HEADS.items():
@@ -89,22 +94,40 @@ def _inside(text: pl.Series, name: str, *, partial: bool) -> str | None:
 
 
 def _start(lines: pl.Series, solid: pl.Series) -> str | None:
-    first = solid[0] if len(solid) else ""
-    if solid.str.contains('"', literal=True).any():
-        odd = solid.str.count_matches('"', literal=True) % 2 == 1
-        if odd.any() and (header_of(lines) or is_postgres_csv(first)):
-            return CSV
-    if solid.str.contains(FIELDS).any():
+    if _never_goes_on(solid):
         return None
+    return (
+        _by_quotes(lines, solid)
+        or _by_block(solid)
+        or _pretty(lines)
+        or _by_heads(solid)
+        or _by_indent(solid)
+    )
+
+
+def _never_goes_on(solid: pl.Series) -> bool:
+    """Return whether nearly all lines are of formats of which no line goes on."""
+    some = solid.gather_every(-(-len(solid) // 30) or 1).to_list()
+    fit = sum(any(FORMATS[name].accepts(line) for name in _ONE_LINE) for line in some)
+    return 10 * fit > 9 * len(some) or bool(solid.str.contains(FIELDS).any())
+
+
+def _by_quotes(lines: pl.Series, solid: pl.Series) -> str | None:
+    """Return the mark of CSV, if a table has lines whose quotes are not closed."""
+    odd = solid.str.count_matches('"', literal=True) % 2 == 1
+    if not odd.any() or not (header_of(lines) or is_postgres_csv(solid[0])):
+        return None
+    heads = Counter(head_pattern(line) for line in solid[1:].head(HEADS_OF)).most_common(1)
+    timed = heads and heads[0][0] and heads[0][0][0] == ""
+    return CSV + (f"^{heads[0][0][1]}" if timed and heads[0][0] else "")
+
+
+def _by_block(solid: pl.Series) -> str | None:
+    """Return what begins a block of a program that writes such."""
     if solid.str.contains("^# User@Host: ").any():
         return _SLOW
-    for block in _BLOCKS:
-        if solid.str.contains(block).sum() > (1 if len(solid) > 20 else 0):
-            return block
-    pretty = _pretty(lines)
-    if pretty:
-        return pretty
-    return _by_heads(solid) or _by_indent(solid)
+    least = 2 if len(solid) > 20 else 1
+    return next((b for b in _BLOCKS if solid.str.contains(b).sum() >= least), None)
 
 
 def _pretty(lines: pl.Series) -> str | None:
@@ -129,12 +152,13 @@ def _by_heads(solid: pl.Series) -> str | None:
     # indented lines go on, unless all heads are indented
     found = [pattern for line, pattern in heads_of if not line[0].isspace()]
     found = found or [pattern for _, pattern in heads_of]
-    flush = sum(not line[0].isspace() for line in some)
-    alone = len(found) < 2 and len(some) > 3 and not head_pattern(some[0])
-    if not found or alone or 20 * len(found) < flush:
+    flush = sum(not re.match(_GOES_ON, line) for line in some)
+    few = 5 * len(found) < flush or len(found) < 2 < len(some) - 1
+    if not found or 20 * len(found) < flush or (few and not head_pattern(some[0])):
         return None
     heads = list(dict.fromkeys(rf"^{before}{stamp}" for before, stamp in found))
-    if len(heads) > MOST_HEADS:  # what is before the time differs too much
+    if len(heads) > MOST_HEADS or any("(?:" in before for before, _ in found):
+        # what is before the time may differ in lines that are not in the sample
         most = Counter(stamp for _, stamp in found).most_common(MOST_HEADS)
         heads = [rf"^[^\n]{{0,100}}?{stamp}" for stamp, count in most if 50 * count >= len(found)]
     objects = sum(line.startswith('{"') and line.endswith("}") for line in some)
@@ -164,15 +188,17 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     if start is None:
         return pl.repeat(value=True, n=len(lines), eager=True)
     lines = cleaned(lines.fill_null(""))
-    if start == CSV:
+    if start.startswith(CSV):
         odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
-        opened = odd.cum_sum() - odd
-        found = opened % 2 == 0
+        anew = lines.str.contains(start.removeprefix(CSV) or r"[^\s\S]")
+        quotes = pl.DataFrame({"odd": odd, "part": anew.cum_sum()})
+        opened = quotes.select(pl.col("odd").cum_sum().over("part") - pl.col("odd")).to_series()
+        found = anew | (opened % 2 == 0)
     elif start.startswith(_PARTIAL):
         found = ~_goes_on(lines)[1]
         if inner := start.removeprefix(_PARTIAL):
             text = (
-                _docker_text(lines)
+                docker_text(lines)
                 if lines.head(1).str.contains(DOCKER).any()
                 else (lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", ""))
             )
@@ -180,7 +206,7 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     elif start.startswith(_INSIDE):
         name, _, inner = start.removeprefix(_INSIDE).partition(" ")
         if name == "docker":
-            text = _docker_text(lines)
+            text = docker_text(lines)
         else:
             text = lines.str.replace(re.sub(r"\?P<\w+>", "?:", HEADS[name]) + " ?", "")
         found = text.str.contains(inner)
@@ -196,21 +222,11 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     return found
 
 
-def _docker_text(lines: pl.Series) -> pl.Series:
-    text = lines.str.extract(DOCKER_TEXT).fill_null(lines)
-    return text.str.strip_suffix("\\n").str.replace_all("\\t", "\t", literal=True)
-
-
-def _docker_partial(lines: pl.Series) -> pl.Series:
-    text = lines.str.extract(DOCKER_TEXT)
-    return (text.is_not_null() & ~text.str.ends_with("\\n")).fill_null(value=False)
-
-
 def _goes_on(lines: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return each line's stream, and whether the line before in that stream was partial."""
     if lines.head(1).str.contains(DOCKER).any():
         stream = lines.str.extract(r'"stream": ?"(\w+)"')
-        partial = _docker_partial(lines)
+        partial = docker_partial(lines)
     else:
         stream = lines.str.extract(r"^\S+ (stdout|stderr) [FP]")
         partial = lines.str.contains(_CRI_PARTIAL)
@@ -240,8 +256,10 @@ def join_records(
     """
     lines = frame["line"]
     begins = starts(lines, start)
+    if "line_count" not in frame.columns:
+        frame = frame.with_columns(line_count=pl.lit(1, pl.Int64))
     if start is None or begins.all():
-        return frame.with_columns(line_count=pl.lit(1, pl.Int64))
+        return frame
     group = begins.cum_sum()
     if start.startswith(_PARTIAL):  # lines of another stream may be between
         stream = _goes_on(lines.fill_null(""))[0]
@@ -253,12 +271,12 @@ def join_records(
     keys = [ROW] if piece is None else [ROW, "__piece"]
     if piece is not None:
         rows = rows.with_columns(piece.alias("__piece"))
-    others = [name for name in frame.columns if name not in ("line", "raw")]
+    others = [name for name in frame.columns if name not in ("line", "raw", "line_count")]
     joined = rows.group_by(keys, maintain_order=True).agg(
         *([pl.col("line").str.join("\n")]),
         *(pl.col(name).first() for name in others),
-        *([_raw(frame)] if "raw" in frame.columns else []),
-        pl.len().cast(pl.Int64).alias("line_count"),
+        *([_raw()] if "raw" in frame.columns else []),
+        pl.col("line_count").sum(),
     )
     if piece is not None:
         last = joined.select(pl.col(ROW) != pl.col(ROW).shift(-1)).to_series().fill_null(value=True)
@@ -266,11 +284,10 @@ def join_records(
     return joined.select(*frame.columns, pl.exclude(*frame.columns, *keys))
 
 
-def _raw(frame: pl.DataFrame) -> pl.Expr:
+def _raw() -> pl.Expr:
     """Return the bytes of a record that has a line which is not UTF-8; null for the others."""
-    del frame
-    text = pl.coalesce("raw", pl.col("line").cast(pl.Binary))
-    joined = text.implode().map_elements(b"\n".join, return_dtype=pl.Binary, skip_nulls=True)
+    lines = pl.coalesce("raw", pl.col("line").cast(pl.Binary)).implode()
+    joined = lines.map_elements(b"\n".join, return_dtype=pl.Binary)
     return pl.when(pl.col("raw").is_not_null().any()).then(joined.first()).alias("raw")
 
 

@@ -50,6 +50,8 @@ def test_a_batch_below_the_head_needs_it_handed_in():
     assert head == W3C[1]
     assert rows(W3C[2], header=head)[0]["cs-method"] == "GET"
     assert rows(W3C[2])[0]["format"] == "generic"
+    assert rows(W3C[2], spec="w3c", header=head)[0]["cs-method"] == "GET"
+    assert not parse(pl.DataFrame({"line": [W3C[2]]}), "w3c")["_fits"].any()
 
 
 def test_zeek_has_tabs_and_marks_for_unset_values():
