@@ -11,7 +11,9 @@ _QUOTED = r'(?:[^"\\]|\\.)*'
 _TAIL = "(?: (?P<rest>.*))?$"
 # Access logs: httpd.apache.org/docs/2.4/logs.html, common and combined, nginx's default; fields
 # that were added behind them are the rest.
-_VHOST = r"(?P<vhost>[\w.-]*[A-Za-z][\w.-]*\.[\w.-]+(?::[0-9]+)?|[\w.-]+:[0-9]+) "
+_VHOST = (
+    r"(?P<vhost>(?:[A-Za-z0-9_-]+\.)+[A-Za-z][A-Za-z0-9-]*(?::[0-9]+)?|[A-Za-z0-9_.-]+:[0-9]+) "
+)
 _CLIENT = r"(?P<client>[^\s,]+(?:, [^\s,]+)*) (?P<ident>\S+) (?P<user>-|[^\s\[-](?:[^\[]*[^\[\s])?)"
 _CLF = r"(?P<client>\S+) (?P<ident>\S+) (?P<user>\S+) \[(?P<timestamp>[^\]]+)\] "
 _CLF_ODD = rf"{_CLIENT} \[(?P<timestamp>[0-9]+/[A-Z][a-z]+/[^\]]+)\] "

@@ -19,6 +19,7 @@ from etl.formats.layouts import compile_spec
 __all__ = ["FORMATS", "Format", "detect", "get_format", "read_lines"]
 
 FEW = 24  # lines that formats are tried on first
+LONG = 1000  # characters of a line that Rust's regexes look at, also in a sample
 ROUNDS = 6  # of trying formats on what is left
 DEPTH = 3  # of envelopes in envelopes
 
@@ -79,6 +80,8 @@ class Format:
             return bool(self.fits(line))
         if not self.typed:  # a user's own pattern may be Rust's and not Python's
             return bool(self.read(pl.Series([line]))["_fits"][0])
+        if len(line) > LONG:  # Python's regexes may take long where Rust's do not
+            return bool(self._by_patterns(pl.Series([line]))["_fits"][0])
         if self.refused and _compiled(self.refused).search(line):
             return False
         return any(_compiled(pattern).search(line) for pattern in self.patterns)
@@ -171,8 +174,10 @@ def _readers(left: pl.Series, done: int, *, generic: bool) -> list[Reader]:
     if done > ROUNDS:
         return []
     some = sample(left)
+    some = some.gather_every(-(-len(some) // FEW) or 1)
+    long = some.str.len_chars() > LONG
     fitting: dict[str, Format] = {}
-    for line in some.gather_every(-(-len(some) // FEW) or 1):
+    for line in [*some.filter(~long), *some.filter(long).head(3)]:
         if not any(form.accepts(line) for form in fitting.values()):
             first = next((form for form in FORMATS.values() if form.accepts(line)), None)
             fitting |= {first.name: first} if first else {}

@@ -28,6 +28,7 @@ MAX_BYTES = 4 << 20
 SAMPLE = 1000
 HEADS_OF = 400  # lines whose heads are looked at
 MOST_HEADS = 4
+LOOK = 1000  # characters of a line
 
 CSV = ":csv "
 """A record ends where its quotes are closed; behind it the regex of lines that begin one
@@ -67,7 +68,7 @@ _GOES_ON = (  # what a line that goes on looks like, indented or not
 
 def record_start(sample: pl.Series) -> str | None:
     """Return what begins a record in consecutive lines, or None if every line is one."""
-    lines = cleaned(sample.drop_nulls().head(SAMPLE))
+    lines = cleaned(sample.drop_nulls().head(SAMPLE)).str.slice(0, LOOK)
     solid = lines.filter(lines.str.contains(r"\S"))
     if not len(solid):
         return None

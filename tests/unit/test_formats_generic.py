@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import re
 import string
+import time
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.formats import FORMATS, describe, normalise, parse
+from etl.formats import FORMATS, describe, join_records, normalise, parse, record_start
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TIME = "2026-11-21T10:00:00.250Z"
@@ -130,6 +131,18 @@ def test_ten_thousand_random_lines_neither_crash_nor_vanish():
     assert got.select("line", "line_number").equals(before)
     assert got["_fits"].all()
     assert got["format"].null_count() == 0
+
+
+LONG = [mark * 20_000 for mark in ("a.", "a:", '"', "[]", "A ", "|", "a=b ", "word ", TIME + " ")]
+
+
+@pytest.mark.parametrize("line", LONG, ids=lambda line: line[:4])
+def test_a_long_odd_line_takes_no_time(line: str):
+    before = pl.DataFrame({"line": [line] * 3})
+    start = time.process_time()
+    got = normalise(parse(join_records(before, record_start(before["line"]))))
+    assert got["_fits"].all()
+    assert time.process_time() - start < 5
 
 
 def test_colours_nuls_and_carriage_returns_are_no_part_of_a_line():
