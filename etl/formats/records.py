@@ -191,10 +191,10 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     lines = cleaned(lines.fill_null(""))
     if start.startswith(CSV):
         odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
-        anew = lines.str.contains(start.removeprefix(CSV) or r"[^\s\S]")
-        quotes = pl.DataFrame({"odd": odd, "part": anew.cum_sum()})
+        heads = lines.str.contains(start.removeprefix(CSV) or r"[^\s\S]")
+        quotes = pl.DataFrame({"odd": odd, "part": heads.cum_sum()})
         opened = quotes.select(pl.col("odd").cum_sum().over("part") - pl.col("odd")).to_series()
-        found = anew | (opened % 2 == 0)
+        found = heads | (opened % 2 == 0)
     elif start.startswith(_PARTIAL):
         found = ~_goes_on(lines)[1]
         if inner := start.removeprefix(_PARTIAL):
