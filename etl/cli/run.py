@@ -72,9 +72,9 @@ def run(
         more = {"traces": traces.polars(queue, 100).to_dicts()} if trace else {}
         show_summary(queue, result.to_dict() | more, as_json=as_json)
         if serve:
-            print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
             ended = threading.Event()
-            when_asked_to_end(ended.set)
+            when_asked_to_end(ended.set)  # before the line that tells how to end it
+            print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
             ended.wait()
 
 

@@ -101,7 +101,7 @@ class ControlRoom:
         self._closing = threading.Event()
         self._awaiting: list[threading.Event] = []  # set once all is drawn
         self._record = contextlib.ExitStack()
-        atexit.register(self._record.close)
+        atexit.register(self.close)  # a thread that the interpreter ends may end it badly
         self._reached = True
         self._build(sorted(data.glob("*.*l*")))
         self.controls.workers.value = workers
