@@ -22,9 +22,10 @@ HEAD = ("timestamp", "time", "level")
 class Parse:
     """Split lines into columns by the batch's format, or by the one named here.
 
-    Adds the format's columns, all String, and `format` String. A line that does not fit
-    is rejected with the code `no_format`; without a named format, a line is rejected only
-    if it fits none.
+    Adds the format's columns, most of them String, and `format` String. A line of no known
+    format is read by the generic reader, and rejected with the code `no_format` if that
+    finds neither a time nor a level. With a named format, a line that does not fit is
+    rejected with the same code.
 
     Args:
         format: Name of a format; None or "auto" for that of the batch, or to have it detected.
@@ -48,8 +49,10 @@ class Parse:
             reason = f"the line fits not the format {spec!r}"
             parsed = reject(parsed, ~pl.col("_fits"), "no_format", reason)
         else:
-            known = [pl.col(name).is_not_null() for name in HEAD if name in parsed.columns]
-            bare = (pl.col("format") == "generic") & ~pl.any_horizontal(known or [pl.lit(False)])
+            found = [pl.col(name) for name in HEAD if name in parsed.columns]
+            bare = (pl.col("format") == "generic") & pl.all_horizontal(
+                pl.lit(value=True), *(column.is_null() for column in found)
+            )
             parsed = reject(parsed, bare, "no_format", "the line fits no known format")
         return parsed.drop("_fits")
 
