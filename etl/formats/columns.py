@@ -13,7 +13,7 @@ import polars as pl
 
 __all__ = [
     "MARKS", "ROW", "Reader", "beside", "cascade", "cleaned", "extract", "group_names", "safe",
-    "sample", "split",
+    "sample", "split", "ungrouped",
 ]  # fmt: skip
 
 Reader = Callable[[pl.Series], pl.DataFrame]
@@ -74,6 +74,11 @@ def group_names(pattern: str) -> tuple[str, ...]:
     """Return the names of a regex's groups, in order."""
     dtype = pl.Series([], dtype=pl.String).str.extract_groups(pattern).dtype
     return tuple(f.name for f in getattr(dtype, "fields", ()) if not f.name.isdigit())
+
+
+def ungrouped(pattern: str) -> str:
+    """Return a regex without the names of its groups, to see where it fits and no more."""
+    return re.sub(r"\(\?P<\w+>", "(?:", pattern)
 
 
 def sample(lines: pl.Series) -> pl.Series:

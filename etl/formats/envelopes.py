@@ -10,6 +10,7 @@ from collections.abc import Callable
 import polars as pl
 
 from etl.formats.catalogue import ENVELOPES, PATTERNS
+from etl.formats.columns import ungrouped
 from etl.formats.dialects import ALIASES, DIALECTS
 from etl.formats.keyed import read_json
 from etl.formats.levels import WORDS
@@ -38,8 +39,7 @@ def unfold(lines: pl.Series) -> pl.Series:
     if not several.any():
         return lines
     for name, head in HEADS.items():
-        plain = re.sub(r"\?P<\w+>", "?:", head)
-        where = several & lines.str.contains(plain).fill_null(value=False)
+        where = several & lines.str.contains(ungrouped(head)).fill_null(value=False)
         if where.any():
             pattern = re.compile(head)
             found = [_unfolded(record, pattern, name) for record in lines.filter(where)]

@@ -62,6 +62,12 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _all_pairs(found: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return what `_pairs` was given, the earlier values of keys that are there twice first."""
+    last = [(key, value) for key, value in found.items() if key != _TWICE]
+    return [*found.get(_TWICE, ()), *last]
+
+
 _decode = json.JSONDecoder(
     strict=False, object_pairs_hook=_pairs, parse_int=_Number, parse_float=_Number,
     parse_constant=_Number,
@@ -212,8 +218,7 @@ def _flatten(
     fields: dict[str, str | None],
     twice: list[tuple[str, str | None]],
 ) -> None:
-    pairs = [pair for key, value in found.items() if key != _TWICE for pair in ((key, value),)]
-    for key, value in [*found.get(_TWICE, ()), *pairs]:
+    for key, value in _all_pairs(found):
         name = f"{prefix}{_clean(key)}"
         if isinstance(value, dict) and value:
             _flatten(f"{name}.", value, fields, twice)
@@ -234,8 +239,8 @@ def _encode(value: Any) -> str:
     if isinstance(value, _Number):
         return value
     if isinstance(value, dict):
-        pairs = [*value.get(_TWICE, ()), *((k, v) for k, v in value.items() if k != _TWICE)]
-        return "{" + ", ".join(f"{_quote(k)}: {_encode(v)}" for k, v in pairs) + "}"
+        pairs = (f"{_quote(key)}: {_encode(one)}" for key, one in _all_pairs(value))
+        return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_encode, value)) + "]"
     return _quote(value)

@@ -14,7 +14,7 @@ from collections import Counter
 import polars as pl
 
 from etl.formats.access import ACCESS
-from etl.formats.columns import ROW, cleaned
+from etl.formats.columns import ROW, cleaned, ungrouped
 from etl.formats.envelopes import DOCKER, HEADS, docker_partial, docker_text
 from etl.formats.format import FORMATS
 from etl.formats.heads import FIELDS, header_of, is_postgres_csv
@@ -77,7 +77,7 @@ def record_start(sample: pl.Series) -> str | None:
     if solid.str.contains(r"^\s*\{.*\}\s*,?$").mean() > 0.9:  # type: ignore[operator]
         return None
     for name, head in HEADS.items():
-        plain = re.sub(r"\?P<\w+>", "?:", head)
+        plain = ungrouped(head)
         if solid.str.contains(plain).mean() > 0.9:  # type: ignore[operator]
             partial = name == "cri" and bool(solid.str.contains(f"{_CRI_PARTIAL}").any())
             return _inside(solid.str.replace(f"{plain} ?", ""), name, partial=partial)
@@ -209,7 +209,7 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
         if name == "docker":
             text = docker_text(lines)
         else:
-            text = lines.str.replace(re.sub(r"\?P<\w+>", "?:", HEADS[name]) + " ?", "")
+            text = lines.str.replace(ungrouped(HEADS[name]) + " ?", "")
         found = text.str.contains(inner)
     elif start == _SLOW:
         time = lines.str.starts_with("# Time: ")

@@ -7,6 +7,7 @@ regex. Lines of one layout have equal steps, so that a layout can be applied to 
 import re
 from dataclasses import dataclass
 
+from etl.formats.columns import ungrouped
 from etl.formats.parts import (
     BLANK,
     CHANNEL,
@@ -86,7 +87,7 @@ def head_pattern(line: str) -> tuple[str, str] | None:
     text = found.group()
     hour = text.find(":", 5) + 1  # what is before the minutes is enough to know a head by
     prefix = before.pattern.replace(LEVEL, "[A-Za-z]+")
-    return re.sub(r"\(\?P<\w+>", "(?:", prefix), stamp_shape(text[:hour] or text)
+    return ungrouped(prefix), stamp_shape(text[:hour] or text)
 
 
 def stamp_shape(text: str) -> str:

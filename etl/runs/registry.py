@@ -19,7 +19,7 @@ import platform
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -169,23 +169,18 @@ def latest_store(folder: Path | None = None) -> Path | None:
 
 def find(store: str, *, kind: str, folder: Path | None = None) -> Record | None:
     """Return the newest record of a kind of run on a store, or None."""
-    wanted = without_secrets(url_of(store)), kind
-    found = [
-        record
-        for _, record in _records(folder)
-        if (record.get("store"), record.get("kind")) == wanted
-    ]
-    return found[-1] if found else None
+    return _newest(store, lambda record: record.get("kind") == kind, folder)
 
 
 def last_pipeline(store: str, folder: Path | None = None) -> str | None:
     """Return the name of the pipeline of the newest run on a store, or None."""
+    record = _newest(store, lambda record: bool(record.get("pipeline")), folder)
+    return str(record["pipeline"]) if record else None
+
+
+def _newest(store: str, holds: Callable[[Record], bool], folder: Path | None) -> Record | None:
     url = without_secrets(url_of(store))
-    found = [
-        record["pipeline"]
-        for _, record in _records(folder)
-        if record.get("store") == url and record.get("pipeline")
-    ]
+    found = [one for _, one in _records(folder) if one.get("store") == url and holds(one)]
     return found[-1] if found else None
 
 
