@@ -81,8 +81,7 @@ def execute(notebook: Path, target: Path, given: Mapping[str, Any]) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A kernel that dies leaves tasks of nbclient behind, whose error is the one raised here.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_is_not_of_dead_kernel)
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -100,6 +99,13 @@ def execute(notebook: Path, target: Path, given: Mapping[str, Any]) -> None:
         raise BatchFailed(
             f"the kernel ended unexpectedly; start the batch again: nothing is lost ({target})"
         ) from None
+
+
+def _is_not_of_dead_kernel(record: logging.LogRecord) -> bool:
+    """Return whether to log a task's error: that of a dead kernel is the one `execute` raises."""
+    from nbclient.exceptions import DeadKernelError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], DeadKernelError))
 
 
 def _list(text: str) -> list[Any]:
