@@ -101,6 +101,7 @@ class Metrics:
         self.processor_history = partial(metrics.processor_history, queue)
         self.latency_history = partial(metrics.latency_history, queue)
         self.time_shares = partial(metrics.time_shares, queue)
+        self.sources = partial(metrics.sources, queue)
         self.workers = partial(metrics.workers, queue)
         self.errors = partial(metrics.errors, queue)
         self.states = partial(metrics.states, queue)

@@ -55,6 +55,14 @@ class Html(str):
     __slots__ = ()
 
 
+def percent(part: float, whole: float = 1.0) -> str:
+    """Return a share as whole percents: 0% only for none of it, 100% only for all."""
+    share = part / whole if whole else 0.0
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
+
+
 def html_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],

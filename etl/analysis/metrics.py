@@ -12,6 +12,7 @@ right to within 5 %.
     processor_history(queue)    one row per second and processor
     time_shares(queue)          where time goes: one row per processor, the busiest first
     latency_history(queue)      time per line of each processor, by second, minute or hour
+    sources(queue)              how each source was read: one row per source
     workers, errors, states     one row each
 """
 
@@ -20,7 +21,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -28,6 +30,7 @@ from etl.analysis.frame import Rows, frame
 from etl.queue import Queue
 from etl.records import columns
 from etl.records.columns import FLAG, INTEGER, NUMBER, TEXT, TIME, Table
+from etl.text import percent
 
 RATE_SECONDS = 10
 """Rates are over this many seconds."""
@@ -189,6 +192,47 @@ def states(queue: Queue) -> Rows:
     `state` (object: the JSON value; in Polars its text).
     """
     return queue.read("states")
+
+
+@frame(
+    source=TEXT,
+    records=INTEGER,
+    formats=TEXT,
+    matched=NUMBER,
+    generic=NUMBER,
+    timeless=NUMBER,
+    cut=INTEGER,
+)
+def sources(queue: Queue) -> Rows:
+    """Return how the records of each source were read.
+
+    Columns: `source` (str); `records` (int64); `formats` (str, the most common first, with
+    their shares: `python 98%, generic 2%`); `matched` (float64, the share of records that a
+    known format fits, or the one that was named), `generic` (that the generic reader read)
+    and `timeless` (without a time); `cut` (int64, pieces of records over the limits).
+    Replayed records are not counted again.
+    """
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in queue.read("source_formats"):
+        found[row["source"]].append(row)
+    return [_source(source, rows) for source, rows in found.items()]
+
+
+def _source(source: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    records = sum(row["records"] for row in rows)
+    counts = Counter({row["format"]: row["records"] for row in rows})
+    timeless, cut = (sum(row[name] for row in rows) for name in ("timeless", "cut"))
+    shares = (f"{name or 'none'} {percent(n, records)}" for name, n in counts.most_common())
+    unread = counts["generic"] + counts[""]
+    return {
+        "source": source,
+        "records": records,
+        "formats": ", ".join(shares) if len(counts) > 1 else rows[0]["format"] or "none",
+        "matched": (records - unread) / max(1, records),
+        "generic": counts["generic"] / max(1, records),
+        "timeless": timeless / max(1, records),
+        "cut": cut,
+    }
 
 
 def state_totals(queue: Queue) -> dict[str, dict[str, float]]:

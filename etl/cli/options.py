@@ -8,11 +8,18 @@ from typing import Annotated
 from typer import Argument, Option
 
 from etl.errors import UsageError
+from etl.records.context import Unmatched
 
 Sources = Annotated[list[str], Argument(help="Files, glob patterns, folders, or - for stdin.")]
 Format = Annotated[str | None, Option(help="Format of the lines. Default: detected.")]
 Template = Annotated[str | None, Option(help='Layout of a line: "{date} {level}: {message}".')]
 Regex = Annotated[str | None, Option(help="Layout of a line: a regex with named groups.")]
+Multiline = Annotated[
+    str, Option(metavar="auto|off|REGEX", help="Which lines belong together: a regex of the first.")
+]
+Timezone = Annotated[str, Option(help="Zone of times that have none: Europe/Berlin.")]
+Year = Annotated[int | None, Option(help="Year of the first time that has none.")]
+IfUnmatched = Annotated[Unmatched, Option(help="What to do with lines of no known format.")]
 Reread = Annotated[bool, Option(help="Read files again that were read before.")]
 Store = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from typer import Option
 
 from etl.cli import options as opt
 from etl.cli.store import check_store, open_store
+from etl.records.context import AS_FOUND, ReadOptions
 from etl.settings import Settings, settings
 
 NewStore = Annotated[str | None, Option(help="URL or path. Default: a new one in data/runs.")]
@@ -23,6 +24,10 @@ def run(
     format: opt.Format = None,
     template: opt.Template = None,
     regex: opt.Regex = None,
+    multiline: opt.Multiline = AS_FOUND.multiline,
+    timezone: opt.Timezone = AS_FOUND.timezone,
+    year: opt.Year = None,
+    unmatched: opt.IfUnmatched = AS_FOUND.unmatched,
     store: NewStore = None,
     out: opt.Out = None,
     workers: opt.Workers = Settings.workers,
@@ -56,6 +61,10 @@ def run(
                 sources,
                 pipeline=pipeline,
                 format=opt.format_spec(format, template, regex),
+                multiline=multiline,
+                timezone=timezone,
+                year=year,
+                unmatched=unmatched,
                 store=store,
                 out=out,
                 workers=workers,
@@ -84,6 +93,10 @@ def put(
     format: opt.Format = None,
     template: opt.Template = None,
     regex: opt.Regex = None,
+    multiline: opt.Multiline = AS_FOUND.multiline,
+    timezone: opt.Timezone = AS_FOUND.timezone,
+    year: opt.Year = None,
+    unmatched: opt.IfUnmatched = AS_FOUND.unmatched,
     reread: opt.Reread = False,
     follow: Annotated[bool, Option(help="Keep reading as files grow, until Ctrl-C.")] = False,
     as_json: opt.Json = False,
@@ -100,9 +113,15 @@ def put(
     stop = threading.Event() if follow else None
     if stop:
         when_asked_to_end(stop.set)
-    spec = opt.format_spec(format, template, regex)
+    options = ReadOptions(
+        format=opt.format_spec(format, template, regex),
+        multiline=multiline,
+        timezone=timezone,
+        year=year,
+        unmatched=unmatched,
+    )
     queue = open_store(store, create=True)
-    found = resolve_sources(sources, format=spec, by_reference=False, follow=stop)
+    found = resolve_sources(sources, options, by_reference=False, follow=stop)
     if follow:
         print(
             f"etl: following {len(found)} files into {queue.url}; stop with Ctrl-C", file=sys.stderr

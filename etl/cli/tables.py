@@ -6,7 +6,8 @@ A table is described by `Column`s, once: `GROUPS`, `DEAD_LETTERS`, `TRACES`, ...
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,11 @@ from etl.formats.levels import LEVELS
 from etl.queue import DeadLetterFilter, Queue, identity
 from etl.queue.urls import file_of
 from etl.records.columns import COUNTERS
+from etl.records.result import NO_FORMAT
 from etl.runs.registry import latest_store
 from etl.runs.run import summary
 from etl.sources.resolve import passed_over
-from etl.text import clock, printable
+from etl.text import clock, percent, printable
 
 Row = Mapping[str, Any]
 
@@ -140,6 +142,22 @@ TRACES = (
     _number("µs", lambda row: f"{row['seconds'] * 1e6:.1f}"),
 )
 
+SOURCES = (
+    Column("file", lambda row: near(row["source"]), width=1),
+    _number("records", width=7),
+    Column("format", "formats", width=1),
+    _number("matched", lambda row: percent(row["matched"]), width=7),
+    _number("generic", lambda row: percent(row["generic"]), width=7),
+    _number("no time", lambda row: percent(row["timeless"]), width=7),
+)
+"""How each source was read."""
+
+GENERIC_TOLD = 0.05
+"""Share of generic records from which on a summary says what to do."""
+
+MOST_SOURCES = 20
+"""Sources that a summary lists: those of which the largest share is generic."""
+
 RUNS = (
     Column("run", width=20),
     Column("kind", width=5),
@@ -217,6 +235,8 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         words = ((none if key == "None" else key, count) for key, count in sorted(counts.items()))
         parts = [f"{printable(word)} {int(count):,}" for word, count in words]
         console.print(Text(f"{name}: " + " · ".join(parts)))
+    if result.get("sources"):
+        _print_sources(console, result["sources"])
     console.print(_identity(result), soft_wrap=True)
     control = queue.control()
     if control.paused:
@@ -228,19 +248,41 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         hint = "" if file and file == latest_store() else f" --store {near(store)}"
         console.print(table(groups, GROUPS))
         console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
-    if result.get("new") == 0 and not rate:
-        nothing = "nothing new: all lines were read before; to read them again: --reread"
-        console.print(Text(nothing if result["accepted"] else "the sources have no lines"))
-    codes = {row["code"] for row in groups}
-    if result["dead"] == result["accepted"] > 0 and codes == {"no_format"}:
-        console.print(Text("every line is dead: no format fits; use --format or --template"))
-    if result.get("skipped"):
-        console.print(Text(passed_over(result["skipped"])))
+    for hint in _hints(result, groups):
+        console.print(Text(hint))
     if "out" in result:
         new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
         console.print(Text(f"{new}{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
         console.print(Text(f"output: {near(result['out'])}"), soft_wrap=True)
     console.print(Text(f"store:  {near(store)}"), soft_wrap=True)
+
+
+def _hints(result: Mapping[str, Any], groups: Sequence[Row]) -> Iterator[str]:
+    """Yield what a user should know of a result besides its numbers."""
+    if result.get("new") == 0 and not result["lines_per_second"]:
+        nothing = "nothing new: all lines were read before; to read them again: --reread"
+        yield nothing if result["accepted"] else "the sources have no lines"
+    codes = {row["code"] for row in groups}
+    if result["dead"] == result["accepted"] > 0 and codes == {NO_FORMAT}:
+        yield "every line is dead: no format fits; use --format or --template"
+    if result.get("skipped"):
+        yield passed_over(result["skipped"])
+
+
+def _print_sources(console: Console, sources: Sequence[Row]) -> None:
+    """Print how sources were read, those first of which least is of a known format."""
+    by_share = sorted(sources, key=lambda row: row["matched"])
+    console.print(table(by_share[:MOST_SOURCES], SOURCES))
+    if more := by_share[MOST_SOURCES:]:
+        least = percent(more[0]["matched"])
+        console.print(Text(f"and {len(more):,} more, of each {least} or more matched", "dim"))
+    if cut := sum(row["cut"] for row in sources):
+        text = f"records over 10,000 lines or 4 MB were cut: {cut:,} pieces have is_cut true"
+        console.print(Text(f"{text}; see --multiline", "yellow"))
+    first = by_share[0]
+    if first["generic"] > GENERIC_TOLD:
+        hint = f"etl detect {shlex.quote(near(first['source']))}"
+        console.print(Text(f"generic: of no known format; to see what is found: {hint}", "dim"))
 
 
 def live_view(queue: Queue) -> Group:

@@ -29,6 +29,7 @@ from etl.pipeline.plan import INPUT
 from etl.queue import Checkpoint, DeadLetterFilter, Queue
 from etl.records.batch import Batch
 from etl.records.columns import DEAD_LETTER_GROUPS, DEAD_LETTERS
+from etl.records.context import Context
 from etl.records.result import UNREAD
 from etl.settings import Settings
 from etl.text import html_table
@@ -136,7 +137,7 @@ class DeadLetters:
         _check_replay(dead_letters, force=force)
         if dead_letters.height:
             self._queue.replay(dead_letters["id"].to_list(), list(_batches(dead_letters)))
-        return dead_letters.height
+        return int(dead_letters["lines"].sum())
 
     def discard(self, **which: Unpack[Which]) -> int:
         """Close dead letters for good and return how many; they still count as dead."""
@@ -182,7 +183,7 @@ class DeadLetters:
             self._queue.put(*_batches(dead_letters), checkpoint=checkpoint, expected=None)
         except SourceLocked:  # another process has just put them
             return 0
-        return dead_letters.height
+        return int(dead_letters["lines"].sum())
 
     def _pick(self, which: Which) -> pl.DataFrame:
         """Return the wanted dead letters.
@@ -227,18 +228,19 @@ def _filter(which: Which) -> DeadLetterFilter:
 
 
 def _batches(dead_letters: pl.DataFrame) -> Iterator[Batch]:
-    """Yield batches of dead letters that share their source and format."""
-    groups = dead_letters.partition_by(["source", "format"], maintain_order=True)
+    """Yield batches of dead letters that are read alike, and are from one source."""
+    groups = dead_letters.partition_by(["source", "format", "context"], maintain_order=True)
     for group in groups:
         ids = {"dead_letter_id": "id"} if "id" in group.columns else {}
-        rows = group.select("line", "line_number", "raw", **ids)
+        rows = group.select("line", "line_number", "raw", **ids, line_count="lines")
         for part in rows.iter_slices(BATCH_LINES):
             yield Batch(
-                lines=part.height,
+                lines=int(part["line_count"].sum()),
                 payload=part,
                 source=group["source"][0],
                 first_line=part["line_number"][0],
                 format=group["format"][0],
+                context=Context.decode(group["context"][0]),
             )
 
 
@@ -246,10 +248,10 @@ def _apply_edits(dead_letters: pl.DataFrame, edited: pd.DataFrame) -> pl.DataFra
     """Return dead letters with edited lines; a line that was edited loses its original bytes."""
     lines = dict(zip(edited["id"], edited["line"], strict=True))
     for id, line in lines.items():
-        if not isinstance(line, str) or "\n" in line:
+        if not isinstance(line, str):
             raise UsageError(
-                f"the edited line of dead letter {id} must be text without a line break, "
-                f"got {line!r}; nothing was changed"
+                f"the edited line of dead letter {id} must be text, got {line!r}; "
+                "nothing was changed"
             )
     new = pl.col("id").replace_strict(lines, return_dtype=pl.String)
     return dead_letters.with_columns(raw=pl.when(pl.col("line") == new).then("raw"), line=new)

@@ -13,6 +13,7 @@ import polars as pl
 
 from etl.errors import UsageError, did_you_mean
 from etl.records.columns import DEAD_LETTERS
+from etl.records.context import Context
 
 __all__ = ["content_id", "read_export", "write_export"]
 
@@ -20,9 +21,12 @@ EXPORTED = DEAD_LETTERS.drop("id", "status")
 """Columns of an exported file."""
 
 IMPORTED = DEAD_LETTERS.pick(
-    "source", "line_number", "lines", "line", "raw", "format", "processor", "code"
+    "source", "line_number", "lines", "line", "raw", "format", "processor", "code", "context"
 )
 """Those of them that an import needs; the others are for people."""
+
+LATER = {"context": "{}"}
+"""Columns that files of earlier versions lack, and what they stand for there."""
 
 
 def write_export(dead_letters: pl.DataFrame, path: Path) -> None:
@@ -95,7 +99,7 @@ def _decode_raw(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(number: int, found: Any) -> Mapping[str, Any]:
-    row = found if isinstance(found, dict) else {}
+    row: dict[str, Any] = LATER | found if isinstance(found, dict) else {}
     for column in IMPORTED:
         name = column.name
         if name not in row:
@@ -103,6 +107,7 @@ def _checked(number: int, found: Any) -> Mapping[str, Any]:
         value, wanted = row[name], column.kind.python
         if not (isinstance(value, wanted) or (column.null and value is None)):
             raise ValueError(f"row {number}: {name} must be {wanted.__name__}, got {value!r}")
-    if "\n" in row["line"]:
-        raise ValueError(f"row {number}: line must not have a line break, got {row['line']!r}")
+    if row["lines"] < 1:
+        raise ValueError(f"row {number}: lines must be at least 1, got {row['lines']}")
+    Context.decode(row["context"])
     return row

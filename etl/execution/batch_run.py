@@ -23,6 +23,7 @@ import polars as pl
 
 from etl.errors import PipelineError, ProcessorStop
 from etl.execution.bisect import FailedRows, ProcessorOutput, run_with_bisection
+from etl.execution.records import records_of
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
 from etl.pipeline.plan import INPUT, Node, Plan
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchRun", "Runner", "Watch"]
 
-ORIGIN = ("_row", "line", "line_number", "raw", "dead_letter_id")
-"""Columns that are kept of the batch's lines to make dead letters of."""
+ORIGIN = ("_row", "line", "line_number", "line_count", "raw", "dead_letter_id")
+"""Columns that are kept of the batch's records to make dead letters of."""
 
 
 Watch = Callable[[str, RoutedRows, RoutedRows, list[FailedRows]], None]
@@ -163,7 +164,7 @@ class BatchRun:
 
     def __post_init__(self) -> None:
         """Read the batch."""
-        frame = self.batch.frame().with_row_index("_row")
+        frame = records_of(self.batch).with_row_index("_row")
         self.builder = ResultBuilder(frame.select(name for name in ORIGIN if name in frame.columns))
         self.staged: list[Staged] = []
         self._frame = frame.drop("raw", "dead_letter_id", strict=False)
@@ -220,7 +221,14 @@ class BatchRun:
                 node.processor(frame, self.batch) if takes_batch else node.processor(frame), frame
             )
 
-        return run_with_bisection(node, call, routed.frame, sleep=self.sleep)
+        return self._bisect(node, call, routed.frame)
+
+    def _bisect(
+        self, node: Node, call: Callable[[pl.DataFrame], pl.DataFrame], frame: pl.DataFrame
+    ) -> ProcessorOutput:
+        return run_with_bisection(
+            node, call, frame, sleep=self.sleep, lines=lambda rows: self.builder.lines(rows["_row"])
+        )
 
     def _run_sink(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
         """Stage the rows that can be; what was staged during a bisection is discarded."""
@@ -236,7 +244,7 @@ class BatchRun:
             return frame
 
         try:
-            output = run_with_bisection(node, call, routed.frame, sleep=self.sleep)
+            output = self._bisect(node, call, routed.frame)
             if len(tried) != 1 or output.failed:
                 for staged in tried:
                     staged.discard()
@@ -252,8 +260,9 @@ class BatchRun:
     ) -> RoutedRows:
         """Record what a processor did; return the rows that go on."""
         out = routed.rows(output.rows.sort("_row") if output.retries else output.rows)
+        lines = self.builder.lines
         filtered = self._count_filtered(routed, out, output.failed)
-        failed = sum(group.rows.height for group in output.failed)
+        failed = sum(lines(group.rows["_row"]) for group in output.failed)
         for group in output.failed:
             self._fail(node, routed, group)
         if output.retries and not failed:
@@ -261,14 +270,15 @@ class BatchRun:
             self.builder.add_error(node.name, "retried", message, output.errors, "retried")
         dropped = failed if node.on_error == "drop" else 0
         self.builder.processor_stats[node.name] += ProcessorStats(
-            received=routed.frame.height,
-            emitted=out.frame.height,
+            received=lines(routed.frame["_row"]),
+            emitted=lines(out.frame["_row"]),
             filtered=filtered + dropped,
             errors=output.errors,
             retries=output.retries,
             dead=failed - dropped,
             seconds=seconds,
         )
+        self.builder.add_formats(routed.frame, out.frame, output.failed)
         return out
 
     def _route(self, name: str, routed: RoutedRows) -> None:
@@ -304,7 +314,8 @@ class BatchRun:
             reason = f"when= of {node.name!r} cannot be evaluated: {text}"
             reasons = pl.Series([reason]).new_from_index(0, frame.height)
             failed = FailedRows(frame, "when", reasons, type(error).__name__)
-            output = ProcessorOutput(frame.clear(), [failed], errors=frame.height)
+            errors = self.builder.lines(frame["_row"])
+            output = ProcessorOutput(frame.clear(), [failed], errors=errors)
             self._record(node, routed.via(node.name), output)
             return routed.rows(frame.clear()), routed.rows(frame.clear())
 
@@ -313,24 +324,26 @@ class BatchRun:
             self._inbox.setdefault(node.name, []).append(routed)
 
     def _count_filtered(self, routed: RoutedRows, out: RoutedRows, failed: list[FailedRows]) -> int:
-        """Count the rows that a processor dropped, and notice rows that it copied."""
+        """Count the lines that a processor dropped, and notice rows that it copied."""
         before, after = routed.frame["_row"], out.frame["_row"]
         if len(before) == len(after) and (before == after).all():
             return 0
         left = pl.concat([after, *(group.rows["_row"] for group in failed)])
+        lines = self.builder.lines
         if not failed and (after.diff().drop_nulls() > 0).all():
-            filtered = len(before) - len(after)
+            filtered = lines(before) - lines(after)
         else:
-            unique = left.n_unique()
-            self.builder.copied |= unique != len(left)
-            filtered = before.n_unique() - unique
+            unique = left.unique()
+            self.builder.copied |= len(unique) != len(left)
+            filtered = lines(before.unique()) - lines(unique)
         if filtered:
             self.builder.add_filtered(routed, left)
         return filtered
 
     def _fail(self, node: Node, routed: RoutedRows, failed: FailedRows) -> None:
         """Do with rows that failed alike what the node's policy says."""
-        error, message, lines = failed.error or failed.code, failed.reasons[0], failed.rows.height
+        error, message = failed.error or failed.code, failed.reasons[0]
+        lines = self.builder.lines(failed.rows["_row"])
         if node.on_error == "stop":
             raise ProcessorStop(
                 f"processor {node.name!r} failed on {lines} lines, and its policy is "

@@ -77,8 +77,8 @@ class ProcessorOutput:
     Attributes:
         rows: The rows that go on, in order unless some were retried.
         failed: The rows that failed, grouped by reason.
-        errors: How many rows failed at the first try.
-        retries: How many rows were tried again, summed over the tries.
+        errors: Source lines that failed at the first try.
+        retries: Source lines that were tried again, summed over the tries.
     """
 
     rows: pl.DataFrame
@@ -88,7 +88,12 @@ class ProcessorOutput:
 
 
 def run_with_bisection(
-    node: Node, call: Call, frame: pl.DataFrame, *, sleep: Callable[[float], None]
+    node: Node,
+    call: Call,
+    frame: pl.DataFrame,
+    *,
+    sleep: Callable[[float], None],
+    lines: Callable[[pl.DataFrame], int] = len,
 ) -> ProcessorOutput:
     """Return what a processor makes of a frame; a row that fails takes no other with it.
 
@@ -97,29 +102,30 @@ def run_with_bisection(
         call: Runs the processor on a frame.
         frame: The rows.
         sleep: Waits for some seconds between tries.
+        lines: Returns how many source lines some of the rows stand for.
 
     Raises:
         ProcessorStop: If the processor asks for everything to stop.
     """
     retry, attempt = node.retry, _Attempt(node, call)
     good, failed = attempt.run(frame)
-    output = ProcessorOutput(good, errors=len(failed))
+    output = ProcessorOutput(good, errors=lines(frame[[place for place, _ in failed]]))
     tries = 1
     while tries < retry.attempts:
-        again = [row for row, error in failed if isinstance(error, retry.on)]
+        again = [place for place, error in failed if isinstance(error, retry.on)]
         if not again:
             break
-        given_up = [(row, error) for row, error in failed if not isinstance(error, retry.on)]
+        given_up = [one for one in failed if not isinstance(one[1], retry.on)]
         output.failed += _group(frame, given_up, tries)
         sleep(retry.seconds(tries))
         tries += 1
-        output.retries += len(again)
+        output.retries += lines(frame[again])
         more, errors = attempt.run(frame[again])
-        failed = [(again[row], error) for row, error in errors]
+        failed = [(again[place], error) for place, error in errors]
         good = _join([good, more])
     output.rows, rejected = _take_rejected(good)
     output.failed += _group(frame, failed, tries) + rejected
-    output.errors += sum(group.rows.height for group in rejected)
+    output.errors += sum(lines(group.rows) for group in rejected)
     return output
 
 

@@ -19,7 +19,15 @@ from etl.execution.bisect import RECOVERABLE, FailedRows
 from etl.execution.routing import RoutedRows
 from etl.pipeline.plan import INPUT
 from etl.records.batch import Lease
-from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind, ProcessorStats, Trace
+from etl.records.result import (
+    DEAD_LETTER_SCHEMA,
+    NO_FORMAT,
+    BatchResult,
+    FailureKind,
+    FormatCounts,
+    ProcessorStats,
+    Trace,
+)
 from etl.settings import Settings
 
 __all__ = ["ResultBuilder", "all_dead", "fingerprint"]
@@ -41,21 +49,29 @@ class ResultBuilder:
     """Collects what happens to one batch, and makes its result.
 
     Args:
-        origin: The batch's lines: `_row` UInt32, `line` String, `line_number` Int64, and,
-            where the batch has them, `raw` Binary and `dead_letter_id` Int64.
+        origin: The batch's records: `_row` UInt32, `line` String, `line_number` and
+            `line_count` Int64, and, where the batch has them, `raw` Binary and
+            `dead_letter_id` Int64.
     """
 
     def __init__(self, origin: pl.DataFrame) -> None:
         self.origin = origin
+        self._counts = origin["line_count"]
+        self._one_line_each = bool((self._counts == 1).all())
         self.copied = False
         self.processor_stats: defaultdict[str, ProcessorStats] = defaultdict(ProcessorStats)
         self._done: list[pl.Series] = []
         self._dead: list[pl.DataFrame] = []
         self._failures: list[FailureKind] = []
         self._errors: list[tuple[str, str, str, int, str]] = []
+        self._formats: defaultdict[str, FormatCounts] = defaultdict(FormatCounts)
         self._traced: list[pl.DataFrame] = []
         self._paths: dict[tuple[str, ...], int] = {}
         self._trace_from = max(0, origin.height - Settings.kept_traces)
+
+    def lines(self, rows: pl.Series) -> int:
+        """Return how many source lines some rows stand for, by their `_row`."""
+        return len(rows) if self._one_line_each else int(self._counts.gather(rows).sum())
 
     def add_done(self, routed: RoutedRows) -> None:
         """Record rows that have come to an end of the pipeline."""
@@ -103,6 +119,28 @@ class ResultBuilder:
         self._dead.append(rows.join(kinds, on=keys, how="left", maintain_order="left").drop(keys))
         self.add_trace(routed, "dead")
 
+    def add_formats(
+        self, before: pl.DataFrame, after: pl.DataFrame, failed: list[FailedRows]
+    ) -> None:
+        """Record the formats that records were read by, at the processor that finds them.
+
+        A replayed record was counted when it came first.
+        """
+        if "dead_letter_id" in self.origin.columns:
+            return
+        unread = sum(group.rows.height for group in failed if group.code == NO_FORMAT)
+        if unread:
+            self._formats[""] += FormatCounts(records=unread)
+        if _adds("format", pl.String, before, after):
+            cut = pl.col("is_cut").sum() if "is_cut" in after.columns else pl.lit(0)
+            rows = after.group_by("format").agg(pl.len(), cut.alias("cut"))
+            for name, records, cuts in rows.iter_rows():
+                self._formats[name or ""] += FormatCounts(records=records, cut=cuts)
+        if _adds("timestamp", pl.Datetime, before, after) and "format" in after.columns:
+            untimed = after.filter(pl.col("timestamp").is_null()).group_by("format").len()
+            for name, records in untimed.iter_rows():
+                self._formats[name or ""] += FormatCounts(timeless=records)
+
     @property
     def dead_rows(self) -> int:
         """How many rows have failed for good so far."""
@@ -132,11 +170,11 @@ class ResultBuilder:
             PipelineError: If a processor has changed `_row`.
         """
         dead_letters = self._dead_letters()
-        total, dead = self.origin.height, dead_letters.height
+        total, dead = int(self._counts.sum()), int(dead_letters["lines"].sum())
         ended = pl.concat([pl.Series("_row", [], pl.UInt32), *self._done])
         if self.copied:
             ended = ended.filter(~ended.is_in(dead_letters["_row"].implode())).unique()
-        done = len(ended)
+        done = self.lines(ended)
         if done + dead > total:
             raise PipelineError(
                 f"{done + dead} lines came out of a batch of {total}: a processor has changed the "
@@ -152,20 +190,21 @@ class ResultBuilder:
             passed=self._passed(dead_letters),
             errors=self._errors,
             trace=self._trace(),
+            formats=dict(self._formats),
             **rest,
         )
 
     def _dead_letters(self) -> pl.DataFrame:
-        """Join the rows that failed with the lines they came from: one dead letter a line."""
+        """Join the rows that failed with the records they came from: one dead letter a record."""
         if not self._dead:
             return pl.DataFrame(schema={"_row": pl.UInt32, **DEAD_LETTER_SCHEMA})
         dead = pl.concat(self._dead)
         if self.copied:
             dead = dead.unique("_row", keep="first", maintain_order=True)
         dead = dead.sort("_row")
-        dead = dead.hstack(self.origin.drop("_row")[dead["_row"]].get_columns())
-        whole = pl.concat([pl.DataFrame(schema=DEAD_LETTER_SCHEMA), dead], how="diagonal")
-        return whole.with_columns(lines=pl.lit(1, pl.Int64))
+        origin = self.origin.drop("_row").rename({"line_count": "lines"})
+        dead = dead.hstack(origin[dead["_row"]].get_columns())
+        return pl.concat([pl.DataFrame(schema=DEAD_LETTER_SCHEMA), dead], how="diagonal")
 
     def _passed(self, dead_letters: pl.DataFrame) -> list[int]:
         """Return the ids of the replayed dead letters that did not fail again."""
@@ -200,19 +239,17 @@ def all_dead(
         lease: The batch.
         code: Short name of the reason.
         message: The reason.
-        rows: The lines, each of which becomes a dead letter; None if they cannot be
+        rows: The records, each of which becomes a dead letter; None if they cannot be
             read, so that one dead letter stands for all of them.
         version: The pipeline's.
         run: Name of the run.
     """
-    lines = 1
     if rows is None:
-        lines = lease.lines
-        rows = pl.DataFrame({"line": [message], "line_number": [lease.batches[0].first_line]})
-    dead_letters = rows.with_columns(
+        unread = {"line": message, "line_number": lease.batches[0].first_line}
+        rows = pl.DataFrame([unread | {"line_count": lease.lines}])
+    dead_letters = rows.rename({"line_count": "lines"}).with_columns(
         failure=pl.lit(0, pl.UInt32),
         message=pl.lit(message),
-        lines=pl.lit(lines, pl.Int64),
         attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
     )
     empty = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
@@ -226,6 +263,12 @@ def all_dead(
     )
 
 
+def _adds(name: str, dtype: type[pl.DataType], before: pl.DataFrame, after: pl.DataFrame) -> bool:
+    """Return whether a processor has added a column of a type."""
+    had = name in before.columns and before.schema[name] == dtype
+    return not had and name in after.columns and after.schema[name] == dtype
+
+
 def fingerprint(*parts: str) -> str:
     """Return twelve hex digits that are the same for the same texts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
@@ -233,7 +276,7 @@ def fingerprint(*parts: str) -> str:
 
 def _payloads(frame: pl.DataFrame) -> pl.Series:
     """Return each row's own columns as JSON text, in a String column `payload`."""
-    left_out = {"line", "line_number", "source"}
+    left_out = {"line", "line_number", "line_count", "source"}
     writable = [
         pl.col(name).bin.encode("hex") if dtype == pl.Binary else pl.col(name)
         for name, dtype in frame.schema.items()

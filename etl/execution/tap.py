@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Tap"]
 
 
+WHERE = ("source", "line_number", "line_count")
+"""Columns that say where a row is from, which a tap does not show."""
+
+
 class Tap:
     """The last rows that left a processor and meet a condition.
 
@@ -50,7 +54,7 @@ class Tap:
         """
         if name != self.processor or self._error or self.closed:
             return
-        rows = after.frame.select(pl.exclude("^_.*$", "source", "line_number"))
+        rows = after.frame.select(pl.exclude("^_.*$", *WHERE))
         try:
             found = (rows if self._where is None else rows.filter(self._where)).tail(self._limit)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -64,7 +68,7 @@ class Tap:
                 self._seen.popleft()
 
     def rows(self) -> pl.DataFrame:
-        """Return the rows, oldest first: the processor's columns without `source`, `line_number`.
+        """Return the rows, oldest first: the processor's columns but for `WHERE`.
 
         Raises:
             UsageError: If `where` cannot be used on the processor's rows.

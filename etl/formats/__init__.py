@@ -14,18 +14,20 @@ from etl.formats.description import Description, describe
 from etl.formats.format import FORMATS, Format, detect, get_format
 from etl.formats.heads import header_of
 from etl.formats.normal import normalise, parse
-from etl.formats.records import join_records, record_start, starts
+from etl.formats.records import cuts, join_records, of_neighbours, record_start, starts
 
 __all__ = [
     "FORMATS",
     "Description",
     "Format",
+    "cuts",
     "describe",
     "detect",
     "get_format",
     "header_of",
     "join_records",
     "normalise",
+    "of_neighbours",
     "parse",
     "record_start",
     "starts",

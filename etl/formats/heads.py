@@ -85,10 +85,9 @@ def header_of(lines: pl.Series) -> str | None:
     head = next((line for line in first if line.strip()), None)
     if head and (separator := _separator(head)):
         names = _names(head, separator)
-        records = [line for line in first[first.index(head) + 1 :] if line.strip()][:20]
-        whole = [r for r in records if r.count('"') % 2 == 0]
-        fit = sum(len(_cells(line, separator)) in (len(names), len(names) + 1) for line in whole)
-        if whole and 2 * fit >= len(whole):
+        records = _records(first[first.index(head) + 1 :], separator)
+        fit = sum(len(cells) in (len(names), len(names) + 1) for cells in records)
+        if records and 2 * fit >= len(records):
             return str(head)
     return None
 
@@ -107,6 +106,15 @@ def _separator(head: str) -> str | None:
 
 def _names(head: str, separator: str) -> list[str]:
     return [name.strip() for name in _cells(head, separator)]
+
+
+def _records(lines: list[str], separator: str) -> list[list[str]]:
+    """Return the cells of records, in which quoted line breaks may be."""
+    text = io.StringIO("\n".join(lines), newline="")
+    try:
+        return [cells for cells in csv.reader(text, delimiter=separator) if cells]
+    except csv.Error:
+        return []
 
 
 def _cells(line: str, separator: str) -> list[str]:

@@ -21,7 +21,16 @@ from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
 from etl.formats.scan import head_pattern
 
-__all__ = ["CSV", "MAX_BYTES", "MAX_LINES", "join_records", "record_start", "starts"]
+__all__ = [
+    "CSV",
+    "MAX_BYTES",
+    "MAX_LINES",
+    "cuts",
+    "join_records",
+    "of_neighbours",
+    "record_start",
+    "starts",
+]
 
 MAX_LINES = 10_000
 MAX_BYTES = 4 << 20
@@ -200,7 +209,7 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
         if inner := start.removeprefix(_PARTIAL):
             text = (
                 docker_text(lines)
-                if lines.head(1).str.contains(DOCKER).any()
+                if _is_docker(lines)
                 else (lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", ""))
             )
             found &= text.str.contains(inner)
@@ -223,9 +232,35 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     return found
 
 
+def cuts(lines: pl.Series, start: str | None) -> pl.Series:
+    """Return a Boolean for each line: whether all records before it are whole.
+
+    That is where `starts` is true, but for partial lines of containers: those of one stream
+    may be between those of another.
+    """
+    found = starts(lines, start)
+    if start is None or not start.startswith(_PARTIAL):
+        return found
+    stream, _ = _goes_on(lines.fill_null(""))
+    partial = docker_partial(lines) if _is_docker(lines) else lines.str.contains(_CRI_PARTIAL)
+    for name in stream.unique():
+        mine = partial.set(stream != name, None).shift(1)
+        found &= ~mine.fill_null(strategy="forward").fill_null(value=False)
+    return found
+
+
+def of_neighbours(start: str) -> bool:
+    """Return whether a line and the one before it decide whether a record begins there."""
+    return not start.startswith((CSV, _PARTIAL))
+
+
+def _is_docker(lines: pl.Series) -> bool:
+    return bool(lines.head(1).str.contains(DOCKER).any())
+
+
 def _goes_on(lines: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return each line's stream, and whether the line before in that stream was partial."""
-    if lines.head(1).str.contains(DOCKER).any():
+    if _is_docker(lines):
         stream = lines.str.extract(r'"stream": ?"(\w+)"')
         partial = docker_partial(lines)
     else:

@@ -10,21 +10,18 @@ import polars as pl
 from etl import formats
 from etl.processors.processor import reject
 from etl.records.batch import Batch
+from etl.records.result import NO_FORMAT
 
 __all__ = ["Count", "Parse", "drop", "normalise", "upper"]
 
 
-HEAD = ("timestamp", "time", "level")
-"""Columns of which a line of no known format must have one."""
-
-
 @dataclass(frozen=True)
 class Parse:
-    """Split lines into columns by the batch's format, or by the one named here.
+    """Split records into columns by the batch's format, or by the one named here.
 
-    Adds the format's columns, most of them String, and `format` String. A line of no known
-    format is read by the generic reader, and rejected with the code `no_format` if that
-    finds neither a time nor a level. With a named format, a line that does not fit is
+    Adds the format's columns, most of them String, and `format` String. A record of no known
+    format is read by the generic reader, or rejected with the code `no_format` if the batch
+    was put with `unmatched="dead"`. With a named format, a record that does not fit it is
     rejected with the same code.
 
     Args:
@@ -44,22 +41,25 @@ class Parse:
     def __call__(self, frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
         """Return the rows with the columns of their format."""
         spec = self.format or batch.format
-        parsed = formats.parse(frame, spec)
+        parsed = formats.parse(frame, spec, header=batch.context.header)
         if spec not in (None, "auto"):
             reason = f"the line fits not the format {spec!r}"
-            parsed = reject(parsed, ~pl.col("_fits"), "no_format", reason)
-        else:
-            found = [pl.col(name) for name in HEAD if name in parsed.columns]
-            bare = (pl.col("format") == "generic") & pl.all_horizontal(
-                pl.lit(value=True), *(column.is_null() for column in found)
-            )
-            parsed = reject(parsed, bare, "no_format", "the line fits no known format")
+            parsed = reject(parsed, ~pl.col("_fits"), NO_FORMAT, reason)
+        elif batch.context.unmatched == "dead":
+            generic = pl.col("format") == "generic"
+            parsed = reject(parsed, generic, NO_FORMAT, "the line fits no known format")
         return parsed.drop("_fits")
 
 
-def normalise(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return parsed rows with the normal columns: timestamp, level, logger, pid, message."""
-    return formats.normalise(frame)
+def normalise(frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
+    """Return parsed rows with the normal columns: timestamp, level, logger, pid, message.
+
+    Times without a zone, or without a year, are read as the batch's context says.
+    """
+    known = batch.context
+    return formats.normalise(
+        frame, timezone=known.timezone, year=known.year, modified=known.modified
+    )
 
 
 @dataclass(frozen=True)

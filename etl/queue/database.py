@@ -27,7 +27,7 @@ __all__ = ["Database", "Transaction"]
 APPLICATION_ID = 0x45544C31
 """`ETL1` in the file's header: tells our files from those of other programs."""
 
-VERSION = 2
+VERSION = 3
 """Of the schema; a file with a higher one was made by a newer etl."""
 
 MAX_POLL_SECONDS = 0.025

@@ -45,6 +45,7 @@ TableName = Literal[
     "states",
     "workers",
     "checkpoints",
+    "source_formats",
 ]
 
 PausedBy = Literal["operator", "worker"]
@@ -227,8 +228,12 @@ class BatchQueue(Protocol):
             LeaseLost: If the lease ran out and was given to another.
         """
 
-    def split(self, lease: Lease, parts: int = 8) -> None:
+    def split(self, lease: Lease, parts: Sequence[Sequence[Batch]]) -> None:
         """Replace leased batches by several smaller ones, to find what in them kills workers.
+
+        Args:
+            lease: The batches.
+            parts: For each of them, what `Batch.parts` returned.
 
         Raises:
             LeaseLost: If the lease ran out and was given to another.

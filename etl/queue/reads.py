@@ -16,6 +16,7 @@ from etl.queue.protocol import Checkpoint, Control, DeadLetterFilter, Stats, Tab
 from etl.queue.sql import STATEMENTS, STORED
 from etl.records.batch import Batch, decode_payload
 from etl.records.columns import DEAD_LETTERS, FAILURES, INTEGER, WAITING, Column, Table
+from etl.records.context import Context
 from etl.records.result import Output
 
 __all__ = ["Reads", "batch_of", "checkpoint_of", "control_of"]
@@ -30,6 +31,7 @@ ORDER: Mapping[TableName, tuple[str, ...]] = {
     "states": ("slot", "processor"),
     "workers": ("slot",),
     "checkpoints": ("source",),
+    "source_formats": ("source", "format"),
 }
 """The columns by which each table is read, old to new."""
 
@@ -173,7 +175,8 @@ def batch_of(row: Any) -> Batch:
     """Return the batch of a row with its payload."""
     names = ("id", "source", "format", "first_line", "skip", "lines")
     payload = decode_payload(row["encoding"], row["data"])
-    return Batch(payload=payload, **{name: row[name] for name in names})
+    context = Context.decode(row["context"])
+    return Batch(payload=payload, context=context, **{name: row[name] for name in names})
 
 
 def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:

@@ -35,7 +35,7 @@ def keep_result(
         db: The store.
         now: Unix seconds.
         worker: Who commits.
-        batch: Id, source and format of the first batch.
+        batch: Id, source, format and context of the first batch.
         result: What to keep, but for the trace.
         trace: What `encode_trace` made of that.
 
@@ -45,6 +45,7 @@ def keep_result(
     add_totals(db, done=result.done, filtered=result.filtered, dead=result.dead)
     _keep_dead_letters(db, batch, result, now)
     _keep_stats(db, worker, result, int(now))
+    _keep_formats(db, batch["source"], result)
     _keep_states(db, worker, result)
     _keep_errors(db, worker, batch, result, now)
     if trace is not None:
@@ -79,7 +80,7 @@ def _keep_dead_letters(
     if not result.dead_letters.height:
         return
     ids = [_failure_id(db, failure, result) for failure in result.failures]
-    known = {"batch": batch["id"], "source": batch["source"], "format": batch["format"]}
+    known = {"batch": batch["id"]} | {name: batch[name] for name in ("source", "format", "context")}
     known |= {"first_failed_at": now, "last_failed_at": now}
     new: list[dict[str, Any]] = []
     replayed: list[dict[str, Any]] = []
@@ -117,6 +118,16 @@ def _keep_stats(db: Transaction, worker: str, result: BatchResult, second: int) 
             }
             for row in rows
             if row["received"]
+        ),
+    )
+
+
+def _keep_formats(db: Transaction, source: str, result: BatchResult) -> None:
+    db.many(
+        "add_format",
+        (
+            asdict(counts) | {"source": source, "format": name}
+            for name, counts in result.formats.items()
         ),
     )
 

@@ -185,19 +185,19 @@ class SqliteQueue(Reads):
         with self._database.write(durable=False) as db:
             _guard(db.run("release_lease", not_before=not_before, token=lease.token), lease)
 
-    def split(self, lease: Lease, parts: int = 8) -> None:
+    def split(self, lease: Lease, parts: Sequence[Sequence[Batch]]) -> None:
         """See `BatchQueue.split`."""
         with self._database.write() as db:
             rows = db.rows("batches_of_lease", token=lease.token)
             if len(rows) != len(lease.batches):
                 raise _lost(lease)
-            for row, batch in zip(rows, lease.batches, strict=True):
+            for row, pieces in zip(rows, parts, strict=True):
                 names = ("id", "first_line", "skip", "lines")
                 db.many(
                     "insert_part",
                     (
                         {"seq": row["seq"], **{name: getattr(part, name) for name in names}}
-                        for part in batch.parts(parts)
+                        for part in pieces
                     ),
                 )
                 db.run("delete_batch", seq=row["seq"])
@@ -294,7 +294,8 @@ def _row(batch: Batch) -> Row:
     encoding, data = batch.encode()
     names = ("id", "source", "format", "first_line", "skip", "lines")
     row = {name: getattr(batch, name) for name in names}
-    return row | {"bytes": batch.size, "encoding": encoding, "data": data}
+    row |= {"bytes": batch.size, "encoding": encoding, "data": data}
+    return row | {"context": batch.context.encode()}
 
 
 def _choose(db: Transaction, now: float, lines: int) -> list[Any]:
@@ -311,7 +312,7 @@ def _choose(db: Transaction, now: float, lines: int) -> list[Any]:
         return rows
     for row in db.run("ready_batches", now=now, after=first["seq"], limit=left):
         left -= row["lines"]
-        alike = (row["source"], row["format"]) == (first["source"], first["format"])
+        alike = all(row[name] == first[name] for name in ("source", "format", "context"))
         if left < 0 or row["deliveries"] or row["encoding"] == "reference" or not alike:
             break
         rows.append(row)

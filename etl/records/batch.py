@@ -1,9 +1,9 @@
 """Batches of log lines: what a producer puts and a worker leases.
 
-A `Batch` is some lines, their source, and the format that their producer names. The
-lines are held in one of three ways: UTF-8 text, a `Reference` to a byte range of a
-durable file, or a Polars frame (replayed lines, whose numbers have gaps). This module
-knows neither stores nor pipelines.
+A `Batch` is some lines, their source, and what is known of how to read them. The lines are
+held in one of three ways: UTF-8 text, a `Reference` to a byte range of a durable file, or a
+Polars frame of whole records (replayed ones, whose numbers have gaps). This module knows
+neither stores nor pipelines, and joins no lines to records (`execution/records.py`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import json
 import secrets
 import time
 import zlib
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 from backports import zstd
 
 from etl.errors import SourceChanged, StoreError
+from etl.records.context import DEFAULT, Context
 
 __all__ = ["Batch", "Lease", "Reference", "count_lines", "new_id"]
 
@@ -73,11 +76,12 @@ class Batch:
     """Some lines of one source: the unit that is put, leased and committed.
 
     Attributes:
-        lines: How many lines it has.
-        payload: Their text as UTF-8, a reference to it, or a frame of replayed lines.
+        lines: How many source lines it has.
+        payload: Their text as UTF-8, a reference to it, or a frame of records.
         source: Where they come from: a file's path, or a name.
         first_line: Number of the first line in its source, from 1.
         format: Name of the lines' format, or None to have it detected.
+        context: What is known of the source, to read the lines by.
         skip: Lines of the payload that come before this batch: the parts of a batch
             share its payload.
         id: Unique; sorts by the time at which the batch was made.
@@ -88,32 +92,40 @@ class Batch:
     source: str
     first_line: int = 1
     format: str | None = None
+    context: Context = DEFAULT
     skip: int = 0
     id: str = field(default_factory=new_id)
 
     @classmethod
     def from_lines(
-        cls, lines: Iterable[str | bytes], *, source: str = "memory", format: str | None = None
+        cls,
+        lines: Iterable[str | bytes],
+        *,
+        source: str = "memory",
+        format: str | None = None,
+        context: Context = DEFAULT,
     ) -> Batch:
-        """Return a batch of whole lines, each with or without its newline.
+        """Return a batch of records, each a line or several, with or without a last newline.
 
         Args:
-            lines: Text or bytes; bytes that are not UTF-8 are kept.
+            lines: Text or bytes; bytes that are not UTF-8 are kept. One that has line breaks
+                inside is a record of several lines.
             source: Where they come from.
             format: Name of their format, or None to have it detected.
+            context: What is known of their source.
 
         Raises:
             TypeError: If it is given one text rather than lines.
-            ValueError: If a line has a line break inside; split it first.
         """
         if isinstance(lines, str | bytes):
             raise TypeError(f"lines is one text, {lines[:80]!r}; give a list of lines")
         encoded = [_bare(line) for line in lines]
-        for line in encoded:
-            if b"\n" in line:
-                raise ValueError(f"a line has a line break inside: {line[:80]!r}; split it first")
-        text = b"".join(line + b"\n" for line in encoded)
-        return cls(lines=len(encoded), payload=text, source=source, format=format)
+        count = len(encoded) + sum(line.count(b"\n") for line in encoded)
+        payload: bytes | pl.DataFrame = b"".join(line + b"\n" for line in encoded)
+        context = replace(context, record_start=None)
+        if count > len(encoded):
+            payload = _frame_of(encoded)
+        return cls(lines=count, payload=payload, source=source, format=format, context=context)
 
     def __repr__(self) -> str:
         return f"<Batch {self.id}: {self.lines:,} lines of {self.source!r}, {self.size:,} bytes>"
@@ -134,32 +146,47 @@ class Batch:
 
         If any line is not UTF-8 there is also `raw` Binary, which holds the
         bytes of just those lines; their `line` shows each odd byte as `\xff`.
-        A batch of replayed lines has `dead_letter_id` Int64, the dead letter's id.
+        A batch of records has `line_count` Int64, how many lines each is, and one of
+        replayed records `dead_letter_id` Int64, the dead letter's id.
 
         Raises:
             SourceChanged: If the payload is a reference whose file has changed.
         """
         payload = self.payload.read() if isinstance(self.payload, Reference) else self.payload
         if isinstance(payload, pl.DataFrame):
-            frame = payload.slice(self.skip, self.lines)
+            frame = payload
+            if "line_count" in frame.columns:
+                before = pl.col("line_count").cum_sum() - pl.col("line_count")
+                frame = frame.filter(before.is_between(self.skip, self.skip + self.lines - 1))
+            else:
+                frame = frame.slice(self.skip, self.lines)
         else:
             frame = _decode_text(payload).slice(self.skip, self.lines)
             numbers = pl.int_range(self.first_line, self.first_line + frame.height, dtype=pl.Int64)
             frame = frame.with_columns(line_number=numbers)
         return frame.with_columns(source=pl.lit(self.source))
 
-    def parts(self, count: int) -> list[Batch]:
-        """Return at most `count` batches of about equal size that share this payload."""
+    def parts(self, count: int, starts: Sequence[int] | None = None) -> list[Batch]:
+        """Return at most `count` batches of about equal size that share this payload.
+
+        Args:
+            count: How many.
+            starts: Lines at which a part may begin, from 0, in order; by default every line.
+        """
         step = max(1, -(-self.lines // count))
+        cuts = list(range(0, self.lines, step))
+        if starts is not None:  # the first record that begins there, or after
+            places = (bisect_left(starts, cut) for cut in cuts)
+            cuts = sorted({starts[place] for place in places if place < len(starts)} | {0})
         return [
             replace(
                 self,
                 id=new_id(),
-                lines=min(step, self.lines - start),
+                lines=stop - start,
                 skip=self.skip + start,
                 first_line=self.first_line + start,
             )
-            for start in range(0, self.lines, step)
+            for start, stop in pairwise([*cuts, self.lines])
         ]
 
     def encode(self) -> tuple[str, bytes]:
@@ -199,7 +226,7 @@ def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFra
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Lease:
-    """Batches of one source and format, leased by one worker.
+    """Batches of one source, format and context, leased by one worker.
 
     Several small batches may be leased together: they run as one and are committed
     together.
@@ -223,15 +250,6 @@ class Lease:
         return f"<Lease {self.token} of {self.worker}: {self.lines:,} lines>"
 
     @property
-    def batch(self) -> Batch:
-        """The batch to run: the only one, or all of them joined under the id of the first."""
-        first = self.batches[0]
-        if len(self.batches) == 1:
-            return first
-        frames = [batch.frame().drop("source") for batch in self.batches]
-        return replace(first, lines=self.lines, payload=pl.concat(frames, how="diagonal"), skip=0)
-
-    @property
     def lines(self) -> int:
         """How many lines the lease covers."""
         return sum(batch.lines for batch in self.batches)
@@ -243,6 +261,16 @@ def _bare(line: str | bytes) -> bytes:
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON may hold
         data = str(line).encode("utf-8", "surrogatepass")
     return data.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _frame_of(records: Sequence[bytes]) -> pl.DataFrame:
+    """Return a frame of `line`, `line_number`, `line_count`, and `raw` where one is not UTF-8."""
+    texts = [record.decode("utf-8", "backslashreplace") for record in records]
+    odd = [None if text.encode() == one else one for text, one in zip(texts, records, strict=True)]
+    counts = pl.Series([1 + record.count(b"\n") for record in records], dtype=pl.Int64)
+    frame = pl.DataFrame({"line": texts, "line_number": 1 + counts.cum_sum() - counts})
+    frame = frame.with_columns(line_count=counts)
+    return frame if not any(odd) else frame.with_columns(raw=pl.Series(odd, dtype=pl.Binary))
 
 
 def _decode_text(data: bytes) -> pl.DataFrame:

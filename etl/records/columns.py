@@ -43,6 +43,7 @@ __all__ = [
     "PROCESSORS",
     "PROCESSOR_HISTORY",
     "QUEUE_HISTORY",
+    "SOURCE_FORMATS",
     "STATES",
     "STORED_DEAD_LETTERS",
     "TEXT",
@@ -247,13 +248,23 @@ CHECKPOINTS = Table(
 )
 """How far each source was read: moves in the transaction that puts its lines."""
 
+SOURCE_FORMATS = Table(
+    "source_formats",
+    Column("source", TEXT, "Where the records are from."),
+    Column("format", TEXT, "What they were read by; empty if they do not fit the one named."),
+    Column("records", INTEGER, "How many were."),
+    Column("timeless", INTEGER, "Those of them without a time."),
+    Column("cut", INTEGER, "Pieces of records that were over the limits."),
+)
+"""What was read in each source."""
+
 DEAD_LETTERS = Table(
     "dead_letters",
     Column("id", INTEGER, "Its number, unique in the store."),
     Column("status", TEXT, "open, replaying, replayed or discarded."),
     Column("source", TEXT, "Where the line is from."),
-    Column("line_number", INTEGER, "Its number there, from 1."),
-    Column("lines", INTEGER, "Over 1 only for a range that could not be read."),
+    Column("line_number", INTEGER, "Number of its first line there, from 1."),
+    Column("lines", INTEGER, "How many lines it has."),
     Column("line", TEXT, "The original text, or why there is none."),
     Column("raw", BYTES, "Its bytes if they are not UTF-8.", null=True),
     Column("format", TEXT, "Its format, if the producer named one.", null=True),
@@ -272,8 +283,9 @@ DEAD_LETTERS = Table(
     Column("run", TEXT, "Id of the run."),
     Column("fingerprint", TEXT, "The same for failures of the same kind."),
     Column("batch", TEXT, "Id of its batch."),
+    Column("context", TEXT, "What is known of its source, to read it by: a `Context` as JSON."),
 )
-"""Lines that could not be processed, each with its failure."""
+"""Records that could not be processed, each with its failure."""
 
 FAILURES = DEAD_LETTERS.pick(
     *("processor", "code", "error", "traceback", "path", "version", "run", "fingerprint")

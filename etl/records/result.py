@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from etl.records.columns import DEAD_LETTERS
-from etl.records.stats import ProcessorStats
+from etl.records.stats import FormatCounts, ProcessorStats
 
-__all__ = ["BatchResult", "FailureKind", "Output", "ProcessorStats", "Trace"]
+__all__ = ["BatchResult", "FailureKind", "FormatCounts", "Output", "ProcessorStats", "Trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,16 @@ DEAD_LETTER_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 """Columns of `BatchResult.dead_letters`: `dead_letter_id` is the id of the dead letter from
 which the line was replayed, or null; `failure` is an index into `BatchResult.failures`;
-`payload` is the row at the failure as JSON; `lines` is 1, or the number of lines of a range
-that could not be read."""
+`payload` is the row at the failure as JSON; `lines` is the number of lines of the record, or of
+a range that could not be read."""
 
 
 UNREAD = ("source_changed", "unreadable")
 """Codes of dead letters whose text could not be read: `line` holds the reason instead."""
+
+
+NO_FORMAT = "no_format"
+"""Code of dead letters that do not fit the format they were said to have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class BatchResult:
         passed: Ids of the replayed dead letters that did not fail again.
         errors: `(processor, error, message, lines, action)` for the list of recent errors.
         trace: The last lines with their paths, or None if there are none.
+        formats: How many records were read by each format; "" for those that fit none.
         states: States of stateful processors by name, as JSON text.
         outputs: Staged files.
         version: Version of the pipeline.
@@ -111,6 +116,7 @@ class BatchResult:
     passed: Sequence[int] = ()
     errors: Sequence[tuple[str, str, str, int, str]] = ()
     trace: Trace | None = None
+    formats: Mapping[str, FormatCounts] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
     outputs: Sequence[Output] = ()
     version: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-__all__ = ["ProcessorStats"]
+__all__ = ["FormatCounts", "ProcessorStats"]
 
 
 def _counted(about: str) -> Any:
@@ -14,17 +14,40 @@ def _counted(about: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ProcessorStats:
-    """What one processor did with one batch: numbers of rows, and the seconds that it took."""
+    """What one processor did with one batch: source lines, and the seconds that it took.
 
-    received: int = _counted("Rows that the processor was given.")
-    emitted: int = _counted("Rows that it passed on.")
-    filtered: int = _counted("Rows that it dropped.")
-    errors: int = _counted("Rows that failed, each time.")
-    retries: int = _counted("Rows that were tried again.")
-    dead: int = _counted("Rows that became dead letters.")
+    A row stands for the lines of the record that it is from; so does each copy of it.
+    """
+
+    received: int = _counted("Source lines that the processor was given.")
+    emitted: int = _counted("Source lines that it passed on.")
+    filtered: int = _counted("Source lines that it dropped.")
+    errors: int = _counted("Source lines that failed, each time.")
+    retries: int = _counted("Source lines that were tried again.")
+    dead: int = _counted("Source lines that became dead letters.")
     seconds: float = _counted("Seconds that it was busy.")
 
     def __add__(self, other: ProcessorStats) -> ProcessorStats:
         return ProcessorStats(
+            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FormatCounts:
+    """How many records were read by one format.
+
+    Attributes:
+        records: All of them.
+        timeless: Those without a time.
+        cut: Pieces of records that were over the limits.
+    """
+
+    records: int = 0
+    timeless: int = 0
+    cut: int = 0
+
+    def __add__(self, other: FormatCounts) -> FormatCounts:
+        return FormatCounts(
             *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
         )

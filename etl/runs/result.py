@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from etl.analysis.metrics import processors, rates
+from etl.analysis.metrics import processors, rates, sources
 from etl.queue import Queue, Stats
 from etl.records.columns import TOTALS
 from etl.sinks.parquet import read_output
@@ -32,6 +32,7 @@ class RunResult(Mapping[str, Any]):
         skipped: Files of folders that it passed over: hidden, or written by etl.
         earlier: Whether it had ended before, so that this time nothing changed.
         summary: The store's totals and the processors' counts; see `summary`.
+        sources: How each source was read: rows of `metrics.sources`.
     """
 
     run: str
@@ -40,6 +41,7 @@ class RunResult(Mapping[str, Any]):
     new: int
     skipped: int
     summary: Mapping[str, Any]
+    sources: Sequence[Mapping[str, Any]] = ()
     earlier: bool = False
     _secret_url: str = ""
 
@@ -68,7 +70,8 @@ class RunResult(Mapping[str, Any]):
         """
         found = summary(queue, seconds=seconds, before=before)
         new = found["accepted"] - before.accepted if before else 0
-        return cls(run_id, queue.url, out, new, skipped, found, earlier, queue.secret_url)
+        read = sources.polars(queue).to_dicts()
+        return cls(run_id, queue.url, out, new, skipped, found, read, earlier, queue.secret_url)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -95,7 +98,8 @@ class RunResult(Mapping[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         """Return what `etl run --json` prints."""
         own = {"run": self.run, "store": self.store, "out": str(self.out)}
-        return {**self.summary, **own, "new": self.new, "skipped": self.skipped}
+        more = {"new": self.new, "skipped": self.skipped, "sources": list(self.sources)}
+        return {**self.summary, **own, **more}
 
     def __getitem__(self, name: str) -> Any:
         return self.to_dict()[name]

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +18,7 @@ from etl.errors import EtlError
 from etl.pipeline.load import load_pipeline
 from etl.queue import Queue, Stats, open_queue
 from etl.queue.urls import file_of, without_secrets
+from etl.records.context import AS_FOUND, ReadOptions, Unmatched
 from etl.runs.registry import new_run_id, recorded
 from etl.runs.result import RunResult, summary
 from etl.settings import Settings, settings
@@ -63,6 +64,10 @@ def run(
     *,
     pipeline: str = Settings.pipeline,
     format: str | None = None,
+    multiline: str = AS_FOUND.multiline,
+    timezone: str = AS_FOUND.timezone,
+    year: int | None = None,
+    unmatched: Unmatched = AS_FOUND.unmatched,
     store: str | None = None,
     out: Path | None = None,
     workers: int = Settings.workers,
@@ -80,6 +85,13 @@ def run(
             earlier runs have written are passed over.
         pipeline: `module:attr` or `path.py:attr`.
         format: Name of the lines' format; None to have it detected.
+        multiline: Which lines belong together: `auto` to find out, `off` for one record a
+            line, or a Rust regex of the lines that begin a record.
+        timezone: IANA name of the zone of times that have none.
+        year: Year of the first time that has none; by default found from when the file was
+            last changed.
+        unmatched: What becomes of a record of no known format: `keep` it as it is read by the
+            generic reader, or let it be `dead`.
         store: URL or path of the store; by default a new one below data/runs.
         out: Folder for output; by default `out` beside the store.
         workers: How many worker processes; by default one per core.
@@ -96,7 +108,10 @@ def run(
     """
     started = time.monotonic()
     names = [str(one) for one in ([sources] if isinstance(sources, str | Path) else sources)]
-    found = resolve_sources(names, format=format)
+    options = ReadOptions(
+        format=format, multiline=multiline, timezone=timezone, year=year, unmatched=unmatched
+    )
+    found = resolve_sources(names, options)
     version = load_pipeline(pipeline).version  # so that a mistake in it is shown here, and once
     run_id = run_id or new_run_id()
     # Streams may bring more than the disk holds; files only bring references to themselves.
@@ -104,7 +119,7 @@ def run(
     limit = Settings.max_waiting_bytes if endless else None
     queue = open_queue(store or str(settings().runs / run_id / "store.db"), max_bytes=limit)
     out = out or output_folder(queue.url)
-    given = {"format": format, "workers": workers, "reread": reread}
+    given = {**asdict(options), "workers": workers, "reread": reread}
     known: dict[str, Any] = {
         "sources": list(map(without_secrets, names)),
         "pipeline": pipeline,
@@ -118,8 +133,8 @@ def run(
         if queue.control().failure:  # starting again resumes it; an operator's pause stays
             queue.resume()
         before = queue.stats()
-        options = WorkerOptions(out=str(out), pipeline=pipeline, run=run_id)
-        processes = WorkerProcesses(queue, workers, options, stdout=worker_stdout)
+        work = WorkerOptions(out=str(out), pipeline=pipeline, run=run_id)
+        processes = WorkerProcesses(queue, workers, work, stdout=worker_stdout)
         try:
             _process(queue, processes, found, reread=reread, started=started, watch=watch)
         finally:

@@ -2,7 +2,7 @@
 
 Small bodies are committed in groups: those that arrive while a put is in progress go with the
 next one, so that all of them share one sync of the disk. Long bodies are cut into blocks of
-whole lines, each put as it arrives, so that memory is bounded.
+whole records, each put as it arrives, so that memory is bounded.
 
 A body with an idempotency key is a source of its own: its checkpoint moves in the transaction
 that puts its lines, as that of a file does. A retry continues where the first request ended,
@@ -16,31 +16,45 @@ import contextlib
 import hashlib
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import anyio
 import anyio.to_thread
+import polars as pl
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from starlette.exceptions import HTTPException
 
 from etl.errors import EtlError
 from etl.formats import get_format
 from etl.queue import Checkpoint, Queue
 from etl.records.batch import Batch, count_lines, new_id
+from etl.records.context import AS_FOUND, Context, ReadOptions, Unmatched
 from etl.server.logging import Log
 from etl.server.models import EXAMPLE, Line, Name, Receipt
 from etl.server.problems import PROBLEMS, Refused, refusal
 from etl.server.security import RequestLimits
+from etl.sources.framing import RecordBuffer, Sample, context_of_body
 
 GROUPED = 64 << 10
 """Bytes up to which a body is small: it is put in one transaction with others."""
 
-TEXT_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "")
+JSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+"""Of which each line is a record."""
+
+TEXT_TYPES = (*JSON_TYPES, "")
 
 JSON_LINES: TypeAdapter[str | list[str] | Line] = TypeAdapter(str | list[str] | Line)
 
@@ -57,18 +71,62 @@ KEY: TypeAdapter[str] = TypeAdapter(Key)
 
 
 class Origin(BaseModel, frozen=True):
-    """The query of a request: where its lines come from, and their format."""
+    """The query of a request: where its lines come from, and how they are read."""
 
     source: Name = Field(default="http", description="The source of the lines.")
     format: Annotated[Name, AfterValidator(lambda name: get_format(name).name)] | None = Field(
         default=None, description="Their format, as `etl run --format`; else it is detected."
     )
+    multiline: Name = Field(
+        default=AS_FOUND.multiline,
+        description="Which lines of a text belong together: auto, off, or a regex of the first.",
+    )
+    timezone: Name = Field(
+        default=AS_FOUND.timezone, description="IANA name of the zone of times that have none."
+    )
+    year: int | None = Field(default=None, description="Year of the first time that has none.")
+    unmatched: Unmatched = Field(
+        default=AS_FOUND.unmatched, description="What becomes of lines of no known format."
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Origin:
+        _options(self)
+        return self
+
+    @property
+    def options(self) -> ReadOptions:
+        """How its lines are read."""
+        return _options(self)
+
+
+@lru_cache(maxsize=256)
+def _options(origin: Origin) -> ReadOptions:
+    return ReadOptions(**origin.model_dump(exclude={"source"}))
 
 
 HTTP = Origin()
 
-Blocks: TypeAlias = AsyncIterator[tuple[bytes, bool]]
-"""Whole lines as they arrive, each with whether it is the last; the last may lack its newline."""
+
+class _Block(NamedTuple):
+    """Whole records of a body as they arrive.
+
+    Attributes:
+        text: Their text; that of the last block may lack its newline.
+        last: Whether the body ends with it.
+        context: What they are read by.
+        records: The records as a frame, if their text does not tell where they begin.
+    """
+
+    text: bytes
+    last: bool
+    context: Context
+    records: pl.DataFrame | None = None
+
+
+Blocks: TypeAlias = AsyncIterator[_Block]
+Lines: TypeAlias = AsyncIterator[tuple[bytes, bool]]
+"""Whole lines as they arrive, each with whether they are the last ones."""
 
 
 @dataclass(slots=True)
@@ -114,7 +172,7 @@ class _Progress:
 
 
 class _Waiting(NamedTuple):
-    text: bytes
+    block: _Block
     lines: int
     answer: asyncio.Future[Receipt]
 
@@ -150,10 +208,11 @@ class Ingest:
                 key = f"http:{key}"
                 progress = _Progress.of(await self._in_thread(self._queue.checkpoint, key))
             known, skip, seen = progress.checkpoint, progress.offset, 0
-            async for block, last in blocks:
-                if key is None and last and not progress.batches and len(block) <= GROUPED:
+            async for block in blocks:
+                last, whole = block.last, block.text
+                if key is None and last and not progress.batches and len(whole) <= GROUPED:
                     return await self._put_grouped(block, origin)
-                old, text = block[: skip - seen], block[skip - seen :]
+                old, text = whole[: skip - seen], whole[skip - seen :]
                 seen += len(old)
                 progress.digest.update(old)
                 if old and seen == skip:
@@ -161,7 +220,8 @@ class Ingest:
                 if progress.whole and text:
                     raise _other_body()
                 if seen == skip and not progress.whole and (text or (last and key)):
-                    progress = await self._put(text, origin, progress, key, last=last)
+                    rest = block._replace(text=text)
+                    progress = await self._put(rest, origin, progress, key)
             if seen < skip:
                 raise _other_body()
         except (HTTPException, EtlError) as error:
@@ -174,18 +234,15 @@ class Ingest:
         )
 
     async def _put(
-        self, text: bytes, origin: Origin, progress: _Progress, key: str | None, *, last: bool
+        self, block: _Block, origin: Origin, progress: _Progress, key: str | None
     ) -> _Progress:
         """Put one block; with a key, only if no other request has moved its checkpoint."""
-        batch = Batch(
+        batch = replace(
+            _batch(origin, [block]),
             id=progress.batch + (f"-{progress.batches}" if progress.batches else ""),
-            lines=count_lines(text),
-            payload=text,
-            source=origin.source,
             first_line=progress.lines + 1,
-            format=origin.format,
         )
-        new = progress.after(text, batch.lines, key, last=last)
+        new = progress.after(block.text, batch.lines, key, last=block.last)
         started = time.monotonic()
         await self._in_thread(
             lambda: self._queue.put(
@@ -198,12 +255,12 @@ class Ingest:
         self._note(batch, requests=1, started=started)
         return new
 
-    async def _put_grouped(self, text: bytes, origin: Origin) -> Receipt:
+    async def _put_grouped(self, block: _Block, origin: Origin) -> Receipt:
         """Put a small body together with others that wait for the disk."""
         answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        if not text.endswith(b"\n"):
-            text += b"\n"
-        self._waiting.append((origin, _Waiting(text, text.count(b"\n"), answer)))
+        if not block.text.endswith(b"\n"):
+            block = block._replace(text=block.text + b"\n")
+        self._waiting.append((origin, _Waiting(block, block.text.count(b"\n"), answer)))
         if self._putting is None or self._putting.done():
             self._putting = asyncio.create_task(self._put_groups())
         return await answer
@@ -211,7 +268,10 @@ class Ingest:
     async def _put_groups(self) -> None:
         while self._waiting:
             groups = self._next_groups()
-            batches = [_batch(origin, group) for origin, group in groups.items()]
+            batches = [
+                _batch(origin, [waiting.block for waiting in group])
+                for (origin, *_), group in groups.items()
+            ]
             started = time.monotonic()
             try:
                 await self._in_thread(
@@ -230,15 +290,20 @@ class Ingest:
                         answer.set_result(Receipt(accepted=lines, batch=batch.id, first_line=first))
                     first += lines
 
-    def _next_groups(self) -> dict[Origin, list[_Waiting]]:
-        """Take the bodies that are put next, by origin: a batch has one source and format."""
-        groups: dict[Origin, list[_Waiting]] = defaultdict(list)
+    def _next_groups(self) -> dict[tuple[Origin, Context, int], list[_Waiting]]:
+        """Take the bodies that are put next, by origin and what they are read by.
+
+        One that has records of several lines is a batch of its own: it ends its last record.
+        """
+        groups: dict[tuple[Origin, Context, int], list[_Waiting]] = defaultdict(list)
         room = self.limits.block
         while self._waiting and room > 0:
             origin, waiting = self._waiting.popleft()
             if not waiting.answer.cancelled():
-                room -= len(waiting.text)
-                groups[origin].append(waiting)
+                text, _, context, records = waiting.block
+                room -= len(text)
+                alone = records is not None or context.record_start is not None
+                groups[origin, context, len(groups) + 1 if alone else 0].append(waiting)
         return groups
 
     def _note(self, batch: Batch, *, requests: int, started: float) -> None:
@@ -251,12 +316,16 @@ class Ingest:
         return await anyio.to_thread.run_sync(call, *arguments, limiter=self._threads)
 
 
-def _batch(origin: Origin, group: list[_Waiting]) -> Batch:
+def _batch(origin: Origin, blocks: Sequence[_Block]) -> Batch:
+    """Return the batch of blocks that are read alike."""
+    text = b"".join(block.text for block in blocks)
+    records = blocks[0].records
     return Batch(
-        lines=sum(waiting.lines for waiting in group),
-        payload=b"".join(waiting.text for waiting in group),
+        lines=count_lines(text),
+        payload=text if records is None else records,
         source=origin.source,
         format=origin.format,
+        context=blocks[0].context,
     )
 
 
@@ -276,10 +345,14 @@ async def _store(request: Request, ingest: Ingest) -> Receipt:
         raise Refused(503, "the server is draining; POST /resume lets it take lines again")
     origin, key = _read_origin(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    options = origin.options
     if kind == "application/json":
-        return await ingest.take(_json_block(request, ingest.limits), origin, key)
+        return await ingest.take(_json_block(request, ingest.limits, options), origin, key)
     if kind in TEXT_TYPES or kind.startswith("text/"):
-        return await ingest.take(_text_blocks(request.stream(), ingest.limits), origin, key)
+        lines = _lines(request.stream(), ingest.limits)
+        if kind in JSON_TYPES:
+            options = replace(options, multiline="off")
+        return await ingest.take(_text_blocks(lines, options), origin, key)
     raise Refused(
         415,
         f"unknown Content-Type {kind!r}; send text/plain, application/x-ndjson or application/json",
@@ -310,8 +383,8 @@ def _read_origin(request: Request) -> tuple[Origin, str | None]:
     return origin, key
 
 
-async def _json_block(request: Request, limits: RequestLimits) -> Blocks:
-    """Yield the lines of a JSON body, as text."""
+async def _json_block(request: Request, limits: RequestLimits, options: ReadOptions) -> Blocks:
+    """Yield the elements of a JSON body, each of which is a record."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -325,18 +398,41 @@ async def _json_block(request: Request, limits: RequestLimits) -> Blocks:
             422, f'{problem}; send {{"line": "…"}}, or a list of texts, or NDJSON'
         ) from error
     found = found.line if isinstance(found, Line) else found
-    try:
-        text = Batch.from_lines([found] if isinstance(found, str) else found).payload
-    except ValueError as error:
-        raise Refused(422, str(error)) from error
+    batch = Batch.from_lines([found] if isinstance(found, str) else found)
+    records, text = None, batch.payload
+    if isinstance(text, pl.DataFrame):
+        records, text = text, b"".join(_bytes_of(text))
     if not isinstance(text, bytes) or not text:
         raise _empty()
     if max(map(len, text.split(b"\n"))) > limits.line:
         raise _too_long(limits)
-    yield text, True
+    yield _Block(text, True, options.context(modified=time.time()), records)
 
 
-async def _text_blocks(body: AsyncIterator[bytes], limits: RequestLimits) -> Blocks:
+def _bytes_of(records: pl.DataFrame) -> Iterator[bytes]:
+    """Yield the bytes of records, each with a newline at its end."""
+    odd = records["raw"] if "raw" in records.columns else [None] * records.height
+    for line, raw in zip(records["line"], odd, strict=True):
+        yield (line.encode() if raw is None else raw) + b"\n"
+
+
+async def _text_blocks(lines: Lines, options: ReadOptions) -> Blocks:
+    """Yield a text body in blocks of whole records; what begins one is found in its first lines."""
+    sample = Sample(options, time.time())
+    buffer = RecordBuffer(sample)
+    first = True
+    async for text, last in lines:
+        if first and last:
+            yield _Block(text, last, context_of_body(text, options))
+            return
+        first = False
+        whole = buffer.add(text) + (buffer.rest() if last else b"")
+        if whole or last:
+            yield _Block(whole, last, sample.context)
+            sample.passed(whole)
+
+
+async def _lines(body: AsyncIterator[bytes], limits: RequestLimits) -> Lines:
     """Yield a text body in blocks of whole lines."""
     parts: list[bytes] = []
     size = unfinished = total = 0

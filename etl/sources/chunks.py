@@ -1,4 +1,4 @@
-"""Text cut into batches of whole lines, each with the checkpoint after it."""
+"""Text cut into batches of whole records, each with the checkpoint after it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import BinaryIO, NamedTuple
 
 from etl.queue import Checkpoint
 from etl.records.batch import Batch, Reference, count_lines
+from etl.sources.framing import Sample
 
-__all__ = ["CHUNK_BYTES", "LineBuffer", "SourceChunk", "blocks", "chunks_of"]
+__all__ = ["CHUNK_BYTES", "SourceChunk", "blocks", "chunks_of"]
 
 CHUNK_BYTES = 6 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
@@ -28,17 +29,17 @@ def chunks_of(
     start: Checkpoint,
     *,
     name: str,
-    format: str | None,
+    sample: Sample,
     signature: Callable[[int], str] = lambda _offset: "",
     by_reference: bool = False,
 ) -> Iterator[SourceChunk]:
     """Yield a batch for each text, with how far the source is read then.
 
     Args:
-        texts: Whole lines, as they follow one another.
+        texts: Whole records, as they follow one another.
         start: Where the first one begins; its source is empty if it cannot be read again.
         name: What the lines say they come from.
-        format: Name of their format, or None.
+        sample: What they are read by.
         signature: Returns that of the source, read to an offset.
         by_reference: Queue byte ranges of the source rather than the text.
     """
@@ -50,38 +51,23 @@ def chunks_of(
             payload=Reference(key, offset, stop, zlib.crc32(text)) if by_reference else text,
             source=name,
             first_line=number + 1,
-            format=format,
+            format=sample.format,
+            context=sample.context,
         )
+        sample.passed(text)
         offset, number = stop, number + lines
         checkpoint = Checkpoint(key, offset, number, signature(offset)) if key else None
         yield SourceChunk(batch, checkpoint, len(text))
 
 
-class LineBuffer:
-    """Bytes of a line that is not whole yet."""
-
-    def __init__(self) -> None:
-        self._rest: list[bytes] = []
-
-    def add(self, data: bytes) -> bytes:
-        """Return the lines that are whole with this data, and keep what comes after them."""
-        end = data.rfind(b"\n") + 1
-        if not end:
-            self._rest.append(data)
-            return b""
-        text, self._rest = b"".join([*self._rest, data[:end]]), [data[end:]]
-        return text
-
-    def rest(self) -> bytes:
-        """Return what is kept: a last line that lacks its newline."""
-        return b"".join(self._rest)
-
-
 def blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
     """Yield blocks of whole lines of about `size` bytes; the last may lack its newline."""
-    buffer = LineBuffer()
+    rest: list[bytes] = []
     while data := file.read(size):
-        if text := buffer.add(data):
-            yield text
-    if rest := buffer.rest():
-        yield rest
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*rest, data[:end]])
+            rest.clear()
+        rest.append(data[end:])
+    if last := b"".join(rest):
+        yield last

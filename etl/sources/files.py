@@ -22,10 +22,12 @@ from backports import zstd
 from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint
 from etl.records.batch import count_lines
+from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, SourceChunk, blocks, chunks_of
+from etl.sources.framing import SAMPLE_BYTES, Sample, whole_records
 from etl.sources.signature import has_signature, signature_of, signature_of_start
 
-__all__ = ["OPENERS", "FileSource", "read_lines_at"]
+__all__ = ["OPENERS", "FileSource", "read_lines_at", "sample_of"]
 
 OPENERS: dict[str, Callable[[Path], object]] = {
     ".gz": gzip.open,
@@ -46,14 +48,14 @@ class FileSource:
     Attributes:
         name: As the user gave it; what lines say they come from.
         path: Where it is.
-        format: Name of its format, or None.
+        options: How its lines are read.
         by_reference: Queue byte ranges of the file rather than its text.
         chunk: Bytes of text in a batch.
     """
 
     name: str
     path: Path
-    format: str | None = None
+    options: ReadOptions = AS_FOUND
     by_reference: bool = True
     chunk: int = CHUNK_BYTES
 
@@ -77,18 +79,39 @@ class FileSource:
         with _as_source_error(self.name), _open(self.path) as file:
             same = since is not None and has_signature(self.path, since.signature)
             start = since if since and same else Checkpoint(self.key, 0, 0)
+            sample = sample_of(file, self.options, self.path, offset=start.offset)
             file.seek(start.offset)
             yield from chunks_of(
-                blocks(file, self.chunk),
+                whole_records(blocks(file, self.chunk), sample),
                 start,
                 name=self.name,
-                format=self.format,
+                sample=sample,
                 signature=partial(signature_of, file) if plain else self._signature,
                 by_reference=plain and self.by_reference,
             )
 
     def _signature(self, _offset: int) -> str:
         return signature_of_start(self.path)
+
+
+def sample_of(file: BinaryIO, options: ReadOptions, path: Path, *, offset: int) -> Sample:
+    """Return what is known of a file's lines from the first ones.
+
+    Args:
+        file: Its text, at its beginning.
+        options: How its lines are read.
+        path: Where it is.
+        offset: Bytes of text that were read before.
+    """
+    sample = Sample(options, path.stat().st_mtime, file.read(SAMPLE_BYTES), offset=offset)
+    if offset and (sample.context.header or "").startswith("#"):  # which may change at any line
+        file.seek(0)
+        for block in blocks(file, CHUNK_BYTES):
+            sample.passed(block[:offset])
+            offset -= len(block)
+            if offset <= 0:
+                break
+    return sample
 
 
 def read_lines_at(

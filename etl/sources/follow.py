@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from etl.queue import Checkpoint
-from etl.sources.chunks import CHUNK_BYTES, LineBuffer, SourceChunk, chunks_of
+from etl.records.context import AS_FOUND, ReadOptions
+from etl.sources.chunks import CHUNK_BYTES, SourceChunk, chunks_of
+from etl.sources.files import sample_of
+from etl.sources.framing import SILENCE, RecordBuffer, Sample
 from etl.sources.signature import has_signature, signature_of
 
 __all__ = ["FollowSource"]
@@ -25,14 +28,14 @@ class FollowSource:
         name: As the user gave it.
         path: Where it is.
         stop: Ends the reading when set.
-        format: Name of its format, or None.
+        options: How its lines are read.
         poll: Seconds between looks at the file.
     """
 
     name: str
     path: Path
     stop: threading.Event
-    format: str | None = None
+    options: ReadOptions = AS_FOUND
     poll: float = 0.1
 
     @property
@@ -57,19 +60,21 @@ class FollowSource:
                 self.stop.wait(self.poll)
                 continue
             with opened as file:
+                sample = sample_of(file, self.options, self.path, offset=place.offset)
                 file.seek(place.offset)
                 yield from chunks_of(
-                    self._until_rotated(file, place.offset),
+                    self._until_rotated(file, place.offset, sample),
                     place,
                     name=self.name,
-                    format=self.format,
+                    sample=sample,
                     signature=partial(signature_of, file),
                 )
             place = Checkpoint(self.key, 0, 0)
 
-    def _until_rotated(self, file: BinaryIO, read: int) -> Iterator[bytes]:
-        """Yield whole lines; the last one of a file that was rotated may lack its newline."""
-        buffer = LineBuffer()
+    def _until_rotated(self, file: BinaryIO, read: int, sample: Sample) -> Iterator[bytes]:
+        """Yield whole records; the last line of a file that was rotated may lack its newline."""
+        buffer = RecordBuffer(sample)
+        silent = 0.0  # seconds since the last data
         last_look = False  # programs may write to the old file for a moment after it is renamed
         while True:
             stopping = self.stop.is_set()
@@ -77,11 +82,15 @@ class FollowSource:
             data = file.read(CHUNK_BYTES)
             read += len(data)
             over = rotated and last_look and not data
-            if text := buffer.add(data) or (buffer.rest() if over else b""):
+            text = buffer.add(data)
+            if not text and (stopping or silent >= SILENCE):
+                text = buffer.flush()
+            if text := text + (buffer.rest() if over else b""):
                 yield text
             if over or (stopping and not data):
                 return
             last_look = rotated and not data
+            silent = 0.0 if data else silent + self.poll
             if not data:
                 self.stop.wait(self.poll)
 

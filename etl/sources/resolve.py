@@ -9,6 +9,7 @@ from pathlib import Path
 
 from etl.errors import SourceError
 from etl.records import run_record
+from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.files import OPENERS, FileSource
 from etl.sources.follow import FollowSource
 from etl.sources.stream import StreamSource
@@ -35,8 +36,8 @@ def passed_over(count: int) -> str:
 
 def resolve_sources(
     names: Iterable[str],
+    options: ReadOptions = AS_FOUND,
     *,
-    format: str | None = None,
     by_reference: bool = True,
     follow: threading.Event | None = None,
 ) -> Sources:
@@ -47,7 +48,7 @@ def resolve_sources(
 
     Args:
         names: What the user named.
-        format: Name of the lines' format, or None.
+        options: How their lines are read; by default all is found.
         by_reference: Queue byte ranges of plain files rather than their text.
         follow: If given, files are followed until this is set.
 
@@ -57,7 +58,7 @@ def resolve_sources(
     sources = Sources()
     for name in names:
         if name == "-":
-            sources.append(StreamSource(format=format))
+            sources.append(StreamSource(options=options))
             continue
         paths, skipped = _files(name)
         sources.skipped += skipped
@@ -65,13 +66,13 @@ def resolve_sources(
             if str(path).encode(errors="ignore").decode() != str(path):
                 raise SourceError(f"{str(path)!r} has a name that is not UTF-8; rename the file")
             if not path.is_file():  # a pipe, or a device
-                sources.append(StreamSource(name, path.open("rb"), format))
+                sources.append(StreamSource(name, path.open("rb"), options))
             elif follow is None:
-                sources.append(FileSource(str(path), path, format, by_reference))
+                sources.append(FileSource(str(path), path, options, by_reference))
             elif path.suffix in OPENERS:
                 raise SourceError(f"{name!r} is compressed and cannot be followed; put it as it is")
             else:
-                sources.append(FollowSource(str(path), path, follow, format))
+                sources.append(FollowSource(str(path), path, follow, options))
     return sources
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from etl.queue import Checkpoint
-from etl.sources.chunks import CHUNK_BYTES, LineBuffer, SourceChunk, chunks_of
+from etl.records.context import AS_FOUND, ReadOptions
+from etl.sources.chunks import CHUNK_BYTES, SourceChunk, chunks_of
+from etl.sources.framing import SILENCE, RecordBuffer, Sample
 
 __all__ = ["StreamSource"]
 
@@ -25,12 +28,12 @@ class StreamSource:
     Attributes:
         name: What lines say they come from.
         file: Where they are read.
-        format: Name of their format, or None.
+        options: How they are read.
     """
 
     name: str = "stdin"
     file: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
-    format: str | None = None
+    options: ReadOptions = AS_FOUND
 
     @property
     def key(self) -> str:
@@ -48,17 +51,27 @@ class StreamSource:
     def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:  # noqa: ARG002
         """Yield batches as the lines come, until the stream ends."""
         start = Checkpoint(self.key, 0, 0)
-        yield from chunks_of(self._blocks(), start, name=self.name, format=self.format)
+        sample = Sample(self.options, time.time())
+        yield from chunks_of(self._texts(sample), start, name=self.name, sample=sample)
 
-    def _blocks(self) -> Iterator[bytes]:
-        """Yield whole lines: a chunk, or what has come when nothing more does for a while."""
+    def _texts(self, sample: Sample) -> Iterator[bytes]:
+        """Yield whole records: a chunk, or what has come when nothing more does for a while."""
         handle = self.file.fileno()
-        buffer, lines = LineBuffer(), bytearray()
+        buffer, text = RecordBuffer(sample), bytearray()
         while data := os.read(handle, 1 << 20):
-            lines += buffer.add(data)
-            full = len(lines) >= CHUNK_BYTES
-            if full or (lines and not select.select([handle], [], [], FLUSH_AFTER)[0]):
-                yield bytes(lines)
-                lines.clear()
-        if text := bytes(lines) + buffer.rest():
-            yield text
+            text += buffer.add(data)
+            if len(text) < CHUNK_BYTES and _more(handle, FLUSH_AFTER):
+                continue
+            if text:
+                yield bytes(text)
+                text.clear()
+            held = sample.context.record_start and not _more(handle, SILENCE)
+            if held and (last := buffer.flush()):
+                yield last
+        if text := text + buffer.rest():
+            yield bytes(text)
+
+
+def _more(handle: int, seconds: float) -> bool:
+    """Return whether more comes, or the end, within some seconds."""
+    return bool(select.select([handle], [], [], seconds)[0])

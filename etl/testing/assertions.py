@@ -31,6 +31,7 @@ from etl.execution.routing import for_sink, merge
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, Stats
 from etl.records.batch import Batch
+from etl.records.context import ReadOptions
 from etl.records.result import BatchResult
 from etl.sources.resolve import resolve_sources
 from etl.text import printable
@@ -50,6 +51,7 @@ Route = Sequence[str | EllipsisType]
 FILLED = {
     "line": pl.lit(""),
     "line_number": pl.int_range(1, pl.len() + 1, dtype=pl.Int64),
+    "line_count": pl.lit(1, pl.Int64),
     "source": pl.lit("test"),
 }
 """Columns that rows are given where they lack them."""
@@ -182,7 +184,8 @@ def run_from(
     if len(sources) > 1:
         raise UsageError(f"the rows have {len(sources)} sources, a batch has one; run them apart")
     source, payload = str(sources.first()), frame.drop("source")
-    batch = Batch(lines=frame.height, payload=payload, source=source, format=format)
+    lines = int(frame["line_count"].sum())
+    batch = Batch(lines=lines, payload=payload, source=source, format=format)
     result, routed_rows = dry_run(pipeline, batch, at=at, until=until)
     if result.dead:
         raise AssertionError(f"{result.dead} of {frame.height} rows failed: {_failures([result])}")
@@ -336,7 +339,7 @@ def _output(
     if not source.is_file():
         raise UsageError(f"there is no file {str(source)!r} to compare the output of")
     frames, results = [], []
-    for one in resolve_sources([str(source)], format=format):
+    for one in resolve_sources([str(source)], ReadOptions(format=format)):
         for read in one.read():
             result, routed_rows = dry_run(pipeline, read.batch)
             results.append(result)

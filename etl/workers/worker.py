@@ -34,6 +34,7 @@ from etl.errors import (
     WorkerFailed,
 )
 from etl.execution.batch_run import Runner
+from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue
@@ -49,7 +50,7 @@ SPLIT_AT = 3
 """The delivery at which a batch is no longer run but split: it may be what kills workers."""
 
 GIVE_UP_AT = 5
-"""The delivery at which a single line is taken for what kills workers."""
+"""The delivery at which a single record is taken for what kills workers."""
 
 IDLE_POLL_SECONDS = 0.05
 """Seconds between looks at the control values while nothing else changes."""
@@ -288,14 +289,16 @@ class Worker:
 
     def _process(self, runner: Runner, lease: Lease) -> BatchResult:
         """Run and commit a batch; one that cannot be run is split, dead-lettered or released."""
-        if lease.deliveries >= SPLIT_AT and lease.lines > 1:
-            self._queue.split(lease)
-            return BatchResult()
-        if lease.deliveries >= GIVE_UP_AT:
-            lost = f"{lease.deliveries - 1} workers were lost while they had this line"
-            return self._dead_letter(lease, "worker_lost", lost)
         try:
-            result = runner.run(lease.batch, token=lease.token)
+            if lease.deliveries >= SPLIT_AT:
+                parts = parts_of(lease)
+                if sum(map(len, parts)) > 1:
+                    self._queue.split(lease, parts)
+                    return BatchResult()
+            if lease.deliveries >= GIVE_UP_AT:
+                lost = f"{lease.deliveries - 1} workers were lost while they had this line"
+                return self._dead_letter(lease, "worker_lost", lost)
+            result = runner.run(batch_of(lease), token=lease.token)
         except (LeaseLost, StoreError):
             raise
         except SourceChanged as error:
@@ -342,15 +345,15 @@ class Worker:
     def _dead_letter(
         self, lease: Lease, code: str, message: str, *, readable: bool = True
     ) -> BatchResult:
-        """Commit a batch as dead letters: one a line, or one in all if it cannot be read."""
+        """Commit a batch as dead letters: one a record, or one in all if it cannot be read."""
         rows = None
         if readable:
             try:
-                rows = lease.batch.frame()
+                rows = records_of(batch_of(lease))
             except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
                 code, message = "unreadable", f"{type(error).__name__}: {error}"
         if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
-            self._queue.split(lease, parts=1)
+            self._queue.split(lease, [batch.parts(1) for batch in lease.batches])
             return BatchResult()
         result = all_dead(lease, code, message, rows, version=self._pipeline.version, run=self._run)
         self._queue.commit(lease, result)

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from etl import open_queue
+from etl.execution.records import batch_of
 from etl.server.app import create_app
 from etl.server.service import Service
 
@@ -133,7 +134,7 @@ def test_text_keeps_its_bytes(client, site):
     params = {"source": "mine", "format": "json"}
     answer = client.post("/logs", content=body, headers=TEXT, params=params)
     assert answer.json()["accepted"] == 5
-    batch = site.queue.lease("test").batch
+    batch = batch_of(site.queue.lease("test"))
     frame = batch.frame()
     assert frame["line"].to_list() == ["crlf", "nul \0", "", "\\xff odd", "no end"]
     assert frame["raw"].drop_nulls().to_list() == [b"\xff odd"]
@@ -151,7 +152,7 @@ def test_a_long_stream_comes_in_batches_that_are_numbered_on(client, site):
     while lease := site.queue.lease("test", lines=1_000_000):
         ids = [batch.id for batch in lease.batches]
         assert set(ids) <= {receipt["batch"]} | {f"{receipt['batch']}-{n}" for n in range(9)}
-        found += lease.batch.frame().select("line_number", "line").rows()
+        found += batch_of(lease).frame().select("line_number", "line").rows()
     assert found == [(number + 1, line[:-1]) for number, line in enumerate(lines)]
 
 
@@ -200,7 +201,7 @@ def test_a_stream_that_broke_off_goes_on_where_it_was_when_it_comes_again(client
     assert client.post("/logs", content=body, headers=headers).json()["duplicate"] is True
     numbers = []
     while lease := site.queue.lease("test", lines=1_000_000):
-        numbers += [int(line[:8]) for line in lease.batch.frame()["line"]]
+        numbers += [int(line[:8]) for line in batch_of(lease).frame()["line"]]
     assert numbers == list(range(80_000))
 
 

@@ -28,6 +28,7 @@ from etl.errors import (
     StoreFull,
     UsageError,
 )
+from etl.execution.records import batch_of, parts_of
 from etl.queue import Checkpoint
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Lease, Reference
@@ -53,13 +54,13 @@ def batch(count: int = 1, *, source: str = "memory", format: str | None = None) 
 
 def texts(lease: Lease | None) -> list[str]:
     assert lease is not None
-    return lease.batch.frame()["line"].to_list()
+    return batch_of(lease).frame()["line"].to_list()
 
 
 def dead_letters(lease: Lease, count: int) -> pl.DataFrame:
     """Make dead letters of the first lines of a lease."""
     given = {"failure": 0, "lines": 1, "message": "no number", "attempts": 1}
-    frame = lease.batch.frame().head(count)
+    frame = batch_of(lease).frame().head(count)
     columns = {
         name: name if name in frame.columns else pl.lit(given.get(name))
         for name in DEAD_LETTER_SCHEMA
@@ -103,7 +104,7 @@ def test_lines_come_out_as_they_went_in(queue):
     queue.put(
         Batch.from_lines(["a", "", " b ", "c\u2028d\x0be\x85f", "nul\0", "Ω"], source="app.log")
     )
-    frame = queue.lease("w").batch.frame()
+    frame = batch_of(queue.lease("w")).frame()
     assert frame.schema == {"line": pl.String, "line_number": pl.Int64, "source": pl.String}
     assert frame["line"].to_list() == ["a", "", " b ", "c\u2028d\x0be\x85f", "nul\0", "Ω"]
     assert frame["line_number"].to_list() == [1, 2, 3, 4, 5, 6]
@@ -244,13 +245,15 @@ def test_outputs_are_listed_until_they_are_published(queue):
 # Leases
 
 
+def split(queue, lease):
+    queue.split(lease, parts_of(lease))
+
+
 def late_commit(queue, lease):
     queue.commit(lease, result_of(lease, dead=1))
 
 
-@pytest.mark.parametrize(
-    "late", [late_commit, SqliteQueue.renew, SqliteQueue.release, SqliteQueue.split]
-)
+@pytest.mark.parametrize("late", [late_commit, SqliteQueue.renew, SqliteQueue.release, split])
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_lease_that_ran_out_changes_nothing(store, clock, contents, late, count):
     queue = store()
@@ -329,9 +332,9 @@ def test_batches_lent_together_keep_their_line_numbers_and_go_together(queue, au
     first, second = batch(2), Batch(lines=2, payload=b"c\nd", source="memory", first_line=41)
     queue.put(first, second)
     lease = queue.lease("w", lines=10)
-    assert lease.batch.id == first.id
-    assert lease.batch.frame()["line_number"].to_list() == [1, 2, 41, 42]
-    assert lease.batch.lines == lease.lines == 4
+    assert batch_of(lease).id == first.id
+    assert batch_of(lease).frame()["line_number"].to_list() == [1, 2, 41, 42]
+    assert batch_of(lease).lines == lease.lines == 4
     queue.commit(lease, result_of(lease, dead=1))
     audit(queue)
     assert queue.stats().idle
@@ -350,7 +353,8 @@ def test_a_batch_that_was_lent_before_goes_alone(store, clock):
 
 def test_parts_of_a_split_batch_go_alone_even_behind_new_ones(queue):
     queue.put(batch(2), batch(1))
-    queue.split(queue.lease("w"))
+    lease = queue.lease("w")
+    queue.split(lease, parts_of(lease))
     leases = list(iter(lambda: queue.lease("w", lines=9), None))
     assert [(len(lease.batches), lease.deliveries) for lease in leases] == [(1, 1), (1, 2), (1, 2)]
 
@@ -369,19 +373,21 @@ def test_a_split_batch_comes_back_in_parts_with_its_lines_and_numbers(queue, aud
     queue.put(
         Batch(lines=10, payload=b"".join(b"%d\n" % n for n in range(10)), source="s", first_line=7)
     )
-    queue.split(queue.lease("w"), parts=3)
+    lease = queue.lease("w")
+    queue.split(lease, parts_of(lease, 3))
     audit(queue)
     leases = [queue.lease("w") for _ in range(3)]
     assert [lease.lines for lease in leases] == [4, 4, 2]
     assert [lease.deliveries for lease in leases] == [2, 2, 2]
-    frame = pl.concat(lease.batch.frame() for lease in leases)
+    frame = pl.concat(batch_of(lease).frame() for lease in leases)
     assert frame["line"].to_list() == [str(n) for n in range(10)]
     assert frame["line_number"].to_list() == list(range(7, 17))
 
 
 def test_a_payload_lives_until_its_last_part_is_gone(queue, audit):
     queue.put(batch(4))
-    queue.split(queue.lease("w"), parts=4)
+    lease = queue.lease("w")
+    queue.split(lease, parts_of(lease, 4))
     left = []
     while lease := queue.lease("w"):
         assert texts(lease)
@@ -394,13 +400,15 @@ def test_a_payload_lives_until_its_last_part_is_gone(queue, audit):
 def test_the_parts_of_a_batch_weigh_no_more_than_it_did(queue):
     queue.put(batch(80))
     before = queue.stats().waiting_bytes
-    queue.split(queue.lease("w"), parts=8)
+    lease = queue.lease("w")
+    queue.split(lease, parts_of(lease, 8))
     assert queue.stats().waiting_bytes <= before
 
 
 def test_splitting_a_lease_of_several_batches_and_of_one_line_loses_nothing(queue):
     queue.put(Batch.from_lines(["a"]), Batch.from_lines(["b", "c"]))
-    queue.split(queue.lease("w", lines=3))
+    lease = queue.lease("w", lines=3)
+    queue.split(lease, parts_of(lease))
     assert queue.stats().waiting_batches == 3
     assert work_off(queue) == ["a", "b", "c"]
 
@@ -410,7 +418,8 @@ def test_split_parts_count_with_the_age_of_their_batch(store, clock):
     queue.put(batch(2))
     clock.tick(50)
     queue.put(Batch.from_lines(["later"]))
-    queue.split(queue.lease("w"))
+    lease = queue.lease("w")
+    queue.split(lease, parts_of(lease))
     clock.tick(10)
     assert queue.stats().oldest_age == 60.0
 
@@ -711,7 +720,7 @@ def test_a_reference_is_read_when_it_is_worked_on(queue, tmp_path):
     path = tmp_path / "a.log"
     path.write_text("a\nb\nc\n")
     queue.put(reference(path, 2, 6, first_line=2))
-    frame = queue.lease("w").batch.frame()
+    frame = batch_of(queue.lease("w")).frame()
     assert frame["line"].to_list() == ["b", "c"]
     assert frame["line_number"].to_list() == [2, 3]
 
@@ -731,7 +740,7 @@ def test_a_file_that_changed_is_never_processed_silently(queue, tmp_path, change
     queue.put(reference(path, 2, 6))
     change(path)
     with pytest.raises(SourceChanged, match=f"bytes 2 to 6 of '.*a.log' {message}"):
-        queue.lease("w").batch.frame()
+        batch_of(queue.lease("w")).frame()
     assert queue.peek().height == 0
 
 
@@ -749,7 +758,7 @@ def test_one_changed_range_leaves_the_others_of_its_file_alone(queue, tmp_path):
 def test_bytes_that_are_not_utf8_are_kept(queue, padding):
     odd = [b"good", b"caf\xe9", b"\xff\xfe" + b"x" * padding, "Ω".encode()]
     queue.put(Batch.from_lines(odd))
-    frame = queue.lease("w").batch.frame()
+    frame = batch_of(queue.lease("w")).frame()
     assert frame["line"].to_list() == ["good", "caf\\xe9", "\\xff\\xfe" + "x" * padding, "Ω"]
     assert frame["raw"].to_list() == [None, odd[1], odd[2], None]
 
@@ -761,10 +770,15 @@ def test_the_bytes_of_a_dead_line_are_kept_with_it(queue):
     assert queue._database.rows("SELECT raw FROM dead_letters")[0]["raw"] == b"caf\xe9"
 
 
-@pytest.mark.parametrize("line", ["a\nb", b"a\nb\n", "\na", "a\r\nb"])
-def test_a_line_with_a_line_break_inside_is_refused(line):
-    with pytest.raises(ValueError, match=r"has a line break inside: .*; split it first"):
-        Batch.from_lines(["fine", line])
+@pytest.mark.parametrize("line", ["a\nb", "a\nb\n", "\na", "a\r\nb"])
+def test_a_line_with_line_breaks_inside_is_one_record_of_several_lines(queue, line):
+    queue.put(Batch.from_lines(["before", line, "after"]))
+    assert queue.stats().accepted == 4
+    lease = queue.lease("w")
+    frame = batch_of(lease).frame()
+    assert frame["line"].to_list() == ["before", line.removesuffix("\n"), "after"]
+    assert frame["line_number"].to_list() == [1, 2, 4]
+    assert frame["line_count"].to_list() == [1, 2, 1]
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
@@ -841,6 +855,7 @@ def test_many_threads_lose_nothing_and_get_nothing_twice(queue, audit):
 PROCESS = """
 import sys
 from etl import Batch, Count, open_queue
+from etl.execution.records import batch_of
 from etl.records.result import BatchResult
 url, name = sys.argv[1:]
 queue = open_queue(url)
@@ -853,7 +868,7 @@ while queue.stats().done < 100:
         queue.wait(since, 1)
         continue
     queue.commit(lease, BatchResult(done=lease.lines))
-    print(*lease.batch.frame()["line"], sep="\\n", flush=True)
+    print(*batch_of(lease).frame()["line"], sep="\\n", flush=True)
 queue.close()
 """
 

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import LeaseLost, UsageError
+from etl.execution.records import batch_of, parts_of
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Batch, Lease
 from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind
@@ -62,7 +63,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.close()
 
     def names_in(self, lease: Lease) -> list[str]:
-        return lease.batch.frame()["line"].to_list()
+        return batch_of(lease).frame()["line"].to_list()
 
     def move(self, names: list[str], place: str) -> None:
         self.places.update(dict.fromkeys(names, place))
@@ -113,7 +114,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(lease=consumes(leases), data=st.data())
     def commit(self, lease: Lease, data: st.DataObject) -> None:
-        frame = lease.batch.frame()
+        frame = batch_of(lease).frame()
         drawn = st.lists(
             st.sampled_from(["done", "done", "filtered", "dead"]),
             min_size=frame.height,
@@ -152,9 +153,9 @@ class QueueMachine(RuleBasedStateMachine):
     def split(self, lease: Lease, parts: int) -> None:
         if not self.lives(lease):
             with pytest.raises(LeaseLost):
-                self.queue.split(lease, parts)
+                self.queue.split(lease, parts_of(lease, parts))
             return
-        self.queue.split(lease, parts)
+        self.queue.split(lease, parts_of(lease, parts))
         self.later.update(dict.fromkeys(self.names_in(lease), 0))
         self.free(lease, "waiting")
 
@@ -250,7 +251,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 def replayed(lease: Lease) -> list[int]:
-    frame = lease.batch.frame()
+    frame = batch_of(lease).frame()
     return (
         frame["dead_letter_id"].drop_nulls().to_list() if "dead_letter_id" in frame.columns else []
     )

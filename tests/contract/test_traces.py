@@ -10,6 +10,7 @@ import pytest
 
 from etl import Batch, Pipeline, Queue, Worker, each
 from etl.analysis.traces import hops, path_edges, path_shares, slow_lines, traces
+from etl.execution.records import batch_of
 from etl.records.result import BatchResult, Trace
 
 UTC = "datetime64, UTC"
@@ -50,8 +51,10 @@ def commit(queue: Queue, lines: list[str], *, first_line: int = 1, **more: Any) 
     text = "".join(f"{line}\n" for line in lines).encode()
     queue.put(Batch(lines=len(lines), payload=text, source="app.log", first_line=first_line))
     lease = queue.lease("w")
-    frame = lease.batch.frame().select(
-        "line", "line_number", state=pl.lit("done"), path=pl.lit(0, pl.UInt32)
+    frame = (
+        batch_of(lease)
+        .frame()
+        .select("line", "line_number", state=pl.lit("done"), path=pl.lit(0, pl.UInt32))
     )
     trace = Trace(frame, [[("parse", 0.25), ("end", 0.5)]])
     queue.commit(lease, BatchResult(done=len(lines), trace=trace, **more))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import SourceChanged, StoreError
+from etl.execution.records import batch_of
 from etl.records.batch import Batch, Lease, Reference, count_lines, decode_payload, new_id
 from etl.records.result import BatchResult
 
@@ -106,9 +107,25 @@ def test_from_lines_refuses_one_text(text: str | bytes):
         Batch.from_lines(text)
 
 
-def test_from_lines_refuses_a_line_break_inside_a_line():
-    with pytest.raises(ValueError, match=r"line break inside: b'one\\ntwo'; split it first"):
-        Batch.from_lines(["one\ntwo"])
+def test_a_line_with_a_line_break_inside_is_a_record_of_two_lines():
+    batch = Batch.from_lines(["one\ntwo", "three"])
+
+    assert (batch.lines, batch.frame().height) == (3, 2)
+    assert batch.frame()["line_count"].to_list() == [2, 1]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.integers(1, 8))
+def test_parts_of_records_are_whole_records(counts: list[int], count: int):
+    counts = [2, *counts]
+    batch = Batch.from_lines(["\n".join("x" * lines) for lines in counts])
+    starts = [sum(counts[:place]) for place in range(len(counts))]
+    parts = batch.parts(count, starts)
+
+    assert len(parts) <= count
+    assert sum(part.lines for part in parts) == batch.lines
+    frames = [part.frame() for part in parts]
+    assert [part.lines for part in parts] == [frame["line_count"].sum() for frame in frames]
+    assert pl.concat(frames).equals(batch.frame())
 
 
 @given(plain_lines)
@@ -243,7 +260,7 @@ def test_an_unknown_encoding_is_named():
 def test_a_lease_of_one_batch_is_that_batch():
     batch = Batch.from_lines(["a"])
 
-    assert Lease("t", "w", (batch,), 0.0).batch is batch
+    assert batch_of(Lease("t", "w", (batch,), 0.0)) is batch
 
 
 def test_a_lease_joins_its_batches_under_the_first_id():
@@ -251,17 +268,17 @@ def test_a_lease_joins_its_batches_under_the_first_id():
     second = replace(Batch.from_lines(["b"], source="s"), first_line=9)
     lease = Lease("t", "w", (first, second), 0.0)
 
-    rows = lease.batch.frame()
+    rows = batch_of(lease).frame()
     assert rows["line"].to_list() == ["a", "\\xff", "b"]
     assert rows["line_number"].to_list() == [1, 2, 9]
     assert rows["raw"].to_list() == [None, b"\xff", None]
-    assert (lease.batch.id, lease.lines, lease.batch.lines) == (first.id, 3, 3)
+    assert (batch_of(lease).id, lease.lines, batch_of(lease).lines) == (first.id, 3, 3)
 
 
 def test_a_lease_joins_parts_that_share_a_payload():
     parts = Batch.from_lines(["a", "b", "c", "d"]).parts(2)
 
-    joined = Lease("t", "w", tuple(parts), 0.0).batch
+    joined = batch_of(Lease("t", "w", tuple(parts), 0.0))
     assert joined.frame()["line_number"].to_list() == [1, 2, 3, 4]
     assert lines_of(joined) == ["a", "b", "c", "d"]
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint, Queue
 from etl.records.batch import Batch, Reference, count_lines
+from etl.records.context import ReadOptions
 from etl.runs.registry import recorded
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource, read_lines_at
@@ -168,7 +169,7 @@ def test_another_file_of_the_same_name_is_read_from_its_start(tmp_path: Path, ne
 def test_a_batch_says_its_source_and_format(tmp_path: Path):
     path = compressed(tmp_path, ".gz", LINES)
 
-    batch = next(FileSource("named", path, "json").read()).batch
+    batch = next(FileSource("named", path, ReadOptions(format="json")).read()).batch
     assert (batch.source, batch.format) == ("named", "json")
 
 
@@ -267,10 +268,10 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path):
 
 
 def test_a_dash_stands_for_standard_input():
-    (source,) = resolve_sources(["-"], format="json")
+    (source,) = resolve_sources(["-"], ReadOptions(format="json"))
 
     assert isinstance(source, StreamSource)
-    assert (source.name, source.format) == ("stdin", "json")
+    assert (source.name, source.options.format) == ("stdin", "json")
 
 
 def test_files_are_followed_if_that_is_asked_for(tmp_path: Path):

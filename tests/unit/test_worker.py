@@ -14,6 +14,7 @@ import pytest
 
 from etl.errors import PipelineError, ProcessorStop, QueueClosed, StoreFull, StoreUnavailable
 from etl.execution.batch_run import Runner
+from etl.execution.records import batch_of
 from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count
 from etl.processors.processor import each, reject
@@ -509,7 +510,7 @@ def test_a_batch_that_kills_workers_is_cut_until_its_line_is_found(
         if lease is None:
             break
         runs = lease.deliveries < SPLIT_AT or (lease.lines == 1 and lease.deliveries < GIVE_UP_AT)
-        dies = runs and "killer" in lease.batch.frame()["line"].to_list()
+        dies = runs and "killer" in batch_of(lease).frame()["line"].to_list()
         if not dies:
             timed.release(lease)
             worker.step()
@@ -644,7 +645,7 @@ def test_files_that_a_killed_worker_left_unpublished_are_published_by_the_next(
     batch = put(queue, "a")
     dying = Runner(Pipeline().add("out", JsonLines()), out=out)
     lease = queue.lease("dying")
-    queue.commit(lease, dying.run(lease.batch, token=lease.token))
+    queue.commit(lease, dying.run(batch_of(lease), token=lease.token))
     assert written(out) == []
 
     Worker(queue, Pipeline().add("a", same), out=out).step()
@@ -657,7 +658,7 @@ def test_what_was_published_before_the_crash_is_noted_by_the_next_worker(queue: 
     put(queue, "a")
     dying = Runner(Pipeline().add("out", JsonLines()), out=out)
     lease = queue.lease("dying")
-    queue.commit(lease, dying.run(lease.batch, token=lease.token))
+    queue.commit(lease, dying.run(batch_of(lease), token=lease.token))
     dying.publish()
 
     Worker(queue, Pipeline().add("a", same), out=out).step()

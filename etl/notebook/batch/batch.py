@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from etl.pipeline.load import load_pipeline
 from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
 from etl.records.columns import INTEGER, TEXT, Table
+from etl.records.context import AS_FOUND, ReadOptions, Unmatched
 from etl.runs.registry import find, new_run_id, place_of, read, state_of
 from etl.runs.result import RunResult
 from etl.runs.run import Progress, run
@@ -43,6 +45,10 @@ def process(
     *,
     pipeline: str = Settings.pipeline,
     format: str = "",
+    multiline: str = AS_FOUND.multiline,
+    timezone: str = AS_FOUND.timezone,
+    year: int = 0,
+    unmatched: Unmatched = AS_FOUND.unmatched,
     store: str = "",
     out: str = "",
     workers: int = 2,
@@ -55,6 +61,10 @@ def process(
         source: Files, globs or folders.
         pipeline: `module:attr` or `path.py:attr`.
         format: Name of the lines' format; empty to have it detected.
+        multiline: `auto`, `off`, or a regex of the lines that begin a record.
+        timezone: IANA name of the zone of times that have none.
+        year: Year of the first time that has none; 0 to have it found.
+        unmatched: What becomes of records of no known format: `keep` or `dead`.
         store: URL or path of the store; by default `store.db` in the batch's folder.
         out: The batch's folder; by default one below data/runs. Output is in `out` there.
         workers: How many worker processes.
@@ -79,6 +89,10 @@ def process(
             sources,
             pipeline=pipeline,
             format=format or None,
+            multiline=multiline,
+            timezone=timezone,
+            year=year or None,
+            unmatched=unmatched,
             store=store,
             out=folder / "out",
             workers=workers,
@@ -93,8 +107,21 @@ def check_limits(given: Mapping[str, Any]) -> None:
     """Raise UsageError if a parameter has the right type and a value that cannot be used."""
     if given.get("workers", 1) < 1:
         raise UsageError(f"workers must be >= 1, got {given['workers']}")
-    if not 0 <= given.get("max_dead_ratio", 0) <= 1:
-        raise UsageError(f"max_dead_ratio must be from 0 to 1, got {given['max_dead_ratio']}")
+    for name in ("max_dead_ratio", "max_generic_ratio"):
+        if not 0 <= given.get(name, 0) <= 1:
+            raise UsageError(f"{name} must be from 0 to 1, got {given[name]}")
+    read_options(given)
+
+
+def read_options(given: Mapping[str, Any]) -> ReadOptions:
+    """Return how lines are read, as a batch's parameters say.
+
+    Raises:
+        UsageError: If one of them cannot be used.
+    """
+    empty = {"format": "", "year": 0}
+    names = {one.name for one in fields(ReadOptions)} & given.keys()
+    return ReadOptions(**{name: given[name] for name in names if given[name] != empty.get(name)})
 
 
 def locate(run_id: str, out: str, store: str) -> tuple[str, Path, str]:

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
-from etl.notebook.batch.batch import check_limits, finished_before, locate, samples, store_in
+from etl.notebook.batch.batch import (
+    check_limits,
+    finished_before,
+    locate,
+    read_options,
+    samples,
+    store_in,
+)
 from etl.notebook.batch.execute import defaults_of, execute, find_notebook, parameters
 from etl.notebook.batch.report import COUNTS, write_report, write_summary
 from etl.pipeline.load import load_pipeline
@@ -128,7 +135,7 @@ def _given(
     given |= {"source": list(sources)} if sources else {}
     given |= {"out": str(out)} if out else {}
     check_limits(given)
-    found = resolve_sources(_sources(given), format=given["format"] or None)
+    found = resolve_sources(_sources(given), read_options(given))
     if not all(isinstance(one, FileSource) for one in found):
         raise UsageError("a batch reads files, so that it can be started again; etl run reads -")
     load_pipeline(given["pipeline"])

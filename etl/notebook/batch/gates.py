@@ -6,8 +6,9 @@ raise_for_gates(result, gates)     raises GateFailed, last of all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from etl.errors import GateFailed
 from etl.queue import Stats
@@ -30,6 +31,8 @@ def evaluate_gates(
     *,
     max_dead_ratio: float = 1.0,
     max_dead: int = -1,
+    max_generic_ratio: float = 1.0,
+    formats: Iterable[Mapping[str, Any]] = (),
     min_lines: int = 0,
     expect_columns: str | Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -42,6 +45,8 @@ def evaluate_gates(
         rows: Its output, as `profile.output` returns it.
         max_dead_ratio: Dead lines at most, as a share of those read.
         max_dead: The same as a number; -1 for any.
+        max_generic_ratio: Records of no known format at most, as a share of those read.
+        formats: What was read in each source: rows of `source_formats` of the store.
         min_lines: Lines read at least.
         expect_columns: Columns that the output must have, as a list or with commas between.
     """
@@ -59,6 +64,15 @@ def evaluate_gates(
     ]
     if max_dead >= 0:
         table.append(("dead lines", f"≤ {max_dead:,}", f"{stats.dead:,}", stats.dead <= max_dead))
+    if max_generic_ratio < 1:
+        counts = Counter[str]()
+        for row in formats:
+            counts[row["format"]] += row["records"]
+        generic = counts["generic"] / (counts.total() or 1)
+        passed = generic <= max_generic_ratio
+        table.append(
+            ("records of no known format", f"≤ {max_generic_ratio:.2%}", f"{generic:.2%}", passed)
+        )
     if wanted:
         found = f"no {', '.join(missing)}" if missing else "all there"
         table.append(("columns", ", ".join(wanted), found, not missing))

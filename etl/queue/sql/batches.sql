@@ -5,8 +5,9 @@ SELECT 1 FROM batches WHERE id = :id;
 INSERT INTO payloads (encoding, data) VALUES (:encoding, :data);
 
 -- name: insert_batch
-INSERT INTO batches (id, payload, source, format, first_line, skip, lines, bytes, put_at)
-VALUES (:id, :payload, :source, :format, :first_line, :skip, :lines, :bytes, :put_at);
+INSERT INTO batches
+    (id, payload, source, format, context, first_line, skip, lines, bytes, put_at)
+VALUES (:id, :payload, :source, :format, :context, :first_line, :skip, :lines, :bytes, :put_at);
 
 -- name: set_checkpoint
 INSERT INTO checkpoints ({checkpoints}) VALUES ({checkpoints_values})
@@ -42,7 +43,7 @@ UPDATE batches SET state = 'waiting', token = NULL, worker = NULL
 WHERE state = 'leased' AND until < :now;
 
 -- name: ready_batches
-SELECT seq, source, format, lines, deliveries,
+SELECT seq, source, format, context, lines, deliveries,
        (SELECT encoding FROM payloads WHERE id = payload) AS encoding
 FROM batches WHERE state = 'waiting' AND not_before <= :now AND seq > :after
 ORDER BY seq LIMIT :limit;
@@ -53,11 +54,12 @@ SET state = 'leased', worker = :worker, token = :token, until = :until, deliveri
 WHERE seq = :seq;
 
 -- name: leased_batches
-SELECT b.id, b.source, b.format, b.first_line, b.skip, b.lines, p.encoding, p.data
+SELECT b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines, p.encoding, p.data
 FROM batches b JOIN payloads p ON p.id = b.payload WHERE b.token = :token ORDER BY b.seq;
 
 -- name: next_waiting_batch
-SELECT b.seq, b.put_at, b.id, b.source, b.format, b.first_line, b.skip, b.lines, p.encoding, p.data
+SELECT b.seq, b.put_at, b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines,
+       p.encoding, p.data
 FROM batches b JOIN payloads p ON p.id = b.payload
 WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
 
@@ -65,7 +67,7 @@ WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
 UPDATE batches SET until = :until WHERE token = :token;
 
 -- name: batches_of_lease
-SELECT seq, id, source, format, payload FROM batches WHERE token = :token ORDER BY seq;
+SELECT seq, id, source, format, context, payload FROM batches WHERE token = :token ORDER BY seq;
 
 -- name: delete_leased
 DELETE FROM batches WHERE token = :token;
@@ -81,8 +83,8 @@ UPDATE batches SET state = 'waiting', token = NULL, worker = NULL, deliveries = 
 
 -- name: insert_part
 INSERT INTO batches
-    (id, payload, source, format, first_line, skip, lines, bytes, put_at, deliveries)
-SELECT :id, payload, source, format, :first_line, :skip, :lines, bytes * :lines / lines, put_at, 1
+    (id, payload, source, format, context, first_line, skip, lines, bytes, put_at, deliveries)
+SELECT :id, payload, source, format, context, :first_line, :skip, :lines, bytes * :lines / lines, put_at, 1
 FROM batches WHERE seq = :seq;
 
 -- name: delete_batch

@@ -32,3 +32,6 @@ FROM workers;
 
 -- name: read_checkpoints
 SELECT {checkpoints} FROM checkpoints;
+
+-- name: read_source_formats
+SELECT {source_formats} FROM source_formats;

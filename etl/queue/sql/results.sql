@@ -33,6 +33,11 @@ ON CONFLICT (second, processor) DO UPDATE SET {processor_history_sums};
 INSERT INTO latency ({latency}) VALUES ({latency_values})
 ON CONFLICT (processor, bucket) DO UPDATE SET lines = latency.lines + excluded.lines;
 
+-- name: add_format
+INSERT INTO source_formats ({source_formats}) VALUES ({source_formats_values})
+ON CONFLICT (source, format) DO UPDATE SET records = source_formats.records + excluded.records,
+    timeless = source_formats.timeless + excluded.timeless, cut = source_formats.cut + excluded.cut;
+
 -- name: set_state
 INSERT INTO states ({states}) VALUES ({states_values})
 ON CONFLICT (slot, processor) DO UPDATE SET state = excluded.state;

@@ -25,7 +25,8 @@ CREATE TABLE batches (
     deliveries INTEGER NOT NULL DEFAULT 0,
     worker     TEXT,
     token      TEXT,
-    until      REAL
+    until      REAL,
+    context    TEXT NOT NULL DEFAULT '{{}}'  -- what is known of the source, as JSON
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
 CREATE INDEX batches_by_age ON batches (state, put_at);
@@ -90,6 +91,10 @@ CREATE TABLE traces (
     lines INTEGER NOT NULL,
     block BLOB NOT NULL                  -- compressed JSON
 );
+
+CREATE TABLE source_formats (
+    {source_formats_definitions}, PRIMARY KEY (source, format)
+) WITHOUT ROWID;
 
 CREATE TABLE states ({states_definitions}, PRIMARY KEY (slot, processor)) WITHOUT ROWID;
 

@@ -1,0 +1,201 @@
+"""Which lines of a source belong together: text is cut only where a record begins.
+
+What begins one is found in the source's own first lines, which a `Sample` gathers. A
+`RecordBuffer` keeps back a record that may go on.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import polars as pl
+
+from etl.formats import cuts, header_of, of_neighbours, record_start, starts
+from etl.records.context import Context, ReadOptions
+
+__all__ = [
+    "MAX_HELD",
+    "SAMPLE_BYTES",
+    "SILENCE",
+    "RecordBuffer",
+    "Sample",
+    "context_of",
+    "context_of_body",
+    "whole_records",
+]
+
+SAMPLE_BYTES = 256 << 10
+"""Bytes at the beginning of a source that are looked at."""
+
+MAX_HELD = 4 << 20
+"""Bytes of a record that is kept back; a longer one is cut at the end of a line."""
+
+SILENCE = 0.5
+"""Seconds without a new line after which the last record of a growing source is whole."""
+
+TAIL = 64 << 10
+"""Bytes at the end of a text in which the last record is searched first."""
+
+FIELDS = re.compile(rb"^#(?:Fields:|fields[\t ]).*$", re.MULTILINE)
+"""A head that names columns and may stand anywhere in a file."""
+
+
+class Sample:
+    """The beginning of a source, and what its lines are read by.
+
+    Args:
+        options: What the user asks for.
+        modified: Unix seconds when the source was last changed.
+        text: The beginning, as far as it is known.
+        offset: Bytes of the source before the lines that are added.
+    """
+
+    def __init__(
+        self, options: ReadOptions, modified: float, text: bytes = b"", *, offset: int = 0
+    ) -> None:
+        self.format = options.format
+        self.context = options.context(modified=modified)
+        self._options = options
+        self._modified = modified
+        self._text = b""
+        self._looked = 0
+        self._offset = 0
+        self.add(text)
+        self._offset = offset
+
+    def add(self, text: bytes) -> None:
+        """Take the lines that come next; the context changes once it has seen twice as much."""
+        new = text[max(0, len(self._text) - self._offset) :]
+        self._offset += len(text)
+        room = SAMPLE_BYTES - len(self._text)
+        if room <= 0 or not new:
+            return
+        self._text += new[:room]
+        if len(self._text) >= min(SAMPLE_BYTES, 2 * self._looked):
+            self._looked = len(self._text)
+            self.context = context_of(self._text, self._options, modified=self._modified)
+
+    def passed(self, text: bytes) -> None:
+        """Take note of heads in a text, by which the lines after it are read."""
+        header = self.context.header
+        if header is None or not header.startswith("#"):
+            return
+        if b"\n#" in text or text.startswith(b"#"):
+            for found in FIELDS.finditer(text):
+                header = found.group().rstrip(b"\r").decode("utf-8", "replace")
+            self.context = replace(self.context, header=header)
+
+
+def context_of(text: bytes, options: ReadOptions, *, modified: float | None = None) -> Context:
+    """Return what lines are read by.
+
+    Args:
+        text: The first lines of their source.
+        options: What the user asks for.
+        modified: Unix seconds when the source was last changed; by default now.
+    """
+    lines = _lines(text)
+    start = {"off": None, "auto": None}.get(options.multiline, f"(?:{options.multiline})")
+    if options.multiline == "auto":
+        start = record_start(lines)
+    return options.context(
+        modified=time.time() if modified is None else modified,
+        record_start=start,
+        header=header_of(lines),
+    )
+
+
+def context_of_body(text: bytes, options: ReadOptions) -> Context:
+    """Return what lines that are all there are read by; one line is one record."""
+    if text.find(b"\n", 0, -1) < 0:
+        return options.context(modified=time.time())
+    context = context_of(text[:SAMPLE_BYTES], options)
+    start = context.record_start
+    if start is not None and starts(_lines(text), start).all():
+        context = replace(context, record_start=None)
+    return context
+
+
+class RecordBuffer:
+    """Bytes of lines, and of a record, that are not whole yet.
+
+    Args:
+        sample: Says what begins a record, when it is asked.
+    """
+
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
+        self._line: list[bytes] = []
+        self._record = b""
+
+    def add(self, data: bytes) -> bytes:
+        """Return the records that are whole with this data, and keep what comes after them."""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._line.append(data)
+            return b""
+        lines, self._line = b"".join([*self._line, data[:end]]), [data[end:]]
+        self._sample.add(lines)
+        start = self._sample.context.record_start
+        if start is None:
+            return self._take() + lines
+        text = self._record + lines
+        # the last line that is kept is in no need of being looked at, but decides with the next
+        since = self._record.rfind(b"\n", 0, -1) + 1 if of_neighbours(start) else 0
+        found = _last_start(text[since:], start)
+        place = since + found if found else len(text) if len(text) > MAX_HELD else 0
+        self._record = text[place:]
+        return text[:place]
+
+    def flush(self) -> bytes:
+        """Return the whole lines that are kept: nothing has come after them for a while."""
+        return self._take()
+
+    def rest(self) -> bytes:
+        """Return all that is kept: this is the end, where a last line may lack its newline."""
+        return self._take() + b"".join(self._line)
+
+    def _take(self) -> bytes:
+        text, self._record = self._record, b""
+        return text
+
+
+def whole_records(texts: Iterable[bytes], sample: Sample) -> Iterator[bytes]:
+    """Yield the same text in blocks of whole records; the last line may lack its newline."""
+    buffer = RecordBuffer(sample)
+    whole = b""
+    for text in texts:
+        if whole:
+            yield whole
+        whole = buffer.add(text)
+    if whole := whole + buffer.rest():  # a last record is no batch of its own
+        yield whole
+
+
+def _last_start(text: bytes, start: str) -> int:
+    """Return the offset of the last record of whole lines; 0 if there is only one."""
+    size = TAIL if of_neighbours(start) else len(text)
+    while True:
+        begin = text.find(b"\n", len(text) - size) + 1 if size < len(text) else 0
+        lines = text[begin:].split(b"\n")[:-1]
+        series = pl.Series([line.decode("utf-8", "replace") for line in lines], dtype=pl.String)
+        # a beginning that is not that of the text is taken for a start whatever it is
+        places = cuts(series, start)[1:].arg_true()
+        if len(places):
+            last = int(places[-1]) + 1
+            return begin + sum(len(line) + 1 for line in lines[:last])
+        if begin == 0:
+            return 0
+        size *= 8
+
+
+def _lines(text: bytes) -> pl.Series:
+    """Return the whole lines of a text; its only line may lack the newline."""
+    lines = text.split(b"\n")
+    if len(lines) > 1:
+        lines.pop()
+    decoded = [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines]
+    return pl.Series("line", decoded, dtype=pl.String)
