@@ -234,8 +234,8 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {"no_format"}:
         console.print(Text("every line is dead: no format fits; use --format or --template"))
-    if result.get("skipped"):
-        console.print(Text(passed_over(result["skipped"])))
+    if skipped := passed_over(result.get("skipped", 0), result.get("skipped_binary", 0)):
+        console.print(Text(skipped))
     if "out" in result:
         new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
         console.print(Text(f"{new}{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))

@@ -76,8 +76,8 @@ def run(
     """Return the result of a run: sources are put, and everything that waits is processed.
 
     Args:
-        sources: Files, globs, folders, or `-` for stdin. In folders, hidden files and what
-            earlier runs have written are passed over.
+        sources: Files, globs, folders, or `-` for stdin. In folders, hidden files, binary
+            ones, and what earlier runs have written are passed over.
         pipeline: `module:attr` or `path.py:attr`.
         format: Name of the lines' format; None to have it detected.
         store: URL or path of the store; by default a new one below data/runs.
@@ -127,7 +127,13 @@ def run(
             record["counts"] = queue.stats().totals()
         seconds = time.monotonic() - started
         result = RunResult.of(
-            queue, run_id, out, seconds=seconds, before=before, skipped=found.skipped
+            queue,
+            run_id,
+            out,
+            seconds=seconds,
+            before=before,
+            skipped=found.skipped,
+            skipped_binary=found.skipped_binary,
         )
     queue.close()
     return result
