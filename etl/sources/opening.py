@@ -130,7 +130,7 @@ def _head_of(file: BinaryIO) -> bytes:
     """Return the first bytes of what is in a compressed file, or those that can be read."""
     head = b""
     with suppress(*UNREADABLE):
-        while len(head) < HEAD_BYTES and (data := file.read1(HEAD_BYTES - len(head))):  # type: ignore[attr-defined]
+        while data := file.read1(HEAD_BYTES - len(head)):  # type: ignore[attr-defined]
             head += data
     file.seek(0)
     return head

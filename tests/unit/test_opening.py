@@ -27,7 +27,7 @@ from etl.queue import Checkpoint
 from etl.records.batch import Reference
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource, read_lines_at
-from etl.sources.opening import BLOCK_BYTES, HEAD_BYTES, look_at
+from etl.sources.opening import BLOCK_BYTES, HEAD_BYTES, look_at, opened
 from etl.sources.resolve import passed_over, resolve_sources
 from etl.sources.signature import signature_of
 
@@ -95,7 +95,7 @@ def test_plain_text_under_the_name_of_a_compressed_file_is_read_as_it_is(
 
 @pytest.mark.parametrize("kind", COMPRESS)
 def test_compressed_files_that_were_joined_are_read_to_the_end(tmp_path: Path, kind: str):
-    parts = [noise(9000), b"", b"last\n"]
+    parts = [b"", noise(9000), b"", b"last\n"]
     path = written(tmp_path, b"".join(map(COMPRESS[kind], parts)))
 
     assert read(path, chunk=10_000) == b"".join(parts)
@@ -114,6 +114,17 @@ def test_a_compressed_file_that_was_cut_is_an_error_when_it_is_read(
     data = COMPRESS[kind](noise(lines))
     path = written(tmp_path, data[: len(data) // 2])
     (source,) = resolve_sources([str(path)])
+
+    with pytest.raises(SourceError, match=r"a.log' cannot be read: "):
+        list(source.read())
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_compressed_data_that_is_broken_is_an_error_when_it_is_read(tmp_path: Path, kind: str):
+    data = bytearray(COMPRESS[kind](noise(20_000)))
+    middle = len(data) // 2
+    data[middle : middle + 100] = bytes(100)
+    (source,) = resolve_sources([str(written(tmp_path, bytes(data)))])
 
     with pytest.raises(SourceError, match=r"a.log' cannot be read: "):
         list(source.read())
@@ -165,6 +176,17 @@ def test_a_byte_order_mark_of_utf_8_and_nul_bytes_stay(tmp_path: Path, data: byt
 
     assert read(path) == data
     assert look_at(path).plain
+
+
+def test_the_text_of_a_file_can_be_sought(tmp_path: Path):
+    path = written(tmp_path, "oné\ntwo\n".encode("utf-16"))
+    with opened(path) as (file, _):
+        assert (file.read(6), file.tell()) == ("oné\nt".encode(), 6)
+        assert (file.seek(0), file.read()) == (0, "oné\ntwo\n".encode())
+        assert (file.seek(5), file.read()) == (5, b"two\n")
+        assert (file.seek(100), file.read()) == (9, b"")
+        with pytest.raises(io.UnsupportedOperation):
+            file.seek(0, os.SEEK_END)
 
 
 # Line ends
@@ -260,6 +282,16 @@ def test_an_offset_in_the_bytes_is_not_taken_for_one_in_the_text(tmp_path: Path)
     assert read(path, old) == b"one\n" * 100
     with pytest.raises(SourceChanged):
         list(read_lines_at(old, [1]))
+
+
+def test_a_file_whose_newline_came_later_is_read_again_as_its_lines_are_others(tmp_path: Path):
+    path = written(tmp_path, b"10 %\r20 %\r")
+    (chunk,) = FileSource("a", path).read()
+    path.write_bytes(b"10 %\r20 %\rdone\n")
+
+    assert read(path, chunk.checkpoint) == b"10 %\r20 %\rdone\n"
+    with pytest.raises(SourceChanged):
+        list(read_lines_at(chunk.checkpoint, [1]))
 
 
 @given(
