@@ -140,5 +140,5 @@ def put(
         print_json({"put": lines})
     else:
         print(f"{lines:,} lines put into {queue.url}")
-        if found.skipped:
-            print(passed_over(found.skipped))
+        if words := passed_over(found.skipped, found.skipped_binary):
+            print(words)

@@ -265,8 +265,8 @@ def _hints(result: Mapping[str, Any], groups: Sequence[Row]) -> Iterator[str]:
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {NO_FORMAT}:
         yield "every line is dead: no format fits; use --format or --template"
-    if result.get("skipped"):
-        yield passed_over(result["skipped"])
+    if skipped := passed_over(result.get("skipped", 0), result.get("skipped_binary", 0)):
+        yield skipped
 
 
 def _print_sources(console: Console, sources: Sequence[Row]) -> None:

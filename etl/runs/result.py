@@ -30,6 +30,7 @@ class RunResult(Mapping[str, Any]):
         out: Folder of its output.
         new: Source lines that it put.
         skipped: Files of folders that it passed over: hidden, or written by etl.
+        skipped_binary: Files of folders that it passed over as they are not text.
         earlier: Whether it had ended before, so that this time nothing changed.
         summary: The store's totals and the processors' counts; see `summary`.
         sources: How each source was read: rows of `metrics.sources`.
@@ -40,6 +41,7 @@ class RunResult(Mapping[str, Any]):
     out: Path
     new: int
     skipped: int
+    skipped_binary: int
     summary: Mapping[str, Any]
     sources: Sequence[Mapping[str, Any]] = ()
     earlier: bool = False
@@ -55,6 +57,7 @@ class RunResult(Mapping[str, Any]):
         seconds: float,
         before: Stats | None = None,
         skipped: int = 0,
+        skipped_binary: int = 0,
         earlier: bool = False,
     ) -> RunResult:
         """Return the result of a run, as its store is now.
@@ -65,13 +68,24 @@ class RunResult(Mapping[str, Any]):
             out: Folder of its output.
             seconds: How long it took.
             before: The store's totals when it began; None if it has put nothing.
-            skipped: How many files it passed over.
+            skipped: How many files it passed over, hidden or written by etl.
+            skipped_binary: How many binary files it passed over.
             earlier: Whether it had ended before.
         """
         found = summary(queue, seconds=seconds, before=before)
         new = found["accepted"] - before.accepted if before else 0
-        read = sources.polars(queue).to_dicts()
-        return cls(run_id, queue.url, out, new, skipped, found, read, earlier, queue.secret_url)
+        return cls(
+            run=run_id,
+            store=queue.url,
+            out=out,
+            new=new,
+            skipped=skipped,
+            skipped_binary=skipped_binary,
+            summary=found,
+            sources=sources.polars(queue).to_dicts(),
+            earlier=earlier,
+            _secret_url=queue.secret_url,
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -97,9 +111,9 @@ class RunResult(Mapping[str, Any]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `etl run --json` prints."""
-        own = {"run": self.run, "store": self.store, "out": str(self.out)}
-        more = {"new": self.new, "skipped": self.skipped, "sources": list(self.sources)}
-        return {**self.summary, **own, **more}
+        own = {"run": self.run, "store": self.store, "out": str(self.out), "new": self.new}
+        own |= {"skipped": self.skipped, "skipped_binary": self.skipped_binary}
+        return {**self.summary, **own, "sources": list(self.sources)}
 
     def __getitem__(self, name: str) -> Any:
         return self.to_dict()[name]

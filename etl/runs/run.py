@@ -81,8 +81,8 @@ def run(
     """Return the result of a run: sources are put, and everything that waits is processed.
 
     Args:
-        sources: Files, globs, folders, or `-` for stdin. In folders, hidden files and what
-            earlier runs have written are passed over.
+        sources: Files, globs, folders, or `-` for stdin. In folders, hidden files, binary
+            ones, and what earlier runs have written are passed over.
         pipeline: `module:attr` or `path.py:attr`.
         format: Name of the lines' format; None to have it detected.
         multiline: Which lines belong together: `auto` to find out, `off` for one record a
@@ -142,7 +142,13 @@ def run(
             record["counts"] = queue.stats().totals()
         seconds = time.monotonic() - started
         result = RunResult.of(
-            queue, run_id, out, seconds=seconds, before=before, skipped=found.skipped
+            queue,
+            run_id,
+            out,
+            seconds=seconds,
+            before=before,
+            skipped=found.skipped,
+            skipped_binary=found.skipped_binary,
         )
     queue.close()
     return result

@@ -1,23 +1,19 @@
-"""Files that are read to their end, compressed or not.
+"""Files that are read to their end.
 
-A plain file is queued by reference (byte ranges of it), a compressed one by content.
+A plain file is queued by reference (byte ranges of it), one that is converted when it is read
+(decompressed, decoded) by content.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO, cast
-
-from backports import zstd
+from typing import BinaryIO
 
 from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint
@@ -25,20 +21,10 @@ from etl.records.batch import count_lines
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, SourceChunk, blocks, chunks_of
 from etl.sources.framing import SAMPLE_BYTES, Sample, whole_records
+from etl.sources.opening import UNREADABLE, look_at, opened
 from etl.sources.signature import has_signature, signature_of, signature_of_start
 
-__all__ = ["OPENERS", "FileSource", "read_lines_at", "sample_of"]
-
-OPENERS: dict[str, Callable[[Path], object]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".zst": zstd.open,
-}
-"""What opens a compressed file, by its suffix."""
-
-
-UNREADABLE = (OSError, EOFError, zlib.error, zstd.ZstdError)
-"""What a file raises that cannot be read, or is not what its suffix says."""
+__all__ = ["FileSource", "read_lines_at", "sample_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +59,11 @@ class FileSource:
         """Yield batches from a checkpoint on; from the start if that was of another file.
 
         Raises:
-            SourceError: If the file cannot be read, or is not what its suffix says.
+            SourceError: If the file cannot be read, or is not text.
         """
-        plain = self.path.suffix not in OPENERS
-        with _as_source_error(self.name), _open(self.path) as file:
-            same = since is not None and has_signature(self.path, since.signature)
+        with _as_source_error(self.name), opened(self.path) as (file, kind):
+            kind.check_text(self.name)
+            same = since and has_signature(self.path, since.signature, plain=kind.plain)
             start = since if since and same else Checkpoint(self.key, 0, 0)
             sample = sample_of(file, self.options, self.path, offset=start.offset)
             file.seek(start.offset)
@@ -86,8 +72,8 @@ class FileSource:
                 start,
                 name=self.name,
                 sample=sample,
-                signature=partial(signature_of, file) if plain else self._signature,
-                by_reference=plain and self.by_reference,
+                signature=partial(signature_of, file) if kind.plain else self._signature,
+                by_reference=kind.plain and self.by_reference,
             )
 
     def _signature(self, _offset: int) -> str:
@@ -132,9 +118,9 @@ def read_lines_at(
     """
     path = Path(checkpoint.source)
     with _as_source_error(checkpoint.source):
-        if not has_signature(path, checkpoint.signature):
+        if not has_signature(path, checkpoint.signature, plain=look_at(path).plain):
             raise SourceChanged(f"{checkpoint.source!r} is gone, or not the file that was read")
-        with _open(path) as file:
+        with opened(path) as (file, _):
             yield from _pick(file, sorted(set(numbers)))
 
 
@@ -151,12 +137,6 @@ def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]
         if not numbers or after > numbers[-1]:
             return
         place, first = place + len(text), after
-
-
-def _open(path: Path) -> BinaryIO:
-    """Return a file opened for reading its text."""
-    opener = OPENERS.get(path.suffix, partial(Path.open, mode="rb", buffering=0))
-    return cast("BinaryIO", opener(path))
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 from etl.errors import SourceError
 from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
-from etl.sources.files import OPENERS, FileSource
+from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
+from etl.sources.opening import Kind, look_at
 from etl.sources.stream import StreamSource
 
 __all__ = ["Source", "Sources", "passed_over", "resolve_sources"]
@@ -23,15 +24,28 @@ class Sources(list[Source]):
     """Sources in the order in which they are read.
 
     Attributes:
-        skipped: How many files of the folders are not among them.
+        skipped: How many files of the folders are not among them: hidden, or written by etl.
+        skipped_binary: How many others are not, as they are not text.
     """
 
     skipped = 0
+    skipped_binary = 0
 
 
-def passed_over(count: int) -> str:
-    """Return in words how many files of folders are not read, and why."""
-    return f"passed over {count:,} file{'' if count == 1 else 's'}: hidden, or written by etl"
+def passed_over(skipped: int, binary: int = 0) -> str:
+    """Return in words how many files of folders are not read, and why; nothing for none.
+
+    Args:
+        skipped: How many are hidden, or written by etl.
+        binary: How many are not text.
+    """
+    reasons = {"hidden, or written by etl": skipped, "binary": binary}
+    parts = [
+        f"{count:,} file{'' if count == 1 else 's'}: {why}"
+        for why, count in reasons.items()
+        if count
+    ]
+    return f"passed over {'; '.join(parts)}" if parts else ""
 
 
 def resolve_sources(
@@ -44,7 +58,8 @@ def resolve_sources(
     """Return the sources that a user names: files, globs, folders, or `-` for stdin.
 
     A folder stands for all files in it, and in folders below it, but for hidden ones and
-    those in a run's folder, which etl has written. What a user names itself is read.
+    those in a run's folder, which etl has written, and binary ones. What a user names itself
+    is read, or refused.
 
     Args:
         names: What the user named.
@@ -53,54 +68,56 @@ def resolve_sources(
         follow: If given, files are followed until this is set.
 
     Raises:
-        SourceError: If a name stands for nothing that can be read.
+        SourceError: If a name stands for nothing that can be read, or for a binary file.
     """
     sources = Sources()
     for name in names:
         if name == "-":
             sources.append(StreamSource(options=options))
             continue
-        paths, skipped = _files(name)
+        files, skipped, binary = _files(name)
         sources.skipped += skipped
-        for path in paths:
+        sources.skipped_binary += binary
+        for path, kind in files.items():
             if str(path).encode(errors="ignore").decode() != str(path):
                 raise SourceError(f"{str(path)!r} has a name that is not UTF-8; rename the file")
+            kind.check_text(str(path))
             if not path.is_file():  # a pipe, or a device
                 sources.append(StreamSource(name, path.open("rb"), options))
             elif follow is None:
                 sources.append(FileSource(str(path), path, options, by_reference))
-            elif path.suffix in OPENERS:
-                raise SourceError(f"{name!r} is compressed and cannot be followed; put it as it is")
             else:
+                kind.check_followed(str(path))
                 sources.append(FollowSource(str(path), path, follow, options))
     return sources
 
 
-def _files(name: str) -> tuple[list[Path], int]:
-    """Return the files that a name stands for, and how many were passed over."""
+def _files(name: str) -> tuple[dict[Path, Kind], int, int]:
+    """Return the files that a name stands for, and how many were passed over: ours, and binary."""
     path = Path(name)
     if path.is_dir():
-        files = sorted(item for item in path.rglob("*") if item.is_file())
-        runs = {item.parent for item in files if item.name == run_record.FILE} - {path}
+        every = sorted(item for item in path.rglob("*") if item.is_file())
+        runs = {item.parent for item in every if item.name == run_record.FILE} - {path}
         own = {folder for folder in runs if run_record.read(folder)}
-        found = [
-            item
-            for item in files
+        kinds = {
+            item: look_at(item)
+            for item in every
             if not (own.intersection(item.parents) or _hidden(item.relative_to(path)))
-        ]
-        skipped = len(files) - len(found)
-        if not found:
-            why = f" to read; {passed_over(skipped)}" if skipped else ""
+        }
+        files = {item: kind for item, kind in kinds.items() if not kind.binary}
+        skipped, binary = len(every) - len(kinds), len(kinds) - len(files)
+        if not files:
+            why = f" to read; {passed_over(skipped, binary)}" if every else ""
             raise SourceError(f"folder {name!r} holds no files{why}")
-        return found, skipped
+        return files, skipped, binary
     if path.exists():
-        return [path], 0
+        return {path: look_at(path)}, 0, 0
     matches = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob wants relative ones
     found = sorted(Path(item) for item in matches if Path(item).is_file())
     if not found:
         what = "no file matches" if glob.has_magic(name) else "there is no file"
         raise SourceError(f"{what} {name!r}; name files, folders, globs, or - for stdin")
-    return found, 0
+    return {item: look_at(item) for item in found}, 0, 0
 
 
 def _hidden(path: Path) -> bool:

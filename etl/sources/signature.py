@@ -25,18 +25,27 @@ def signature_of(file: BinaryIO, offset: int) -> str:
 
 
 def signature_of_start(path: Path) -> str:
-    """Return the signature of a compressed file."""
+    """Return the signature of a file that is converted when it is read: a compressed one, ..."""
     with path.open("rb") as file:
         return _digest(file.read(SIGNED_BYTES))
 
 
-def has_signature(path: Path, signature: str) -> bool:
-    """Return whether a file is still the one with that signature; it may have grown since."""
+def has_signature(path: Path, signature: str, *, plain: bool = True) -> bool:
+    """Return whether a file is still the one with that signature; it may have grown since.
+
+    Args:
+        path: Where it is.
+        signature: Of the file that was read.
+        plain: Whether it is read as it is on disk. If it was read in another way, offsets in it
+            were others, so that it is not the same.
+    """
     if not signature or not path.exists():
         return False
     size, _, rest = signature.partition(":")
+    if plain != (":" in rest):
+        return False
     with path.open("rb") as file:
-        if ":" in rest:
+        if plain:
             return signature_of(file, int(rest.split(":")[1])) == signature
         return _digest(file.read(int(size))) == signature
 

@@ -76,9 +76,7 @@ def test_no_batch_boundary_cuts_a_record(tmp_path: Path, kind: str, chunk: int):
     st.lists(st.sampled_from(["2026-03-05 10:00:00 INFO x\n", "\tat a.b(C.java:1)\n", "\n"])),
     st.integers(1, 40),
 )
-def test_a_buffer_gives_back_what_it_was_given_cut_where_records_begin(
-    lines: list[str], size: int
-):
+def test_a_buffer_gives_back_what_it_was_given_cut_where_records_begin(lines: list[str], size: int):
     text = "".join(["2026-03-05 10:00:00 INFO x\n", "\tat first\n", *lines]).encode()
     sample = Sample(ReadOptions(multiline="^2026"), 0.0)
     buffer = RecordBuffer(sample)

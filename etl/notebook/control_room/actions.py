@@ -141,7 +141,7 @@ class Actions:
         upload = self._room.controls.upload
         for item in upload.value:
             folder = tempfile.TemporaryDirectory(prefix="etl-upload-")
-            path = Path(folder.name, "upload").with_suffix(Path(item["name"]).suffix)
+            path = Path(folder.name, "upload")
             path.write_bytes(item["content"])
             source = FileSource(item["name"], path, by_reference=False, chunk=CHUNK)
             self._feed_file(source, folder.cleanup)
