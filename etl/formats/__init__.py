@@ -15,11 +15,13 @@ from etl.formats.format import FORMATS, Format, detect, get_format
 from etl.formats.heads import header_of
 from etl.formats.normal import normalise, parse
 from etl.formats.records import join_records, record_start, starts
+from etl.formats.user import UserFormat, resolve_format, user_formats
 
 __all__ = [
     "FORMATS",
     "Description",
     "Format",
+    "UserFormat",
     "describe",
     "detect",
     "get_format",
@@ -28,5 +30,7 @@ __all__ = [
     "normalise",
     "parse",
     "record_start",
+    "resolve_format",
     "starts",
+    "user_formats",
 ]

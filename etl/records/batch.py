@@ -77,7 +77,8 @@ class Batch:
         payload: Their text as UTF-8, a reference to it, or a frame of replayed lines.
         source: Where they come from: a file's path, or a name.
         first_line: Number of the first line in its source, from 1.
-        format: Name of the lines' format, or None to have it detected.
+        format: Spec of the lines' format, or None to have it detected; `from_lines` and the
+            like make it of the name of a user's own format.
         skip: Lines of the payload that come before this batch: the parts of a batch
             share its payload.
         id: Unique; sorts by the time at which the batch was made.
@@ -103,6 +104,7 @@ class Batch:
             format: Name of their format, or None to have it detected.
 
         Raises:
+            FormatError: If there is no such format.
             TypeError: If it is given one text rather than lines.
             ValueError: If a line has a line break inside; split it first.
         """
@@ -113,6 +115,10 @@ class Batch:
             if b"\n" in line:
                 raise ValueError(f"a line has a line break inside: {line[:80]!r}; split it first")
         text = b"".join(line + b"\n" for line in encoded)
+        if format is not None:
+            from etl.formats import resolve_format
+
+            format = resolve_format(format)
         return cls(lines=len(encoded), payload=text, source=source, format=format)
 
     def __repr__(self) -> str:

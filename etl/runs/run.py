@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from etl.errors import EtlError
+from etl.formats import resolve_format
 from etl.pipeline.load import load_pipeline
 from etl.queue import Queue, Stats, open_queue
 from etl.queue.urls import file_of, without_secrets
@@ -79,7 +80,8 @@ def run(
         sources: Files, globs, folders, or `-` for stdin. In folders, hidden files and what
             earlier runs have written are passed over.
         pipeline: `module:attr` or `path.py:attr`.
-        format: Name of the lines' format; None to have it detected.
+        format: Name of the lines' format, ours or of your `etl-formats.toml`; None to have
+            it detected.
         store: URL or path of the store; by default a new one below data/runs.
         out: Folder for output; by default `out` beside the store.
         workers: How many worker processes; by default one per core.
@@ -96,6 +98,7 @@ def run(
     """
     started = time.monotonic()
     names = [str(one) for one in ([sources] if isinstance(sources, str | Path) else sources)]
+    format = resolve_format(format)
     found = resolve_sources(names, format=format)
     version = load_pipeline(pipeline).version  # so that a mistake in it is shown here, and once
     run_id = run_id or new_run_id()

@@ -28,6 +28,7 @@ import polars as pl
 from etl.errors import UsageError, did_you_mean
 from etl.execution.dry_run import End, Explanation, dry_run, explain
 from etl.execution.routing import for_sink, merge
+from etl.formats import resolve_format
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, Stats
 from etl.records.batch import Batch
@@ -182,7 +183,8 @@ def run_from(
     if len(sources) > 1:
         raise UsageError(f"the rows have {len(sources)} sources, a batch has one; run them apart")
     source, payload = str(sources.first()), frame.drop("source")
-    batch = Batch(lines=frame.height, payload=payload, source=source, format=format)
+    spec = resolve_format(format)
+    batch = Batch(lines=frame.height, payload=payload, source=source, format=spec)
     result, routed_rows = dry_run(pipeline, batch, at=at, until=until)
     if result.dead:
         raise AssertionError(f"{result.dead} of {frame.height} rows failed: {_failures([result])}")
@@ -336,7 +338,7 @@ def _output(
     if not source.is_file():
         raise UsageError(f"there is no file {str(source)!r} to compare the output of")
     frames, results = [], []
-    for one in resolve_sources([str(source)], format=format):
+    for one in resolve_sources([str(source)], format=resolve_format(format)):
         for read in one.read():
             result, routed_rows = dry_run(pipeline, read.batch)
             results.append(result)

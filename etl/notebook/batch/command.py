@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
+from etl.formats import resolve_format
 from etl.notebook.batch.batch import check_limits, finished_before, locate, samples, store_in
 from etl.notebook.batch.execute import defaults_of, execute, find_notebook, parameters
 from etl.notebook.batch.report import COUNTS, write_report, write_summary
@@ -128,7 +129,8 @@ def _given(
     given |= {"source": list(sources)} if sources else {}
     given |= {"out": str(out)} if out else {}
     check_limits(given)
-    found = resolve_sources(_sources(given), format=given["format"] or None)
+    given["format"] = resolve_format(given["format"]) or ""
+    found = resolve_sources(_sources(given))
     if not all(isinstance(one, FileSource) for one in found):
         raise UsageError("a batch reads files, so that it can be started again; etl run reads -")
     load_pipeline(given["pipeline"])
