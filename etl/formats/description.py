@@ -33,8 +33,8 @@ class Description:
         template: The most common layout among generic records, as a spec that a user can edit.
         template_share: The share of those records that fit this spec.
         generic: The share of records that only the generic reader reads.
-        timeless: The share of records without a time.
-        empty: The share of records that have neither time, level nor message.
+        timeless: The share of records that fit and have no time.
+        empty: The share of records that fit and have neither time, level nor message.
         rows: The first rows that fit, normalised.
         unfit: The first records that do not fit the format that is named.
     """
@@ -56,7 +56,7 @@ class Description:
 
     @property
     def begins(self) -> str:
-        """What begins a record, in words: `every line`, `a line with a time`, …"""
+        """What begins a record, in words, such as `every line` or `a line with a time`."""
         return start_in_words(self.start)
 
 
@@ -96,8 +96,8 @@ def describe(
         template=template,
         template_share=share,
         generic=int((rows["format"] == "generic").sum()) / total,
-        timeless=rows["timestamp"].null_count() / total,
-        empty=rows.filter(pl.all_horizontal(pl.col(NORMAL).is_null())).height / total,
+        timeless=fit["timestamp"].null_count() / total,
+        empty=fit.filter(pl.all_horizontal(pl.col(NORMAL).is_null())).height / total,
         rows=fit.head(ROWS),
         unfit=rows.filter(~pl.col("_fits")).select("line_number", "line_count", "line").head(ROWS),
     )
@@ -109,8 +109,12 @@ def _template(lines: pl.Series) -> tuple[str | None, float]:
     found = [(layout, count) for layout, count in infer(some.to_list()) if layout]
     if not found:
         return None, 0.0
-    spec = "template:" + template_of(max(found, key=lambda pair: pair[1])[0])
-    try:
-        return spec, get_format(spec).score(some) / len(some)
-    except FormatError:  # one field only
-        return None, 0.0
+    text = template_of(max(found, key=lambda pair: pair[1])[0])
+    best: tuple[str | None, float] = None, 0.0
+    for spec in ("template:" + text, "template:" + text.replace(" ", "\t")):
+        try:
+            share = get_format(spec).score(some) / len(some)
+        except FormatError:  # no text between two fields
+            continue
+        best = max(best, (spec, share), key=lambda pair: pair[1])
+    return best
