@@ -186,8 +186,8 @@ ROWS = {
     "line_number": _number("line", lambda row: str(row["line_number"])),
     "line_count": _number("lines", "line_count"),
     "timestamp": Column("timestamp", lambda row: _moment(row["timestamp"]), width=19),
-    "level": Column("level", width=1),
-    "logger": Column("logger", lambda row: printable(row["logger"] or "", 24), width=1),
+    "level": Column("level"),
+    "logger": Column("logger", lambda row: printable(row["logger"] or "", 24)),
     "message": Column("message"),
     "line": Column("text", "line"),
 }
