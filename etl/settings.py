@@ -7,6 +7,7 @@
 |---------------|-----------------------------------------------------------------------|
 | `ETL_STORE`   | the store's URL, where no `--store` is given                          |
 | `ETL_RUNS`    | the folder in which runs are recorded; `data/runs` without it         |
+| `ETL_FORMATS` | a TOML file of formats of one's own; `etl-formats.toml` without it    |
 | `ETL_TOKEN`   | what clients of the HTTP server must show                             |
 | `ETL_ERROR_FILE` | where a worker process writes why it ended; set by whoever starts it |
 """
@@ -28,8 +29,10 @@ class Settings:
     Attributes:
         store: URL of the store, or None.
         runs: Folder in which runs are recorded.
+        formats: TOML file with formats of the user's own, or None.
         token: What clients of the HTTP server must show, or None.
         error_file: Where a worker process writes why it ended, or None.
+        formats_file: The file of formats that is used, if it is there, when none is named.
         pipeline: The pipeline that is used when none is named.
         workers: Worker processes of a run: one per core that this process may use.
         batch_lines: Lines that a worker takes together.
@@ -46,9 +49,11 @@ class Settings:
 
     store: str | None
     runs: Path
+    formats: Path | None
     token: str | None
     error_file: Path | None
 
+    formats_file: ClassVar[Path] = Path("etl-formats.toml")
     pipeline: ClassVar[str] = "etl.default:pipeline"
     workers: ClassVar[int] = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -68,10 +73,11 @@ class Settings:
 def settings() -> Settings:
     """Return what the environment says now."""
     given = os.environ.get
-    error_file = given("ETL_ERROR_FILE")
+    error_file, formats = given("ETL_ERROR_FILE"), given("ETL_FORMATS")
     return Settings(
         store=given("ETL_STORE") or None,
         runs=Path(given("ETL_RUNS") or "data/runs"),
+        formats=Path(formats) if formats else None,
         token=given("ETL_TOKEN") or None,
         error_file=Path(error_file) if error_file else None,
     )

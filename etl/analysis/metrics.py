@@ -43,7 +43,7 @@ def processors(queue: Queue, *, by_worker: bool = False) -> Rows:
     """Return one row per processor (and worker).
 
     Columns: `worker` (str, if by worker); `processor` (str); `received`,
-    `emitted`, `filtered`, `errors`, `retries`, `dead` (int64, rows); `seconds`
+    `emitted`, `filtered`, `errors`, `retries`, `dead` (int64, source lines); `seconds`
     (float64, busy); `p50`, `p95`, `p99` (float64, seconds per line over all
     workers); `rate` (float64, lines per busy second).
     """

@@ -16,12 +16,13 @@ from typing import Annotated
 from typer import Exit, Option, Typer
 
 import etl
-from etl.cli import dlq, monitor, notebook, run, runs, store, work
+from etl.cli import detect, dlq, monitor, notebook, run, runs, store, work
 from etl.errors import EtlError, GateFailed, UsageError
 
 __all__ = ["app", "main"]
 
 COMMANDS = (
+    *(detect.detect, detect.formats),
     *(run.run, run.put, work.work, work.serve),
     *(monitor.status, monitor.pause, monitor.resume, monitor.trace, monitor.graph, monitor.top),
     *(notebook.lab, notebook.app, runs.batch, runs.runs, runs.prune),

@@ -35,7 +35,7 @@ Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
 
 
 def format_spec(format: str | None, template: str | None, regex: str | None) -> str | None:
-    """Return the name of the format that the three options ask for, or None to detect it.
+    """Return the spec of the format that the three options ask for, or None to detect it.
 
     Raises:
         UsageError: If more than one is given, or the format is not known.
@@ -46,6 +46,6 @@ def format_spec(format: str | None, template: str | None, regex: str | None) -> 
         raise UsageError("--format, --template and --regex exclude each other; give one of them")
     if not specs or specs == ["auto"]:
         return None
-    from etl.formats import get_format
+    from etl.formats import resolve_format
 
-    return get_format(specs[0]).name
+    return resolve_format(specs[0])

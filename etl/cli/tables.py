@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ Row = Mapping[str, Any]
 
 PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue"}
 
+MOST = 100
+"""Characters of a text in a table; the terminal may have room for less."""
+
 STYLES = dict.fromkeys(("dead", "failed", "killed", "refused"), "red")
 STYLES |= {"running": "green", "gate": "yellow", "filtered": "dim"}
 """Styles of states."""
@@ -46,20 +50,25 @@ class Column:
         value: The field it shows, or a function of the row; by default the field named `title`.
         right: Whether it is aligned to the right, as numbers are.
         width: Least number of characters; 0 for a column that gives way to the others.
+        wrap: Whether its text goes on below where there is no room, rather than being cut.
     """
 
     title: str
     value: str | Callable[[Row], object] = ""
     right: bool = False
     width: int = 0
+    wrap: bool = False
 
     def cell(self, row: Row) -> Text:
         """Return what the column shows of a row, on one line, cut where there is no room."""
         value = self.value(row) if callable(self.value) else row[self.value or self.title]
         number = isinstance(value, int | float)
-        text = "" if value is None else f"{value:,}" if number else printable(str(value), 100)
+        most = None if self.wrap else MOST
+        text = "" if value is None else f"{value:,}" if number else printable(str(value), most)
         style = STYLES.get(text, "") if self.title == "state" else ""
-        return Text(text, style, no_wrap=True, overflow="ellipsis")
+        return Text(
+            text, style, no_wrap=not self.wrap, overflow="fold" if self.wrap else "ellipsis"
+        )
 
 
 def table(rows: Sequence[Row], columns: Sequence[Column], *, red: str = "") -> Table:
@@ -175,6 +184,44 @@ BATCHES = (
     *map(_number, ("accepted", "done", "dead", "seconds")),
     Column("why", "error"),
 )
+
+
+FORMATS = (
+    Column("format", width=14),
+    Column("what writes it", lambda row: row["about"].replace("`", ""), wrap=True),
+    Column("from", lambda row: row["file"] or ""),
+)
+
+CANDIDATES = (
+    Column("format", width=14),
+    _number("fit it", lambda row: "" if row["fit"] is None else percent(row["fit"])),
+    _number("read by it", lambda row: percent(row["read"])),
+)
+
+UNFIT = (_number("line", lambda row: str(row["line_number"])), Column("text", "line"))
+
+ROWS = {
+    "line_number": _number("line", lambda row: str(row["line_number"])),
+    "line_count": _number("lines", "line_count"),
+    "timestamp": Column("timestamp", lambda row: _moment(row["timestamp"]), width=19),
+    "level": Column("level"),
+    "logger": Column("logger", lambda row: printable(row["logger"] or "", 24)),
+    "message": Column("message"),
+    "line": Column("text", "line"),
+}
+"""What the table of a log's first rows may show, by the column of the row."""
+
+
+def row_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns in which some of a log's rows have something to show."""
+    usual = {"line_count": 1}
+    said = {name for name in ROWS for row in rows if row[name] != usual.get(name)}
+    return [ROWS[name] for name in ROWS if name in said - {"line" if "message" in said else ""}]
+
+
+def _moment(value: datetime | None) -> str:
+    """Return a time with the digits of its second that are not zero."""
+    return f"{value:%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".") if value else ""
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -15,11 +15,13 @@ from etl.formats.format import FORMATS, Format, detect, get_format
 from etl.formats.heads import header_of
 from etl.formats.normal import normalise, parse
 from etl.formats.records import cuts, join_records, of_neighbours, record_start, starts
+from etl.formats.user import UserFormat, resolve_format, user_formats
 
 __all__ = [
     "FORMATS",
     "Description",
     "Format",
+    "UserFormat",
     "cuts",
     "describe",
     "detect",
@@ -30,5 +32,7 @@ __all__ = [
     "of_neighbours",
     "parse",
     "record_start",
+    "resolve_format",
     "starts",
+    "user_formats",
 ]

@@ -16,7 +16,12 @@ from etl.formats.heads import is_postgres_csv, read_cef, read_headed, read_leef,
 from etl.formats.keyed import is_json, is_logfmt, read_json, read_logfmt
 from etl.formats.layouts import compile_spec
 
-__all__ = ["FORMATS", "Format", "detect", "get_format", "read_lines"]
+__all__ = ["FORMATS", "NAME", "SPEC", "Format", "detect", "get_format", "read_lines", "written_by"]
+
+NAME = "[a-z][a-z0-9_]*"
+
+SPEC = re.compile(rf"(?:({NAME})=)?((?:template|regex):(?s:.*))")
+"""A layout in words of a user: `template:…` or `regex:…`, perhaps with a name and `=` before it."""
 
 FEW = 24  # lines that formats are tried on first
 LONG = 1000  # characters of a line that Rust's regexes look at, also in a sample
@@ -29,7 +34,7 @@ class Format:
     """One layout of log lines.
 
     Attributes:
-        name: The text that names it everywhere: `python`, `template:{date} …`, `regex:…`.
+        name: The text in the column `format`: `python`, `shop`, `template:{date} …`, `regex:…`.
         patterns: Rust regexes with named groups, one for each variant of the format. No
             line may fit two of them in different ways: their order is not kept.
         reader: For lines that tell their columns: lines -> frame of `_fits` and raw columns.
@@ -122,17 +127,29 @@ FORMATS: Mapping[str, Format] = {
 
 
 def get_format(spec: str) -> Format:
-    """Return a named format, or make one of `template:…` or `regex:…`.
+    """Return a named format, or make one of `template:…`, `regex:…` or `shop=template:…`.
 
     Raises:
         FormatError: If there is no such format, or the template or regex cannot be used.
     """
-    if spec.startswith(("template:", "regex:")):
-        return Format(spec, compile_spec(spec), typed=False)
+    if own := SPEC.fullmatch(spec):
+        return Format(own[1] or spec, compile_spec(own[2]), typed=False)
     if spec in FORMATS:
         return FORMATS[spec]
     hint = did_you_mean(spec, [*FORMATS, "template:…", "regex:…"])
     raise FormatError(f"unknown format {spec!r}{hint}")
+
+
+def written_by(name: str) -> Format:
+    """Return the format that the column `format` names.
+
+    A name that is not one of ours is that of a user's own format: its columns are raw text.
+
+    Raises:
+        FormatError: If it is not a name, or the template or regex cannot be used.
+    """
+    known = name in FORMATS or not re.fullmatch(NAME, name)
+    return get_format(name) if known else Format(name, typed=False)
 
 
 def detect(lines: pl.Series) -> Format | None:

@@ -18,7 +18,7 @@ from etl.formats.dialects import (
     TIME_KEY,
 )
 from etl.formats.envelopes import unfold
-from etl.formats.format import Format, get_format, read_lines
+from etl.formats.format import Format, get_format, read_lines, written_by
 from etl.formats.levels import LEVEL_NUMBERS, read_levels
 from etl.formats.times import UTC_TIME, Clock, read_times
 
@@ -77,7 +77,7 @@ def normalise(
         modified: When the file was last changed, in Unix seconds; goes before `now`.
 
     Raises:
-        FormatError: If the frame has no column `format`, or an unknown format in it.
+        FormatError: If the frame has no column `format`, or what is in it is no format.
     """
     if "format" not in frame.columns:
         raise FormatError("no column 'format' to normalise by; parse the frame first")
@@ -85,10 +85,10 @@ def normalise(
     clock = Clock(now or datetime.now(UTC), timezone, year)
     names = frame["format"].drop_nulls().unique().to_list() or ["json"]
     if len(names) == 1:
-        return _normalised(frame, get_format(names[0]), clock)
+        return _normalised(frame, written_by(names[0]), clock)
     parts = []
     for part in frame.with_row_index(ROW).partition_by("format"):
-        form = get_format(part["format"][0] or "json")
+        form = written_by(part["format"][0] or "json")
         raw = split(part)[1].items()
         empty = [s.name for key, s in raw if key not in form.groups and not s.count()]
         parts.append(_normalised(part.drop(empty), form, clock))

@@ -29,6 +29,7 @@ __all__ = [
     "join_records",
     "of_neighbours",
     "record_start",
+    "start_in_words",
     "starts",
 ]
 
@@ -188,6 +189,28 @@ def _by_indent(solid: pl.Series) -> str | None:
     if by_level and 2 * by_level >= int((~goes_on).sum()):
         return _BY_LEVEL
     return _NOT + _GOES_ON
+
+
+def start_in_words(start: str | None) -> str:
+    """Return in words what begins a record, of what `record_start` returned."""
+    if start is None:
+        return "every line"
+    if start.startswith(_INSIDE):
+        name, _, inner = start.removeprefix(_INSIDE).partition(" ")
+        return f"{start_in_words(inner)}, inside of {name}"
+    for mark, words in (
+        (CSV, "a line after closed quotes"),
+        (_PARTIAL, "a line that completes no partial one"),
+        (_SLOW, "a line with # Time: or # User@Host:"),
+        (_NOT, "a line that is not indented and goes on with nothing"),
+        (_BY_LEVEL, "a line with a level"),
+        (_TRACEBACK, "the first line of a traceback"),
+    ):
+        if start.startswith(mark):
+            return words
+    if start in _BLOCKS:
+        return "the first line of a block"
+    return "an opening brace" if re.fullmatch(r"\^\s*\\\{", start) else "a line with a time"
 
 
 def starts(lines: pl.Series, start: str | None) -> pl.Series:

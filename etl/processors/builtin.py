@@ -25,7 +25,8 @@ class Parse:
     rejected with the same code.
 
     Args:
-        format: Name of a format; None or "auto" for that of the batch, or to have it detected.
+        format: Name of a format, ours or of your `etl-formats.toml`; None or "auto" for that
+            of the batch, or to have it detected.
 
     Raises:
         FormatError: If there is no such format.
@@ -34,16 +35,15 @@ class Parse:
     format: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise FormatError now for an unknown format, rather than at the first batch."""
-        if self.format not in (None, "auto"):
-            formats.get_format(str(self.format))
+        """Find the format by its name now; the file of one's own formats may change later."""
+        object.__setattr__(self, "format", formats.resolve_format(self.format))
 
     def __call__(self, frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
         """Return the rows with the columns of their format."""
         spec = self.format or batch.format
         parsed = formats.parse(frame, spec, header=batch.context.header)
         if spec not in (None, "auto"):
-            reason = f"the line fits not the format {spec!r}"
+            reason = f"the line fits not the format {formats.get_format(str(spec)).name!r}"
             parsed = reject(parsed, ~pl.col("_fits"), NO_FORMAT, reason)
         elif batch.context.unmatched == "dead":
             generic = pl.col("format") == "generic"

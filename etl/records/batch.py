@@ -80,7 +80,8 @@ class Batch:
         payload: Their text as UTF-8, a reference to it, or a frame of records.
         source: Where they come from: a file's path, or a name.
         first_line: Number of the first line in its source, from 1.
-        format: Name of the lines' format, or None to have it detected.
+        format: Spec of the lines' format, or None to have it detected; `from_lines` and the
+            like make it of the name of a user's own format.
         context: What is known of the source, to read the lines by.
         skip: Lines of the payload that come before this batch: the parts of a batch
             share its payload.
@@ -115,6 +116,7 @@ class Batch:
             context: What is known of their source.
 
         Raises:
+            FormatError: If there is no such format.
             TypeError: If it is given one text rather than lines.
         """
         if isinstance(lines, str | bytes):
@@ -125,6 +127,10 @@ class Batch:
         context = replace(context, record_start=None)
         if count > len(encoded):
             payload = _frame_of(encoded)
+        if format is not None:
+            from etl.formats import resolve_format
+
+            format = resolve_format(format)
         return cls(lines=count, payload=payload, source=source, format=format, context=context)
 
     def __repr__(self) -> str:

@@ -67,7 +67,8 @@ class ReadOptions:
     """How a user wants lines to be read.
 
     Attributes:
-        format: Name of their format, or None to have it detected.
+        format: Name of their format, ours or a user's own, or None to have it detected; kept
+            as a spec that needs no file.
         multiline: `auto` to find out which lines belong together, `off` for one record a
             line, or a Rust regex of the lines that begin a record.
         timezone: IANA name of the zone of times that have none.
@@ -85,7 +86,11 @@ class ReadOptions:
     unmatched: Unmatched = "keep"
 
     def __post_init__(self) -> None:
-        """Check them."""
+        """Check them, and resolve the name of the format."""
+        if self.format:
+            from etl.formats import resolve_format
+
+            object.__setattr__(self, "format", resolve_format(self.format))
         if self.multiline not in ("auto", "off"):
             import polars as pl  # which the command line does without
 

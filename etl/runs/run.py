@@ -84,7 +84,8 @@ def run(
         sources: Files, globs, folders, or `-` for stdin. In folders, hidden files, binary
             ones, and what earlier runs have written are passed over.
         pipeline: `module:attr` or `path.py:attr`.
-        format: Name of the lines' format; None to have it detected.
+        format: Name of the lines' format, ours or of your `etl-formats.toml`; None to have
+            it detected.
         multiline: Which lines belong together: `auto` to find out, `off` for one record a
             line, or a Rust regex of the lines that begin a record.
         timezone: IANA name of the zone of times that have none.

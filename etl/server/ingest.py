@@ -38,7 +38,7 @@ from pydantic import (
 from starlette.exceptions import HTTPException
 
 from etl.errors import EtlError
-from etl.formats import get_format
+from etl.formats import resolve_format
 from etl.queue import Checkpoint, Queue
 from etl.records.batch import Batch, count_lines, new_id
 from etl.records.context import AS_FOUND, Context, ReadOptions, Unmatched
@@ -74,7 +74,7 @@ class Origin(BaseModel, frozen=True):
     """The query of a request: where its lines come from, and how they are read."""
 
     source: Name = Field(default="http", description="The source of the lines.")
-    format: Annotated[Name, AfterValidator(lambda name: get_format(name).name)] | None = Field(
+    format: Annotated[Name, AfterValidator(resolve_format)] | None = Field(
         default=None, description="Their format, as `etl run --format`; else it is detected."
     )
     multiline: Name = Field(

@@ -28,6 +28,7 @@ import polars as pl
 from etl.errors import UsageError, did_you_mean
 from etl.execution.dry_run import End, Explanation, dry_run, explain
 from etl.execution.routing import for_sink, merge
+from etl.formats import resolve_format
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, Stats
 from etl.records.batch import Batch
@@ -185,7 +186,7 @@ def run_from(
         raise UsageError(f"the rows have {len(sources)} sources, a batch has one; run them apart")
     source, payload = str(sources.first()), frame.drop("source")
     lines = int(frame["line_count"].sum())
-    batch = Batch(lines=lines, payload=payload, source=source, format=format)
+    batch = Batch(lines=lines, payload=payload, source=source, format=resolve_format(format))
     result, routed_rows = dry_run(pipeline, batch, at=at, until=until)
     if result.dead:
         raise AssertionError(f"{result.dead} of {frame.height} rows failed: {_failures([result])}")

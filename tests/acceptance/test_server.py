@@ -141,6 +141,15 @@ def test_text_keeps_its_bytes(client, site):
     assert (batch.source, batch.format) == ("mine", "json")
 
 
+def test_a_users_own_format_is_named_in_a_request(client, site):
+    site.write("etl-formats.toml", "[shop]\ntemplate = '{level} {message}'")
+    answer = client.post("/logs", content="INFO a", headers=TEXT, params={"format": "shop"})
+    assert answer.json()["accepted"] == 1
+    assert site.queue.lease("test").batch.format == "shop=template:{level} {message}"
+    answer = client.post("/logs", content="INFO a", headers=TEXT, params={"format": "shpo"})
+    refused(answer, 422, "did you mean 'shop'?")
+
+
 def test_a_long_stream_comes_in_batches_that_are_numbered_on(client, site):
     lines = [f'{{"n": {number}, "pad": "{"x" * 80}"}}\n' for number in range(60_000)]
     chunks = ("".join(lines[start : start + 700]).encode() for start in range(0, 60_000, 700))

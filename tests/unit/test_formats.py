@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from etl.errors import FormatError
 from etl.formats import FORMATS, detect, get_format, normalise, parse
+from etl.formats.about import ABOUT
 from etl.formats.keyed import MAX_KEYS
 
 LOGHUB = Path(__file__).parents[3] / "shared" / "data" / "loghub"
@@ -546,11 +546,11 @@ def test_an_empty_frame_has_the_normal_columns(name: str) -> None:
 BY_PATTERNS = sorted({name for name, *_ in EXAMPLES if FORMATS[name].patterns})
 
 
-def test_the_page_on_formats_names_them_all() -> None:
+def test_the_page_on_formats_has_what_writes_each_of_them() -> None:
     page = (DATA.parent / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert set(ABOUT) == set(FORMATS)
     rows = [line for line in page.split("\n") if line.startswith("| `")]
-    named = {name for row in rows for name in re.findall("`([a-z0-9_]+)`", row.split("|")[1])}
-    assert named == set(FORMATS)
+    assert rows == [f"| `{name}` | {about} |" for name, about in ABOUT.items()]
 
 
 @pytest.mark.parametrize("name", BY_PATTERNS)

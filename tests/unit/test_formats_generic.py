@@ -176,3 +176,20 @@ def test_a_description_of_a_known_format_has_its_share():
     assert found.template is None
     assert describe(pl.Series(['{"a": 1}'] * 3)).empty == 1.0
     assert describe(pl.Series([], dtype=pl.String)).records == 0
+
+
+def test_a_description_counts_the_records_that_fit_a_named_format():
+    lines = ["INFO low", "\tat a", "WARN high", "[INFO] no", "INFO again", "[WARN] no"]
+    found = describe(pl.Series(lines), "regex:^(?P<level>[A-Z]+) (?P<message>(?s:.*))$")
+    assert (found.records, found.several, found.fits) == (5, 1, 0.6)
+    assert found.begins == "a line with a level"
+    assert found.rows["message"].to_list() == ["low\n\tat a", "high", "again"]
+    assert found.unfit.rows() == [(4, 1, "[INFO] no"), (6, 1, "[WARN] no")]
+    assert describe(pl.Series(lines)).fits == 1.0
+    assert describe(pl.Series(lines)).unfit.is_empty()
+
+
+def test_a_description_takes_a_missing_year_from_when_the_file_was_changed():
+    modified = datetime(2019, 12, 1, tzinfo=UTC).timestamp()
+    found = describe(pl.Series(["Nov 21 10:00:00 host tide[7]: low"] * 3), modified=modified)
+    assert found.rows["timestamp"][0] == datetime(2019, 11, 21, 10, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.formats import join_records, normalise, parse, record_start, starts
-from etl.formats.records import CSV
+from etl.formats.records import CSV, start_in_words
 
 DATA = Path(__file__).parents[2] / "data"
 HEAD = "2026-11-21 10:00:0"
@@ -193,3 +193,30 @@ def test_a_real_log_with_traces_has_a_record_an_event():
     assert rows["timestamp"].null_count() == 0
     assert rows["line_count"].sum() == len(lines)
     assert (rows["line_count"] > 1).any()
+
+
+TIMED = "2026-11-21 10:00:00 ERROR pier: low"
+JAVA = ["java.lang.E: x", "\tat a.B.c(B.java:1)"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (['{"a": 1}', '{"a": 2}'], "every line"),
+        ([TIMED, *JAVA, TIMED], "a line with a time"),
+        (["ERROR: low", *JAVA, "INFO: high"], "a line with a level"),
+        (["low", "  tide", "high"], "a line that is not indented and goes on with nothing"),
+        (["{", '  "a": 1', "}", "{", '  "a": 2', "}"], "an opening brace"),
+        (["Start-Date: 1", "End-Date: 2", "Start-Date: 3"], "the first line of a block"),
+        (["# User@Host: a[a] @ b []", "# Query_time: 1"], "a line with # Time: or # User@Host:"),
+        (["Traceback (most recent call last):", '  File "a"'], "the first line of a traceback"),
+        (["id,at,text", '1,now,"one', 'more"', "2,now,x", "3,now,y"], "a line after closed quotes"),
+        ([f"pod-1  | {x}" for x in (TIMED, *JAVA)], "a line with a time, inside of compose"),
+        (
+            [f"2026-11-21T10:00:00.1Z stdout {x} a" for x in "PPF"],
+            "a line that completes no partial one",
+        ),
+    ],
+)
+def test_what_begins_a_record_is_said_in_words(lines: list[str], words: str):
+    assert start_in_words(record_start(pl.Series(lines))) == words

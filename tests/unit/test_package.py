@@ -48,8 +48,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Folder by folder, the folders that it may import; what is not named here may import nothing."""
 
-DELEGATES = {"pipeline": {"execution"}, "testing": {"testing"}}
-"""What functions may load when they are called: a pipeline explains itself by a dry run."""
+DELEGATES = {
+    "records": {"formats"},
+    "pipeline": {"execution"},
+    "testing": {"testing"},
+}
+"""What functions may load when they are called: a pipeline explains itself by a dry run, and
+a batch finds its format by its name."""
 
 HEAVY = (
     "pandas",

@@ -135,7 +135,9 @@ def _given(
     given |= {"source": list(sources)} if sources else {}
     given |= {"out": str(out)} if out else {}
     check_limits(given)
-    found = resolve_sources(_sources(given), read_options(given))
+    options = read_options(given)
+    given["format"] = options.format or ""
+    found = resolve_sources(_sources(given), options)
     if not all(isinstance(one, FileSource) for one in found):
         raise UsageError("a batch reads files, so that it can be started again; etl run reads -")
     load_pipeline(given["pipeline"])

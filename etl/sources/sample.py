@@ -1,0 +1,56 @@
+"""The first lines of a source, to see what it is; never all of it."""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import BinaryIO
+
+import polars as pl
+
+from etl.errors import SourceError
+from etl.records.batch import Batch, count_lines
+from etl.sources.opening import UNREADABLE, opened
+from etl.sources.resolve import Source
+from etl.sources.stream import StreamSource
+
+__all__ = ["first_lines"]
+
+SAMPLE_BYTES = 1 << 20
+SAMPLE_LINES = 5_000
+QUIET_SECONDS = 1.0
+"""Seconds without new text after which a stream has said enough for a sample."""
+
+
+def first_lines(source: Source) -> tuple[pl.Series, float | None]:
+    """Return the first lines of a source, and when its file was last changed, in Unix seconds.
+
+    About 1 MB and 5,000 lines at most; of a stream, what comes before it is silent for a second.
+
+    Raises:
+        SourceError: If it cannot be read, or is not text.
+    """
+    try:
+        if isinstance(source, StreamSource):
+            data, modified = _first_of_stream(source.file), None
+        else:
+            with opened(source.path) as (file, kind):
+                kind.check_text(source.name)
+                data, modified = file.read(SAMPLE_BYTES), source.path.stat().st_mtime
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{source.name!r} cannot be read: {reason}") from error
+    if len(data) >= SAMPLE_BYTES:  # its last line is cut
+        data = data[: data.rfind(b"\n") + 1] or data
+    batch = Batch(lines=count_lines(data), payload=data, source=source.name)
+    return batch.frame()["line"].head(SAMPLE_LINES), modified
+
+
+def _first_of_stream(file: BinaryIO) -> bytes:
+    handle, data = file.fileno(), bytearray()
+    while len(data) < SAMPLE_BYTES and (more := os.read(handle, SAMPLE_BYTES - len(data))):
+        data += more
+        enough = data.count(b"\n") > SAMPLE_LINES
+        if enough or (b"\n" in data and not select.select([handle], [], [], QUIET_SECONDS)[0]):
+            return bytes(data[: data.rfind(b"\n") + 1])
+    return bytes(data)
