@@ -18,35 +18,13 @@ import polars as pl
 
 from etl.analysis.frame import Rows, frame
 from etl.errors import UsageError
+from etl.formats.masks import MAX_LENGTH, VALUE, mask
 from etl.records.columns import INTEGER, NUMBER, TEXT, TIME, Table
 
 __all__ = ["Lines", "mask", "new_templates", "template_of", "templates"]
 
 Lines = pl.DataFrame | pl.Series | Iterable[str]
 """Processed rows (their `message`, or else their `line`), or the texts themselves."""
-
-VALUE = "<*>"
-
-MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-
-MASKS = (
-    (r'"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE) [^"]*"', "$1 <*>"),
-    (r"""("[^"]*"|'[^']*')""", VALUE),
-    (r"""(?:\b[a-z][a-z0-9+.-]*://|\b[A-Za-z]:\\|[.~]{0,2}/)[^\s,;:()\[\]{}<>"']+""", VALUE),
-    (r"\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?(?:" + MONTHS + r") +\d+\b", VALUE),
-    (r"\b\d+(?:\.\d+)? ?(?:[kKMGT]?i?B|[mun]s)\b", VALUE),
-    (r"[\w.@+~*-]*\d[\w.@+~*-]*|\b[0-9a-fA-F]{8,}\b", VALUE),
-    (r"\b[a-z][\w-]*(?:\.[\w-]+){2,}", VALUE),
-    (r"\s{2,}|[^\S ]", " "),
-    (r"<\*>(?:[:.,/_@-]?<\*>)+", VALUE),
-    (r"<\*>(?: <\*>)+", VALUE),
-)
-"""Patterns of values, in the order in which they are replaced: requests, quoted text, URLs and
-paths, dates, sizes and times, anything with a digit and long hex, dotted names; then blanks and
-values that stand side by side."""
-
-MAX_LENGTH = 1000
-"""Characters of a text that are looked at."""
 
 ALIKE = 6
 """Templates that differ in one word only are one if there are at least this many."""
@@ -114,14 +92,6 @@ def template_of(lines: Lines, *, text: str | None = None) -> pl.Series:
     masked = _table(lines, text).select(masked=mask(pl.col("text")))
     merged = _merge(masked.unique(maintain_order=True).drop_nulls())
     return masked.join(merged, on="masked", how="left", maintain_order="left")["template"]
-
-
-def mask(texts: pl.Expr) -> pl.Expr:
-    """Replace what is a value by its looks."""
-    texts = texts.str.head(MAX_LENGTH)
-    for pattern, value in MASKS:
-        texts = texts.str.replace_all(pattern, value)
-    return texts.str.strip_chars()
 
 
 def _table(lines: Lines, text: str | None) -> pl.DataFrame:

@@ -19,6 +19,7 @@ Multiline = Annotated[
 ]
 Timezone = Annotated[str, Option(help="Zone of times that have none: Europe/Berlin.")]
 Year = Annotated[int | None, Option(help="Year of the first time that has none.")]
+KeepLine = Annotated[bool, Option("--keep-line", help="Also write the text of each record.")]
 IfUnmatched = Annotated[Unmatched, Option(help="What to do with lines of no known format.")]
 Reread = Annotated[bool, Option(help="Read files again that were read before.")]
 Store = Annotated[

@@ -28,6 +28,7 @@ def run(
     timezone: opt.Timezone = AS_FOUND.timezone,
     year: opt.Year = None,
     unmatched: opt.IfUnmatched = AS_FOUND.unmatched,
+    keep_line: opt.KeepLine = False,
     store: NewStore = None,
     out: opt.Out = None,
     workers: opt.Workers = Settings.workers,
@@ -65,6 +66,7 @@ def run(
                 timezone=timezone,
                 year=year,
                 unmatched=unmatched,
+                keep_line=keep_line,
                 store=store,
                 out=out,
                 workers=workers,
@@ -97,6 +99,7 @@ def put(
     timezone: opt.Timezone = AS_FOUND.timezone,
     year: opt.Year = None,
     unmatched: opt.IfUnmatched = AS_FOUND.unmatched,
+    keep_line: opt.KeepLine = False,
     reread: opt.Reread = False,
     follow: Annotated[bool, Option(help="Keep reading as files grow, until Ctrl-C.")] = False,
     as_json: opt.Json = False,
@@ -119,6 +122,7 @@ def put(
         timezone=timezone,
         year=year,
         unmatched=unmatched,
+        keep_line=keep_line,
     )
     queue = open_store(store, create=True)
     found = resolve_sources(sources, options, by_reference=False, follow=stop)

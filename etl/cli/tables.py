@@ -129,6 +129,7 @@ PROCESSORS = (
 GROUPS = (
     _number("dead", "lines"),
     Column("fingerprint"),
+    Column("source", lambda row: near(row["source"])),
     Column("processor"),
     Column("why", _reason),
     Column("sample"),

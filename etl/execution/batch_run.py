@@ -94,7 +94,9 @@ class Runner:
             self._plan,
             batch,
             sleep=self._sleep,
-            delivery=Delivery(id=batch.id, token=token, out=self._out),
+            delivery=Delivery(
+                id=batch.id, token=token, out=self._out, keep_line=batch.context.keep_line
+            ),
             watches=[tap.see for tap in self._pipeline.taps],
         )
         self._staged = batch_run.staged
@@ -165,7 +167,8 @@ class BatchRun:
     def __post_init__(self) -> None:
         """Read the batch."""
         frame = records_of(self.batch).with_row_index("_row")
-        self.builder = ResultBuilder(frame.select(name for name in ORIGIN if name in frame.columns))
+        origin = frame.select(name for name in ORIGIN if name in frame.columns)
+        self.builder = ResultBuilder(origin, self.batch.source)
         self.staged: list[Staged] = []
         self._frame = frame.drop("raw", "dead_letter_id", strict=False)
         self._inbox: dict[str, list[RoutedRows]] = {}

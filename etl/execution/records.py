@@ -12,6 +12,10 @@ from etl.records.batch import Batch, Lease
 __all__ = ["batch_of", "parts_of", "records_of"]
 
 
+FIRST = ("line", "line_number", "line_count", "source")
+"""The first columns of a record."""
+
+
 def records_of(batch: Batch) -> pl.DataFrame:
     r"""Return a batch's records: the columns of `Batch.frame`, and `line_count` Int64.
 
@@ -24,7 +28,8 @@ def records_of(batch: Batch) -> pl.DataFrame:
     frame = batch.frame()
     if "line_count" in frame.columns:
         return frame
-    return join_records(frame, batch.context.record_start)
+    records = join_records(frame, batch.context.record_start)
+    return records.select(FIRST, pl.exclude(FIRST))
 
 
 def batch_of(lease: Lease) -> Batch:

@@ -17,6 +17,7 @@ import polars as pl
 from etl.errors import PipelineError
 from etl.execution.bisect import RECOVERABLE, FailedRows
 from etl.execution.routing import RoutedRows
+from etl.formats.masks import layout, mask
 from etl.pipeline.plan import INPUT
 from etl.records.batch import Lease
 from etl.records.result import (
@@ -40,6 +41,9 @@ MAX_TRACED_LENGTH = 2000
 MAX_REASONS = 100
 """A processor with more distinct reasons than this in one batch is failing in one way."""
 
+TEMPLATE_WORDS = 3
+"""Words of a message's template that tell failures apart; the others are mostly values."""
+
 
 NOISE = r"""0[xX][0-9a-fA-F]+|[0-9]+|'[^']*'|"[^"]*\""""
 """What makes messages of the same failure differ: numbers, hex, quoted values."""
@@ -52,10 +56,12 @@ class ResultBuilder:
         origin: The batch's records: `_row` UInt32, `line` String, `line_number` and
             `line_count` Int64, and, where the batch has them, `raw` Binary and
             `dead_letter_id` Int64.
+        source: Where they are from.
     """
 
-    def __init__(self, origin: pl.DataFrame) -> None:
+    def __init__(self, origin: pl.DataFrame, source: str) -> None:
         self.origin = origin
+        self._source = source
         self._counts = origin["line_count"]
         self._one_line_each = bool((self._counts == 1).all())
         self.copied = False
@@ -92,32 +98,51 @@ class ResultBuilder:
     def add_dead_letters(self, processor: str, routed: RoutedRows, failed: FailedRows) -> None:
         """Record rows that failed alike; `routed` has the paths of the frame that they are from."""
         routed = routed.rows(failed.rows)
-        alike = failed.reasons.str.replace_all(NOISE, "#").str.head(200).alias("alike")
-        if alike.n_unique() > MAX_REASONS:
-            alike = pl.Series("alike", [""]).new_from_index(0, len(alike))
         rows = routed.frame.select("_row").with_columns(
             routed.per_path("_path", range(len(routed.paths))),
-            alike,
+            *self._alike(routed.frame, failed.reasons),
             failed.reasons.alias("message"),
             _payloads(routed.frame),
             attempts=pl.lit(failed.attempts, pl.Int64),
         )
-        keys = ["alike", "_path"]
+        keys = ["alike", "template", "_path"]
         kinds = rows.select(keys).unique(maintain_order=True)
         kinds = kinds.with_row_index("failure", offset=len(self._failures))
+        name = (processor, failed.code, failed.error)
         self._failures += [
             FailureKind(
-                fingerprint=fingerprint(processor, failed.code, failed.error, text),
+                fingerprint=fingerprint(*name, self._source, text, template),
                 processor=processor,
                 code=failed.code,
                 error=failed.error,
                 traceback=failed.traceback,
                 path=routed.paths[index],
             )
-            for _, text, index in kinds.iter_rows()
+            for _, text, template, index in kinds.iter_rows()
         ]
         self._dead.append(rows.join(kinds, on=keys, how="left", maintain_order="left").drop(keys))
         self.add_trace(routed, "dead")
+
+    def _alike(self, rows: pl.DataFrame, reasons: pl.Series) -> tuple[pl.Series, pl.Series]:
+        """Return why rows failed and what they say, as far as failures of a kind have it alike.
+
+        What a row says is the template of its message, or the layout of a line without one.
+        """
+        texts = pl.DataFrame({"line": self.origin["line"].gather(rows["_row"])})
+        said = layout(pl.col("line"))
+        if rows.schema.get("message") == pl.String:
+            texts = texts.with_columns(rows["message"])
+            first_line = pl.col("message").str.head(200).str.extract("(.*)")
+            words = mask(first_line).str.split(" ").list.head(TEMPLATE_WORDS).list.join(" ")
+            said = pl.coalesce(words, said)
+        alike = reasons.str.replace_all(NOISE, "#").str.head(200).alias("alike")
+        template = texts.select(said.alias("template")).to_series()
+        same = pl.Series("", [""]).new_from_index(0, len(alike))
+        if pl.DataFrame([alike, template]).n_unique() > MAX_REASONS:
+            template = same.alias("template")
+        if alike.n_unique() > MAX_REASONS:
+            alike = same.alias("alike")
+        return alike, template
 
     def add_formats(
         self, before: pl.DataFrame, after: pl.DataFrame, failed: list[FailedRows]
@@ -253,10 +278,11 @@ def all_dead(
         attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
     )
     empty = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
+    kind = fingerprint(INPUT, code, lease.batches[0].source)
     return BatchResult(
         dead=lease.lines,
         dead_letters=pl.concat([empty, dead_letters], how="diagonal").select(empty.columns),
-        failures=[FailureKind(fingerprint(INPUT, code), INPUT, code, "", "", (INPUT,))],
+        failures=[FailureKind(kind, INPUT, code, "", "", (INPUT,))],
         errors=[(INPUT, code, message, lease.lines, "dead")],
         version=version,
         run=run,

@@ -44,11 +44,13 @@ class Delivery:
         id: The same each time the batch runs.
         token: Another each time the batch runs.
         out: The run's output folder.
+        keep_line: Whether `line` is to be written by a sink that leaves it out.
     """
 
     id: str
     token: str
     out: Path
+    keep_line: bool = False
 
 
 class Staged(Protocol):

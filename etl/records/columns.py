@@ -297,7 +297,7 @@ STORED_DEAD_LETTERS = DEAD_LETTERS.drop(*FAILURES.names)
 
 DEAD_LETTER_GROUPS = Table(
     "dead_letter_groups",
-    *DEAD_LETTERS.pick("fingerprint", "processor", "code", "error"),
+    *DEAD_LETTERS.pick("fingerprint", "source", "processor", "code", "error"),
     Column("message", TEXT, "Why the newest of them failed."),
     Column("sample", TEXT, "Its line, at most 200 characters."),
     Column("lines", INTEGER, "Source lines that failed so."),

@@ -35,6 +35,7 @@ class Context:
         timezone: IANA name of the zone of times that have none.
         year: Year of the first time that has none.
         unmatched: What becomes of a record of no known format.
+        keep_line: Whether sinks that leave out `line` write it all the same.
     """
 
     record_start: str | None = None
@@ -43,6 +44,7 @@ class Context:
     timezone: str = "UTC"
     year: int | None = None
     unmatched: Unmatched = "keep"
+    keep_line: bool = False
 
     def encode(self) -> str:
         """Return it as a store keeps it: JSON of the attributes that are not the default."""
@@ -74,6 +76,7 @@ class ReadOptions:
         timezone: IANA name of the zone of times that have none.
         year: Year of the first time that has none; by default found for each time.
         unmatched: What becomes of a record of no known format.
+        keep_line: Whether sinks that leave out `line` write it all the same.
 
     Raises:
         UsageError: If one of them cannot be used.
@@ -84,6 +87,7 @@ class ReadOptions:
     timezone: str = "UTC"
     year: int | None = None
     unmatched: Unmatched = "keep"
+    keep_line: bool = False
 
     def __post_init__(self) -> None:
         """Check them, and resolve the name of the format."""
@@ -129,6 +133,7 @@ class ReadOptions:
             timezone=self.timezone,
             year=self.year,
             unmatched=self.unmatched,
+            keep_line=self.keep_line,
         )
 
 

@@ -22,8 +22,9 @@ class FailureKind:
     """One kind of failure; dead letters of the same kind share it.
 
     Attributes:
-        fingerprint: The same for the same processor, code, error and message, apart from
-            numbers and quoted text in the message.
+        fingerprint: The same for the same processor, code, error, source, reason (apart from
+            numbers and quoted text in it) and template of the record's message, or layout of
+            its line.
         processor: Where the lines failed.
         code: Short name of the reason: that given to `reject`, `error`, `timeout` or `when`.
         error: Class of the exception, or empty.

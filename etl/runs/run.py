@@ -68,6 +68,7 @@ def run(
     timezone: str = AS_FOUND.timezone,
     year: int | None = None,
     unmatched: Unmatched = AS_FOUND.unmatched,
+    keep_line: bool = False,
     store: str | None = None,
     out: Path | None = None,
     workers: int = Settings.workers,
@@ -93,6 +94,7 @@ def run(
             last changed.
         unmatched: What becomes of a record of no known format: `keep` it as it is read by the
             generic reader, or let it be `dead`.
+        keep_line: Write the text of each record, too, where a sink leaves it out.
         store: URL or path of the store; by default a new one below data/runs.
         out: Folder for output; by default `out` beside the store.
         workers: How many worker processes; by default one per core.
@@ -110,7 +112,12 @@ def run(
     started = time.monotonic()
     names = [str(one) for one in ([sources] if isinstance(sources, str | Path) else sources)]
     options = ReadOptions(
-        format=format, multiline=multiline, timezone=timezone, year=year, unmatched=unmatched
+        format=format,
+        multiline=multiline,
+        timezone=timezone,
+        year=year,
+        unmatched=unmatched,
+        keep_line=keep_line,
     )
     found = resolve_sources(names, options)
     version = load_pipeline(pipeline).version  # so that a mistake in it is shown here, and once

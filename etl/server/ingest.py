@@ -88,6 +88,9 @@ class Origin(BaseModel, frozen=True):
     unmatched: Unmatched = Field(
         default=AS_FOUND.unmatched, description="What becomes of lines of no known format."
     )
+    keep_line: bool = Field(
+        default=False, description="Write the text of each record, where a sink leaves it out."
+    )
 
     @model_validator(mode="after")
     def _usable(self) -> Origin:

@@ -22,7 +22,7 @@ class Parquet:
     Args:
         folder: Where to; a relative one is below the run's output folder.
         compression: A Parquet codec that Polars knows: lz4, zstd, snappy, ...
-        leave_out: Columns that are not written.
+        leave_out: Columns that are not written; `line` is if the run keeps it (`--keep-line`).
     """
 
     folder: str = "."
@@ -31,9 +31,9 @@ class Parquet:
 
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> StagedFile:
         """Write the rows to a hidden file."""
-        rows = frame.drop(self.leave_out, strict=False).with_columns(
-            pl.col(pl.Null).cast(pl.String)
-        )
+        kept = {"line"} if delivery.keep_line else set()
+        rows = frame.drop({*self.leave_out} - kept, strict=False)
+        rows = rows.with_columns(pl.col(pl.Null).cast(pl.String))
         return stage_file(
             self.folder,
             delivery,

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": BASE | {"processors"},
     "execution": BASE | {"formats", "processors", "pipeline"},
     "dlq": BASE | {"queue", "pipeline", "execution"},
-    "analysis": BASE | {"queue", "sources"},
+    "analysis": BASE | {"formats", "queue", "sources"},
     "workers": ENGINE | {"queue"},
     "runs": ENGINE | {"queue", "sources", "analysis", "workers", "store"},
     "testing": ENGINE | {"queue", "sources", "workers"},

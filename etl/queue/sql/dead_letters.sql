@@ -7,8 +7,8 @@ SELECT failure, {dead_letters} FROM dead_letters d <where> ORDER BY id DESC LIMI
 SELECT id AS failure, {failures} FROM failures WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: dead_letter_groups
-SELECT f.fingerprint, f.processor, f.code, f.error, d.message, substr(d.line, 1, 200) AS sample,
-       g.lines, g.replays, g.first_failed_at, g.last_failed_at
+SELECT f.fingerprint, d.source, f.processor, f.code, f.error, d.message,
+       substr(d.line, 1, 200) AS sample, g.lines, g.replays, g.first_failed_at, g.last_failed_at
 FROM (
     SELECT failure, sum(lines) AS lines, max(replays) AS replays, max(id) AS newest,
            min(first_failed_at) AS first_failed_at, max(last_failed_at) AS last_failed_at
