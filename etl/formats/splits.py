@@ -67,7 +67,7 @@ class Cutter:
         """Return `_fits` and a column for each field, as `columns.extract` does."""
         fits = self.fits(lines)
         columns: list[pl.Series] = []
-        rest = _behind(lines.set(~fits, None), self.between[0])
+        rest = _behind(lines.set(~fits, None), 0, self.between[0])
         while len(columns) < len(self.names) - 1:
             found, rest = self._next(rest, len(columns))
             columns += found
@@ -92,9 +92,7 @@ class Cutter:
                 return found, behind if at + words == last else _unpadded(behind)
         before = self.between[at + 1]
         end = self.widths.get(self.names[at]) or rest.str.find(before[0], literal=True)
-        behind = _slice(rest, end)
-        behind = _slice(behind, len(before.encode())) if at + 1 == last else _behind(behind, before)
-        return [_slice(rest, 0, end)], behind
+        return [_slice(rest, 0, end)], _behind(rest, end, before, padded=at + 1 < last)
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Cut:
 
     Attributes:
         pattern: Regex with named groups. No group may hold the first character of the text
-            behind it, but for times and the last group, which takes all that is left.
+            behind it, but for times and the last group, which is all that is left.
         between: Text before each group, and behind the last one; blanks stand for any number
             of blanks, except before the last group and behind it.
     """
@@ -178,10 +176,15 @@ def _parts_of(pattern: str, name: str) -> tuple[str, str, str]:
     raise ValueError(pattern)
 
 
-def _behind(text: pl.Series, before: str) -> pl.Series:
-    """Return what is behind a text that each line begins with, any number of blanks for one."""
-    for token in re.findall(" +|[^ ]+", before):
-        text = _unpadded(_slice(text, 1)) if token[0] == " " else _slice(text, len(token.encode()))
+def _behind(
+    text: pl.Series, start: int | pl.Series, before: str, *, padded: bool = True
+) -> pl.Series:
+    """Return what is behind a text that begins at a byte; padded, its blanks may be more."""
+    for token in re.findall(" +|[^ ]+", before) if padded else [before]:
+        blank = padded and token[0] == " "
+        text = _slice(text, start + (1 if blank else len(token.encode())))
+        text = _unpadded(text) if blank else text
+        start = 0
     return text
 
 
