@@ -9,9 +9,9 @@ import polars as pl
 from etl.errors import FormatError
 from etl.formats.catalogue import TIME
 from etl.formats.columns import group_names
-from etl.formats.splits import Cut
+from etl.formats.splits import Split
 
-__all__ = ["compile_spec", "cuts_of"]
+__all__ = ["compile_spec", "split_of"]
 
 OWN = {"timestamp": TIME, "datetime": TIME, "pid": "[0-9]+"}
 """What fields of these names hold; the others hold what is up to the text behind them."""
@@ -39,19 +39,18 @@ def compile_spec(spec: str) -> tuple[str, ...]:
     return (pattern,)
 
 
-def cuts_of(spec: str) -> tuple[Cut, ...]:
-    """Return how to cut the lines of a template, if its layout allows it."""
+def split_of(spec: str) -> Split | None:
+    """Return how to read the usual lines of a template; None for a regex."""
     kind, _, text = spec.partition(":")
     if kind != "template":
-        return ()
+        return None
     parts = _parts(text)
-    befores, names = zip(*parts, strict=True)
-    digits = any(
-        name == "pid" and after[0].isdigit() for (_, name), (after, _) in pairwise(parts[:-1])
-    )
-    if len(parts) < 3 or digits or names[-2] in OWN:
-        return ()
-    return (Cut(_pattern(parts, quick=True), befores),)
+    fields = [(name, after) for (_, name), (after, _) in pairwise(parts)]
+    if fields[-1][0] in OWN:
+        return None
+    times = [field for field in fields[:-1] if OWN.get(field[0]) == TIME]
+    pattern = _pattern([*parts[:-1], ("", "")], quick=True)
+    return Split(pattern, tuple(times), after=fields[-1][1])
 
 
 def _parts(text: str) -> list[tuple[str, str]]:

@@ -1,16 +1,18 @@
-"""Lines that are cut at the text between their fields: the same result as by the regex."""
+"""Lines of a template that are split, or have the usual time: the same as by the regex."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from etl.errors import FormatError
 from etl.formats import Format, get_format
+from etl.formats.columns import extract
 
 SEPARATORS = (" ", "  ", ": ", " - ", "] ", " [", "|", "\t", ",", ", ", "[", '"', " é ", ":", "x")
 TIMES = (
@@ -40,8 +42,8 @@ NAMES = ("timestamp", "datetime", "pid", "level", "logger", "host")
 
 
 def plain(form: Format) -> Format:
-    """Return a format without its cuts."""
-    return replace(form, cuts=())
+    """Return a format that reads all lines by its regexes."""
+    return replace(form, split=None)
 
 
 @st.composite
@@ -92,3 +94,26 @@ def test_a_template_reads_lines_as_its_regex_does(data: st.DataObject):
     lines = pl.Series([*[usual] * 200, *others, None, "", *[usual] * 30])
 
     assert_frame_equal(form.read(lines), plain(form).read(lines))
+
+
+PATTERNS = (
+    r"^(?P<a>\S+) (?P<rest>(?s:.*))$",
+    r"^(?P<rest>(?s:.*))$",
+    r"^(?:(?P<a>x)|y)?-(?P<rest>(?s:.*))$",
+    r"^x|(?P<a>y)(?P<rest>(?s:.*))$",
+    r"(?P<a>y)(?P<rest>(?s:.*))$",
+    r"^[|(](?P<rest>(?s:.*))$",
+    r"^(?P<a>[^\n]*?)\s*(?P<rest>(?s:.*))$",
+    r"^\|(?P<b>é*)(?P<a>x)?(?P<rest>(?s:.*))$",
+)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(st.lists(st.none() | st.text("xy -|(é\n\x85", max_size=8)))
+def test_the_rest_of_a_line_is_what_the_last_group_would_be(pattern: str, texts: list[str | None]):
+    lines = pl.Series(texts, dtype=pl.String)
+    found = lines.str.extract_groups(f"{pattern}()").struct.unnest()
+    names = [name for name in ("b", "a", "rest") if f"<{name}>" in pattern]
+    expected = found.select(pl.nth(-1).is_not_null().alias("_fits"), *names)
+
+    assert_frame_equal(extract(lines, pattern), expected)
