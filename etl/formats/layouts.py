@@ -15,6 +15,8 @@ __all__ = ["compile_spec", "split_of"]
 
 OWN = {"timestamp": TIME, "datetime": TIME, "pid": "[0-9]+"}
 """What fields of these names hold; the others hold what is up to the text behind them."""
+_UP_TO_BLANK = r"[^\x{20}\s][^\x{20}]*"
+"""Without such a field between two blanks there are two ways to read them."""
 FIELD = re.compile(r"((?:[^{}]|\{\{|\}\})*)\{([A-Za-z_]\w*)\}", re.ASCII)
 
 
@@ -50,6 +52,7 @@ def split_of(spec: str) -> Split | None:
         return None
     times = [field for field in fields[:-1] if OWN.get(field[0]) == TIME]
     pattern = _pattern([*parts[:-1], ("", "")], quick=True)
+    pattern = pattern.replace(f"(?:{_UP_TO_BLANK})?", _UP_TO_BLANK)
     return Split(pattern, tuple(times), after=fields[-1][1])
 
 
@@ -96,7 +99,4 @@ def _body(name: str, after: str, *, quick: bool) -> str:
     stop = rf"\x{{{ord(after[0]):x}}}"
     if len(after) == 1:
         return rf"[^{stop}\s]*" if quick else r"\S*?"
-    if not quick:
-        return "(?s:.*?)"
-    some = rf"[^{stop}\s][^{stop}]*"
-    return some if after[0] == " " else f"(?:{some})?"
+    return rf"(?:[^{stop}\s][^{stop}]*)?" if quick else "(?s:.*?)"
