@@ -57,7 +57,7 @@ class Split:
             start, end = pattern.split(f"(?P<{name}>{TIME})")
             time = _common(few.str.extract(f"{ungrouped(start)}({TIME}){ungrouped(end)}"))
             if not time or not _ends(time, after):
-                continue
+                return None  # what `TIME` takes depends on what is behind it
             pattern = f"{start}(?P<{name}>{_like(time)}){end}"
             if re.fullmatch(_OPEN, time) and re.match(r"[.,:]| +([\w+-]|$)", after):
                 mark = "" if after[0] == " " else pl.escape_regex(after[0])

@@ -96,6 +96,38 @@ def test_a_template_reads_lines_as_its_regex_does(data: st.DataObject):
     assert_frame_equal(form.read(lines), plain(form).read(lines))
 
 
+@pytest.mark.parametrize(
+    ("template", "usual", "odd"),
+    [
+        (
+            "{timestamp}:{datetime} {level} {message}",
+            "2024-03-05T10:00:00Z:2024-03-05T10:00:00Z INFO x",
+            "INFO:2024-03-05T10:00:00Z INFO x",
+        ),
+        (
+            "{timestamp} - {level} - {message}",
+            "2024-03-05 10:00:00 - INFO - x",
+            "2024-03-05 10:00:00 -  - INFO - ",
+        ),
+        (
+            "{timestamp} {level} {message}",
+            "2024-03-05 10:00:00 INFO x",
+            "2024-03-05 10:00:00 CET x y",
+        ),
+        (
+            "{timestamp},{level} {message}",
+            "2024-03-05 10:00:00,INFO x",
+            "2024-03-05 10:00:00,5,INFO x",
+        ),
+    ],
+)
+def test_a_line_that_may_be_read_in_two_ways_is_read_as_ever(template: str, usual: str, odd: str):
+    form = get_format(f"template:{template}")
+    lines = pl.Series([*[usual] * 300, odd])
+
+    assert_frame_equal(form.read(lines), plain(form).read(lines))
+
+
 PATTERNS = (
     r"^(?P<a>\S+) (?P<rest>(?s:.*))$",
     r"^(?P<rest>(?s:.*))$",
