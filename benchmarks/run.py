@@ -295,6 +295,12 @@ def ingest(folder: Path) -> Iterator[Target | str]:
             yield Target(text, answer[name] * scale, relation, bound)
 
 
+def formats(folder: Path) -> str:
+    """Measure what formats cost; return the tables, or why there are none."""
+    sample = measure([sys.executable, str(HERE / "formats.py")], cwd=folder)
+    return f"formats: not measured: {complaint(sample)}" if sample.code else sample.stdout
+
+
 def small_part(what: str, folder: Path, program: str = "small.py") -> dict[str, float] | str:
     """Run one part of a program on a store of its own; return its answer or its last complaint."""
     with Scratch(folder / "small") as path:
@@ -328,7 +334,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--etl-args", default="--store {out}/run.db", help="{out} is the folder")
     parser.add_argument("--save", type=Path, help="write the rows as JSON, too")
     parser.add_argument(
-        "--no-small", action="store_true", help="leave out puts, latency, help, HTTP"
+        "--no-small", action="store_true", help="leave out puts, latency, help, HTTP, formats"
     )
     return parser.parse_args()
 
@@ -347,6 +353,7 @@ def main() -> None:
     if not given.no_small:
         print(*small(bench.folder), help_time(bench.folder), sep="\n")
         print(*ingest(bench.folder), sep="\n")
+        print(formats(bench.folder))
     if given.save:
         fields = ("name", "lines", "wall", "rate", "cpu", "peak", "tree")
         saved = [{field: getattr(row, field) for field in fields} for row in rows.values()]

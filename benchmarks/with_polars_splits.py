@@ -1,7 +1,7 @@
 """The work of the benchmark in Polars without the regular expression: cut at spaces, then check.
 
-The bar for `etl --format`, which compiles a layout to splits too. It accepts the same lines as the
-regular expression and is about 1.2 times as fast.
+The bar for `etl --format`. It accepts the same lines as the regular expression and is about 1.2
+times as fast.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def records_of(batch: Batch) -> pl.DataFrame:
     if "line_count" in frame.columns:
         return frame
     records = join_records(frame, batch.context.record_start)
-    return records.select(FIRST, pl.exclude(FIRST))
+    return records.select(*FIRST, pl.exclude(*FIRST))
 
 
 def batch_of(lease: Lease) -> Batch:

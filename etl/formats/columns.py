@@ -63,10 +63,31 @@ def cascade(
 
 def extract(lines: pl.Series, pattern: str) -> pl.DataFrame:
     """Return `_fits` and a column for each named group of a regex."""
-    # The empty group tells whether a line fits: the others may be null in one that does.
-    found = lines.str.extract_groups(f"{pattern}()").struct.unnest()
-    fits = found.to_series(-1).is_not_null().alias("_fits")
-    return pl.DataFrame([fits, *(found[g].alias(safe(g)) for g in group_names(pattern))])
+    # One more group tells whether a line fits: the others may be null in one that does.
+    head, name = _headed(pattern)
+    whole = f"({head})" if name else f"{pattern}()"
+    found = lines.str.extract_groups(whole).struct.unnest()
+    around = found.to_series(0 if name else -1)
+    columns = [found[g].alias(safe(g)) for g in group_names(head)]
+    if name:  # what is behind the head: no regex needs to go through it
+        end = around.str.len_bytes()
+        rest = lines.cast(pl.Binary).bin.slice(end).cast(pl.String)  # type: ignore[arg-type]
+        columns.append(rest.alias(safe(name)))
+    return pl.DataFrame([around.is_not_null().alias("_fits"), *columns])
+
+
+@lru_cache(maxsize=1024)
+def _headed(pattern: str) -> tuple[str, str | None]:
+    """Return a regex's head and the name of its last group, if that takes all the rest."""
+    found = re.fullmatch(r"(\^.*)\(\?P<(\w+)>\(\?s:\.\*\)\)\$", pattern, re.DOTALL)
+    if not found:
+        return pattern, None
+    depth = 0
+    for token in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()|]", found[1]):
+        depth += {"(": 1, ")": -1}.get(token[0], 0)
+        if token[0] == "|" and not depth:
+            return pattern, None
+    return found[1], found[2]
 
 
 @lru_cache(maxsize=1024)

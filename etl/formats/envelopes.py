@@ -122,6 +122,9 @@ def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
     timed = inner["timestamp"].is_not_null()
     taken = known | (cut & (timed | ~(by_syslog | (outer == "json"))))
     inner = inner.select(pl.when(taken).then(pl.all()))
+    if not taken.any():  # the usual of syslog: nothing is in the way of the outer ones
+        same = [name for name in ("message", "timestamp") if got.schema.get(name) == pl.String]
+        inner = inner.drop(same)
     if (by_syslog & ~taken).any():
         inner = inner.with_columns(_level(inner, text.set(~by_syslog | taken, None)))
     form = outer.zip_with(~(known & (outer != "json")), inner_format)
@@ -158,7 +161,7 @@ def _level(inner: pl.DataFrame, text: pl.Series) -> pl.Series:
     level = inner["level"].cast(pl.String) if "level" in inner.columns else text.clear(len(text))
     for pattern in (_LEVEL, _LEVEL_UPPER):
         level = level.fill_null(text.str.extract(pattern))
-    if text.str.contains_any(["level=", "severity="]).any():
+    if text.str.contains("(?:level|severity)=").any():
         level = level.fill_null(text.str.extract(_LEVEL_KEY))
     return level.alias("level")
 

@@ -9,9 +9,14 @@ import polars as pl
 from etl.errors import FormatError
 from etl.formats.catalogue import TIME
 from etl.formats.columns import group_names
+from etl.formats.splits import Split
 
-__all__ = ["compile_spec"]
+__all__ = ["compile_spec", "split_of"]
 
+OWN = {"timestamp": TIME, "datetime": TIME, "pid": "[0-9]+"}
+"""What fields of these names hold; the others hold what is up to the text behind them."""
+_UP_TO_BLANK = r"[^\x{20}\s][^\x{20}]*"
+"""Without such a field between two blanks there are two ways to read them."""
 FIELD = re.compile(r"((?:[^{}]|\{\{|\}\})*)\{([A-Za-z_]\w*)\}", re.ASCII)
 
 
@@ -24,7 +29,8 @@ def compile_spec(spec: str) -> tuple[str, ...]:
     """
     kind, _, text = spec.partition(":")
     if kind == "template":
-        return _template(text)
+        parts = _parts(text)
+        return tuple(dict.fromkeys(_pattern(parts, quick=quick) for quick in (True, False)))
     try:
         names = group_names(pattern := f"(?:{text})")
     except pl.exceptions.ComputeError as error:
@@ -35,12 +41,26 @@ def compile_spec(spec: str) -> tuple[str, ...]:
     return (pattern,)
 
 
-def _template(text: str) -> tuple[str, ...]:
-    """Compile a template to a quick pattern, and one for the lines that are not so simple.
+def split_of(spec: str) -> Split | None:
+    """Return how to read the usual lines of a template; None for a regex."""
+    kind, _, text = spec.partition(":")
+    if kind != "template":
+        return None
+    parts = _parts(text)
+    fields = [(name, after) for (_, name), (after, _) in pairwise(parts)]
+    if fields[-1][0] in OWN:
+        return None
+    times = [field for field in fields[:-1] if OWN.get(field[0]) == TIME]
+    pattern = _pattern([*parts[:-1], ("", "")], quick=True)
+    pattern = pattern.replace(f"(?:{_UP_TO_BLANK})?", _UP_TO_BLANK)
+    return Split(pattern, tuple(times), after=fields[-1][1])
 
-    The quick one says that a field does not hold the character after it; where it fits, it
-    finds what the other finds. A run of blanks stands for any run, except before the last
-    field, whose own blanks are its own.
+
+def _parts(text: str) -> list[tuple[str, str]]:
+    """Return the fields of a template with the text before each, and the text behind them.
+
+    Raises:
+        FormatError: If it cannot be used.
     """
     parts = [*FIELD.findall(text), (FIELD.sub("", text), "")]
     befores, names = zip(*parts, strict=True)
@@ -50,11 +70,16 @@ def _template(text: str) -> tuple[str, ...]:
         raise FormatError(
             f"template {text!r} does not work: {message}; write a brace as {{{{ or }}}}"
         )
-    parts = [(before.replace("{{", "{").replace("}}", "}"), name) for before, name in parts]
-    return tuple(dict.fromkeys(_pattern(parts, quick=quick) for quick in (True, False)))
+    return [(before.replace("{{", "{").replace("}}", "}"), name) for before, name in parts]
 
 
 def _pattern(parts: list[tuple[str, str]], *, quick: bool) -> str:
+    """Return the regex of a template: a quick one, or one for lines that are not so simple.
+
+    The quick one says that a field does not hold the character after it; where it fits, it
+    finds what the other finds. A run of blanks stands for any run, except before the last
+    field, whose own blanks are its own.
+    """
     pattern = "^"
     for i, ((before, name), (after, _)) in enumerate(pairwise(parts), 2):
         is_last = i == len(parts)
@@ -65,10 +90,8 @@ def _pattern(parts: list[tuple[str, str]], *, quick: bool) -> str:
 
 
 def _body(name: str, after: str, *, quick: bool) -> str:
-    if name in ("timestamp", "datetime"):
-        return TIME
-    if name == "pid":
-        return "[0-9]+"
+    if name in OWN:
+        return OWN[name]
     if not after:
         return "(?s:.*)"
     if after.isspace():

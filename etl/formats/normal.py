@@ -153,7 +153,11 @@ def _derive(own: dict[str, pl.Series], form: Format) -> None:
         _join(own, lower)
     status = next((lower[key] for key in STATUS if key in lower), None)
     if status and form.typed and not any(_keys("level", own, form)):
-        own["level"] = own[status].cast(pl.String).str.extract("^([1-5])[0-9]{2}$") + "xx"
+        text = own[status].cast(pl.String)
+        first = text.set(~text.str.contains("^[1-5][0-9]{2}$"), None).str.head(1)
+        own["level"] = first.replace_strict(
+            {n: f"{n}xx" for n in "12345"}, default=None, return_dtype=pl.String
+        )
     if "pri" in own:
         number = own.pop("pri").cast(pl.Int64, strict=False)
         own |= {"pri_severity": (number % 8).cast(pl.String), "facility": number // 8}

@@ -220,7 +220,8 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     """
     if start is None:
         return pl.repeat(value=True, n=len(lines), eager=True)
-    lines = cleaned(lines.fill_null(""))
+    lines = lines.fill_null("")
+    lines = cleaned(lines) if start.startswith(":") else lines
     if start.startswith(CSV):
         odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
         heads = lines.str.contains(start.removeprefix(CSV) or r"[^\s\S]")
@@ -249,7 +250,7 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     elif start.startswith(_NOT):
         found = ~lines.str.contains(start.removeprefix(_NOT))
     else:
-        found = lines.str.contains(start)
+        found = _begins(lines, start)
     if len(found):
         found = found.scatter(0, values=True)
     return found
@@ -279,6 +280,14 @@ def of_neighbours(start: str) -> bool:
 
 def _is_docker(lines: pl.Series) -> bool:
     return bool(lines.head(1).str.contains(DOCKER).any())
+
+
+def _begins(lines: pl.Series, start: str) -> pl.Series:
+    """Return where a regex fits; lines are cleaned only if it does not fit them all."""
+    found = lines.str.contains(start)
+    if found.all() or (clean := cleaned(lines)) is lines:
+        return found
+    return clean.str.contains(start)
 
 
 def _goes_on(lines: pl.Series) -> tuple[pl.Series, pl.Series]:

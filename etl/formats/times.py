@@ -12,6 +12,7 @@ import polars as pl
 
 from etl.formats.epochs import UTC_TIME, read_epochs, read_tai
 from etl.formats.stamps import FAMILIES, ZONES
+from etl.formats.years import in_years
 
 __all__ = ["UTC_TIME", "Clock", "read_times"]
 
@@ -267,8 +268,4 @@ def _with_years(times: pl.Series, clock: Clock) -> pl.Series:
         last = filled.filter(turns == latest).max()
         fits = isinstance(last, datetime) and last <= limit.replace(year=2000)
         years = turns - latest + (limit.year if fits else limit.year - 1)
-    leap = (times.dt.month() == 2) & (times.dt.day() == 29)
-    is_leap = (years % 4 == 0) & ((years % 100 != 0) | (years % 400 == 0))
-    years = pl.select(pl.when(leap & ~is_leap).then(years - years % 4).otherwise(years)).to_series()
-    text = years.cast(pl.String) + times.dt.strftime("-%m-%dT%H:%M:%S.%6f")
-    return text.str.to_datetime("%Y-%m-%dT%H:%M:%S.%6f", strict=False, time_unit="us")
+    return in_years(times, years)
