@@ -31,17 +31,22 @@ __all__ = ["lineage"]
 
 KEY = ["source", "line_number"]
 
-GIVEN = Table.of("", source=TEXT, line_number=INTEGER, batch=TEXT, path=NAME_LIST, file=TEXT)
+WHERE = Table.of("", source=TEXT, line_number=INTEGER, line_count=INTEGER)
+
+GIVEN = WHERE.add(batch=TEXT, path=NAME_LIST, file=TEXT)
 
 READ = Table.of("", source=TEXT, line_number=INTEGER, text=TEXT, offset=INTEGER_OR_NULL, note=TEXT)
+
+COUNT = {"line_count": "lines"}
+"""How many lines a row is, and what dead letters call it."""
 
 
 @frame(READ.drop("note"), batch=TEXT, path=NAME_LIST, state=TEXT, note=TEXT)
 def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue) -> Rows:
-    r"""Return for each row the line of the source that it was made from.
+    r"""Return for each row the lines of the source that it was made from.
 
-    Columns: `source` (str), `line_number` (int64); `text` (str: the line as it
-    is in the file, bytes that are not UTF-8 as `\xff`; null if the file cannot
+    Columns: `source` (str), `line_number` (int64); `text` (str: the lines as they
+    are in the file, bytes that are not UTF-8 as `\xff`; null if the file cannot
     be read); `offset` (Int64: bytes of the file's text before it, decompressed);
     `batch` (str or null); `path` (tuple of processors, or null); `state` (str
     or null: done, filtered or dead, if the line is among the traces); `note`
@@ -49,8 +54,8 @@ def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue)
 
     Args:
         rows: Rows of an output, of `traces`, of dead letters: a frame, or one
-            row as a dict, with `source` and `line_number`. A column `batch` or
-            `path` is kept; a column `file` is the output file, whose name holds
+            row as a dict, with `source` and `line_number`, and perhaps `line_count`. A
+            column `batch` or `path` is kept; a column `file` is the output file, whose name holds
             the batch.
         queue: The store that processed them; knows which files it has read.
 
@@ -76,7 +81,9 @@ def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue)
     lines = [
         {"source": source, "note": ""} | line
         for (source,), numbers in found.group_by("source")
-        for line in _read(str(source), numbers["line_number"].unique().to_list(), checkpoints)
+        for line in _read(
+            str(source), dict(numbers["line_number", "line_count"].iter_rows()), checkpoints
+        )
     ]
     read = pl.DataFrame(lines, schema=READ.schema)
     return found.join(read, on=KEY, how="left", maintain_order="left")
@@ -84,10 +91,13 @@ def lineage(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any], queue: Queue)
 
 def _given(rows: pl.DataFrame | pd.DataFrame | Mapping[str, Any]) -> pl.DataFrame:
     """Return where rows are from, as far as they know: the columns GIVEN but `file`."""
+    names = [*GIVEN.names, *COUNT.values()]
     if isinstance(rows, Mapping):
-        rows = pl.DataFrame([{name: rows.get(name) for name in GIVEN.names}])
+        rows = pl.DataFrame([{name: rows.get(name) for name in names}])
     elif not isinstance(rows, pl.DataFrame):
-        rows = pl.from_pandas(rows[[name for name in GIVEN.names if name in rows]])
+        rows = pl.from_pandas(rows[[name for name in names if name in rows]])
+    counts = [pl.col(name) for item in COUNT.items() for name in item if name in rows.columns]
+    rows = rows.with_columns(line_count=pl.coalesce(*counts, 1))
     lacking = (pl.lit(None).alias(name) for name in GIVEN.names if name not in rows.columns)
     rows = rows.with_columns(lacking)
     if rows.schema["path"] == pl.String:
@@ -103,21 +113,34 @@ def _batch_of(file: str) -> str:
 
 
 def _read(
-    source: str, numbers: list[int], checkpoints: list[Checkpoint]
+    source: str, counts: Mapping[int, int], checkpoints: list[Checkpoint]
 ) -> Iterator[dict[str, Any]]:
-    """Yield lines of a source with their text and offset, or a note why there is none."""
-    notes = dict.fromkeys(numbers, "the file has no such line")
+    """Yield records of a source with their text and offset, or a note why there is none.
+
+    Args:
+        source: Its name.
+        counts: How many lines a record has, by the number of its first.
+        checkpoints: What the store has read.
+    """
+    notes = dict.fromkeys(counts, "the file has no such line")
+    numbers = {line for first, count in counts.items() for line in range(first, first + count)}
     checkpoint = _checkpoint(source, checkpoints)
     try:
         if checkpoint is None:
             raise SourceError("the store has read no such file")
-        lines = list(read_lines_at(checkpoint, numbers))
+        lines = {
+            number: (offset, data) for number, offset, data in read_lines_at(checkpoint, numbers)
+        }
     except (SourceChanged, SourceError) as error:
-        lines, notes = [], dict.fromkeys(numbers, str(error))
-    for number, offset, data in lines:
-        text = data.removesuffix(b"\r").decode("utf-8", "backslashreplace")
-        del notes[number]
-        yield {"line_number": number, "text": text, "offset": offset}
+        lines, notes = {}, dict.fromkeys(counts, str(error))
+    for first, count in counts.items():
+        found = [lines[line] for line in range(first, first + count) if line in lines]
+        if found:
+            texts = [
+                data.removesuffix(b"\r").decode("utf-8", "backslashreplace") for _, data in found
+            ]
+            del notes[first]
+            yield {"line_number": first, "text": "\n".join(texts), "offset": found[0][0]}
     for number, note in notes.items():
         yield {"line_number": number, "note": note}
 

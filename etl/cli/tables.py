@@ -109,6 +109,11 @@ def _took(row: Row) -> str:
     return "" if row["seconds"] is None else f"{row['seconds']:,.1f} s"
 
 
+def _end(path: str, most: int = 36) -> str:
+    """Return the end of a path, which tells most of it."""
+    return path if len(path) <= most else f"…{path[1 - most :]}"
+
+
 def near(place: str) -> str:
     """Return a path relative to the current folder, if it is below it."""
     path, here = file_of(place), Path.cwd()
@@ -153,9 +158,9 @@ TRACES = (
 )
 
 SOURCES = (
-    Column("file", lambda row: near(row["source"]), width=1),
+    Column("file", lambda row: _end(near(row["source"]))),
     _number("records", width=7),
-    Column("format", "formats", width=1),
+    Column("format", "formats"),
     _number("matched", lambda row: percent(row["matched"]), width=7),
     _number("generic", lambda row: percent(row["generic"]), width=7),
     _number("no time", lambda row: percent(row["timeless"]), width=7),

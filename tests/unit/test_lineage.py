@@ -109,6 +109,22 @@ def test_a_file_that_was_replaced_is_not_read(run: tuple[Queue, pl.DataFrame]):
     assert lineage(rows, queue)["note"].str.contains("is gone").all()
 
 
+def test_a_record_leads_to_all_of_its_lines(tmp_path: Path):
+    path = tmp_path / "app.log"
+    path.write_text("2026-03-05 10:00:00 one\n2026-03-05 10:00:01 two\n\tat a\n\tat b\n")
+    queue = open_queue("sqlite://")
+    list(ingest(queue, FileSource(str(path), path)))
+    rows = pl.DataFrame({"source": str(path), "line_number": [1, 2], "line_count": [1, 3]})
+    found = lineage(rows, queue)
+
+    assert found["text"].to_list() == [
+        "2026-03-05 10:00:00 one",
+        "2026-03-05 10:00:01 two\n\tat a\n\tat b",
+    ]
+    assert found["offset"].to_list() == [0, 24]
+    queue.close()
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../secret", "secret", "logs", "", "a\0b"])
 def test_a_name_from_a_log_opens_no_file_that_the_store_has_not_read(
     run: tuple[Queue, pl.DataFrame], name: str
