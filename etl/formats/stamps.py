@@ -19,7 +19,7 @@ ZONES = {  # hours east of UTC; where a name is used twice, the place that more 
 ZONE_NAMES = "|".join(sorted((z for z in ZONES if z != "Z"), key=len, reverse=True))
 
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\.?,? +"
-_B = r"(?P<b>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*)\.?"
+_B = r"(?P<b>(?i:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*)\.?"
 _F = "(?:[.,:](?P<f>[0-9]{1,12}))?"
 _SHORT = r"[+-](?:[0-9]{3}|[0-9]{1,2})\b"  # +02, and +060: minutes, as Db2 writes them
 _LONG = r"[+-][0-9]{2}:?[0-9]{2}\b"
@@ -28,7 +28,7 @@ _Z = rf"(?P<z> ?(?:Z\b|{_PLACE}|(?:{ZONE_NAMES})\b(?:{_LONG}|{_SHORT})?|{_LONG})
 _P = r"(?: ?(?P<p>[AaPp]\.?[Mm]\b\.?))?"
 _HMS = f"(?P<H>[0-9]{{1,2}})[:.](?P<M>[0-9]{{2}})[:.](?P<S>[0-9]{{2}}){_F}{_P}{_Z}"
 _HM = f"(?P<H>[0-9]{{1,2}}):(?P<M>[0-9]{{2}}){_P}{_Z}"
-_GAP = "(?:[T_:;-]|[,.]? +(?:-{1,2} )?|\t)"
+_GAP = "(?:[T_:;|-]|[,.]? +(?:-{1,2} )?|\t)"
 
 FAMILIES = {  # tried in this order, each on what those before it left
     # 2024-03-05T10:00:00.123Z, 2024/3/5 10:00:00,123 +0100, 2005-06-03-15.42.50.675872
@@ -48,23 +48,27 @@ FAMILIES = {  # tried in this order, each on what those before it left
     ),
     # Tue, 05 Mar 2024 10:00:00 GMT, 5-Mar-24 10:00:00.123, 05/Mar/2024:10:00:00 +0000
     "dby": (
-        rf"(?:{_DAY})?(?P<d>[0-9]{{1,2}})[ /-]{_B}[ /-](?P<Y>[0-9]{{4}}|[0-9]{{2}})"
+        rf"(?:{_DAY})?(?P<d>[0-9]{{1,2}})[ /-]?{_B}[ /-]?(?P<Y>[0-9]{{4}}|[0-9]{{2}})"
         rf"(?:{_GAP}|::){_HMS}"
     ),
+    # 2024 Mar 05 10:00:00 (OSSEC)
+    "ybd": rf"(?P<Y>[0-9]{{4}})[ /-]{_B}[ /-](?P<d>[0-9]{{1,2}})(?:{_GAP}|::){_HMS}",
     # Tue Mar  5 10:00:00.123 EST 2024, Mar 05, 2024 10:00:00 AM, Mar  5 10:00:00
     "asctime": (
         rf"{_DAY}{_B} +(?P<d>[0-9]{{1,2}}) (?P<H>[0-9]{{1,2}}):(?P<M>[0-9]{{2}}):"
         rf"(?P<S>[0-9]{{2}}){_F}{_Z} (?P<Y>[0-9]{{4}})\b(?: UTC| GMT)?"
     ),
-    "bdy": rf"(?:{_DAY})?{_B} +(?P<d>[0-9]{{1,2}}),? (?P<Y>[0-9]{{4}}),? +{_HMS}",
+    "bdy": rf"(?:{_DAY})?{_B}(?: +|[/-])(?P<d>[0-9]{{1,2}})(?:,? |[/-])(?P<Y>[0-9]{{4}}),? +{_HMS}",
     "bd": rf"(?:{_DAY})?{_B}(?: +|-)(?P<d>[0-9]{{1,2}}),? +{_HMS}",
+    # 5/3/2024 -- 10:00:00: Suricata's, whose day is first
+    "suricata": (rf"(?P<d>[0-9]{{1,2}})/(?P<m>[0-9]{{1,2}})/(?P<Y>[0-9]{{4}}) -- {_HMS}"),
     # 05.03.2024 10:00:00, 03/05/2024 10:00:00 AM, 03/05/24 10:00:00:123 GMT
     "numbers": (
         rf"(?P<n1>[0-9]{{1,2}})(?P<sep>[-/.])(?P<n2>[0-9]{{1,2}})[-/.](?P<n3>[0-9]{{4}}|[0-9]{{2}})"
         rf"{_GAP}{_HMS}"
     ),
-    # 03-05 10:00:00.123 (no year), 10.30 16:49:06
-    "two_numbers": rf"(?P<n1>[0-9]{{1,2}})[-/.](?P<n2>[0-9]{{1,2}})(?:[T_]| +){_HMS}",
+    # 03-05 10:00:00.123 (no year), 10.30 16:49:06, 03/05-10:00:00.123456 (Snort)
+    "two_numbers": rf"(?P<n1>[0-9]{{1,2}})[-/.](?P<n2>[0-9]{{1,2}})(?:[T_|-]| +){_HMS}",
     # 05 Mar 10:00:00.123 (old Redis)
     "db": rf"(?P<d>[0-9]{{1,2}}) {_B} {_HMS}",
     # I0305 10:00:00.123456 (glog), without its letter
@@ -83,13 +87,18 @@ _BARE = {name: pattern for name, pattern in FAMILIES.items() if name not in ("gl
 _EPOCH = r"1[0-9]{18}|1[0-9]{15}|1[0-9]{12}(?:\.[0-9]+)?|1[0-9]{9}(?:[.,][0-9]{1,9})?"
 _TAI = "@4[0-9a-f]{23}"  # cr.yp.to/libtai/tai64.html, multilog's
 _CLOCK = (
-    r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: ?[AaPp]\.?[Mm]\b)?"
+    r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?:Z\b| ?[AaPp]\.?[Mm]\b)?"
     r"|[0-9]{1,2}:[0-9]{2} ?[AP]M"
 )
 
 
+# Of four and more cells between commas, one that follows a time is no fraction of it.
+_CELL = "(?:[.:]|,(?=(?:[0-9]{3}){1,3}(?![0-9])|[0-9]+(?![0-9,])))"
+
+
 def _plain(pattern: str) -> str:
-    """Return the pattern without the names of its groups."""
+    """Return the pattern without the names of its groups, as only Python's `re` reads it."""
+    pattern = pattern.replace(_F, _F.replace("[.,:]", _CELL))
     while "(?P<" in pattern:
         before, _, after = pattern.partition("(?P<")
         pattern = f"{before}(?:{after.partition('>')[2]}"
@@ -103,4 +112,4 @@ STAMP = (
     + rf"|(?P<tai>{_TAI})|(?P<epoch>{_EPOCH})|(?P<clock>{_CLOCK}))"
 )
 STAMP_START = r"(?<![0-9A-Za-z.:_/+-])"
-STAMP_END = r"(?![0-9A-Za-z])(?![.,][0-9])(?!(?<=[0-9]):[0-9])"
+STAMP_END = r"(?![0-9A-Za-z])(?!\.[0-9]|,[0-9]+(?![0-9,]))(?!(?<=[0-9]):[0-9])"

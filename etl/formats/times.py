@@ -217,8 +217,9 @@ def _offset(zone: str) -> int:
 def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
     """Name the numbers of dates such as 03/05/2024: the order that reads most of them.
 
-    Of orders that read as many, the usual one wins: month first with slashes, else day
-    first. 24/03/05 and 03/05/24 are told apart by which year is nearer to the clock's.
+    Of orders that read as many, the one wins whose times are not after now, then the one whose
+    times are closest together, then the usual one: month first with slashes, else day first.
+    24/03/05 and 03/05/24 are told apart by which year is nearer to the clock's.
     """
     numbers = [
         found[f"n{i}"].cast(pl.Int64, strict=False) for i in (1, 2, 3) if f"n{i}" in found.columns
@@ -234,14 +235,18 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
     else:
         orders = ["ymd", "mdy", "dmy"] if slashes else ["dmy", "ymd", "mdy"]
 
-    def merit(order: str) -> tuple[int, int]:
+    def merit(order: str) -> tuple[int, int, bool, int]:
         part = dict(zip(order.lower(), numbers, strict=True))
-        good = int((part["m"].is_between(1, 12) & part["d"].is_between(1, 31)).sum())
+        good = part["m"].is_between(1, 12) & part["d"].is_between(1, 31)
+        days = (part["y"] * 372 + part["m"] * 31 + part["d"]).filter(good)
+        span = (days.max() or 0) - (days.min() or 0)  # type: ignore[operator]
+        now = (clock.now.year % (10_000 if long else 100)) * 372
+        is_past = (days.max() or 0) <= now + clock.now.month * 31 + clock.now.day + 1  # type: ignore[operator]
         if long or not slashes:
-            return good, 0
+            return int(good.sum()), 0, is_past, -span
         year = part["y"].max()
         distance = abs(clock.now.year - 2000 - year) if isinstance(year, int) else 0
-        return good, -1000 if order == "dmy" else -distance
+        return int(good.sum()), -1000 if order == "dmy" else -distance, is_past, -span
 
     best = max(orders, key=merit)
     return found.rename({f"n{i}": name for i, name in enumerate(best, 1)})

@@ -51,7 +51,14 @@ def at(*parts: int) -> datetime:
         ("2024-03-05 11:00:00 Europe/Berlin", at(2024, 3, 5, 10)),
         ("2024-03-05, 10:00:00 UTC", at(2024, 3, 5, 10)),
         ("2024-03-05 10:00", at(2024, 3, 5, 10)),
-        ("5/3/2024 -- 10:00:00", at(2024, 5, 3, 10)),
+        ("5/3/2024 -- 10:00:00", at(2024, 3, 5, 10)),
+        ("05-MAR-2024 10:00:00", at(2024, 3, 5, 10)),
+        ("05Mar2024 10:00:00.123", at(2024, 3, 5, 10, 0, 0, 123_000)),
+        ("2024 Mar 05 10:00:00", at(2024, 3, 5, 10)),
+        ("mar/05/2024 10:00:00", at(2024, 3, 5, 10)),
+        ("Tue Mar 05 2024 11:00:00 GMT+0100", at(2024, 3, 5, 10)),
+        ("03-05|10:00:00.123", at(2026, 3, 5, 10, 0, 0, 123_000)),
+        ("03/05-10:00:00.123456", at(2026, 3, 5, 10, 0, 0, 123_456)),
         ("[10.30 16:49:06]", at(2026, 10, 30, 16, 49, 6)),
         ("11-20 16:49:06.5", at(2026, 11, 20, 16, 49, 6, 500_000)),
         ("1709632800", at(2024, 3, 5, 10)),
@@ -143,3 +150,16 @@ def test_a_time_that_cannot_be_read_keeps_its_text():
     rows = normalise(parse(pl.DataFrame({"line": lines})))
     assert rows["timestamp"].to_list() == [None, at(2026, 2, 20, 10, 0, 0, 123_000)]
     assert rows["timestamp_text"].to_list() == ["2026-02-30 10:00:00,123", None]
+
+
+def test_days_that_follow_each_other_tell_day_from_month():
+    days = [f"0{i}/02/2024 10:00:00" for i in range(1, 6)]
+    assert read(*days) == [at(2024, 2, i, 10) for i in range(1, 6)]
+    assert read("04/12/2026 10:00:00")[0] == at(2026, 4, 12, 10)
+    assert read("11/12/2026 10:00:00", "10/12/2026 10:00:00")[0] == at(2026, 11, 12, 10)
+
+
+def test_a_cell_behind_a_time_is_no_fraction():
+    line = "1,2026/11/21 10:00:00,0123,TRAFFIC,end"
+    got = normalise(parse(pl.DataFrame({"line": [line]})), now=NOW)
+    assert got["timestamp"][0] == at(2026, 11, 21, 10)
