@@ -219,6 +219,7 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
 
     Of orders that read as many, the one wins whose times are not after now, then the one whose
     times are closest together, then the usual one: month first with slashes, else day first.
+    With points the day is first.
     24/03/05 and 03/05/24 are told apart by which year is nearer to the clock's.
     """
     numbers = [
@@ -228,7 +229,8 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
         swapped = (numbers[0] > 12).any() and not (numbers[1] > 12).any()
         names = ("d", "m") if swapped else ("m", "d")
         return found.rename({"n1": names[0], "n2": names[1]})
-    slashes = found["sep"].drop_nulls()[0] == "/"
+    mark = found["sep"].drop_nulls()[0]
+    slashes = mark == "/"
     long = found["n3"].str.len_chars().max() == 4
     if long:
         orders = ["mdY", "dmY"] if slashes else ["dmY", "mdY"]
@@ -242,6 +244,8 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
         span = (days.max() or 0) - (days.min() or 0)  # type: ignore[operator]
         now = (clock.now.year % (10_000 if long else 100)) * 372
         is_past = (days.max() or 0) <= now + clock.now.month * 31 + clock.now.day + 1  # type: ignore[operator]
+        if mark == ".":  # day first, wherever it is used
+            return int(good.sum()), 0, False, 0
         if long or not slashes:
             return int(good.sum()), 0, is_past, -span
         year = part["y"].max()
