@@ -74,7 +74,8 @@ def normalise(
             if not given.
         timezone: IANA name of the zone of times that have none.
         year: The year of the first time that has none.
-        modified: When the file was last changed, in Unix seconds; goes before `now`.
+        modified: When the file was last changed, in Unix seconds; goes before `now`. Times of
+            day get their date by it: the last is of that day, or of the day before.
 
     Raises:
         FormatError: If the frame has no column `format`, or an unknown format in it.
@@ -82,7 +83,7 @@ def normalise(
     if "format" not in frame.columns:
         raise FormatError("no column 'format' to normalise by; parse the frame first")
     now = datetime.fromtimestamp(modified, UTC) if modified is not None else now
-    clock = Clock(now or datetime.now(UTC), timezone, year)
+    clock = Clock(now or datetime.now(UTC), timezone, year, is_end=modified is not None)
     names = frame["format"].drop_nulls().unique().to_list() or ["json"]
     if len(names) == 1:
         return _normalised(frame, get_format(names[0]), clock)

@@ -5,7 +5,7 @@ two digits), `m` or `b` (month, as a name), `d`, `H`, `M`, `S`, `f` (fraction), 
 PM) and `z` (zone); `n1` to `n3` are numbers whose order the column decides.
 """
 
-__all__ = ["FAMILIES", "STAMP", "STAMP_END", "STAMP_START", "ZONES", "ZONE_NAMES"]
+__all__ = ["CLOCK", "FAMILIES", "STAMP", "STAMP_END", "STAMP_START", "ZONES", "ZONE_NAMES"]
 
 ZONES = {  # hours east of UTC; where a name is used twice, the place that more logs come from
     "ACDT": 10.5, "ACST": 9.5, "AEDT": 11, "AEST": 10, "AKDT": -8, "AKST": -9, "ART": -3,
@@ -83,6 +83,11 @@ FAMILIES = {  # tried in this order, each on what those before it left
     ),
 }
 
+CLOCK = (
+    "(?P<H>[0-9]{1,2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?"
+    r"(?: ?(?P<p>[AaPp]\.?[Mm]\b\.?))?(?P<z>Z)?"
+)
+"""A time of day, as a family."""
 _BARE = {name: pattern for name, pattern in FAMILIES.items() if name not in ("glog", "chromium")}
 _EPOCH = r"1[0-9]{18}|1[0-9]{15}|1[0-9]{12}(?:\.[0-9]+)?|1[0-9]{9}(?:[.,][0-9]{1,9})?"
 _TAI = "@4[0-9a-f]{23}"  # cr.yp.to/libtai/tai64.html, multilog's

@@ -7,11 +7,12 @@ the regexes of `stamps`, which also know named zones, AM and PM, and fractions o
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from etl.formats.epochs import UTC_TIME, read_epochs, read_tai
-from etl.formats.stamps import FAMILIES, ZONES
+from etl.formats.stamps import CLOCK, FAMILIES, ZONES
 
 __all__ = ["UTC_TIME", "Clock", "read_times"]
 
@@ -45,11 +46,14 @@ class Clock:
         now: The latest that a time without a year may be is a day after this.
         timezone: IANA name of the zone of times that have none.
         year: Year of the first time that has none, if it is known.
+        is_end: Whether `now` is when the last time was written, so that a time of day is of
+            the day of `now` or the day before.
     """
 
     now: datetime
     timezone: str = "UTC"
     year: int | None = None
+    is_end: bool = False
 
 
 def read_times(text: pl.Series, clock: Clock) -> pl.Series:
@@ -72,6 +76,7 @@ def read_times(text: pl.Series, clock: Clock) -> pl.Series:
         read_epochs,
         read_tai,
         *(_Family(pattern, clock) for pattern in FAMILIES.values()),
+        *([_Family(CLOCK, clock)] if clock.is_end else ()),
     ]
     for read in readers:
         if not left.len() - left.null_count():
@@ -155,14 +160,15 @@ class _Family:
                 return found[name].fill_null(default)
             return pl.repeat(default, found.height, dtype=pl.String, eager=True)
 
-        yearless = not {"Y", "y"} & set(found.columns)
+        dayless = "d" not in found.columns
+        yearless = not {"Y", "y"} & set(found.columns) and not dayless
         year = part("Y") if "Y" in found.columns else part("y", "2000")
         short = year.str.len_chars() < 3
         century = year.cast(pl.Int64, strict=False) < 70
         year = pl.select(
             pl.when(short & century).then("20" + year).when(short).then("19" + year).otherwise(year)
         ).to_series()
-        month = part("m") if "m" in found.columns else _month(found["b"])
+        month = _month(found["b"]) if "b" in found.columns else part("m", "1")
         hour = part("H").cast(pl.Int64, strict=False)
         if "p" in found.columns and found["p"].count():
             afternoon = found["p"].str.to_lowercase().str.starts_with("p")
@@ -172,7 +178,7 @@ class _Family:
             ).to_series()  # fmt: skip
         text = pl.select(
             pl.format(
-                "{}-{}-{} {}:{}:{}.{}", year, month.str.zfill(2), part("d").str.zfill(2),
+                "{}-{}-{} {}:{}:{}.{}", year, month.str.zfill(2), part("d", "1").str.zfill(2),
                 hour.cast(pl.String).str.zfill(2), part("M"), part("S", "00"),
                 part("f").str.slice(0, 6).str.pad_end(6, "0"),
             )
@@ -180,6 +186,8 @@ class _Family:
         times = text.str.to_datetime("%Y-%m-%d %H:%M:%S.%6f", strict=False, time_unit="us")
         if yearless:
             times = _with_years(times, self.clock)
+        if dayless:
+            times = _with_days(times.set(found["H"].is_null(), None), self.clock)
         if "z" not in found.columns or not found["z"].count():
             return _placed(times, self.clock)
         zones = found["z"].str.strip_chars()
@@ -281,3 +289,26 @@ def _with_years(times: pl.Series, clock: Clock) -> pl.Series:
     years = pl.select(pl.when(leap & ~is_leap).then(years - years % 4).otherwise(years)).to_series()
     text = years.cast(pl.String) + times.dt.strftime("-%m-%dT%H:%M:%S.%6f")
     return text.str.to_datetime("%Y-%m-%dT%H:%M:%S.%6f", strict=False, time_unit="us")
+
+
+def _with_days(times: pl.Series, clock: Clock) -> pl.Series:
+    """Give times, all of one day, the days that they have by order, the last that of the clock.
+
+    A step back of more than half a day is midnight; a step forward of as much goes back.
+    """
+    filled = times.fill_null(strategy="forward").fill_null(strategy="backward")
+    if not filled.count():
+        return times
+    step = filled.diff().dt.total_seconds().fill_null(0)
+    turns = ((step < -43_200).cast(pl.Int64) - (step > 43_200).cast(pl.Int64)).cum_sum()
+    end = clock.now.astimezone(ZoneInfo(clock.timezone)).replace(tzinfo=None)
+    latest = turns.max()
+    last = filled.filter(turns == latest).max()
+    before = isinstance(last, datetime) and last.time() > end.time()
+    day = datetime(end.year, end.month, end.day) - timedelta(days=int(before))  # noqa: DTZ001
+    first = times.dt.truncate("1d")
+    return (
+        (times - first)
+        + pl.select(pl.lit(day).cast(pl.Datetime("us"))).to_series()
+        + ((turns - latest) * 86_400_000_000).cast(pl.Duration("us"))
+    )

@@ -163,3 +163,16 @@ def test_a_cell_behind_a_time_is_no_fraction():
     line = "1,2026/11/21 10:00:00,0123,TRAFFIC,end"
     got = normalise(parse(pl.DataFrame({"line": [line]})), now=NOW)
     assert got["timestamp"][0] == at(2026, 11, 21, 10)
+
+
+def test_a_time_of_day_has_its_date_from_when_the_file_was_changed():
+    clocks = ["22:59:00.5", "23:59:59.25", None, "00:00:01", "11:00 AM"]
+    lines = [f"{clock or 'no time at'} INFO low" for clock in clocks]
+    parsed = parse(pl.DataFrame({"line": lines}))
+    times = normalise(parsed, modified=at(2026, 3, 1, 11, 5).timestamp())["timestamp"].to_list()
+    assert times[:2] == [at(2026, 2, 28, 22, 59, 0, 500_000), at(2026, 2, 28, 23, 59, 59, 250_000)]
+    assert times[2:] == [None, at(2026, 3, 1, 0, 0, 1), at(2026, 3, 1, 11)]
+
+    before = normalise(parsed, modified=at(2026, 3, 1, 9).timestamp())["timestamp"]
+    assert before[4] == at(2026, 2, 28, 11)
+    assert normalise(parsed, now=NOW)["time"].to_list() == clocks
