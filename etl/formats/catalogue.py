@@ -8,6 +8,7 @@ look like to be of a format.
 """
 
 from etl.formats.access import ACCESS
+from etl.formats.daemons import DAEMONS, SUPERVISOR
 from etl.formats.levels import WORDS
 from etl.formats.stamps import ZONE_NAMES
 
@@ -55,6 +56,7 @@ _CISCO = (
 
 PATTERNS: dict[str, str | tuple[str, ...]] = {
     **ACCESS,
+    **DAEMONS,
     "syslog5424": (  # RFC 5424; rsyslog leaves a second blank before the message
         rf"^{_PRI}[0-9]{{1,2}} (?P<timestamp>\S+) (?P<host>\S+) (?P<app>\S+) "
         rf'(?P<pid>\S+) (?P<msgid>\S+) (?P<data>-|(?:\[(?:[^\]\\"]|"{_QUOTED}")*\])+)'
@@ -113,9 +115,15 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>{_RFC3339}) (?P<level>[FEWID][1-5]?) +(?P<logger>[A-Z_]+|-) +"
         rf"\[(?P<thread>[^\]]*)\] {_REST}"
     ),
-    "redis": (  # src/server.c, serverLogRaw: role is M, S, C or X
-        r"^(?P<pid>[0-9]+):(?P<role>[A-Z]) (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
-        rf"[0-9]{{4}} {_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
+    "redis": (  # src/server.c, serverLogRaw: role is M, S, C or X; before 3.0 without it
+        (
+            r"^(?P<pid>[0-9]+):(?P<role>[A-Z]) (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
+            rf"[0-9]{{4}} {_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
+        ),
+        (
+            r"^\[(?P<pid>[0-9]+)\] (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
+            rf"{_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
+        ),
     ),
     "dpkg": (  # dpkg(1), --log
         rf"{_DPKG}(?P<action>status) (?P<state>\S+) {_PACKAGE} (?P<version>\S*))$",
@@ -272,6 +280,7 @@ ENVELOPES = {
 _LEVEL = "(?:" + "|".join((*WORDS, "[0-9]+")) + ")"
 _FACILITY = "(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])"
 REFUSED = {  # what the other syslog formats take
+    "python": rf"^{_ISO},[0-9]+ [A-Z]+ {SUPERVISOR}",
     "syslog_pri": rf"^<[0-9]+>(?:[0-9]{{1,2}} |{_BSD_ANY}|{_RFC3339}|\[ *[0-9]+\.)",
     # a host or a tag that is a level or a number, CRI's streams
     "syslog3164": (

@@ -8,9 +8,10 @@ from functools import lru_cache, partial
 import polars as pl
 
 from etl.errors import FormatError, did_you_mean
+from etl.formats.blocks import is_block, read_blocks
 from etl.formats.catalogue import PATTERNS, REFUSED
 from etl.formats.columns import MARKS, Reader, cascade, extract, group_names, safe, sample
-from etl.formats.envelopes import DOCKER, peel, read_docker, unfold
+from etl.formats.envelopes import DOCKER, peel, read_docker
 from etl.formats.generic import read_generic
 from etl.formats.heads import is_postgres_csv, read_cef, read_headed, read_leef, read_postgres_csv
 from etl.formats.keyed import is_json, is_logfmt, read_json, read_logfmt
@@ -114,6 +115,7 @@ FORMATS: Mapping[str, Format] = {
         "leef", reader=read_leef, fits=_compiled(r"^LEEF: ?[0-9.]+\|(?:[^|]*\|){4}").search
     ),
     "postgres_csv": Format("postgres_csv", reader=read_postgres_csv, fits=is_postgres_csv),
+    "block": Format("block", reader=read_blocks, fits=is_block),
     "logfmt": Format("logfmt", reader=read_logfmt, fits=is_logfmt),
     # those below need the head of their file, and take every line below it
     **{name: Format(name, reader=_headed, fits=lambda _: False) for name in ("csv", "w3c", "zeek")},
@@ -153,7 +155,7 @@ def read_lines(lines: pl.Series, header: str | None = None) -> pl.DataFrame:
     Formats that a few lines fit are tried first, then those that fit a few of what is left,
     and so on; the generic reader has the rest.
     """
-    return _peeled(unfold(lines), header=header)
+    return _peeled(lines, header=header)
 
 
 def _peeled(

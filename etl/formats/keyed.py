@@ -203,13 +203,21 @@ def _object(line: str | None) -> dict[str, str | None] | None:
                 text = text.rstrip("], \r\n\t") if text[-1] == "]" else text[:-1]
             fields: dict[str, str | None] = {}
             twice: list[tuple[str, str | None]] = []
-            _flatten("", _decode(text), fields, twice)
+            _flatten("", _only(_decode(text)), fields, twice)
             if twice:
                 fields[_TWICE] = json.dumps(twice)
             return fields
     except (ValueError, RecursionError):
         pass
     return None
+
+
+def _only(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an object that holds no more than a list of objects as the first of them."""
+    key, value = next(iter(found.items()), ("", None))
+    if len(found) == 1 and isinstance(value, list) and value and isinstance(value[0], dict):
+        return value[0] | ({key: value[1:]} if value[1:] else {})
+    return found
 
 
 def _flatten(

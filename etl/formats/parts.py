@@ -47,7 +47,7 @@ SEPARATOR = re.compile(
     r"(?:-{1,3}[ \t]+)?"
 )
 LEVEL_HERE = re.compile(
-    rf"(?P<open>[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:!\])/]))"
+    rf"(?P<open>(?:##)?[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:!\])/]))"
     rf"(?P<stars>\**){_END}(?P<close> *[\])}}>])?"
 )
 FACILITY = re.compile(
@@ -70,6 +70,7 @@ PARTS: tuple[tuple[str, re.Pattern[str], str, str], ...] = tuple(
         ("pid", r"\[#?[0-9]{1,8}\]", r"\[#?(?P<pid>[0-9]+)\]", "[{pid}]"),
         ("pid", r"\[pid[ :=]*[0-9]+\]", r"\[pid[ :=]*(?P<pid>[0-9]+)\]", "[pid {pid}]"),
         ("pid", r"[0-9]{1,8}(?= +---)", "(?P<pid>[0-9]+)", "{pid}"),
+        ("thread", r"<[0-9]{1,8}>", r"<(?P<thread>[0-9]+)>", "<{thread}>"),
         ("thread", r"<[0-9]+\.[0-9]+\.[0-9]+>", r"<(?P<thread>[0-9.]+)>", "<{thread}>"),
         ("caller", rf"\{{{_SOURCE}\}}", r"\{(?P<caller>[^\s{}]+)\}", "{{{caller}}}"),
         ("caller", rf"\[{_SOURCE}\]", r"\[(?P<caller>[^\s\[\]]+:[0-9]+)\]", "[{caller}]"),

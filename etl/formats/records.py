@@ -14,8 +14,9 @@ from collections import Counter
 import polars as pl
 
 from etl.formats.access import ACCESS
+from etl.formats.blocks import block_start
 from etl.formats.columns import ROW, cleaned, ungrouped
-from etl.formats.envelopes import DOCKER, HEADS, docker_partial, docker_text
+from etl.formats.envelopes import DOCKER, HEADS, SYSLOG_HEAD, docker_partial, docker_text
 from etl.formats.format import FORMATS
 from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
@@ -42,6 +43,9 @@ _NOT = ":not "
 _INSIDE = ":inside "
 """Behind it an envelope's name, a blank, and the regex of what begins a record inside of it."""
 
+_SYSLOG = ":syslog"
+"""A line of syslog goes on if it is part of a trace and has the tag of the line before."""
+
 _ONE_LINE = (*ACCESS, "auditd", "logfmt")
 """Formats of which no line goes on."""
 _BLOCKS = (  # programs that write blocks: what begins one
@@ -50,12 +54,21 @@ _BLOCKS = (  # programs that write blocks: what begins one
     r"^Start-Date: ",  # apt's history
     r"^=[A-Z ]+ REPORT==== ",  # old Erlang
     r"^\[\*\*\] ",  # Snort's full alerts
+    r"^\*\* Alert [0-9]+\.[0-9]+: ",  # OSSEC's
+    r"^<(?:log4j:event|record|Event)\b",  # log4j's and java.util.logging's XML, Windows' events
+    r'^Started [A-Z]+ "',  # Rails in development
 )
 _LEVEL = "|".join(WORDS)
 _BY_LEVEL = (
     rf"^(?:(?i:{_LEVEL})(?:\[[0-9]+\])?[:|]|[\[(<](?i:{_LEVEL}) *[\])>]|(?:{_LEVEL.upper()})\b)"
 )
-_PANIC = "^(?:panic|fatal error): "  # Go's, which no time is before
+# What no time is before though other lines have one: panics of Go and Rust, sanitizers, what
+# AWS Lambda writes around a request
+_BARE = (
+    r"^(?:(?:panic|fatal error): |thread '[^']*' panicked at |==[0-9]+==ERROR: "
+    r"|(?:START|END|REPORT) RequestId: )"
+)
+_BY_BRACKET = rf"^\[(?:{'|'.join(WORDS).upper()})\][ \t]"
 _TRACEBACK = r"^Traceback \(most recent call last\)"
 _GOES_ON = (  # what a line that goes on looks like, indented or not
     r"^(?:\s|[})\]]|Caused by: |Suppressed: |Traceback \(most recent call last\)|\.\.\. [0-9]+ more"
@@ -66,6 +79,14 @@ _GOES_ON = (  # what a line that goes on looks like, indented or not
 )
 
 
+_TRACE = (  # what a line of a trace looks like that has a head of its own
+    r"(?:(?:\t| {2,})+(?:at |from |File \"|\.\.\. [0-9]+ more)|Caused by: |Traceback \(most recent"
+    r"|(?:[a-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b|[A-Z]\w*(?:Error|Exception): "
+    r"|goroutine [0-9]+ \[|#[0-9]+ +(?:0x|/|\{main\}|[\w\\]+->)|\t\S+\.go:[0-9]+)"
+)
+_TAG = r" [\w.:%@/-]+ [^\s:\[\]|=]+(?:\[[0-9]+\])?:"
+
+
 def record_start(sample: pl.Series) -> str | None:
     """Return what begins a record in consecutive lines, or None if every line is one."""
     lines = cleaned(sample.drop_nulls().head(SAMPLE)).str.slice(0, LOOK)
@@ -74,6 +95,10 @@ def record_start(sample: pl.Series) -> str | None:
         return None
     if solid.str.contains(DOCKER).mean() > 0.9:  # type: ignore[operator]
         return _inside(docker_text(solid), "docker", partial=docker_partial(solid).any())
+    opened = solid.str.contains(r'^\{\s*"')
+    whole = solid.str.contains(r"\}\s*,?$") | (solid.str.len_chars() == LOOK)
+    if opened[0] and (opened & ~whole).any():
+        return r"^\{"  # objects of several lines
     if solid.str.contains(r"^\s*\{.*\}\s*,?$").mean() > 0.9:  # type: ignore[operator]
         return None
     for name, head in HEADS.items():
@@ -100,6 +125,8 @@ def _start(lines: pl.Series, solid: pl.Series) -> str | None:
     return (
         _by_quotes(lines, solid)
         or _by_block(solid)
+        or block_start(solid.to_list())
+        or _by_syslog(solid)
         or _pretty(lines)
         or _by_heads(solid)
         or _by_indent(solid)
@@ -121,6 +148,13 @@ def _by_quotes(lines: pl.Series, solid: pl.Series) -> str | None:
     heads = Counter(head_pattern(line) for line in solid[1:].head(HEADS_OF)).most_common(1)
     timed = heads and heads[0][0] and heads[0][0][0] == ""
     return CSV + (f"^{heads[0][0][1]}" if timed and heads[0][0] else "")
+
+
+def _by_syslog(solid: pl.Series) -> str | None:
+    """Return the mark of syslog, if its lines have parts of a trace."""
+    if not solid.str.contains(SYSLOG_HEAD + _TRACE).any():
+        return None
+    return _SYSLOG if solid.str.contains(SYSLOG_HEAD).mean() > 0.8 else None  # type: ignore[operator]
 
 
 def _by_block(solid: pl.Series) -> str | None:
@@ -164,7 +198,9 @@ def _by_heads(solid: pl.Series) -> str | None:
         heads = [rf"^[^\n]{{0,100}}?{stamp}" for stamp, count in most if 50 * count >= len(found)]
     objects = sum(line.startswith('{"') and line.endswith("}") for line in some)
     heads += [r'^\{"'] if 50 * objects >= flush and objects else []
-    heads += [_PANIC] if any(re.match(_PANIC, line) for line in some) else []
+    heads += [_BARE] if any(re.match(_BARE, line) for line in some) else []
+    if any(re.match(_BY_BRACKET, line) for line, _ in heads_of):
+        heads += [_BY_BRACKET]
     return "|".join(heads)
 
 
@@ -189,38 +225,68 @@ def starts(lines: pl.Series, start: str | None) -> pl.Series:
     if start is None:
         return pl.repeat(value=True, n=len(lines), eager=True)
     lines = cleaned(lines.fill_null(""))
-    if start.startswith(CSV):
-        odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
-        heads = lines.str.contains(start.removeprefix(CSV) or r"[^\s\S]")
-        quotes = pl.DataFrame({"odd": odd, "part": heads.cum_sum()})
-        opened = quotes.select(pl.col("odd").cum_sum().over("part") - pl.col("odd")).to_series()
-        found = heads | (opened % 2 == 0)
-    elif start.startswith(_PARTIAL):
-        found = ~_goes_on(lines)[1]
-        if inner := start.removeprefix(_PARTIAL):
-            text = (
-                docker_text(lines)
-                if lines.head(1).str.contains(DOCKER).any()
-                else (lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", ""))
-            )
-            found &= text.str.contains(inner)
-    elif start.startswith(_INSIDE):
-        name, _, inner = start.removeprefix(_INSIDE).partition(" ")
-        if name == "docker":
-            text = docker_text(lines)
-        else:
-            text = lines.str.replace(ungrouped(HEADS[name]) + " ?", "")
-        found = text.str.contains(inner)
-    elif start == _SLOW:
-        time = lines.str.starts_with("# Time: ")
-        found = time | (lines.str.starts_with("# User@Host: ") & ~time.shift(1, fill_value=False))
-    elif start.startswith(_NOT):
-        found = ~lines.str.contains(start.removeprefix(_NOT))
-    else:
-        found = lines.str.contains(start)
+    found = _found(lines, start)
     if len(found):
         found = found.scatter(0, values=True)
     return found
+
+
+def _found(lines: pl.Series, start: str) -> pl.Series:
+    """Return where records begin, by a regex or by one of the marks."""
+    for mark, read in _BY_MARK.items():
+        if start.startswith(mark):
+            return read(lines, start.removeprefix(mark))
+    return lines.str.contains(start)
+
+
+def _outside_quotes(lines: pl.Series, head: str) -> pl.Series:
+    odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
+    heads = lines.str.contains(head or r"[^\s\S]")
+    quotes = pl.DataFrame({"odd": odd, "part": heads.cum_sum()})
+    opened = quotes.select(pl.col("odd").cum_sum().over("part") - pl.col("odd")).to_series()
+    return heads | (opened % 2 == 0)
+
+
+def _behind_partial(lines: pl.Series, inner: str) -> pl.Series:
+    found = ~_goes_on(lines)[1]
+    if not inner:
+        return found
+    if lines.head(1).str.contains(DOCKER).any():
+        return found & docker_text(lines).str.contains(inner)
+    text = lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", "")
+    return found & text.str.contains(inner)
+
+
+def _inside_of(lines: pl.Series, name_and_inner: str) -> pl.Series:
+    name, _, inner = name_and_inner.partition(" ")
+    if name == "docker":
+        return docker_text(lines).str.contains(inner)
+    return lines.str.replace(ungrouped(HEADS[name]) + " ?", "").str.contains(inner)
+
+
+def _slow_block(lines: pl.Series, _: str) -> pl.Series:
+    time = lines.str.starts_with("# Time: ")
+    return time | (lines.str.starts_with("# User@Host: ") & ~time.shift(1, fill_value=False))
+
+
+def _no_trace(lines: pl.Series, _: str) -> pl.Series:
+    tag = lines.str.extract(rf"({_TAG})")
+    goes_on = lines.str.contains(SYSLOG_HEAD + _TRACE) & (tag == tag.shift(1))
+    return ~goes_on.fill_null(value=False) & ~lines.str.contains(r"^\s")
+
+
+def _none_of(lines: pl.Series, regex: str) -> pl.Series:
+    return ~lines.str.contains(regex)
+
+
+_BY_MARK = {
+    CSV: _outside_quotes,
+    _PARTIAL: _behind_partial,
+    _INSIDE: _inside_of,
+    _SLOW: _slow_block,
+    _SYSLOG: _no_trace,
+    _NOT: _none_of,
+}
 
 
 def _goes_on(lines: pl.Series) -> tuple[pl.Series, pl.Series]:

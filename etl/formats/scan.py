@@ -31,6 +31,7 @@ HEAD = 128  # characters within which a time is looked for
 LOOK = 320  # characters that are looked at in all
 
 
+_GLOG = r"[IWEF][0-9]{4,6} [0-9]{2}:"  # whose month and day are one word with the level
 _STOP = re.compile(r":\]?:?\s?|[ \t]*:\s?|[ \t]+-{1,2}[ \t]")  # behind a logger
 
 
@@ -77,6 +78,8 @@ def _below(line: str) -> list[Step]:
 
 def head_pattern(line: str) -> tuple[str, str] | None:
     """Return the regexes of what is before a line's time, and of the time; None without one."""
+    if re.match(_GLOG, line):
+        return "", _GLOG
     head = line[:LOOK]
     found = _stamp(head)
     if not found:

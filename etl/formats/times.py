@@ -168,7 +168,8 @@ class _Family:
         year = pl.select(
             pl.when(short & century).then("20" + year).when(short).then("19" + year).otherwise(year)
         ).to_series()
-        month = _month(found["b"]) if "b" in found.columns else part("m", "1")
+        one = "1" if dayless else "0"
+        month = _month(found["b"]) if "b" in found.columns else part("m", one)
         hour = part("H").cast(pl.Int64, strict=False)
         if "p" in found.columns and found["p"].count():
             afternoon = found["p"].str.to_lowercase().str.starts_with("p")
@@ -178,7 +179,7 @@ class _Family:
             ).to_series()  # fmt: skip
         text = pl.select(
             pl.format(
-                "{}-{}-{} {}:{}:{}.{}", year, month.str.zfill(2), part("d", "1").str.zfill(2),
+                "{}-{}-{} {}:{}:{}.{}", year, month.str.zfill(2), part("d", one).str.zfill(2),
                 hour.cast(pl.String).str.zfill(2), part("M"), part("S", "00"),
                 part("f").str.slice(0, 6).str.pad_end(6, "0"),
             )
@@ -249,16 +250,16 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
         part = dict(zip(order.lower(), numbers, strict=True))
         good = part["m"].is_between(1, 12) & part["d"].is_between(1, 31)
         days = (part["y"] * 372 + part["m"] * 31 + part["d"]).filter(good)
-        span = (days.max() or 0) - (days.min() or 0)  # type: ignore[operator]
+        first, last = (int(str(day or 0)) for day in (days.min(), days.max()))
         now = (clock.now.year % (10_000 if long else 100)) * 372
-        is_past = (days.max() or 0) <= now + clock.now.month * 31 + clock.now.day + 1  # type: ignore[operator]
+        is_past = last <= now + clock.now.month * 31 + clock.now.day + 1
         if mark == ".":  # day first, wherever it is used
             return int(good.sum()), 0, False, 0
         if long or not slashes:
-            return int(good.sum()), 0, is_past, -span
+            return int(good.sum()), 0, is_past, first - last
         year = part["y"].max()
         distance = abs(clock.now.year - 2000 - year) if isinstance(year, int) else 0
-        return int(good.sum()), -1000 if order == "dmy" else -distance, is_past, -span
+        return int(good.sum()), -1000 if order == "dmy" else -distance, is_past, first - last
 
     best = max(orders, key=merit)
     return found.rename({f"n{i}": name for i, name in enumerate(best, 1)})
