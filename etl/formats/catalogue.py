@@ -12,7 +12,7 @@ from etl.formats.daemons import DAEMONS, SUPERVISOR
 from etl.formats.levels import WORDS
 from etl.formats.stamps import ZONE_NAMES
 
-__all__ = ["ENVELOPES", "PATTERNS", "REFUSED", "TIME"]
+__all__ = ["DOUBTFUL", "ENVELOPES", "PATTERNS", "REFUSED", "TIME"]
 
 _HMS = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -289,3 +289,12 @@ REFUSED = {  # what the other syslog formats take
         rf"|\S+ (?i:{_LEVEL})(?:\[[^\]]*\])?: )"
     ),
 }
+DOUBTFUL = {  # prose may look so: lines of a format, and lines that begin alike
+    "syslog3164": (rf"^{_RFC3339} ([^\s\[\]]+) [^\s:\[\]]+: ", rf"^{_RFC3339} "),
+    "python": (
+        rf"^{_ISO}(?:[.,][0-9]+)? [A-Z]+ +()[A-Za-z_]\w*: ",
+        rf"^{_ISO}[.,]?[0-9]* [A-Z]",
+    ),
+}
+"""A word with a colon is no tag and no logger where most lines that begin alike have none, or
+each has another host."""

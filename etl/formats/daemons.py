@@ -40,6 +40,7 @@ DAEMONS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>{_DATE} {_HMS},[0-9]{{3}}) (?P<level>CRIT|ERRO|WARN|INFO|DEBG|TRAC|BLAT) "
         rf"(?P<message>{SUPERVISOR}(?s:.*))$"
     ),
+    "sanitizer": rf"^==(?P<pid>[0-9]+)==(?P<level>ERROR|WARNING): {_REST}",  # clang.llvm.org
     "ossec": (  # documentation.wazuh.com: alerts.log
         r"^\*\* Alert (?P<timestamp>[0-9]{10})\.(?P<alert>[0-9]+): ?(?P<flags>[^\n]*)\n"
         r"(?P<origin>[^\n]*)\n"

@@ -9,7 +9,7 @@ import polars as pl
 
 from etl.errors import FormatError, did_you_mean
 from etl.formats.blocks import is_block, read_blocks
-from etl.formats.catalogue import PATTERNS, REFUSED
+from etl.formats.catalogue import DOUBTFUL, PATTERNS, REFUSED
 from etl.formats.columns import MARKS, Reader, cascade, extract, group_names, safe, sample
 from etl.formats.envelopes import DOCKER, peel, read_docker
 from etl.formats.generic import read_generic
@@ -187,4 +187,17 @@ def _readers(left: pl.Series, done: int, *, generic: bool) -> list[Reader]:
         return [FORMATS["generic"].read] if generic else []
     if "json" in fitting:  # which takes docker's lines, too
         fitting["docker"] = FORMATS["docker"]
-    return [form.read for form in FORMATS.values() if form.name in fitting]
+    return [_reader(form, some) for form in FORMATS.values() if form.name in fitting]
+
+
+def _reader(form: Format, some: pl.Series) -> Reader:
+    """Return what reads a format's lines; without those that a sample shows to be prose."""
+    if form.name not in DOUBTFUL:
+        return form.read
+    doubtful, alike = DOUBTFUL[form.name]
+    hosts = some.str.extract(doubtful).drop_nulls()
+    peers = some.filter(some.str.contains(alike))
+    fit = sum(map(form.accepts, peers))
+    if not len(hosts) or (2 * fit >= len(peers) and not (2 < len(hosts) < 2 * hosts.n_unique())):
+        return form.read
+    return lambda lines: form.read(lines.set(lines.str.contains(doubtful), None))

@@ -99,7 +99,8 @@ def read_json(lines: pl.Series) -> pl.DataFrame:
 
 def read_logfmt(lines: pl.Series) -> pl.DataFrame:
     """Read lines that are `key=value` from end to end, two pairs or more."""
-    fits = lines.str.contains(LOGFMT).fill_null(value=False)
+    audit = lines.str.contains("msg=audit(", literal=True)
+    fits = (lines.str.contains(LOGFMT) & ~audit).fill_null(value=False)
     found = pl.DataFrame({ROW: fits.arg_true(), "pair": lines.filter(fits).str.extract_all(PAIR)})
     pair = pl.col("pair").str.splitn("=", 2).struct.rename_fields(["key", "value"])
     value = pl.col("value")

@@ -15,12 +15,16 @@ __all__ = [
     "CHANNEL",
     "DOTTED",
     "FACILITY",
+    "IN_BRACKET",
     "LETTER_LATER",
     "LEVEL",
+    "LEVEL_BY_KEY",
     "LEVEL_HERE",
+    "LEVEL_KEY",
     "LEVEL_LATER",
     "PARTS",
     "PROSE",
+    "SEPARATED",
     "SEPARATOR",
     "SLASHED",
     "STAMP",
@@ -40,6 +44,7 @@ STAMP = re.compile(STAMP_START + STAMP_TEXT + STAMP_END)
 WEAK = {"epoch", "clock", "two_numbers", "bd", "db", "short"}
 _NAME = r"[A-Za-z_$][\w$]*"
 DOTTED = rf"{_NAME}(?:(?:\.|::|\\|/){_NAME})+"
+_NO_LOGGER = r"(?!https?:|\w*(?:Error|Exception|Warning)\b)"
 _SOURCE = r"[\w./\\-]+\.(?:c|cc|cpp|cs|go|h|java|js|kt|php|py|rb|rs|scala|ts):[0-9]+"
 
 SEPARATOR = re.compile(
@@ -58,6 +63,11 @@ LEVEL_LATER = re.compile(
     rf"(?:^|(?<=[\s\[(<|):\-]))(?:(?:{_UPPER})\**{_END}|[\[(<](?:{_ANY_LEVEL}) *[\])>]"
     rf"|(?:{_WORD}|{_CAPITAL})(?=: ))"
 )
+LEVEL_KEY = re.compile(rf"\b(?:level|severity|lvl)=\"?(?:{_ANY_LEVEL})\b")
+LEVEL_BY_KEY = rf"[^\n]{{0,300}}?\b(?:level|severity|lvl)=\"?(?P<level>{LEVEL})\b"
+SEPARATED = r"[\])}>\"']?[ \t]*(?:[|:;,-]+[ \t]+)?"
+IN_BRACKET = re.compile(r"[A-Za-z_][\w.:/$-]*\]")
+"""A word that ends a bracket in which time and level are."""
 LETTER_LATER = re.compile(r"(?<=\s)[DIWEFV](?=\s)")
 SLASHED = re.compile(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
 PROSE = re.compile(r"[a-z]{2,}[.,]?$")
@@ -71,6 +81,7 @@ PARTS: tuple[tuple[str, re.Pattern[str], str, str], ...] = tuple(
         ("pid", r"\[pid[ :=]*[0-9]+\]", r"\[pid[ :=]*(?P<pid>[0-9]+)\]", "[pid {pid}]"),
         ("pid", r"[0-9]{1,8}(?= +---)", "(?P<pid>[0-9]+)", "{pid}"),
         ("thread", r"<[0-9]{1,8}>", r"<(?P<thread>[0-9]+)>", "<{thread}>"),
+        ("pid", r"<[0-9]{1,8}>", r"<(?P<pid>[0-9]+)>", "<{pid}>"),
         ("thread", r"<[0-9]+\.[0-9]+\.[0-9]+>", r"<(?P<thread>[0-9.]+)>", "<{thread}>"),
         ("caller", rf"\{{{_SOURCE}\}}", r"\{(?P<caller>[^\s{}]+)\}", "{{{caller}}}"),
         ("caller", rf"\[{_SOURCE}\]", r"\[(?P<caller>[^\s\[\]]+:[0-9]+)\]", "[{caller}]"),
@@ -87,7 +98,7 @@ PARTS: tuple[tuple[str, re.Pattern[str], str, str], ...] = tuple(
         ),
         (
             "logger",
-            r"(?!https?:)[A-Za-z_$][\w$./\\:@-]{0,80}?(?=[ \t]*:[ \t]|:$)",
+            rf"{_NO_LOGGER}[A-Za-z_$][\w$./\\:@-]{{0,80}}?(?=[ \t]*:[ \t]|:$)",
             r"(?P<logger>[^\s\[\](){}|]+?)[ \t]*:(?:\s|$)",
             "{logger}:",
         ),

@@ -209,8 +209,9 @@ def _by_indent(solid: pl.Series) -> str | None:
     goes_on = solid.str.contains(_GOES_ON)
     if not goes_on.any() or solid.str.contains(r"^\s").all():
         return None
-    if re.match(_TRACEBACK, solid[0]):
-        return _TRACEBACK
+    for first in (_TRACEBACK, _BARE):
+        if re.match(first, solid[0]):
+            return first
     by_level = int(solid.str.contains(_BY_LEVEL).sum())
     if by_level and 2 * by_level >= int((~goes_on).sum()):
         return _BY_LEVEL

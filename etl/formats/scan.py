@@ -13,12 +13,16 @@ from etl.formats.parts import (
     CHANNEL,
     DOTTED,
     FACILITY,
+    IN_BRACKET,
     LETTER_LATER,
     LEVEL,
+    LEVEL_BY_KEY,
     LEVEL_HERE,
+    LEVEL_KEY,
     LEVEL_LATER,
     PARTS,
     PROSE,
+    SEPARATED,
     SEPARATOR,
     SLASHED,
     STAMP,
@@ -64,13 +68,16 @@ def scan(line: str) -> list[Step]:
     if before is None:
         return [Step(f"(?P<message>[^\\n]{{0,{HEAD}}}?{shape}(?s:.*))", "{message}", 0)]
     step = Step(before.pattern + shape, before.template + f"{{{name}}}", 0)
-    return [step, *_tokens(head, found.end(), taken, is_first=False)]
+    steps = [step, *_tokens(head, found.end(), taken, is_first=False)]
+    if "level" not in taken and LEVEL_KEY.search(head, found.end()):
+        steps.append(Step(f"{SEPARATED}(?P<message>{LEVEL_BY_KEY}(?s:.*))", " {message}", 0))
+    return steps
 
 
 def _below(line: str) -> list[Step]:
     """Return the step of a record whose time is in one of the lines below its first."""
     found = STAMP.search(line, 0, LOOK) if "\n" in line else None
-    if not found or found.lastgroup in WEAK:
+    if not found or found.lastgroup in ("clock", "epoch"):
         return []
     shape = f"(?P<timestamp>{stamp_shape(found.group())})"
     return [Step(f"(?P<message>(?s:.{{0,{LOOK}}}?){shape}(?s:.*))", "{message}", 0)]
@@ -233,6 +240,10 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
             inner = "[0-9]+" if name == "pid" else rf"[^{stop}\s](?:[^{stop}\n]*[^{stop}\s])?"
             gone = f"(?P<{name}>{inner})[ ]*{stop}"
             return Step(gone, f"{{{name}}}{delimiter}"), head.index(delimiter, at) + 1
+    is_open = head.count("[", 0, at) > head.count("]", 0, at)
+    if is_open and "logger" not in taken and (found := IN_BRACKET.match(head, at)):
+        taken.add("logger")
+        return Step(r"(?P<logger>[^\s\[\]]+)\]", "{logger}]"), found.end()
     for fields, look, pattern, template in PARTS:
         own = set(fields.split())
         if own & taken - {"rest"} or (look.pattern.startswith(DOTTED) and "level" not in taken):
@@ -278,8 +289,11 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         if found := look.match(head, at):
             taken |= {"level", *found.re.groupindex} - {"word"}
             return Step(fields, template, 0), found.end()
-    if is_first:
-        return None, at
+    return (None, at) if is_first else _level_later(head, at, taken)
+
+
+def _level_later(head: str, at: int, taken: set[str]) -> tuple[Step | None, int]:
+    """Return the step of a level behind a few other words."""
     for look, most in ((LEVEL_LATER, 7), (LETTER_LATER, 3)):
         found = look.search(head, at, at + 100)
         between = head[at : found.start()] if found else ""
@@ -288,6 +302,8 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         inside = set(taken)
         region = _region(between, inside)
         here = LEVEL_HERE.match(head, found.start())
+        if here and not head[here.end("stars") :].strip(" \t])}>:|-"):
+            continue  # the end of a sentence
         if not here or "level" in inside:
             continue
         taken |= inside | {"level"}

@@ -508,6 +508,11 @@ EXAMPLES = [
         },
     ),
     (
+        "sanitizer",
+        "==77==ERROR: AddressSanitizer: low\nREAD of size 4",
+        {"level": "ERROR", "pid": 77, "message": "AddressSanitizer: low\nREAD of size 4"},
+    ),
+    (
         "ossec",
         ("** Alert 1795255200.99: - tide,\n2026 Nov 21 10:00:00 pier->/a\n"
         "Rule: 7 (level 3) -> 'low'"),
