@@ -50,6 +50,7 @@ _PRI = "(?:<(?P<pri>[0-9]{1,3})>)"
 _HOST = "(?P<host>[A-Za-z0-9][A-Za-z0-9_.:%@/-]*)"
 _SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339}) {_HOST} "
 _TAG = r"(?P<app>[^\s:\[\]|=0-9][^\s:\[\]|=]*)(?:\[(?P<pid>[0-9]+)\])?(?: \((?P<unit>[^()]*)\))?:"
+_SEVERITY = "emerg|alert|crit|err|warning|notice|info|debug"
 _CISCO = (
     r"%(?P<logger>[A-Z][A-Z0-9_]*(?:-[A-Z0-9_]+)*)-(?P<level>[0-7])-(?P<mnemonic>[A-Z0-9_]+): *"
 )
@@ -250,6 +251,8 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
     "syslog3164": (  # RFC 3164 and rsyslog's lines with a full timestamp: a tag, or a priority
         rf"^{_PRI}?{_SYSLOG}{_TAG} {_REST}",
         rf"^{_PRI}?{_SYSLOG}{_TAG}(?P<message>(?:[^ ](?s:.*))?)$",
+        # F5: a level between host and tag
+        rf"^{_PRI}?{_SYSLOG}(?P<level>{_SEVERITY}) {_TAG} {_REST}",
         rf"^{_PRI}?(?P<timestamp>{_BSD_YEAR}) {_HOST} {_TAG} {_REST}",
         # macOS and iOS: a level behind the tag, no host before it, an ISO time with a blank
         rf"^{_SYSLOG}(?P<app>[^\s:\[\]|=]+)\[(?P<pid>[0-9]+)\] <(?P<level>[A-Z][a-z]+)>: {_REST}",

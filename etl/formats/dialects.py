@@ -39,7 +39,7 @@ DIALECTS = {  # the same for JSON, logfmt and tables with a head, behind those a
     "message": [
         "@m", "@mt", "renderedmessage", "messagetemplate", "short_message", "textpayload",
         "fields.message", "jsonpayload.message", "jsonpayload.msg", "body", "body.stringvalue",
-        "message_text", "log", "text", "description", "displaymessage",
+        "message_text", "output", "log", "text", "description", "displaymessage",
         "cef_name", "eventmessage", "full_message",
         "error.message", "err.message", "exception.message", "error",
     ],

@@ -131,7 +131,8 @@ def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
     inside a syslog line and of no known format stays the whole message; only its level is
     looked for.
     """
-    if ENVELOPES.isdisjoint(names := set(got["format"].unique())) and "json" not in names:
+    names = set(got["format"].unique())
+    if ENVELOPES.isdisjoint(names) and names.isdisjoint(("json", "generic")):
         return got
     text, where = _inside(got)
     if not where.any():
@@ -147,7 +148,9 @@ def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
             inner = inner.with_columns(pl.lit(None, pl.String).alias(name))
     cut = (inner["message"] != text).fill_null(value=True)  # the reader found a head
     timed = inner["timestamp"].is_not_null()
+    known &= (outer != "generic") | inner["message"].is_not_null()
     taken = known | (cut & (timed | ~(by_syslog | (outer == "json"))))
+    taken &= known | (outer != "generic")
     inner = inner.select(pl.when(taken).then(pl.all()))
     if (by_syslog & ~taken).any():
         inner = inner.with_columns(_level(inner, text.set(~by_syslog | taken, None)))
@@ -161,6 +164,9 @@ def _inside(got: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     """Return the text inside of envelopes, and the rows that have some."""
     form = got["format"]
     where = form.is_in(list(ENVELOPES))
+    if "message" in got.columns and (form == "generic").any():  # an object behind a head
+        inside = got["message"].cast(pl.String)
+        where |= (form == "generic") & inside.str.contains(r'^\{\s*"(?s:.*)\}\s*$')
     text = got["message"].cast(pl.String) if "message" in got.columns else form.clear(len(got))
     if "app" in got.columns:  # CEF and LEEF begin as a tag does
         tag = got["app"].cast(pl.String)

@@ -61,11 +61,12 @@ def infer(lines: Sequence[str]) -> list[tuple[Layout, int]]:
                 break
             kept += 1
         layouts[steps[:kept]] += 1
-    return sorted(layouts.items(), key=lambda item: (-_fields(item[0]), -item[1]))
+    return sorted(layouts.items(), key=lambda item: (*_fields(item[0]), -item[1]))
 
 
-def _fields(layout: Layout) -> int:
-    return sum(step.pattern.count("(?P<") for step in layout)
+def _fields(layout: Layout) -> tuple[int, bool]:
+    pattern = "".join(step.pattern for step in layout)
+    return -pattern.count("(?P<"), "(?P<level>" not in pattern
 
 
 def pattern_of(layout: Layout) -> str:
@@ -109,5 +110,5 @@ def _layouts(left: pl.Series, done: int) -> list[Reader]:
     some = sample(left)
     found = infer(some.gather_every(-(-len(some) // SAMPLE) or 1).to_list())
     most = sorted(found, key=lambda item: -item[1])[:LAYOUTS]
-    found = sorted(most, key=lambda item: -_fields(item[0]))
+    found = sorted(most, key=lambda item: _fields(item[0]))
     return [partial(extract, pattern=pattern_of(layout)) for layout, _ in found if layout]

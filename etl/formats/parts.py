@@ -17,6 +17,7 @@ __all__ = [
     "FACILITY",
     "IN_BRACKET",
     "LETTER_LATER",
+    "LETTER_SMALL",
     "LEVEL",
     "LEVEL_BY_KEY",
     "LEVEL_HERE",
@@ -52,7 +53,7 @@ SEPARATOR = re.compile(
     r"(?:-{1,3}[ \t]+)?"
 )
 LEVEL_HERE = re.compile(
-    rf"(?P<open>(?:##)?[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:!\])/]))"
+    rf"(?P<open>(?:##)?[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|!\])/]|:(?![0-9])))"
     rf"(?P<stars>\**){_END}(?P<close> *[\])}}>])?"
 )
 FACILITY = re.compile(
@@ -68,7 +69,8 @@ LEVEL_BY_KEY = rf"[^\n]{{0,300}}?\b(?:level|severity|lvl)=\"?(?P<level>{LEVEL})\
 SEPARATED = r"[\])}>\"']?[ \t]*(?:[|:;,-]+[ \t]+)?"
 IN_BRACKET = re.compile(r"[A-Za-z_][\w.:/$-]*\]")
 """A word that ends a bracket in which time and level are."""
-LETTER_LATER = re.compile(r"(?<=\s)[DIWEFV](?=\s)")
+LETTER_LATER = re.compile(r"(?<=\s)(?:[DIWEFV](?=\s)|\[[DIWEFT]\])")
+LETTER_SMALL = re.compile(r"[diwef](?=[ \t]+[A-Za-z_\[(])")
 SLASHED = re.compile(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
 PROSE = re.compile(r"[a-z]{2,}[.,]?$")
 

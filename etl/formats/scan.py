@@ -15,6 +15,7 @@ from etl.formats.parts import (
     FACILITY,
     IN_BRACKET,
     LETTER_LATER,
+    LETTER_SMALL,
     LEVEL,
     LEVEL_BY_KEY,
     LEVEL_HERE,
@@ -65,12 +66,19 @@ def scan(line: str) -> list[Step]:
     clock = found.lastgroup == "clock"
     name = "time" if clock else "timestamp"
     shape = f"(?P<{name}>{stamp_shape(found.group())})"
+    behind = line[found.end() :].strip(" \t\r])}>|:.-")
+    if not behind and before and re.search("[a-z]{2}", LEVEL_HERE.sub("", head[: found.start()])):
+        first = _tokens(head, 0, set(), is_first=True)
+        text = f"{SEPARATED}(?P<message>\\S[^\\n]{{0,{HEAD}}}?{shape}[^\\w\\n]*)"
+        return [*first, Step(text, " {message}", 0)]
     if before is None:
         return [Step(f"(?P<message>[^\\n]{{0,{HEAD}}}?{shape}(?s:.*))", "{message}", 0)]
     step = Step(before.pattern + shape, before.template + f"{{{name}}}", 0)
     steps = [step, *_tokens(head, found.end(), taken, is_first=False)]
     if "level" not in taken and LEVEL_KEY.search(head, found.end()):
-        steps.append(Step(f"{SEPARATED}(?P<message>{LEVEL_BY_KEY}(?s:.*))", " {message}", 0))
+        by_key = Step(f"{SEPARATED}(?P<message>{LEVEL_BY_KEY}(?s:.*))", " {message}", 0)
+        if re.match("".join(one.pattern for one in [*steps, by_key]), line):
+            steps.append(by_key)
     return steps
 
 
@@ -161,8 +169,10 @@ def _region(text: str, taken: set[str]) -> Step:
         mark = re.compile(r"[\s|,;:=#\[\](){}<>\"'*\-]+").match(text, at)
         group = re.compile(r"\[ *[^\[\]]+\]").match(text, at)
         level = LEVEL_HERE.match(text + " ", at) if "level" not in taken else None
-        if level and (level["word"].isupper() or (level["open"] and level["close"])):
-            pattern += f"{_literal(level['open'])}(?P<level>{LEVEL})\\b[*!]*"
+        word = level["word"] if level else ""
+        boxed = level and level["open"] and level["close"]
+        if level and (word.isupper() or word.islower() or boxed):
+            pattern += f"{BLANK}*{_literal(level['open'])}(?P<level>{LEVEL})\\b[*!]*"
             template += level["open"] + "{level}"
             taken.add("level")
             at = level.end("stars")
@@ -230,7 +240,7 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
     if delimiter:
         end = head.find(delimiter, at, at + 60)
         word = head[at:end].strip()
-        plain = " " not in word and word[:1] not in ("{", '"')
+        plain = " " not in word and "=" not in word and word[:1] not in ("{", '"')
         if end >= 0 and word and plain:
             number = word.isdigit() and len(word) < 9
             names = ("pid", "thread", "rest") if number else ("logger", "caller", "thread", "rest")
@@ -289,6 +299,9 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         if found := look.match(head, at):
             taken |= {"level", *found.re.groupindex} - {"word"}
             return Step(fields, template, 0), found.end()
+    if not is_first and head[at - 1 : at].isspace() and (found := LETTER_SMALL.match(head, at)):
+        taken.add("level")
+        return Step("(?P<level>[diwef])", "{level}", share=0.9), found.end()
     return (None, at) if is_first else _level_later(head, at, taken)
 
 
