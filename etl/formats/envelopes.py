@@ -41,6 +41,7 @@ SYSLOG_HEAD = (
 """What is before the message of a syslog line with a tag."""
 _SYSLOG = ["syslog5424", "syslog3164", "syslog_pri"]
 _TEXTS = ("message", "msg", "log", "MESSAGE")
+_MESSAGES = {*ALIASES["message"], *DIALECTS["message"]}
 _CLOCK = r"^[\[(]?[0-9]{2,4}[-/.][0-9]{2}[-/.][0-9]{2,4}[ T,]"
 _WORD = "|".join(WORDS)
 _LEVEL = rf"^(?:[\w./-]+(?:\([^()]*\))?(?:<[^<>]*>)*: )?[\s\[(<]*((?i:{_WORD}))(?:[\])>:|]| - )"
@@ -148,7 +149,11 @@ def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
             inner = inner.with_columns(pl.lit(None, pl.String).alias(name))
     cut = (inner["message"] != text).fill_null(value=True)  # the reader found a head
     timed = inner["timestamp"].is_not_null()
-    known &= (outer != "generic") | inner["message"].is_not_null()
+    if (outer == "generic").any():  # where the object has no message, all of it is the message
+        named = [name for name in inner.columns if name.lower() in _MESSAGES]
+        known &= (outer != "generic") | inner.select(
+            pl.any_horizontal(pl.col(named).is_not_null())
+        ).to_series()
     taken = known | (cut & (timed | ~(by_syslog | (outer == "json"))))
     taken &= known | (outer != "generic")
     inner = inner.select(pl.when(taken).then(pl.all()))
