@@ -57,13 +57,18 @@ def describe(lines: pl.Series, spec: str | None = None) -> Description:
         spec: A format to read them by; found for each record if not given.
 
     Raises:
-        FormatError: If the spec names no format.
+        FormatError: If the spec names no format, or one that no record fits.
     """
     numbers = pl.int_range(1, len(lines) + 1, eager=True, dtype=pl.Int64)
     frame = pl.DataFrame([lines.alias("line"), numbers.alias("line_number")])
     start, header = record_start(lines), header_of(lines)
     records = join_records(frame.filter(pl.col("line").str.contains(r"\S")), start)
     rows = normalise(parse(records, spec, header=header))
+    if spec and len(rows) and not rows["_fits"].any():
+        raise FormatError(
+            f"{spec!r} fits none of {len(rows)} records; the first is {rows['line'][0][:80]!r};"
+            " leave it out to see what they look like"
+        )
     some = sample(records["line"])
     scores = {name: form.score(some) for name, form in FORMATS.items() if name != "apache_access"}
     best = sorted(((n, s) for n, s in scores.items() if s), key=lambda pair: -pair[1])

@@ -19,6 +19,7 @@ from etl.formats.levels import WORDS
 __all__ = [
     "DOCKER",
     "HEADS",
+    "SYSLOG_FROM",
     "SYSLOG_HEAD",
     "docker_partial",
     "docker_text",
@@ -34,11 +35,15 @@ HEADS = {  # of envelopes that a record may have on each of its lines
     name: str(PATTERNS[name]).partition("(?P<message>")[0]
     for name in ("cri", "compose", "kubectl", "heroku")
 }
-SYSLOG_HEAD = (
+_SYSLOG_TIME = (
     r"^(?:<[0-9]{1,3}>)?(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}"
-    r"(?:\.[0-9]+)?(?:Z|[+-][0-9:]{4,5})) [\w.:%@/-]+ [^\s:\[\]|=]+(?:\[[0-9]+\])?: ?"
+    r"(?:\.[0-9]+)?(?:Z|[+-][0-9:]{4,5})) "
 )
+_SYSLOG_TAG = r"[\w.:%@/-]+ [^\s:\[\]|=]+(?:\[[0-9]+\])?:"
+SYSLOG_HEAD = f"{_SYSLOG_TIME}{_SYSLOG_TAG} ?"
 """What is before the message of a syslog line with a tag."""
+SYSLOG_FROM = f"{_SYSLOG_TIME}({_SYSLOG_TAG})"
+"""The same, with a group for host and tag."""
 _SYSLOG = ["syslog5424", "syslog3164", "syslog_pri"]
 _TEXTS = ("message", "msg", "log", "MESSAGE")
 _MESSAGES = {*ALIASES["message"], *DIALECTS["message"]}

@@ -16,7 +16,14 @@ import polars as pl
 from etl.formats.access import ACCESS
 from etl.formats.blocks import block_start
 from etl.formats.columns import ROW, cleaned, ungrouped
-from etl.formats.envelopes import DOCKER, HEADS, SYSLOG_HEAD, docker_partial, docker_text
+from etl.formats.envelopes import (
+    DOCKER,
+    HEADS,
+    SYSLOG_FROM,
+    SYSLOG_HEAD,
+    docker_partial,
+    docker_text,
+)
 from etl.formats.format import FORMATS
 from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
@@ -73,7 +80,7 @@ _TRACEBACK = r"^Traceback \(most recent call last\)"
 _GOES_ON = (  # what a line that goes on looks like, indented or not
     r"^(?:\s|[})\]]|Caused by: |Suppressed: |Traceback \(most recent call last\)|\.\.\. [0-9]+ more"
     r"|During handling of the above|The above exception was|goroutine [0-9]+ \[|Stack trace:"
-    r"|#[0-9]+ |--- End of |(?:[a-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b"
+    r"|#[0-9]+ |--- End of |(?:[a-z_$][\w$]*\.)+[\w$]*(?:Exception|Error)\b"
     r"|[A-Z]\w*(?:Error|Exception)(?::|$)|\w+(?:\.\(?[\w*]+\)?)+\(.*\)$"
     r"|exit status [0-9]|created by |$)"
 )
@@ -81,10 +88,9 @@ _GOES_ON = (  # what a line that goes on looks like, indented or not
 
 _TRACE = (  # what a line of a trace looks like that has a head of its own
     r"(?:(?:\t| {2,})+(?:at |from |File \"|\.\.\. [0-9]+ more)|Caused by: |Traceback \(most recent"
-    r"|(?:[a-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b|[A-Z]\w*(?:Error|Exception): "
+    r"|(?:[a-z_$][\w$]*\.)+[\w$]*(?:Exception|Error)\b|[A-Z]\w*(?:Error|Exception): "
     r"|goroutine [0-9]+ \[|#[0-9]+ +(?:0x|/|\{main\}|[\w\\]+->)|\t\S+\.go:[0-9]+)"
 )
-_TAG = r" [\w.:%@/-]+ [^\s:\[\]|=]+(?:\[[0-9]+\])?:"
 
 
 def record_start(sample: pl.Series) -> str | None:
@@ -253,16 +259,16 @@ def _behind_partial(lines: pl.Series, inner: str) -> pl.Series:
     if not inner:
         return found
     if lines.head(1).str.contains(DOCKER).any():
-        return found & docker_text(lines).str.contains(inner)
+        return found & _found(docker_text(lines), inner)
     text = lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", "")
-    return found & text.str.contains(inner)
+    return found & _found(text, inner)
 
 
 def _inside_of(lines: pl.Series, name_and_inner: str) -> pl.Series:
     name, _, inner = name_and_inner.partition(" ")
     if name == "docker":
-        return docker_text(lines).str.contains(inner)
-    return lines.str.replace(ungrouped(HEADS[name]) + " ?", "").str.contains(inner)
+        return _found(docker_text(lines), inner)
+    return _found(lines.str.replace(ungrouped(HEADS[name]) + " ?", ""), inner)
 
 
 def _slow_block(lines: pl.Series, _: str) -> pl.Series:
@@ -271,7 +277,7 @@ def _slow_block(lines: pl.Series, _: str) -> pl.Series:
 
 
 def _no_trace(lines: pl.Series, _: str) -> pl.Series:
-    tag = lines.str.extract(rf"({_TAG})")
+    tag = lines.str.extract(SYSLOG_FROM)
     goes_on = lines.str.contains(SYSLOG_HEAD + _TRACE) & (tag == tag.shift(1))
     return ~goes_on.fill_null(value=False) & ~lines.str.contains(r"^\s")
 
