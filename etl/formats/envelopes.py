@@ -51,7 +51,8 @@ _CLOCK = r"^[\[(]?[0-9]{2,4}[-/.][0-9]{2}[-/.][0-9]{2,4}[ T,]"
 _WORD = "|".join(WORDS)
 _LEVEL = rf"^(?:[\w./-]+(?:\([^()]*\))?(?:<[^<>]*>)*: )?[\s\[(<]*((?i:{_WORD}))(?:[\])>:|]| - )"
 _LEVEL_UPPER = rf"^[\s\[(<]*((?:{_WORD.upper()}))\b"
-_LEVEL_KEY = r"\b(?:level|severity|lvl)=\"?(\w+)"
+_LEVEL_FIRST = rf"^((?:{_WORD})) [\w.-]+\[[0-9]+\] "  # VMware's
+_LEVEL_KEY = r"\b(?:level|severity|lvl|at)=\"?(\w+)"
 
 
 def unfold(lines: pl.Series) -> tuple[pl.Series, pl.Series | None]:
@@ -162,8 +163,9 @@ def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
     taken = known | (cut & (timed | ~(by_syslog | (outer == "json"))))
     taken &= known | (outer != "generic")
     inner = inner.select(pl.when(taken).then(pl.all()))
-    if (by_syslog & ~taken).any():
-        inner = inner.with_columns(_level(inner, text.set(~by_syslog | taken, None)))
+    plain = ~taken & (by_syslog | (outer == "heroku"))
+    if plain.any():
+        inner = inner.with_columns(_level(inner, text.set(~plain, None)))
     form = outer.zip_with(~(known & (outer != "json")), inner_format)
     form = form.set(taken & ~known & outer.is_in(["compose", "kubectl"]), "generic")
     return _merged(got.with_columns(format=got["format"].scatter(where.arg_true(), form)),
@@ -199,9 +201,9 @@ def _has_level(got: pl.DataFrame) -> bool:
 
 def _level(inner: pl.DataFrame, text: pl.Series) -> pl.Series:
     level = inner["level"].cast(pl.String) if "level" in inner.columns else text.clear(len(text))
-    for pattern in (_LEVEL, _LEVEL_UPPER):
+    for pattern in (_LEVEL, _LEVEL_UPPER, _LEVEL_FIRST):
         level = level.fill_null(text.str.extract(pattern))
-    if text.str.contains_any(["level=", "severity="]).any():
+    if text.str.contains_any(["level=", "severity=", "at="]).any():
         level = level.fill_null(text.str.extract(_LEVEL_KEY))
     return level.alias("level")
 

@@ -53,7 +53,7 @@ SEPARATOR = re.compile(
     r"(?:-{1,3}[ \t]+)?"
 )
 LEVEL_HERE = re.compile(
-    rf"(?P<open>(?:##)?[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|!\])/]|:(?![0-9])))"
+    rf"(?P<open>(?:##)?[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|!\])>/]|:(?![0-9])))"
     rf"(?P<stars>\**){_END}(?P<close> *[\])}}>])?"
 )
 FACILITY = re.compile(

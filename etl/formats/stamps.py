@@ -46,6 +46,10 @@ FAMILIES = {  # tried in this order, each on what those before it left
     ),
     # 10:00:00.123 2024-03-05
     "hms_ymd": rf"{_HMS} +(?P<Y>[0-9]{{4}})[-/.](?P<m>[0-9]{{2}})[-/.](?P<d>[0-9]{{2}})",
+    # 10:00:00 UTC 03/05/2024
+    "hms_numbers": (
+        rf"{_HMS} +(?P<n1>[0-9]{{2}})(?P<sep>[/.])(?P<n2>[0-9]{{2}})[/.](?P<n3>[0-9]{{4}})"
+    ),
     # 240305 10:00:00 (MySQL 5), 081109 203615
     "short": (
         r"(?P<y>[0-9]{2})(?P<m>[0-9]{2})(?P<d>[0-9]{2}) +"
@@ -121,5 +125,7 @@ STAMP = (
     + "|".join(f"(?P<{name}>{_plain(pattern)})" for name, pattern in _BARE.items())
     + rf"|(?P<tai>{_TAI})|(?P<epoch>{_EPOCH})|(?P<clock>{_CLOCK}))"
 )
-STAMP_START = r"(?<![0-9A-Za-z.:_/+-])"
+STAMP_START = (
+    r"(?:(?<![0-9A-Za-z.:_/+-])|(?<=::)|(?<=:)(?=(?:19|20)[0-9]{2}[-/.][0-9]{2}[-/.][0-9]{2}[ T]))"
+)
 STAMP_END = r"(?![0-9A-Za-z])(?!\.[0-9]|,[0-9]+(?![0-9,]))(?!(?<=[0-9]):[0-9])"
