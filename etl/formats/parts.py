@@ -11,6 +11,7 @@ from etl.formats.stamps import STAMP as STAMP_TEXT
 from etl.formats.stamps import STAMP_END, STAMP_START
 
 __all__ = [
+    "BEFORE_LEVEL",
     "BLANK",
     "CHANNEL",
     "DOTTED",
@@ -62,14 +63,17 @@ FACILITY = re.compile(
 CHANNEL = re.compile(rf"(?P<logger>[\w-]+)\.(?P<word>{_ANY_LEVEL})(?=:)")
 LEVEL_LATER = re.compile(
     rf"(?:^|(?<=[\s\[(<|):\-]))(?:(?:{_UPPER})\**{_END}|[\[(<](?:{_ANY_LEVEL}) *[\])>]"
-    rf"|(?:{_WORD}|{_CAPITAL})(?=: ))"
+    rf"|(?:{_WORD}|{_CAPITAL})(?=: )|(?:{_CAPITAL})(?= \[))"
 )
 LEVEL_KEY = re.compile(rf"\b(?:level|severity|lvl)=\"?(?:{_ANY_LEVEL})\b")
 LEVEL_BY_KEY = rf"[^\n]{{0,300}}?\b(?:level|severity|lvl)=\"?(?P<level>{LEVEL})\b"
 SEPARATED = r"[\])}>\"']?[ \t]*(?:[|:;,-]+[ \t]+)?"
 IN_BRACKET = re.compile(r"[A-Za-z_][\w.:/$-]*\]")
 """A word that ends a bracket in which time and level are."""
-LETTER_LATER = re.compile(r"(?<=\s)(?:[DIWEFV](?=\s)|\[[DIWEFT]\])")
+BEFORE_LEVEL = re.compile(rf"[^\s:]+(?=::(?:{_UPPER})\b)")
+LETTER_LATER = re.compile(
+    r"(?<=\s)(?:(?:[DWEFV]|I(?! (?:am|will|have|can|do)\b))(?=\s)|\[[DIWEFT]\])"
+)
 LETTER_SMALL = re.compile(r"[diwef](?=[ \t]+[A-Za-z_\[(])")
 SLASHED = re.compile(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
 PROSE = re.compile(r"[a-z]{2,}[.,]?$")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from etl.formats.columns import ungrouped
 from etl.formats.parts import (
+    BEFORE_LEVEL,
     BLANK,
     CHANNEL,
     DOTTED,
@@ -190,7 +191,8 @@ def _region(text: str, taken: set[str]) -> Step:
             template += re.sub(r"\s+", " ", mark[0])
             at = mark.end()
         else:
-            word = re.findall(r"^[^\s|,;\[\](){}<>\"']+|^.", text[at:])[0]
+            joined = BEFORE_LEVEL.match(text, at)  # MainThread::ERROR::
+            word = joined[0] if joined else re.findall(r"^[^\s|,;\[\](){}<>\"']+|^.", text[at:])[0]
             bare = word.rstrip(":") or word
             is_logger = re.fullmatch(DOTTED, bare) and "logger" not in taken
             name = "logger" if is_logger else "rest"

@@ -255,11 +255,12 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
         is_past = last <= now + clock.now.month * 31 + clock.now.day + 1
         if mark == ".":  # day first, wherever it is used
             return int(good.sum()), 0, False, 0
-        if long or not slashes:
+        if long:
             return int(good.sum()), 0, is_past, first - last
         year = part["y"].max()
         distance = abs(clock.now.year - 2000 - year) if isinstance(year, int) else 0
-        return int(good.sum()), -1000 if order == "dmy" else -distance, is_past, first - last
+        near = -1000 if slashes and order == "dmy" else -distance
+        return int(good.sum()), near, is_past, first - last
 
     best = max(orders, key=merit)
     return found.rename({f"n{i}": name for i, name in enumerate(best, 1)})
