@@ -1,8 +1,7 @@
 """Records: a line and those that belong to it.
 
 `record_start` finds in a sample what begins a record, as text that travels with the file;
-`starts` tells it of each line, `join_records` joins. The text is a Rust regex, or one of the
-marks below, which need more than one line to be looked at.
+`starts` tells it of each line, `join_records` joins.
 
 What goes on: stack traces, indented lines, anything below a head with a time in a file whose
 lines have one. Quoted line breaks in CSV and partial lines of containers are counted.
@@ -16,18 +15,23 @@ import polars as pl
 from etl.formats.access import ACCESS
 from etl.formats.blocks import block_start
 from etl.formats.columns import ROW, cleaned, ungrouped
-from etl.formats.envelopes import (
-    DOCKER,
-    HEADS,
-    SYSLOG_FROM,
-    SYSLOG_HEAD,
-    docker_partial,
-    docker_text,
-)
+from etl.formats.envelopes import DOCKER, HEADS, SYSLOG_HEAD, docker_partial, docker_text
 from etl.formats.format import FORMATS
 from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
 from etl.formats.scan import head_pattern
+from etl.formats.starts import (
+    CRI_PARTIAL,
+    CSV,
+    INSIDE,
+    NOT,
+    PARTIAL,
+    SLOW,
+    SYSLOG,
+    TRACE,
+    goes_on,
+    starts,
+)
 
 __all__ = ["CSV", "MAX_BYTES", "MAX_LINES", "join_records", "record_start", "starts"]
 
@@ -37,21 +41,7 @@ SAMPLE = 1000
 HEADS_OF = 400  # lines whose heads are looked at
 MOST_HEADS = 4
 LOOK = 1000  # characters of a line
-
-CSV = ":csv "
-"""A record ends where its quotes are closed; behind it the regex of lines that begin one
-whatever was open before, if there is one: a stray quote costs one record then."""
-_PARTIAL = ":partial "
-"""A record is a chain of partial lines; behind it the regex of what begins inside, if any."""
-_SLOW = ":slow"
-"""MySQL's slow log: `# Time:`, or `# User@Host:` without it."""
-_NOT = ":not "
-"""Behind it the regex of lines that go on: Rust's regexes cannot look ahead."""
-_INSIDE = ":inside "
-"""Behind it an envelope's name, a blank, and the regex of what begins a record inside of it."""
-
-_SYSLOG = ":syslog"
-"""A line of syslog goes on if it is part of a trace and has the tag of the line before."""
+BANNER = 20  # lines that may be above the first block
 
 _ONE_LINE = (*ACCESS, "auditd", "logfmt")
 """Formats of which no line goes on."""
@@ -86,13 +76,6 @@ _GOES_ON = (  # what a line that goes on looks like, indented or not
 )
 
 
-_TRACE = (  # what a line of a trace looks like that has a head of its own
-    r"(?:(?:\t| {2,})+(?:at |from |File \"|\.\.\. [0-9]+ more)|Caused by: |Traceback \(most recent"
-    r"|(?:[a-z_$][\w$]*\.)+[\w$]*(?:Exception|Error)\b|[A-Z]\w*(?:Error|Exception): "
-    r"|goroutine [0-9]+ \[|#[0-9]+ +(?:0x|/|\{main\}|[\w\\]+->)|\t\S+\.go:[0-9]+)"
-)
-
-
 def record_start(sample: pl.Series) -> str | None:
     """Return what begins a record in consecutive lines, or None if every line is one."""
     lines = cleaned(sample.drop_nulls().head(SAMPLE)).str.slice(0, LOOK)
@@ -110,19 +93,16 @@ def record_start(sample: pl.Series) -> str | None:
     for name, head in HEADS.items():
         plain = ungrouped(head)
         if solid.str.contains(plain).mean() > 0.9:  # type: ignore[operator]
-            partial = name == "cri" and bool(solid.str.contains(f"{_CRI_PARTIAL}").any())
+            partial = name == "cri" and bool(solid.str.contains(f"{CRI_PARTIAL}").any())
             return _inside(solid.str.replace(f"{plain} ?", ""), name, partial=partial)
     return _start(lines, solid)
-
-
-_CRI_PARTIAL = r"^\S+ (?:stdout|stderr) P(?::\w+)* "
 
 
 def _inside(text: pl.Series, name: str, *, partial: bool) -> str | None:
     inner = _start(text, text.filter(text.str.contains(r"\S"))) if len(text) else None
     if partial:
-        return _PARTIAL + (inner or "")
-    return f"{_INSIDE}{name} {inner}" if inner else None
+        return PARTIAL + (inner or "")
+    return f"{INSIDE}{name} {inner}" if inner else None
 
 
 def _start(lines: pl.Series, solid: pl.Series) -> str | None:
@@ -158,17 +138,19 @@ def _by_quotes(lines: pl.Series, solid: pl.Series) -> str | None:
 
 def _by_syslog(solid: pl.Series) -> str | None:
     """Return the mark of syslog, if its lines have parts of a trace."""
-    if not solid.str.contains(SYSLOG_HEAD + _TRACE).any():
+    if not solid.str.contains(SYSLOG_HEAD + TRACE).any():
         return None
-    return _SYSLOG if solid.str.contains(SYSLOG_HEAD).mean() > 0.8 else None  # type: ignore[operator]
+    return SYSLOG if solid.str.contains(SYSLOG_HEAD).mean() > 0.8 else None  # type: ignore[operator]
 
 
 def _by_block(solid: pl.Series) -> str | None:
     """Return what begins a block of a program that writes such."""
     if solid.str.contains("^# User@Host: ").any():
-        return _SLOW
+        return SLOW
     least = 2 if len(solid) > 20 else 1
-    return next((b for b in _BLOCKS if solid.str.contains(b).sum() >= least), None)
+    first = solid.head(BANNER)
+    found = (b for b in _BLOCKS if first.str.contains(b).any())
+    return next((b for b in found if solid.str.contains(b).sum() >= least), None)
 
 
 def _pretty(lines: pl.Series) -> str | None:
@@ -221,92 +203,7 @@ def _by_indent(solid: pl.Series) -> str | None:
     by_level = int(solid.str.contains(_BY_LEVEL).sum())
     if by_level and 2 * by_level >= int((~goes_on).sum()):
         return _BY_LEVEL
-    return _NOT + _GOES_ON
-
-
-def starts(lines: pl.Series, start: str | None) -> pl.Series:
-    """Return a Boolean for each line: whether a record begins there.
-
-    The first line is taken as a beginning, as the first of a file or of a batch is.
-    """
-    if start is None:
-        return pl.repeat(value=True, n=len(lines), eager=True)
-    lines = cleaned(lines.fill_null(""))
-    found = _found(lines, start)
-    if len(found):
-        found = found.scatter(0, values=True)
-    return found
-
-
-def _found(lines: pl.Series, start: str) -> pl.Series:
-    """Return where records begin, by a regex or by one of the marks."""
-    for mark, read in _BY_MARK.items():
-        if start.startswith(mark):
-            return read(lines, start.removeprefix(mark))
-    return lines.str.contains(start)
-
-
-def _outside_quotes(lines: pl.Series, head: str) -> pl.Series:
-    odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
-    heads = lines.str.contains(head or r"[^\s\S]")
-    quotes = pl.DataFrame({"odd": odd, "part": heads.cum_sum()})
-    opened = quotes.select(pl.col("odd").cum_sum().over("part") - pl.col("odd")).to_series()
-    return heads | (opened % 2 == 0)
-
-
-def _behind_partial(lines: pl.Series, inner: str) -> pl.Series:
-    found = ~_goes_on(lines)[1]
-    if not inner:
-        return found
-    if lines.head(1).str.contains(DOCKER).any():
-        return found & _found(docker_text(lines), inner)
-    text = lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", "")
-    return found & _found(text, inner)
-
-
-def _inside_of(lines: pl.Series, name_and_inner: str) -> pl.Series:
-    name, _, inner = name_and_inner.partition(" ")
-    if name == "docker":
-        return _found(docker_text(lines), inner)
-    return _found(lines.str.replace(ungrouped(HEADS[name]) + " ?", ""), inner)
-
-
-def _slow_block(lines: pl.Series, _: str) -> pl.Series:
-    time = lines.str.starts_with("# Time: ")
-    return time | (lines.str.starts_with("# User@Host: ") & ~time.shift(1, fill_value=False))
-
-
-def _no_trace(lines: pl.Series, _: str) -> pl.Series:
-    tag = lines.str.extract(SYSLOG_FROM)
-    goes_on = lines.str.contains(SYSLOG_HEAD + _TRACE) & (tag == tag.shift(1))
-    return ~goes_on.fill_null(value=False) & ~lines.str.contains(r"^\s")
-
-
-def _none_of(lines: pl.Series, regex: str) -> pl.Series:
-    return ~lines.str.contains(regex)
-
-
-_BY_MARK = {
-    CSV: _outside_quotes,
-    _PARTIAL: _behind_partial,
-    _INSIDE: _inside_of,
-    _SLOW: _slow_block,
-    _SYSLOG: _no_trace,
-    _NOT: _none_of,
-}
-
-
-def _goes_on(lines: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Return each line's stream, and whether the line before in that stream was partial."""
-    if lines.head(1).str.contains(DOCKER).any():
-        stream = lines.str.extract(r'"stream": ?"(\w+)"')
-        partial = docker_partial(lines)
-    else:
-        stream = lines.str.extract(r"^\S+ (stdout|stderr) [FP]")
-        partial = lines.str.contains(_CRI_PARTIAL)
-    frame = pl.DataFrame({"stream": stream.fill_null(""), "partial": partial})
-    before = frame.select(pl.col("partial").shift(1).over("stream").fill_null(value=False))
-    return frame["stream"], before.to_series()
+    return NOT + _GOES_ON
 
 
 def join_records(
@@ -335,8 +232,8 @@ def join_records(
     if start is None or begins.all():
         return frame
     group = begins.cum_sum()
-    if start.startswith(_PARTIAL):  # lines of another stream may be between
-        stream = _goes_on(lines.fill_null(""))[0]
+    if start.startswith(PARTIAL):  # lines of another stream may be between
+        stream = goes_on(lines.fill_null(""))[0]
         own = pl.DataFrame({"group": group.set(~begins, None), "stream": stream})
         group = own.select(pl.col("group").forward_fill().over("stream")).to_series()
         group = group.fill_null(strategy="backward").fill_null(1)
