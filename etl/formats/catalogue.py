@@ -12,7 +12,7 @@ from etl.formats.daemons import DAEMONS, SUPERVISOR
 from etl.formats.levels import WORDS
 from etl.formats.stamps import ZONE_NAMES
 
-__all__ = ["DOUBTFUL", "ENVELOPES", "PATTERNS", "REFUSED", "TIME"]
+__all__ = ["ANOTHERS", "DOUBTFUL", "ENVELOPES", "PATTERNS", "REFUSED", "TIME"]
 
 _HMS = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -283,7 +283,6 @@ ENVELOPES = {
 _LEVEL = "(?:" + "|".join((*WORDS, "[0-9]+")) + ")"
 _FACILITY = "(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])"
 REFUSED = {  # what the other syslog formats take
-    "python": rf"^{_ISO},[0-9]+ [A-Z]+ {SUPERVISOR}",
     "syslog_pri": rf"^<[0-9]+>(?:[0-9]{{1,2}} |{_BSD_ANY}|{_RFC3339}|\[ *[0-9]+\.)",
     # a host or a tag that is a level or a number, CRI's streams
     "syslog3164": (
@@ -292,6 +291,9 @@ REFUSED = {  # what the other syslog formats take
         rf"|\S+ (?i:{_LEVEL})(?:\[[^\]]*\])?: )"
     ),
 }
+ANOTHERS = {"python": rf"^{_ISO},[0-9]+ [A-Z]+ {SUPERVISOR}"}
+"""Lines of a format that is asked before this one, which would accept them: looked for in a
+sample only."""
 DOUBTFUL = {  # prose may look so: lines of a format, and lines that begin alike
     "syslog3164": (rf"^{_RFC3339} ([^\s\[\]]+) [^\s:\[\]]+: ", rf"^{_RFC3339} "),
     "python": (

@@ -9,7 +9,7 @@ import polars as pl
 
 from etl.errors import FormatError, did_you_mean
 from etl.formats.blocks import is_block, read_blocks
-from etl.formats.catalogue import DOUBTFUL, PATTERNS, REFUSED
+from etl.formats.catalogue import ANOTHERS, DOUBTFUL, PATTERNS, REFUSED
 from etl.formats.columns import MARKS, Reader, cascade, extract, group_names, safe, sample
 from etl.formats.envelopes import DOCKER, peel, read_docker
 from etl.formats.generic import read_generic
@@ -37,6 +37,7 @@ class Format:
         fits: For a format with a reader: whether one line fits, to look at a sample.
         typed: Whether `-` means null and `status` a number; not so in templates and regexes.
         refused: A regex of lines that do not fit, whatever the patterns say.
+        anothers: A regex of lines that a sample gives to another format.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Format:
     fits: Callable[[str], object] | None = None
     typed: bool = True
     refused: str | None = None
+    anothers: str | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -83,7 +85,7 @@ class Format:
             return bool(self.read(pl.Series([line]))["_fits"][0])
         if len(line) > LONG:  # Python's regexes may take long where Rust's do not
             return bool(self._by_patterns(pl.Series([line]))["_fits"][0])
-        if self.refused and _compiled(self.refused).search(line):
+        if any(_compiled(no).search(line) for no in (self.refused, self.anothers) if no):
             return False
         return any(_compiled(pattern).search(line) for pattern in self.patterns)
 
@@ -107,7 +109,12 @@ FORMATS: Mapping[str, Format] = {
     "docker": Format("docker", reader=read_docker, fits=_compiled(DOCKER).search),
     "json": Format("json", reader=read_json, fits=is_json),
     **{
-        name: Format(name, (p,) if isinstance(p, str) else p, refused=REFUSED.get(name))
+        name: Format(
+            name,
+            (p,) if isinstance(p, str) else p,
+            refused=REFUSED.get(name),
+            anothers=ANOTHERS.get(name),
+        )
         for name, p in PATTERNS.items()
     },
     "cef": Format("cef", reader=read_cef, fits=_compiled(r"^CEF: ?[0-9.]+\|(?:[^|]*\|){6}").search),
@@ -187,6 +194,8 @@ def _readers(left: pl.Series, done: int, *, generic: bool) -> list[Reader]:
         return [FORMATS["generic"].read] if generic else []
     if "json" in fitting:  # which takes docker's lines, too
         fitting["docker"] = FORMATS["docker"]
+    if "python" in fitting and len(fitting) > 1:  # and supervisor's
+        fitting["supervisor"] = FORMATS["supervisor"]
     return [_reader(form, some) for form in FORMATS.values() if form.name in fitting]
 
 
