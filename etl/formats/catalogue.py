@@ -48,9 +48,11 @@ _THREAD = r"\[(?P<thread>[^\]]*)\] "
 _SPRING = r" (?P<pid>[0-9]+) --- (?:\[(?P<app>[^\]]*)\] )?\[ *(?P<thread>[^\]]*)\] "
 _PRI = "(?:<(?P<pri>[0-9]{1,3})>)"
 _HOST = "(?P<host>[A-Za-z0-9][A-Za-z0-9_.:%@/-]*)"
-_SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339}) {_HOST} "
+# RFC 5424, 6.2.3: a fraction of six digits at most; .NET and Go write more, and no syslog
+_SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339.replace('[0-9]+', '[0-9]{1,6}')}) {_HOST} "
 _TAG = r"(?P<app>[^\s:\[\]|=0-9][^\s:\[\]|=]*)(?:\[(?P<pid>[0-9]+)\])?(?: \((?P<unit>[^()]*)\))?:"
-_SEVERITY = "emerg|alert|crit|err|warning|notice|info|debug"
+_FACILITY = "(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])"
+_SEVERITY = "emerg|alert|crit|err|warn|warning|notice|info|debug"
 _CISCO = (
     r"%(?P<logger>[A-Z][A-Z0-9_]*(?:-[A-Z0-9_]+)*)-(?P<level>[0-7])-(?P<mnemonic>[A-Z0-9_]+): *"
 )
@@ -251,8 +253,8 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
     "syslog3164": (  # RFC 3164 and rsyslog's lines with a full timestamp: a tag, or a priority
         rf"^{_PRI}?{_SYSLOG}{_TAG} {_REST}",
         rf"^{_PRI}?{_SYSLOG}{_TAG}(?P<message>(?:[^ ](?s:.*))?)$",
-        # F5: a level between host and tag
-        rf"^{_PRI}?{_SYSLOG}(?P<level>{_SEVERITY}) {_TAG} {_REST}",
+        # F5 and busybox: a level between host and tag
+        rf"^{_PRI}?{_SYSLOG}(?:{_FACILITY}\.)?(?P<level>{_SEVERITY}) {_TAG} {_REST}",
         rf"^{_PRI}?(?P<timestamp>{_BSD_YEAR}) {_HOST} {_TAG} {_REST}",
         # macOS and iOS: a level behind the tag, no host before it, an ISO time with a blank
         rf"^{_SYSLOG}(?P<app>[^\s:\[\]|=]+)\[(?P<pid>[0-9]+)\] <(?P<level>[A-Z][a-z]+)>: {_REST}",
@@ -281,7 +283,6 @@ ENVELOPES = {
 """Formats whose message is a line of another program, to be read again."""
 
 _LEVEL = "(?:" + "|".join((*WORDS, "[0-9]+")) + ")"
-_FACILITY = "(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])"
 REFUSED = {  # what the other syslog formats take
     "syslog_pri": rf"^<[0-9]+>(?:[0-9]{{1,2}} |{_BSD_ANY}|{_RFC3339}|\[ *[0-9]+\.)",
     # a host or a tag that is a level or a number, CRI's streams

@@ -41,6 +41,15 @@ DAEMONS: dict[str, str | tuple[str, ...]] = {
         rf"(?P<message>{SUPERVISOR}(?s:.*))$"
     ),
     "sanitizer": rf"^==(?P<pid>[0-9]+)==(?P<level>ERROR|WARNING): {_REST}",  # clang.llvm.org
+    "esp_idf": (  # docs.espressif.com: milliseconds since the start
+        r"^(?P<level>[EWIDV]) \((?P<uptime>[0-9]+)\) (?P<logger>[^\s:]+): "
+        rf"{_REST}"
+    ),
+    "dotnet_trace": (  # learn.microsoft.com: TraceListener, its options below the message
+        r"^(?P<logger>[^\s:]+) (?P<level>Critical|Error|Warning|Information|Verbose): "
+        r"(?P<event_id>-?[0-9]+) : (?P<message>(?s:.*?))"
+        r"(?:\n\s*DateTime=(?P<timestamp>\S+)(?P<rest>(?s:.*)))?$"
+    ),
     "ossec": (  # documentation.wazuh.com: alerts.log
         r"^\*\* Alert (?P<timestamp>[0-9]{10})\.(?P<alert>[0-9]+): ?(?P<flags>[^\n]*)\n"
         r"(?P<origin>[^\n]*)\n"

@@ -508,6 +508,27 @@ EXAMPLES = [
         },
     ),
     (
+        "esp_idf",
+        "W (1234) tide: low",
+        {"level": "WARNING", "uptime": "1234", "logger": "tide", "message": "low"},
+    ),
+    (
+        "dotnet_trace",
+        "Pier.exe Error: 7 : low\n    DateTime=2026-11-21T10:00:00.25Z\n    Id=9",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "ERROR",
+            "logger": "Pier.exe", "event_id": "7", "message": "low", "rest": "\n    Id=9",
+        },
+    ),
+    (
+        "syslog3164",
+        "Nov 21 10:00:00 pier kern.warn tided[77]: low",
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "WARNING", "host": "pier", "app": "tided",
+            "logger": "tided", "pid": 77, "message": "low",
+        },
+    ),
+    (
         "sanitizer",
         "==77==ERROR: AddressSanitizer: low\nREAD of size 4",
         {"level": "ERROR", "pid": 77, "message": "AddressSanitizer: low\nREAD of size 4"},
