@@ -178,7 +178,8 @@ def _inside(got: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     where = form.is_in(list(ENVELOPES))
     if "message" in got.columns and (form == "generic").any():  # an object behind a head
         inside = got["message"].cast(pl.String)
-        where |= (form == "generic") & inside.str.contains(r'^\{\s*"(?s:.*)\}\s*$')
+        if inside.str.starts_with("{").any():
+            where |= (form == "generic") & inside.str.contains(r'^\{\s*"(?s:.*)\}\s*$')
     text = got["message"].cast(pl.String) if "message" in got.columns else form.clear(len(got))
     if "app" in got.columns:  # CEF and LEEF begin as a tag does
         tag = got["app"].cast(pl.String)
