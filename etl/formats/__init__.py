@@ -14,7 +14,8 @@ from etl.formats.description import Description, describe
 from etl.formats.format import FORMATS, Format, detect, get_format
 from etl.formats.heads import header_of
 from etl.formats.normal import normalise, parse
-from etl.formats.records import cuts, join_records, of_neighbours, record_start, starts
+from etl.formats.records import join_records, record_start
+from etl.formats.starts import cuts, of_neighbours, starts
 from etl.formats.user import UserFormat, resolve_format, user_formats
 
 __all__ = [

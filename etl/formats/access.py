@@ -57,6 +57,13 @@ ACCESS: dict[str, str | tuple[str, ...]] = {
         r"(?P<status>[0-9]{1,3}|-) (?P<target_status>[0-9]{1,3}|-) (?P<received>[0-9]+) "
         rf'(?P<bytes>[0-9]+) "(?P<method>[A-Z-]+) (?P<url>\S+) (?P<protocol>[^\s"]+)"{_TAIL}'
     ),
+    "aws_vpc": (  # docs.aws.amazon.com: flow logs, version 2
+        r"^(?P<version>[2-9]) (?P<account>[0-9]{12}|unknown) (?P<interface>eni-\S+) "
+        r"(?P<source>\S+) (?P<destination>\S+) (?P<source_port>\S+) (?P<destination_port>\S+) "
+        r"(?P<protocol>\S+) (?P<packets>\S+) (?P<bytes>\S+) "
+        r"(?P<timestamp>[0-9]{10}) (?P<end>[0-9]{10}) "
+        rf"(?P<action>ACCEPT|REJECT|-) (?P<log_status>OK|NODATA|SKIPDATA){_TAIL}"
+    ),
     "aws_s3": (  # docs.aws.amazon.com: S3 server access logs
         r"^(?P<owner>[0-9a-f]{64}) (?P<bucket>\S+) \[(?P<timestamp>[^\]]+)\] (?P<client>\S+) "
         r"(?P<user>\S+) (?P<request_id>\S+) (?P<operation>[A-Z]+(?:\.[A-Z_]+)+) (?P<key>\S+) "

@@ -8,10 +8,11 @@ look like to be of a format.
 """
 
 from etl.formats.access import ACCESS
+from etl.formats.daemons import DAEMONS, SUPERVISOR
 from etl.formats.levels import WORDS
 from etl.formats.stamps import ZONE_NAMES
 
-__all__ = ["ENVELOPES", "PATTERNS", "REFUSED", "TIME"]
+__all__ = ["ANOTHERS", "DOUBTFUL", "ENVELOPES", "PATTERNS", "REFUSED", "TIME"]
 
 _HMS = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -47,14 +48,18 @@ _THREAD = r"\[(?P<thread>[^\]]*)\] "
 _SPRING = r" (?P<pid>[0-9]+) --- (?:\[(?P<app>[^\]]*)\] )?\[ *(?P<thread>[^\]]*)\] "
 _PRI = "(?:<(?P<pri>[0-9]{1,3})>)"
 _HOST = "(?P<host>[A-Za-z0-9][A-Za-z0-9_.:%@/-]*)"
-_SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339}) {_HOST} "
+# RFC 5424, 6.2.3: a fraction of six digits at most; .NET and Go write more, and no syslog
+_SYSLOG = rf"(?P<timestamp>{_BSD}|{_RFC3339.replace('[0-9]+', '[0-9]{1,6}')}) {_HOST} "
 _TAG = r"(?P<app>[^\s:\[\]|=0-9][^\s:\[\]|=]*)(?:\[(?P<pid>[0-9]+)\])?(?: \((?P<unit>[^()]*)\))?:"
+_FACILITY = "(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])"
+_SEVERITY = "emerg|alert|crit|err|warn|warning|notice|info|debug"
 _CISCO = (
     r"%(?P<logger>[A-Z][A-Z0-9_]*(?:-[A-Z0-9_]+)*)-(?P<level>[0-7])-(?P<mnemonic>[A-Z0-9_]+): *"
 )
 
 PATTERNS: dict[str, str | tuple[str, ...]] = {
     **ACCESS,
+    **DAEMONS,
     "syslog5424": (  # RFC 5424; rsyslog leaves a second blank before the message
         rf"^{_PRI}[0-9]{{1,2}} (?P<timestamp>\S+) (?P<host>\S+) (?P<app>\S+) "
         rf'(?P<pid>\S+) (?P<msgid>\S+) (?P<data>-|(?:\[(?:[^\]\\"]|"{_QUOTED}")*\])+)'
@@ -113,9 +118,15 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>{_RFC3339}) (?P<level>[FEWID][1-5]?) +(?P<logger>[A-Z_]+|-) +"
         rf"\[(?P<thread>[^\]]*)\] {_REST}"
     ),
-    "redis": (  # src/server.c, serverLogRaw: role is M, S, C or X
-        r"^(?P<pid>[0-9]+):(?P<role>[A-Z]) (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
-        rf"[0-9]{{4}} {_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
+    "redis": (  # src/server.c, serverLogRaw: role is M, S, C or X; before 3.0 without it
+        (
+            r"^(?P<pid>[0-9]+):(?P<role>[A-Z]) (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
+            rf"[0-9]{{4}} {_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
+        ),
+        (
+            r"^\[(?P<pid>[0-9]+)\] (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
+            rf"{_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
+        ),
     ),
     "dpkg": (  # dpkg(1), --log
         rf"{_DPKG}(?P<action>status) (?P<state>\S+) {_PACKAGE} (?P<version>\S*))$",
@@ -242,6 +253,8 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
     "syslog3164": (  # RFC 3164 and rsyslog's lines with a full timestamp: a tag, or a priority
         rf"^{_PRI}?{_SYSLOG}{_TAG} {_REST}",
         rf"^{_PRI}?{_SYSLOG}{_TAG}(?P<message>(?:[^ ](?s:.*))?)$",
+        # F5 and busybox: a level between host and tag
+        rf"^{_PRI}?{_SYSLOG}(?:{_FACILITY}\.)?(?P<level>{_SEVERITY}) {_TAG} {_REST}",
         rf"^{_PRI}?(?P<timestamp>{_BSD_YEAR}) {_HOST} {_TAG} {_REST}",
         # macOS and iOS: a level behind the tag, no host before it, an ISO time with a blank
         rf"^{_SYSLOG}(?P<app>[^\s:\[\]|=]+)\[(?P<pid>[0-9]+)\] <(?P<level>[A-Z][a-z]+)>: {_REST}",
@@ -270,7 +283,6 @@ ENVELOPES = {
 """Formats whose message is a line of another program, to be read again."""
 
 _LEVEL = "(?:" + "|".join((*WORDS, "[0-9]+")) + ")"
-_FACILITY = "(?:kern|user|mail|daemon|auth|authpriv|cron|local[0-7])"
 REFUSED = {  # what the other syslog formats take
     "syslog_pri": rf"^<[0-9]+>(?:[0-9]{{1,2}} |{_BSD_ANY}|{_RFC3339}|\[ *[0-9]+\.)",
     # a host or a tag that is a level or a number, CRI's streams
@@ -280,3 +292,15 @@ REFUSED = {  # what the other syslog formats take
         rf"|\S+ (?i:{_LEVEL})(?:\[[^\]]*\])?: )"
     ),
 }
+ANOTHERS = {"python": rf"^{_ISO},[0-9]+ [A-Z]+ {SUPERVISOR}"}
+"""Lines of a format that is asked before this one, which would accept them: looked for in a
+sample only."""
+DOUBTFUL = {  # prose may look so: lines of a format, and lines that begin alike
+    "syslog3164": (rf"^{_RFC3339} ([^\s\[\]]+) [^\s:\[\]]+: ", rf"^{_RFC3339} "),
+    "python": (
+        rf"^{_ISO}(?:[.,][0-9]+)? [A-Z]+ +()[A-Za-z_]\w*: ",
+        rf"^{_ISO}[.,]?[0-9]* [A-Z]",
+    ),
+}
+"""A word with a colon is no tag and no logger where most lines that begin alike have none, or
+each has another host."""

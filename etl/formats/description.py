@@ -71,7 +71,7 @@ def describe(
         modified: When the file was last changed, in Unix seconds, for times without a year.
 
     Raises:
-        FormatError: If the spec names no format.
+        FormatError: If the spec names no format, or one that no record fits.
     """
     numbers = pl.int_range(1, len(lines) + 1, eager=True, dtype=pl.Int64)
     frame = pl.DataFrame([lines.alias("line"), numbers.alias("line_number")])

@@ -8,7 +8,7 @@ __all__ = ["ALIASES", "COPIES", "DIALECTS", "INTEGERS", "KEYED_BY", "SECONDS", "
 
 ALIASES = {  # normal column: the fields, groups and keys that fill it, first come first
     "timestamp": ["timestamp", "@timestamp", "ts", "time", "datetime", "asctime", "date"],
-    "level": ["level", "severity", "levelname", "log.level", "loglevel", "lvl"],
+    "level": ["level", "severity", "levelname", "log.level", "loglevel", "lvl", "event_level"],
     "logger": ["logger", "logger_name", "log.logger", "name", "component"],
     "pid": ["pid", "process", "process_id", "process.pid"],
     "message": ["message", "msg", "event"],
@@ -21,14 +21,14 @@ DIALECTS = {  # the same for JSON, logfmt and tables with a head, behind those a
         "logged_at", "start_time", "requestreceivedtimestamp", "stagetimestamp", "time_iso8601",
         "time_local", "startlocal", "startutc", "receivetimestamp", "timeunixnano",
         "timestamp_iso", "isodate", "created", "created_at",
-        "rt", "devtime", "date_time", "date and time", "when",
+        "rt", "devtime", "date_time", "date-time", "start-date", "date and time", "when",
         "published", "calendartime", "unixtime", "t",
     ],
     "level": [
         "@l", "level_name", "log_level", "severitytext", "severity_text", "syslog_severity",
         "error_severity", "priority", "prio", "levelno", "severitynumber", "severity_number",
         "cef_severity", "sev", "log.severity", "event.severity", "loglevelname", "level_value",
-        "entry_type", "leveltext",
+        "entry_type", "leveltext", "nextcloud_level", "tags",
     ],
     "logger": [
         "loggername", "sourcecontext", "properties.sourcecontext", "category", "categoryname",
@@ -39,7 +39,7 @@ DIALECTS = {  # the same for JSON, logfmt and tables with a head, behind those a
     "message": [
         "@m", "@mt", "renderedmessage", "messagetemplate", "short_message", "textpayload",
         "fields.message", "jsonpayload.message", "jsonpayload.msg", "body", "body.stringvalue",
-        "message_text", "log", "text", "description", "displaymessage",
+        "message_text", "output", "log", "text", "description", "displaymessage",
         "cef_name", "eventmessage", "full_message",
         "error.message", "err.message", "exception.message", "error",
     ],
@@ -53,8 +53,11 @@ SECONDS = (  # log4j2's instant and others: seconds, and the nanoseconds beside 
 COPIES = {"logger": ["app"]}
 """Columns that fill a normal one where nothing else does, and stay as they are."""
 INTEGERS = ("status", "bytes", "tid", "connection")
-KEYED_BY = {"t.$date": {"s": "level", "c": "logger"}}
-"""Short keys that mean something beside another: MongoDB's."""
+KEYED_BY = {
+    "t.$date": {"s": "level", "c": "logger"},
+    "reqid": {"level": "nextcloud_level"},
+}
+"""Keys that mean something beside another: MongoDB's short ones, Nextcloud's numbers."""
 STATUS = (
     "status", "sc-status", "status_code", "response_code", "http.response.status_code",
     "http_status", "statuscode", "httprequest.status",

@@ -8,9 +8,10 @@ from functools import lru_cache, partial
 import polars as pl
 
 from etl.errors import FormatError, did_you_mean
-from etl.formats.catalogue import PATTERNS, REFUSED
+from etl.formats.blocks import is_block, read_blocks
+from etl.formats.catalogue import ANOTHERS, DOUBTFUL, PATTERNS, REFUSED
 from etl.formats.columns import MARKS, Reader, cascade, extract, group_names, safe, sample
-from etl.formats.envelopes import DOCKER, peel, read_docker, unfold
+from etl.formats.envelopes import DOCKER, peel, read_docker
 from etl.formats.generic import read_generic
 from etl.formats.heads import is_postgres_csv, read_cef, read_headed, read_leef, read_postgres_csv
 from etl.formats.keyed import is_json, is_logfmt, read_json, read_logfmt
@@ -44,6 +45,7 @@ class Format:
         typed: Whether `-` means null and `status` a number; not so in templates and regexes.
         refused: A regex of lines that do not fit, whatever the patterns say.
         split: A quicker way to read most lines that fit the patterns, with the same result.
+        anothers: A regex of lines that a sample gives to another format.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Format:
     typed: bool = True
     refused: str | None = None
     split: Split | None = None
+    anothers: str | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -93,7 +96,7 @@ class Format:
             return bool(self.read(pl.Series([line]))["_fits"][0])
         if len(line) > LONG:  # Python's regexes may take long where Rust's do not
             return bool(self._by_patterns(pl.Series([line]))["_fits"][0])
-        if self.refused and _compiled(self.refused).search(line):
+        if any(_compiled(no).search(line) for no in (self.refused, self.anothers) if no):
             return False
         return any(_compiled(pattern).search(line) for pattern in self.patterns)
 
@@ -117,7 +120,12 @@ FORMATS: Mapping[str, Format] = {
     "docker": Format("docker", reader=read_docker, fits=_compiled(DOCKER).search),
     "json": Format("json", reader=read_json, fits=is_json),
     **{
-        name: Format(name, (p,) if isinstance(p, str) else p, refused=REFUSED.get(name))
+        name: Format(
+            name,
+            (p,) if isinstance(p, str) else p,
+            refused=REFUSED.get(name),
+            anothers=ANOTHERS.get(name),
+        )
         for name, p in PATTERNS.items()
     },
     "cef": Format("cef", reader=read_cef, fits=_compiled(r"^CEF: ?[0-9.]+\|(?:[^|]*\|){6}").search),
@@ -125,6 +133,7 @@ FORMATS: Mapping[str, Format] = {
         "leef", reader=read_leef, fits=_compiled(r"^LEEF: ?[0-9.]+\|(?:[^|]*\|){4}").search
     ),
     "postgres_csv": Format("postgres_csv", reader=read_postgres_csv, fits=is_postgres_csv),
+    "block": Format("block", reader=read_blocks, fits=is_block),
     "logfmt": Format("logfmt", reader=read_logfmt, fits=is_logfmt),
     # those below need the head of their file, and take every line below it
     **{name: Format(name, reader=_headed, fits=lambda _: False) for name in ("csv", "w3c", "zeek")},
@@ -177,7 +186,7 @@ def read_lines(lines: pl.Series, header: str | None = None) -> pl.DataFrame:
     Formats that a few lines fit are tried first, then those that fit a few of what is left,
     and so on; the generic reader has the rest.
     """
-    return _peeled(unfold(lines), header=header)
+    return _peeled(lines, header=header)
 
 
 def _peeled(
@@ -209,4 +218,19 @@ def _readers(left: pl.Series, done: int, *, generic: bool) -> list[Reader]:
         return [FORMATS["generic"].read] if generic else []
     if "json" in fitting:  # which takes docker's lines, too
         fitting["docker"] = FORMATS["docker"]
-    return [form.read for form in FORMATS.values() if form.name in fitting]
+    if "python" in fitting and len(fitting) > 1:  # and supervisor's
+        fitting["supervisor"] = FORMATS["supervisor"]
+    return [_reader(form, some) for form in FORMATS.values() if form.name in fitting]
+
+
+def _reader(form: Format, some: pl.Series) -> Reader:
+    """Return what reads a format's lines; without those that a sample shows to be prose."""
+    if form.name not in DOUBTFUL:
+        return form.read
+    doubtful, alike = DOUBTFUL[form.name]
+    hosts = some.str.extract(doubtful).drop_nulls()
+    peers = some.filter(some.str.contains(alike))
+    fit = sum(map(form.accepts, peers))
+    if not len(hosts) or (2 * fit >= len(peers) and not (2 < len(hosts) < 2 * hosts.n_unique())):
+        return form.read
+    return lambda lines: form.read(lines.set(lines.str.contains(doubtful), None))

@@ -46,7 +46,7 @@ def read_generic(lines: pl.Series) -> pl.DataFrame:
 
 
 def infer(lines: Sequence[str]) -> list[tuple[Layout, int]]:
-    """Return the layouts of some lines and how many lines have each, the longest first.
+    """Return the layouts of some lines and how many lines have each, most fields first.
 
     A step that one line does not prove is kept if enough of the lines that have the steps
     before it have it, too.
@@ -61,7 +61,12 @@ def infer(lines: Sequence[str]) -> list[tuple[Layout, int]]:
                 break
             kept += 1
         layouts[steps[:kept]] += 1
-    return sorted(layouts.items(), key=lambda item: (-len(item[0]), -item[1]))
+    return sorted(layouts.items(), key=lambda item: (*_fields(item[0]), -item[1]))
+
+
+def _fields(layout: Layout) -> tuple[int, bool]:
+    pattern = "".join(step.pattern for step in layout)
+    return -pattern.count("(?P<"), "(?P<level>" not in pattern
 
 
 def pattern_of(layout: Layout) -> str:
@@ -104,5 +109,6 @@ def _layouts(left: pl.Series, done: int) -> list[Reader]:
         return []
     some = sample(left)
     found = infer(some.gather_every(-(-len(some) // SAMPLE) or 1).to_list())
-    found = sorted(sorted(found, key=lambda item: -item[1])[:LAYOUTS], key=lambda x: -len(x[0]))
+    most = sorted(found, key=lambda item: -item[1])[:LAYOUTS]
+    found = sorted(most, key=lambda item: _fields(item[0]))
     return [partial(extract, pattern=pattern_of(layout)) for layout, _ in found if layout]

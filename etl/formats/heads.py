@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 DIRECTIVES = (
-    r"^#(?:Software|Version|Date|Fields|Start-Date|End-Date|Remark|separator|set_separator"
+    r"^#(?:Software|Version|Log-type|Date|Fields|Start-Date|End-Date|Remark|separator|set_separator"
     r"|empty_field|unset_field|path|open|close|fields|types)\b"
 )
 FIELDS = r"^#(?:Fields: *|fields[\t ])"
@@ -192,8 +192,10 @@ def _directives(lines: pl.Series) -> pl.DataFrame:
 def _w3c(lines: pl.Series, head: str, date: pl.Series) -> pl.DataFrame:
     zeek = head.startswith("#f")
     text = re.sub(FIELDS, "", head).strip()
-    by = "\t" if zeek or "\t" in text else " "
+    by = "\t" if zeek or "\t" in text else "," if "," in text else " "
     names = text.split(by)
+    if by == " " and lines.str.contains("\t", literal=True).mean() == 1:  # CloudFront's
+        by = "\t"
     got = read_cells(lines, names=names, by=by)
     if not got["_fits"].all() and by == " ":  # blanks in quotes
         again = _slow(lines, names, by)

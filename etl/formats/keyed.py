@@ -99,7 +99,8 @@ def read_json(lines: pl.Series) -> pl.DataFrame:
 
 def read_logfmt(lines: pl.Series) -> pl.DataFrame:
     """Read lines that are `key=value` from end to end, two pairs or more."""
-    fits = lines.str.contains(LOGFMT).fill_null(value=False)
+    audit = lines.str.contains("msg=audit(", literal=True)
+    fits = (lines.str.contains(LOGFMT) & ~audit).fill_null(value=False)
     found = pl.DataFrame({ROW: fits.arg_true(), "pair": lines.filter(fits).str.extract_all(PAIR)})
     pair = pl.col("pair").str.splitn("=", 2).struct.rename_fields(["key", "value"])
     value = pl.col("value")
@@ -203,13 +204,21 @@ def _object(line: str | None) -> dict[str, str | None] | None:
                 text = text.rstrip("], \r\n\t") if text[-1] == "]" else text[:-1]
             fields: dict[str, str | None] = {}
             twice: list[tuple[str, str | None]] = []
-            _flatten("", _decode(text), fields, twice)
+            _flatten("", _only(_decode(text)), fields, twice)
             if twice:
                 fields[_TWICE] = json.dumps(twice)
             return fields
     except (ValueError, RecursionError):
         pass
     return None
+
+
+def _only(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an object that holds no more than a list of objects as the first of them."""
+    key, value = next(iter(found.items()), ("", None))
+    if len(found) == 1 and isinstance(value, list) and value and isinstance(value[0], dict):
+        return value[0] | ({key: value[1:]} if value[1:] else {})
+    return found
 
 
 def _flatten(

@@ -14,7 +14,8 @@ _NAMES = {
     # 0 to 7 are syslog's (RFC 5424) and GELF's, 10 to 60 pino's and bunyan's, 1xx to 5xx HTTP's;
     # . - * # are Redis's, a o r WebSphere's, trc to ftl and trce to crit those of .NET
     "DEBUG": """debug dbg dbug deb debu debug1 debug2 debug3 debug4 debug5 trace trce trc trac
-        tracing verbose vrb vbse fine finer finest fein all silly config d v t . - 7 10 20""",
+        tracing verbose vrb vbse fine finer finest fein all silly config
+        debg blat ddebug subdebug d v t . - 7 10 20""",
     "INFO": """info inf information informational informative notice note statement hint detail
         context query log audit success ok default http event activity report progress ii i n a o
         * 6 5 30 1xx 2xx 3xx""",
@@ -47,6 +48,14 @@ LEVEL_NUMBERS = {  # keys whose numbers mean something of their own
         "Unknown": "INFO",
     },
 }  # fmt: skip
+# learn.microsoft.com: Windows' event levels; 0 is always logged
+LEVEL_NUMBERS["eventlevel"] = dict(
+    zip("012345", ("INFO", "CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"), strict=True)
+)
+# docs.nextcloud.com, loglevel
+LEVEL_NUMBERS["nextcloudlevel"] = dict(
+    zip("01234", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), strict=True)
+)
 LEVEL_NUMBERS["sev"] = LEVEL_NUMBERS["cefseverity"]
 _UPPER = """ALARM ALL AUDIT CONFIG CONTEXT DETAIL EVENT FAIL FAILURE FAULT FINE FINER FINEST HINT
     LOG NOTE QUERY SILLY STATEMENT SUCCESS"""
@@ -86,6 +95,8 @@ def _level_of(name: str, meant: dict[str, str]) -> str | None:
     """Return the level of a name, also in odd letters (`wArN`, ` Info*`), or of a number."""
     if name in meant:
         return meant[name]
+    if name.startswith('["'):  # tags, such as Kibana's
+        return next((meant[w] for w in re.findall(r'"(\w{4,})"', name) if w in meant), None)
     bare = name.strip(" \t[]()<>:*\"'").lower()
     bare = re.sub("[+-][0-9]+$", "", bare)  # Go's slog: DEBUG+2
     bare = {"fatal error": "fatal", "parse error": "error"}.get(bare, bare)  # PHP's

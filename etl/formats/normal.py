@@ -45,13 +45,21 @@ def parse(
     """
     frame = frame.drop(MARKS, strict=False)
     lines = cleaned(frame["line"])
-    if spec in (None, "auto"):
-        if lines.str.ends_with("\r").any():
-            lines = lines.str.strip_chars_end("\r")
-        got = read_lines(lines, header)
-    else:
-        got = get_format(str(spec)).read(unfold(lines), header)
+    auto = spec in (None, "auto")
+    if auto and lines.str.ends_with("\r").any():
+        lines = lines.str.strip_chars_end("\r")
+    lines, heads = unfold(lines)
+    got = read_lines(lines, header) if auto else get_format(str(spec)).read(lines, header)
+    if heads is not None:
+        got = _with_heads(got, heads)
     return beside(frame.hstack(got.select(MARKS)), got.drop(MARKS).get_columns())
+
+
+def _with_heads(got: pl.DataFrame, heads: pl.Series) -> pl.DataFrame:
+    """Add the heads of a record's later lines to what no column holds."""
+    own = [pl.col("rest").cast(pl.String)] if "rest" in got.columns else []
+    rest = pl.concat_str(*own, pl.lit(heads), separator=" ", ignore_nulls=True)
+    return got.with_columns(pl.when(rest != "").then(rest).alias("rest"))
 
 
 def normalise(
@@ -74,7 +82,8 @@ def normalise(
             if not given.
         timezone: IANA name of the zone of times that have none.
         year: The year of the first time that has none.
-        modified: When the file was last changed, in Unix seconds; goes before `now`.
+        modified: When the file was last changed, in Unix seconds; goes before `now`. Times of
+            day get their date by it: the last is of that day, or of the day before.
 
     Raises:
         FormatError: If the frame has no column `format`, or what is in it is no format.
@@ -82,7 +91,7 @@ def normalise(
     if "format" not in frame.columns:
         raise FormatError("no column 'format' to normalise by; parse the frame first")
     now = datetime.fromtimestamp(modified, UTC) if modified is not None else now
-    clock = Clock(now or datetime.now(UTC), timezone, year)
+    clock = Clock(now or datetime.now(UTC), timezone, year, is_end=modified is not None)
     names = frame["format"].drop_nulls().unique().to_list() or ["json"]
     if len(names) == 1:
         return _normalised(frame, written_by(names[0]), clock)
@@ -146,6 +155,8 @@ def _derive(own: dict[str, pl.Series], form: Format) -> None:
         for name, text in own.items():
             if name not in ("level", "message") and text.dtype == pl.String:
                 own[name] = text.set((text == "-") | (text == ""), None)
+        if "trace" in own:
+            own["message"] += own.pop("trace").fill_null("")
     elif not form.typed and "timestamp" not in own and {"date", "time"} <= own.keys():
         own["timestamp"] = own.pop("date") + " " + own.pop("time")
     lower = {_bare(key): key for key in own}
@@ -177,12 +188,12 @@ def _join(own: dict[str, pl.Series], lower: dict[str, str]) -> None:
             for key, name in names.items():
                 if key in own and name not in own:
                     own[name] = own.pop(key)
-    if {"date", "time"} <= own.keys() and own["date"].dtype == own["time"].dtype == pl.String:
-        both = own["date"].str.contains(r"^[0-9./-]{8,10}$") & own["time"].str.contains(
-            r"^[0-9:.,]+$"
-        )
-        if both.fill_null(value=False).all():
-            own["timestamp"] = own.pop("date") + " " + own.pop("time")
+    day, time = (own.get(lower.get(name, "")) for name in ("date", "time"))
+    if day is not None and time is not None and day.dtype == time.dtype == pl.String:
+        both = day.str.contains(r"^[0-9./-]{8,10}$") & time.str.contains(r"^[0-9:.,]+$")
+        if (both | (day.is_null() & time.is_null())).fill_null(value=False).all():
+            own["timestamp"] = day + " " + time
+            del own[lower["date"]], own[lower["time"]]
 
 
 def _converted(

@@ -11,16 +11,22 @@ from etl.formats.stamps import STAMP as STAMP_TEXT
 from etl.formats.stamps import STAMP_END, STAMP_START
 
 __all__ = [
+    "BEFORE_LEVEL",
     "BLANK",
     "CHANNEL",
     "DOTTED",
     "FACILITY",
+    "IN_BRACKET",
     "LETTER_LATER",
+    "LETTER_SMALL",
     "LEVEL",
+    "LEVEL_BY_KEY",
     "LEVEL_HERE",
+    "LEVEL_KEY",
     "LEVEL_LATER",
     "PARTS",
     "PROSE",
+    "SEPARATED",
     "SEPARATOR",
     "SLASHED",
     "STAMP",
@@ -40,6 +46,7 @@ STAMP = re.compile(STAMP_START + STAMP_TEXT + STAMP_END)
 WEAK = {"epoch", "clock", "two_numbers", "bd", "db", "short"}
 _NAME = r"[A-Za-z_$][\w$]*"
 DOTTED = rf"{_NAME}(?:(?:\.|::|\\|/){_NAME})+"
+_NO_LOGGER = r"(?!https?:|\w*(?:Error|Exception|Warning)\b)"
 _SOURCE = r"[\w./\\-]+\.(?:c|cc|cpp|cs|go|h|java|js|kt|php|py|rb|rs|scala|ts):[0-9]+"
 
 SEPARATOR = re.compile(
@@ -47,7 +54,7 @@ SEPARATOR = re.compile(
     r"(?:-{1,3}[ \t]+)?"
 )
 LEVEL_HERE = re.compile(
-    rf"(?P<open>[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|:!\])/]))"
+    rf"(?P<open>(?:##)?[\[(<{{]?) *(?P<word>{_ANY_LEVEL}|[{LETTERS}](?=[\s|!\])>/]|:(?![0-9])))"
     rf"(?P<stars>\**){_END}(?P<close> *[\])}}>])?"
 )
 FACILITY = re.compile(
@@ -56,9 +63,18 @@ FACILITY = re.compile(
 CHANNEL = re.compile(rf"(?P<logger>[\w-]+)\.(?P<word>{_ANY_LEVEL})(?=:)")
 LEVEL_LATER = re.compile(
     rf"(?:^|(?<=[\s\[(<|):\-]))(?:(?:{_UPPER})\**{_END}|[\[(<](?:{_ANY_LEVEL}) *[\])>]"
-    rf"|(?:{_WORD}|{_CAPITAL})(?=: ))"
+    rf"|(?:{_WORD}|{_CAPITAL})(?=: )|(?:{_CAPITAL})(?= \[))"
 )
-LETTER_LATER = re.compile(r"(?<=\s)[DIWEFV](?=\s)")
+LEVEL_KEY = re.compile(rf"\b(?:level|severity|lvl)=\"?(?:{_ANY_LEVEL})\b")
+LEVEL_BY_KEY = rf"[^\n]{{0,300}}?\b(?:level|severity|lvl)=\"?(?P<level>{LEVEL})\b"
+SEPARATED = r"[\])}>\"']?[ \t]*(?:[|:;,-]+[ \t]+)?"
+IN_BRACKET = re.compile(r"[A-Za-z_][\w.:/$-]*\]")
+"""A word that ends a bracket in which time and level are."""
+BEFORE_LEVEL = re.compile(rf"[^\s:]+(?=::(?:{_UPPER})\b)")
+LETTER_LATER = re.compile(
+    r"(?<=\s)(?:(?:[DWEFV]|I(?! (?:am|will|have|can|do)\b))(?=\s)|\[[DIWEFT]\])"
+)
+LETTER_SMALL = re.compile(r"[diwef](?=[ \t]+[A-Za-z_\[(])")
 SLASHED = re.compile(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
 PROSE = re.compile(r"[a-z]{2,}[.,]?$")
 
@@ -70,6 +86,8 @@ PARTS: tuple[tuple[str, re.Pattern[str], str, str], ...] = tuple(
         ("pid", r"\[#?[0-9]{1,8}\]", r"\[#?(?P<pid>[0-9]+)\]", "[{pid}]"),
         ("pid", r"\[pid[ :=]*[0-9]+\]", r"\[pid[ :=]*(?P<pid>[0-9]+)\]", "[pid {pid}]"),
         ("pid", r"[0-9]{1,8}(?= +---)", "(?P<pid>[0-9]+)", "{pid}"),
+        ("thread", r"<[0-9]{1,8}>", r"<(?P<thread>[0-9]+)>", "<{thread}>"),
+        ("pid", r"<[0-9]{1,8}>", r"<(?P<pid>[0-9]+)>", "<{pid}>"),
         ("thread", r"<[0-9]+\.[0-9]+\.[0-9]+>", r"<(?P<thread>[0-9.]+)>", "<{thread}>"),
         ("caller", rf"\{{{_SOURCE}\}}", r"\{(?P<caller>[^\s{}]+)\}", "{{{caller}}}"),
         ("caller", rf"\[{_SOURCE}\]", r"\[(?P<caller>[^\s\[\]]+:[0-9]+)\]", "[{caller}]"),
@@ -86,7 +104,7 @@ PARTS: tuple[tuple[str, re.Pattern[str], str, str], ...] = tuple(
         ),
         (
             "logger",
-            r"(?!https?:)[A-Za-z_$][\w$./\\:@-]{0,80}?(?=[ \t]*:[ \t]|:$)",
+            rf"{_NO_LOGGER}[A-Za-z_$][\w$./\\:@-]{{0,80}}?(?=[ \t]*:[ \t]|:$)",
             r"(?P<logger>[^\s\[\](){}|]+?)[ \t]*:(?:\s|$)",
             "{logger}:",
         ),

@@ -1,8 +1,7 @@
 """Records: a line and those that belong to it.
 
 `record_start` finds in a sample what begins a record, as text that travels with the file;
-`starts` tells it of each line, `join_records` joins. The text is a Rust regex, or one of the
-marks below, which need more than one line to be looked at.
+`starts` tells it of each line, `join_records` joins.
 
 What goes on: stack traces, indented lines, anything below a head with a time in a file whose
 lines have one. Quoted line breaks in CSV and partial lines of containers are counted.
@@ -14,24 +13,27 @@ from collections import Counter
 import polars as pl
 
 from etl.formats.access import ACCESS
+from etl.formats.blocks import block_start
 from etl.formats.columns import ROW, cleaned, ungrouped
-from etl.formats.envelopes import DOCKER, HEADS, docker_partial, docker_text
+from etl.formats.envelopes import DOCKER, HEADS, SYSLOG_HEAD, docker_partial, docker_text
 from etl.formats.format import FORMATS
 from etl.formats.heads import FIELDS, header_of, is_postgres_csv
 from etl.formats.levels import WORDS
 from etl.formats.scan import head_pattern
+from etl.formats.starts import (
+    CRI_PARTIAL,
+    CSV,
+    INSIDE,
+    NOT,
+    PARTIAL,
+    SLOW,
+    SYSLOG,
+    TRACE,
+    goes_on,
+    starts,
+)
 
-__all__ = [
-    "CSV",
-    "MAX_BYTES",
-    "MAX_LINES",
-    "cuts",
-    "join_records",
-    "of_neighbours",
-    "record_start",
-    "start_in_words",
-    "starts",
-]
+__all__ = ["MAX_BYTES", "MAX_LINES", "join_records", "record_start", "start_in_words"]
 
 MAX_LINES = 10_000
 MAX_BYTES = 4 << 20
@@ -39,18 +41,7 @@ SAMPLE = 1000
 HEADS_OF = 400  # lines whose heads are looked at
 MOST_HEADS = 4
 LOOK = 1000  # characters of a line
-
-CSV = ":csv "
-"""A record ends where its quotes are closed; behind it the regex of lines that begin one
-whatever was open before, if there is one: a stray quote costs one record then."""
-_PARTIAL = ":partial "
-"""A record is a chain of partial lines; behind it the regex of what begins inside, if any."""
-_SLOW = ":slow"
-"""MySQL's slow log: `# Time:`, or `# User@Host:` without it."""
-_NOT = ":not "
-"""Behind it the regex of lines that go on: Rust's regexes cannot look ahead."""
-_INSIDE = ":inside "
-"""Behind it an envelope's name, a blank, and the regex of what begins a record inside of it."""
+BANNER = 20  # lines that may be above the first block
 
 _ONE_LINE = (*ACCESS, "auditd", "logfmt")
 """Formats of which no line goes on."""
@@ -60,17 +51,26 @@ _BLOCKS = (  # programs that write blocks: what begins one
     r"^Start-Date: ",  # apt's history
     r"^=[A-Z ]+ REPORT==== ",  # old Erlang
     r"^\[\*\*\] ",  # Snort's full alerts
+    r"^\*\* Alert [0-9]+\.[0-9]+: ",  # OSSEC's
+    r"^<(?:log4j:event|record|Event)\b",  # log4j's and java.util.logging's XML, Windows' events
+    r'^Started [A-Z]+ "',  # Rails in development
 )
 _LEVEL = "|".join(WORDS)
 _BY_LEVEL = (
     rf"^(?:(?i:{_LEVEL})(?:\[[0-9]+\])?[:|]|[\[(<](?i:{_LEVEL}) *[\])>]|(?:{_LEVEL.upper()})\b)"
 )
-_PANIC = "^(?:panic|fatal error): "  # Go's, which no time is before
+# What no time is before though other lines have one: panics of Go and Rust, sanitizers, what
+# AWS Lambda writes around a request
+_BARE = (
+    r"^(?:(?:panic|fatal error): |thread '[^']*' panicked at |==[0-9]+==ERROR: "
+    r"|(?:START|END|REPORT) RequestId: )"
+)
+_BY_BRACKET = rf"^\[(?:{'|'.join(WORDS).upper()})\][ \t]"
 _TRACEBACK = r"^Traceback \(most recent call last\)"
 _GOES_ON = (  # what a line that goes on looks like, indented or not
     r"^(?:\s|[})\]]|Caused by: |Suppressed: |Traceback \(most recent call last\)|\.\.\. [0-9]+ more"
     r"|During handling of the above|The above exception was|goroutine [0-9]+ \[|Stack trace:"
-    r"|#[0-9]+ |--- End of |(?:[a-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b"
+    r"|#[0-9]+ |--- End of |(?:[a-z_$][\w$]*\.)+[\w$]*(?:Exception|Error)\b"
     r"|[A-Z]\w*(?:Error|Exception)(?::|$)|\w+(?:\.\(?[\w*]+\)?)+\(.*\)$"
     r"|exit status [0-9]|created by |$)"
 )
@@ -84,24 +84,25 @@ def record_start(sample: pl.Series) -> str | None:
         return None
     if solid.str.contains(DOCKER).mean() > 0.9:  # type: ignore[operator]
         return _inside(docker_text(solid), "docker", partial=docker_partial(solid).any())
+    opened = solid.str.contains(r'^\{\s*"')
+    whole = solid.str.contains(r"\}\s*,?$") | (solid.str.len_chars() == LOOK)
+    if opened[0] and (opened & ~whole).any():
+        return r"^\{"  # objects of several lines
     if solid.str.contains(r"^\s*\{.*\}\s*,?$").mean() > 0.9:  # type: ignore[operator]
         return None
     for name, head in HEADS.items():
         plain = ungrouped(head)
         if solid.str.contains(plain).mean() > 0.9:  # type: ignore[operator]
-            partial = name == "cri" and bool(solid.str.contains(f"{_CRI_PARTIAL}").any())
+            partial = name == "cri" and bool(solid.str.contains(f"{CRI_PARTIAL}").any())
             return _inside(solid.str.replace(f"{plain} ?", ""), name, partial=partial)
     return _start(lines, solid)
-
-
-_CRI_PARTIAL = r"^\S+ (?:stdout|stderr) P(?::\w+)* "
 
 
 def _inside(text: pl.Series, name: str, *, partial: bool) -> str | None:
     inner = _start(text, text.filter(text.str.contains(r"\S"))) if len(text) else None
     if partial:
-        return _PARTIAL + (inner or "")
-    return f"{_INSIDE}{name} {inner}" if inner else None
+        return PARTIAL + (inner or "")
+    return f"{INSIDE}{name} {inner}" if inner else None
 
 
 def _start(lines: pl.Series, solid: pl.Series) -> str | None:
@@ -110,6 +111,8 @@ def _start(lines: pl.Series, solid: pl.Series) -> str | None:
     return (
         _by_quotes(lines, solid)
         or _by_block(solid)
+        or block_start(solid.to_list())
+        or _by_syslog(solid)
         or _pretty(lines)
         or _by_heads(solid)
         or _by_indent(solid)
@@ -133,12 +136,21 @@ def _by_quotes(lines: pl.Series, solid: pl.Series) -> str | None:
     return CSV + (f"^{heads[0][0][1]}" if timed and heads[0][0] else "")
 
 
+def _by_syslog(solid: pl.Series) -> str | None:
+    """Return the mark of syslog, if its lines have parts of a trace."""
+    if not solid.str.contains(SYSLOG_HEAD + TRACE).any():
+        return None
+    return SYSLOG if solid.str.contains(SYSLOG_HEAD).mean() > 0.8 else None  # type: ignore[operator]
+
+
 def _by_block(solid: pl.Series) -> str | None:
     """Return what begins a block of a program that writes such."""
     if solid.str.contains("^# User@Host: ").any():
-        return _SLOW
+        return SLOW
     least = 2 if len(solid) > 20 else 1
-    return next((b for b in _BLOCKS if solid.str.contains(b).sum() >= least), None)
+    first = solid.head(BANNER)
+    found = (b for b in _BLOCKS if first.str.contains(b).any())
+    return next((b for b in found if solid.str.contains(b).sum() >= least), None)
 
 
 def _pretty(lines: pl.Series) -> str | None:
@@ -174,7 +186,9 @@ def _by_heads(solid: pl.Series) -> str | None:
         heads = [rf"^[^\n]{{0,100}}?{stamp}" for stamp, count in most if 50 * count >= len(found)]
     objects = sum(line.startswith('{"') and line.endswith("}") for line in some)
     heads += [r'^\{"'] if 50 * objects >= flush and objects else []
-    heads += [_PANIC] if any(re.match(_PANIC, line) for line in some) else []
+    heads += [_BARE] if any(re.match(_BARE, line) for line in some) else []
+    if any(re.match(_BY_BRACKET, line) for line, _ in heads_of):
+        heads += [_BY_BRACKET]
     return "|".join(heads)
 
 
@@ -183,124 +197,37 @@ def _by_indent(solid: pl.Series) -> str | None:
     goes_on = solid.str.contains(_GOES_ON)
     if not goes_on.any() or solid.str.contains(r"^\s").all():
         return None
-    if re.match(_TRACEBACK, solid[0]):
-        return _TRACEBACK
+    for first in (_TRACEBACK, _BARE):
+        if re.match(first, solid[0]):
+            return first
     by_level = int(solid.str.contains(_BY_LEVEL).sum())
     if by_level and 2 * by_level >= int((~goes_on).sum()):
         return _BY_LEVEL
-    return _NOT + _GOES_ON
+    return NOT + _GOES_ON
 
 
 def start_in_words(start: str | None) -> str:
     """Return in words what begins a record, of what `record_start` returned."""
     if start is None:
         return "every line"
-    if start.startswith(_INSIDE):
-        name, _, inner = start.removeprefix(_INSIDE).partition(" ")
+    if start.startswith(INSIDE):
+        name, _, inner = start.removeprefix(INSIDE).partition(" ")
         return f"{start_in_words(inner)}, inside of {name}"
     for mark, words in (
         (CSV, "a line after closed quotes"),
-        (_PARTIAL, "a line that completes no partial one"),
-        (_SLOW, "a line with # Time: or # User@Host:"),
-        (_NOT, "a line that is not indented and goes on with nothing"),
+        (PARTIAL, "a line that completes no partial one"),
+        (SYSLOG, "a line of syslog that goes on with no trace"),
+        (SLOW, "a line with # Time: or # User@Host:"),
+        (NOT, "a line that is not indented and goes on with nothing"),
         (_BY_LEVEL, "a line with a level"),
         (_TRACEBACK, "the first line of a traceback"),
+        (_BARE, "the first line of a trace"),
     ):
         if start.startswith(mark):
             return words
     if start in _BLOCKS:
         return "the first line of a block"
     return "an opening brace" if re.fullmatch(r"\^\s*\\\{", start) else "a line with a time"
-
-
-def starts(lines: pl.Series, start: str | None) -> pl.Series:
-    """Return a Boolean for each line: whether a record begins there.
-
-    The first line is taken as a beginning, as the first of a file or of a batch is.
-    """
-    if start is None:
-        return pl.repeat(value=True, n=len(lines), eager=True)
-    lines = lines.fill_null("")
-    lines = cleaned(lines) if start.startswith(":") else lines
-    if start.startswith(CSV):
-        odd = lines.str.count_matches('"', literal=True).cast(pl.Int64) % 2
-        heads = lines.str.contains(start.removeprefix(CSV) or r"[^\s\S]")
-        quotes = pl.DataFrame({"odd": odd, "part": heads.cum_sum()})
-        opened = quotes.select(pl.col("odd").cum_sum().over("part") - pl.col("odd")).to_series()
-        found = heads | (opened % 2 == 0)
-    elif start.startswith(_PARTIAL):
-        found = ~_goes_on(lines)[1]
-        if inner := start.removeprefix(_PARTIAL):
-            text = (
-                docker_text(lines)
-                if _is_docker(lines)
-                else (lines.str.replace(r"^\S+ (?:stdout|stderr) [FP](?::\w+)* ?", ""))
-            )
-            found &= text.str.contains(inner)
-    elif start.startswith(_INSIDE):
-        name, _, inner = start.removeprefix(_INSIDE).partition(" ")
-        if name == "docker":
-            text = docker_text(lines)
-        else:
-            text = lines.str.replace(ungrouped(HEADS[name]) + " ?", "")
-        found = text.str.contains(inner)
-    elif start == _SLOW:
-        time = lines.str.starts_with("# Time: ")
-        found = time | (lines.str.starts_with("# User@Host: ") & ~time.shift(1, fill_value=False))
-    elif start.startswith(_NOT):
-        found = ~lines.str.contains(start.removeprefix(_NOT))
-    else:
-        found = _begins(lines, start)
-    if len(found):
-        found = found.scatter(0, values=True)
-    return found
-
-
-def cuts(lines: pl.Series, start: str | None) -> pl.Series:
-    """Return a Boolean for each line: whether all records before it are whole.
-
-    That is where `starts` is true, but for partial lines of containers: those of one stream
-    may be between those of another.
-    """
-    found = starts(lines, start)
-    if start is None or not start.startswith(_PARTIAL):
-        return found
-    stream, _ = _goes_on(lines.fill_null(""))
-    partial = docker_partial(lines) if _is_docker(lines) else lines.str.contains(_CRI_PARTIAL)
-    for name in stream.unique():
-        mine = partial.set(stream != name, None).shift(1)
-        found &= ~mine.fill_null(strategy="forward").fill_null(value=False)
-    return found
-
-
-def of_neighbours(start: str) -> bool:
-    """Return whether a line and the one before it decide whether a record begins there."""
-    return not start.startswith((CSV, _PARTIAL))
-
-
-def _is_docker(lines: pl.Series) -> bool:
-    return bool(lines.head(1).str.contains(DOCKER).any())
-
-
-def _begins(lines: pl.Series, start: str) -> pl.Series:
-    """Return where a regex fits; lines are cleaned only if it does not fit them all."""
-    found = lines.str.contains(start)
-    if found.all() or (clean := cleaned(lines)) is lines:
-        return found
-    return clean.str.contains(start)
-
-
-def _goes_on(lines: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Return each line's stream, and whether the line before in that stream was partial."""
-    if _is_docker(lines):
-        stream = lines.str.extract(r'"stream": ?"(\w+)"')
-        partial = docker_partial(lines)
-    else:
-        stream = lines.str.extract(r"^\S+ (stdout|stderr) [FP]")
-        partial = lines.str.contains(_CRI_PARTIAL)
-    frame = pl.DataFrame({"stream": stream.fill_null(""), "partial": partial})
-    before = frame.select(pl.col("partial").shift(1).over("stream").fill_null(value=False))
-    return frame["stream"], before.to_series()
 
 
 def join_records(
@@ -329,8 +256,8 @@ def join_records(
     if start is None or begins.all():
         return frame
     group = begins.cum_sum()
-    if start.startswith(_PARTIAL):  # lines of another stream may be between
-        stream = _goes_on(lines.fill_null(""))[0]
+    if start.startswith(PARTIAL):  # lines of another stream may be between
+        stream = goes_on(lines.fill_null(""))[0]
         own = pl.DataFrame({"group": group.set(~begins, None), "stream": stream})
         group = own.select(pl.col("group").forward_fill().over("stream")).to_series()
         group = group.fill_null(strategy="backward").fill_null(1)

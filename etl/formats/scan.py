@@ -9,16 +9,22 @@ from dataclasses import dataclass
 
 from etl.formats.columns import ungrouped
 from etl.formats.parts import (
+    BEFORE_LEVEL,
     BLANK,
     CHANNEL,
     DOTTED,
     FACILITY,
+    IN_BRACKET,
     LETTER_LATER,
+    LETTER_SMALL,
     LEVEL,
+    LEVEL_BY_KEY,
     LEVEL_HERE,
+    LEVEL_KEY,
     LEVEL_LATER,
     PARTS,
     PROSE,
+    SEPARATED,
     SEPARATOR,
     SLASHED,
     STAMP,
@@ -31,6 +37,7 @@ HEAD = 128  # characters within which a time is looked for
 LOOK = 320  # characters that are looked at in all
 
 
+_GLOG = r"[IWEF][0-9]{4,6} [0-9]{2}:"  # whose month and day are one word with the level
 _STOP = re.compile(r":\]?:?\s?|[ \t]*:\s?|[ \t]+-{1,2}[ \t]")  # behind a logger
 
 
@@ -60,16 +67,26 @@ def scan(line: str) -> list[Step]:
     clock = found.lastgroup == "clock"
     name = "time" if clock else "timestamp"
     shape = f"(?P<{name}>{stamp_shape(found.group())})"
+    behind = line[found.end() :].strip(" \t\r])}>|:.-")
+    if not behind and before and re.search("[a-z]{2}", LEVEL_HERE.sub("", head[: found.start()])):
+        first = _tokens(head, 0, set(), is_first=True)
+        text = f"{SEPARATED}(?P<message>\\S[^\\n]{{0,{HEAD}}}?{shape}[^\\w\\n]*)"
+        return [*first, Step(text, " {message}", 0)]
     if before is None:
         return [Step(f"(?P<message>[^\\n]{{0,{HEAD}}}?{shape}(?s:.*))", "{message}", 0)]
     step = Step(before.pattern + shape, before.template + f"{{{name}}}", 0)
-    return [step, *_tokens(head, found.end(), taken, is_first=False)]
+    steps = [step, *_tokens(head, found.end(), taken, is_first=False)]
+    if "level" not in taken and LEVEL_KEY.search(head, found.end()):
+        by_key = Step(f"{SEPARATED}(?P<message>{LEVEL_BY_KEY}(?s:.*))", " {message}", 0)
+        if re.match("".join(one.pattern for one in [*steps, by_key]), line):
+            steps.append(by_key)
+    return steps
 
 
 def _below(line: str) -> list[Step]:
     """Return the step of a record whose time is in one of the lines below its first."""
     found = STAMP.search(line, 0, LOOK) if "\n" in line else None
-    if not found or found.lastgroup in WEAK:
+    if not found or found.lastgroup in ("clock", "epoch"):
         return []
     shape = f"(?P<timestamp>{stamp_shape(found.group())})"
     return [Step(f"(?P<message>(?s:.{{0,{LOOK}}}?){shape}(?s:.*))", "{message}", 0)]
@@ -77,6 +94,8 @@ def _below(line: str) -> list[Step]:
 
 def head_pattern(line: str) -> tuple[str, str] | None:
     """Return the regexes of what is before a line's time, and of the time; None without one."""
+    if re.match(_GLOG, line):
+        return "", _GLOG
     head = line[:LOOK]
     found = _stamp(head)
     if not found:
@@ -151,8 +170,10 @@ def _region(text: str, taken: set[str]) -> Step:
         mark = re.compile(r"[\s|,;:=#\[\](){}<>\"'*\-]+").match(text, at)
         group = re.compile(r"\[ *[^\[\]]+\]").match(text, at)
         level = LEVEL_HERE.match(text + " ", at) if "level" not in taken else None
-        if level and (level["word"].isupper() or (level["open"] and level["close"])):
-            pattern += f"{_literal(level['open'])}(?P<level>{LEVEL})\\b[*!]*"
+        word = level["word"] if level else ""
+        boxed = level and level["open"] and level["close"]
+        if level and (word.isupper() or word.islower() or boxed):
+            pattern += f"{BLANK}*{_literal(level['open'])}(?P<level>{LEVEL})\\b[*!]*"
             template += level["open"] + "{level}"
             taken.add("level")
             at = level.end("stars")
@@ -170,7 +191,8 @@ def _region(text: str, taken: set[str]) -> Step:
             template += re.sub(r"\s+", " ", mark[0])
             at = mark.end()
         else:
-            word = re.findall(r"^[^\s|,;\[\](){}<>\"']+|^.", text[at:])[0]
+            joined = BEFORE_LEVEL.match(text, at)  # MainThread::ERROR::
+            word = joined[0] if joined else re.findall(r"^[^\s|,;\[\](){}<>\"']+|^.", text[at:])[0]
             bare = word.rstrip(":") or word
             is_logger = re.fullmatch(DOTTED, bare) and "logger" not in taken
             name = "logger" if is_logger else "rest"
@@ -220,7 +242,7 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
     if delimiter:
         end = head.find(delimiter, at, at + 60)
         word = head[at:end].strip()
-        plain = " " not in word and word[:1] not in ("{", '"')
+        plain = " " not in word and "=" not in word and word[:1] not in ("{", '"')
         if end >= 0 and word and plain:
             number = word.isdigit() and len(word) < 9
             names = ("pid", "thread", "rest") if number else ("logger", "caller", "thread", "rest")
@@ -230,6 +252,10 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
             inner = "[0-9]+" if name == "pid" else rf"[^{stop}\s](?:[^{stop}\n]*[^{stop}\s])?"
             gone = f"(?P<{name}>{inner})[ ]*{stop}"
             return Step(gone, f"{{{name}}}{delimiter}"), head.index(delimiter, at) + 1
+    is_open = head.count("[", 0, at) > head.count("]", 0, at)
+    if is_open and "logger" not in taken and (found := IN_BRACKET.match(head, at)):
+        taken.add("logger")
+        return Step(r"(?P<logger>[^\s\[\]]+)\]", "{logger}]"), found.end()
     for fields, look, pattern, template in PARTS:
         own = set(fields.split())
         if own & taken - {"rest"} or (look.pattern.startswith(DOTTED) and "level" not in taken):
@@ -275,8 +301,14 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         if found := look.match(head, at):
             taken |= {"level", *found.re.groupindex} - {"word"}
             return Step(fields, template, 0), found.end()
-    if is_first:
-        return None, at
+    if not is_first and head[at - 1 : at].isspace() and (found := LETTER_SMALL.match(head, at)):
+        taken.add("level")
+        return Step("(?P<level>[diwef])", "{level}", share=0.9), found.end()
+    return (None, at) if is_first else _level_later(head, at, taken)
+
+
+def _level_later(head: str, at: int, taken: set[str]) -> tuple[Step | None, int]:
+    """Return the step of a level behind a few other words."""
     for look, most in ((LEVEL_LATER, 7), (LETTER_LATER, 3)):
         found = look.search(head, at, at + 100)
         between = head[at : found.start()] if found else ""
@@ -285,6 +317,8 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         inside = set(taken)
         region = _region(between, inside)
         here = LEVEL_HERE.match(head, found.start())
+        if here and not head[here.end("stars") :].strip(" \t])}>:|-"):
+            continue  # the end of a sentence
         if not here or "level" in inside:
             continue
         taken |= inside | {"level"}

@@ -7,11 +7,12 @@ the regexes of `stamps`, which also know named zones, AM and PM, and fractions o
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from etl.formats.epochs import UTC_TIME, read_epochs, read_tai
-from etl.formats.stamps import FAMILIES, ZONES
+from etl.formats.stamps import CLOCK, FAMILIES, ZONES
 from etl.formats.years import in_years
 
 __all__ = ["UTC_TIME", "Clock", "read_times"]
@@ -46,11 +47,14 @@ class Clock:
         now: The latest that a time without a year may be is a day after this.
         timezone: IANA name of the zone of times that have none.
         year: Year of the first time that has none, if it is known.
+        is_end: Whether `now` is when the last time was written, so that a time of day is of
+            the day of `now` or the day before.
     """
 
     now: datetime
     timezone: str = "UTC"
     year: int | None = None
+    is_end: bool = False
 
 
 def read_times(text: pl.Series, clock: Clock) -> pl.Series:
@@ -73,6 +77,7 @@ def read_times(text: pl.Series, clock: Clock) -> pl.Series:
         read_epochs,
         read_tai,
         *(_Family(pattern, clock) for pattern in FAMILIES.values()),
+        *([_Family(CLOCK, clock)] if clock.is_end else ()),
     ]
     for read in readers:
         if not left.len() - left.null_count():
@@ -156,14 +161,16 @@ class _Family:
                 return found[name].fill_null(default)
             return pl.repeat(default, found.height, dtype=pl.String, eager=True)
 
-        yearless = not {"Y", "y"} & set(found.columns)
+        dayless = "d" not in found.columns
+        yearless = not {"Y", "y"} & set(found.columns) and not dayless
         year = part("Y") if "Y" in found.columns else part("y", "2000")
         short = year.str.len_chars() < 3
         century = year.cast(pl.Int64, strict=False) < 70
         year = pl.select(
             pl.when(short & century).then("20" + year).when(short).then("19" + year).otherwise(year)
         ).to_series()
-        month = part("m") if "m" in found.columns else _month(found["b"])
+        one = "1" if dayless else "0"
+        month = _month(found["b"]) if "b" in found.columns else part("m", one)
         hour = part("H").cast(pl.Int64, strict=False)
         if "p" in found.columns and found["p"].count():
             afternoon = found["p"].str.to_lowercase().str.starts_with("p")
@@ -173,7 +180,7 @@ class _Family:
             ).to_series()  # fmt: skip
         text = pl.select(
             pl.format(
-                "{}-{}-{} {}:{}:{}.{}", year, month.str.zfill(2), part("d").str.zfill(2),
+                "{}-{}-{} {}:{}:{}.{}", year, month.str.zfill(2), part("d", one).str.zfill(2),
                 hour.cast(pl.String).str.zfill(2), part("M"), part("S", "00"),
                 part("f").str.slice(0, 6).str.pad_end(6, "0"),
             )
@@ -181,6 +188,8 @@ class _Family:
         times = text.str.to_datetime("%Y-%m-%d %H:%M:%S.%6f", strict=False, time_unit="us")
         if yearless:
             times = _with_years(times, self.clock)
+        if dayless:
+            times = _with_days(times.set(found["H"].is_null(), None), self.clock)
         if "z" not in found.columns or not found["z"].count():
             return _placed(times, self.clock)
         zones = found["z"].str.strip_chars()
@@ -218,8 +227,10 @@ def _offset(zone: str) -> int:
 def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
     """Name the numbers of dates such as 03/05/2024: the order that reads most of them.
 
-    Of orders that read as many, the usual one wins: month first with slashes, else day
-    first. 24/03/05 and 03/05/24 are told apart by which year is nearer to the clock's.
+    Of orders that read as many, the one wins whose times are not after now, then the one whose
+    times are closest together, then the usual one: month first with slashes, else day first.
+    With points the day is first.
+    24/03/05 and 03/05/24 are told apart by which year is nearer to the clock's.
     """
     numbers = [
         found[f"n{i}"].cast(pl.Int64, strict=False) for i in (1, 2, 3) if f"n{i}" in found.columns
@@ -228,21 +239,29 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
         swapped = (numbers[0] > 12).any() and not (numbers[1] > 12).any()
         names = ("d", "m") if swapped else ("m", "d")
         return found.rename({"n1": names[0], "n2": names[1]})
-    slashes = found["sep"].drop_nulls()[0] == "/"
+    mark = found["sep"].drop_nulls()[0]
+    slashes = mark == "/"
     long = found["n3"].str.len_chars().max() == 4
     if long:
         orders = ["mdY", "dmY"] if slashes else ["dmY", "mdY"]
     else:
         orders = ["ymd", "mdy", "dmy"] if slashes else ["dmy", "ymd", "mdy"]
 
-    def merit(order: str) -> tuple[int, int]:
+    def merit(order: str) -> tuple[int, int, bool, int]:
         part = dict(zip(order.lower(), numbers, strict=True))
-        good = int((part["m"].is_between(1, 12) & part["d"].is_between(1, 31)).sum())
-        if long or not slashes:
-            return good, 0
+        good = part["m"].is_between(1, 12) & part["d"].is_between(1, 31)
+        days = (part["y"] * 372 + part["m"] * 31 + part["d"]).filter(good)
+        first, last = (int(str(day or 0)) for day in (days.min(), days.max()))
+        now = (clock.now.year % (10_000 if long else 100)) * 372
+        is_past = last <= now + clock.now.month * 31 + clock.now.day + 1
+        if mark == ".":  # day first, wherever it is used
+            return int(good.sum()), 0, False, 0
+        if long:
+            return int(good.sum()), 0, is_past, first - last
         year = part["y"].max()
         distance = abs(clock.now.year - 2000 - year) if isinstance(year, int) else 0
-        return good, -1000 if order == "dmy" else -distance
+        near = -1000 if slashes and order == "dmy" else -distance
+        return int(good.sum()), near, is_past, first - last
 
     best = max(orders, key=merit)
     return found.rename({f"n{i}": name for i, name in enumerate(best, 1)})
@@ -269,3 +288,26 @@ def _with_years(times: pl.Series, clock: Clock) -> pl.Series:
         fits = isinstance(last, datetime) and last <= limit.replace(year=2000)
         years = turns - latest + (limit.year if fits else limit.year - 1)
     return in_years(times, years)
+
+
+def _with_days(times: pl.Series, clock: Clock) -> pl.Series:
+    """Give times, all of one day, the days that they have by order, the last that of the clock.
+
+    A step back of more than half a day is midnight; a step forward of as much goes back.
+    """
+    filled = times.fill_null(strategy="forward").fill_null(strategy="backward")
+    if not filled.count():
+        return times
+    step = filled.diff().dt.total_seconds().fill_null(0)
+    turns = ((step < -43_200).cast(pl.Int64) - (step > 43_200).cast(pl.Int64)).cum_sum()
+    end = clock.now.astimezone(ZoneInfo(clock.timezone)).replace(tzinfo=None)
+    latest = turns.max()
+    last = filled.filter(turns == latest).max()
+    before = isinstance(last, datetime) and last.time() > end.time()
+    day = datetime(end.year, end.month, end.day) - timedelta(days=int(before))  # noqa: DTZ001
+    first = times.dt.truncate("1d")
+    return (
+        (times - first)
+        + pl.select(pl.lit(day).cast(pl.Datetime("us"))).to_series()
+        + ((turns - latest) * 86_400_000_000).cast(pl.Duration("us"))
+    )

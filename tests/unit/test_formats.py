@@ -454,6 +454,163 @@ EXAMPLES = [
         },
     ),
     (
+        "kafka",
+        "[2026-11-21 10:00:00,250] WARN [Pier id=7] low (pier.tide.Gauge)\njava.lang.Error: x",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "WARNING",
+            "logger": "pier.tide.Gauge", "message": "[Pier id=7] low\njava.lang.Error: x",
+        },
+    ),
+    (
+        "redis",
+        "[5] 21 Nov 10:00:00.007 # low",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 7000), "level": "WARNING", "pid": 5,
+            "message": "low",
+        },
+    ),
+    (
+        "stunnel",
+        "2026.11.21 10:00:00 LOG3[12]: low",
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "ERROR", "thread": "12", "message": "low",
+        },
+    ),
+    (
+        "npm",
+        "7 verbose stack low",
+        {
+            "sequence": "7", "level": "DEBUG", "level_text": "verbose", "message": "stack low",
+        },
+    ),
+    (
+        "mssql",
+        "2026-11-21 10:00:00.25 spid9s      Tide is low.",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "source": "spid9s",
+            "message": "Tide is low.",
+        },
+    ),
+    (
+        "supervisor",
+        "2026-11-21 10:00:00,250 CRIT Supervisor is low",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "CRITICAL",
+            "message": "Supervisor is low",
+        },
+    ),
+    (
+        "supervisor",
+        "2026-11-21 10:00:00,250 INFO spawned: 'tide' with pid 77",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "INFO",
+            "message": "spawned: 'tide' with pid 77",
+        },
+    ),
+    (
+        "esp_idf",
+        "W (1234) tide: low",
+        {"level": "WARNING", "uptime": "1234", "logger": "tide", "message": "low"},
+    ),
+    (
+        "dotnet_trace",
+        "Pier.exe Error: 7 : low\n    DateTime=2026-11-21T10:00:00.25Z\n    Id=9",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "ERROR",
+            "logger": "Pier.exe", "event_id": "7", "message": "low", "rest": "\n    Id=9",
+        },
+    ),
+    (
+        "syslog3164",
+        "Nov 21 10:00:00 pier kern.warn tided[77]: low",
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "WARNING", "host": "pier", "app": "tided",
+            "logger": "tided", "pid": 77, "message": "low",
+        },
+    ),
+    (
+        "sanitizer",
+        "==77==ERROR: AddressSanitizer: low\nREAD of size 4",
+        {"level": "ERROR", "pid": 77, "message": "AddressSanitizer: low\nREAD of size 4"},
+    ),
+    (
+        "ossec",
+        ("** Alert 1795255200.99: - tide,\n2026 Nov 21 10:00:00 pier->/a\n"
+        "Rule: 7 (level 3) -> 'low'"),
+        {
+            "timestamp": at(2026, 11, 21, 10), "alert": "99", "flags": "- tide,", "rule": "7",
+            "origin": "2026 Nov 21 10:00:00 pier->/a", "rule_level": "3",
+            "message": "Rule: 7 (level 3) -> 'low'",
+        },
+    ),
+    (
+        "xml",
+        ('<log4j:event logger="pier" timestamp="1795255200250" level="WARN" thread="main">\n'
+        "<log4j:message><![CDATA[low]]></log4j:message>\n</log4j:event>"),
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "WARNING",
+            "logger": "pier", "thread": "main", "message": "low", "rest": "</log4j:event>",
+        },
+    ),
+    (
+        "xml",
+        ("<record>\n <date>2026-11-21T10:00:00</date>\n <sequence>7</sequence>\n"
+        " <logger>pier</logger>\n <level>WARNING</level>\n <thread>1</thread>\n"
+        " <message>low</message>\n</record>"),
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "WARNING",
+            "sequence": "7", "logger": "pier", "rest": "<thread>1</thread>\n ",
+            "message": "low</record>",
+        },
+    ),
+    (
+        "xml",
+        ("<Event xmlns='x'><System><Provider Name='Tide'/><EventID>7</EventID><Level>2</Level>"
+        "<Task>0</Task><TimeCreated SystemTime='2026-11-21T10:00:00.25Z'/></System></Event>"),
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "ERROR",
+            "logger": "Tide", "rest": " xmlns='x'", "details": "/><EventID>7</EventID>",
+            "about": "<Task>0</Task>", "message": "</System></Event>",
+        },
+    ),
+    (
+        "aws_vpc",
+        "2 123456789012 eni-1a 10.0.0.4 10.0.0.5 4711 80 6 20 4249 1795255200 1795255260 REJECT OK",
+        {
+            "timestamp": at(2026, 11, 21, 10), "version": "2", "account": "123456789012",
+            "interface": "eni-1a", "source": "10.0.0.4", "destination": "10.0.0.5",
+            "source_port": "4711", "destination_port": "80", "protocol": "6", "packets": "20",
+            "bytes": 4249, "end": "1795255260", "action": "REJECT", "log_status": "OK",
+        },
+    ),
+    (
+        "block",
+        ("__CURSOR=s\n__REALTIME_TIMESTAMP=1795255200250000\nPRIORITY=4\n_PID=77\n"
+        "MESSAGE=low = now"),
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "WARNING", "pid": 77,
+            "field__CURSOR": "s", "message": "low = now",
+        },
+    ),
+    (
+        "block",
+        ("Log Name:      System\nSource:        Tide\nDate:          11/21/2026 10:00:00 AM\n"
+        "Level:         Warning\nDescription:\nlow\nAt:  now"),
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "WARNING", "Log Name": "System",
+            "Source": "Tide", "message": "low\nAt:  now",
+        },
+    ),
+    (
+        "block",
+        ("Sat 2026-11-21 10:00:00.250000 UTC [s=a;i=1]\n    PRIORITY=3\n    MESSAGE=low\n"
+        "    _PID=77"),
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "ERROR", "pid": 77,
+            "cursor": "s=a;i=1", "message": "low",
+        },
+    ),
+    (
         "xorg",
         "[    12.345] (EE) no tide",
         {"uptime": "12.345", "level": "ERROR", "message": "no tide"},

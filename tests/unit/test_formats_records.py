@@ -136,6 +136,66 @@ def test_a_trace_in_a_containers_log_is_one_record():
     assert rows["level"].to_list() == ["ERROR", "INFO"]
 
 
+def test_what_the_heads_of_a_records_later_lines_say_is_kept():
+    cri = [f"2026-11-21T10:00:0{i}.5Z stderr F {text}" for i, text in enumerate(["low", "\tat a"])]
+    rows = normalise(parse(joined(*cri, "2026-11-21T10:00:09.5Z stderr F next")))
+    assert rows["message"].to_list() == ["low\n\tat a", "next"]
+    assert rows["rest"].to_list() == ["2026-11-21T10:00:01.5Z stderr F", None]
+
+    docker = [
+        f'{{"log":"{text}","stream":"stdout","time":"2026-11-21T10:00:0{i}Z"}}'
+        for i, text in enumerate(["one ", "two\\n"])
+    ]
+    rows = normalise(parse(joined(*docker)))
+    assert rows.select("message", "rest").row(0) == (
+        "one two", '{"stream": "stdout", "time": "2026-11-21T10:00:01Z"}'
+    )  # fmt: skip
+
+
+def test_a_trace_that_syslog_wrote_a_line_at_a_time_is_one_record():
+    head = "Nov 21 10:00:0{} pier {}: "
+    app = [head.format(i, "tide[7]") for i in range(4)]
+    lines = [app[0] + "low", *(app[1] + line for line in TRACES["Java"]), app[3] + "ok"]
+    rows = normalise(parse(joined(*lines)))
+    assert rows["line_count"].to_list() == [1 + len(TRACES["Java"]), 1]
+    assert rows["message"].to_list() == ["\n".join(["low", *TRACES["Java"]]), "ok"]
+    assert rows["rest"][0].split("\n") == [app[1].strip()] * len(TRACES["Java"])
+
+    other = head.format(2, "other[8]") + "\tat a.B(C.java:9)"
+    assert joined(lines[0], other, *lines[1:])["line_count"][0] == 1
+
+
+BLOCK = [
+    "Log Name: System",
+    "Date: 11/21/2026 10:00:0{} AM",
+    "Level: Warning",
+    "Description:",
+    "low",
+]
+
+
+def test_a_block_of_keys_is_a_record():
+    rows = normalise(parse(joined(*[line.format(i) for i in range(3) for line in BLOCK])))
+    assert rows["line_count"].to_list() == [5, 5, 5]
+    assert rows.select("format", "level", "message").unique().rows() == [
+        ("block", "WARNING", "low")
+    ]
+    assert rows["timestamp"].dt.second().to_list() == [0, 1, 2]
+    assert joined("INFO: a", "WARN: b", "ERROR: c", "INFO: d")["line_count"].to_list() == [1] * 4
+
+
+@pytest.mark.parametrize("bare", ["panic: low", "thread 'main' panicked at 'low', a.rs:9:1"])
+def test_a_panic_without_a_time_is_a_record(bare: str):
+    got = joined(HEAD + "1 low", bare, "goroutine 1 [running]:", HEAD + "2 ok")
+    assert got["line_count"].to_list() == [1, 2, 1]
+
+
+def test_objects_of_several_lines_are_records():
+    lines = ['{"level": "warn", "msg": "low",', '"stack": ["a",', '"b"]}', '{"msg": "ok"}']
+    rows = normalise(parse(joined(*lines)))
+    assert rows.select("level", "message").rows() == [("WARNING", "low"), (None, "ok")]
+
+
 @pytest.mark.parametrize("first", ["--a1b2-A--", "__CURSOR=s", "Start-Date: x"])
 def test_blocks_of_known_programs_are_records(first: str):
     assert joined(*[first, "a", "b: c"] * 3)["line_count"].to_list() == [3, 3, 3]

@@ -51,7 +51,14 @@ def at(*parts: int) -> datetime:
         ("2024-03-05 11:00:00 Europe/Berlin", at(2024, 3, 5, 10)),
         ("2024-03-05, 10:00:00 UTC", at(2024, 3, 5, 10)),
         ("2024-03-05 10:00", at(2024, 3, 5, 10)),
-        ("5/3/2024 -- 10:00:00", at(2024, 5, 3, 10)),
+        ("5/3/2024 -- 10:00:00", at(2024, 3, 5, 10)),
+        ("05-MAR-2024 10:00:00", at(2024, 3, 5, 10)),
+        ("05Mar2024 10:00:00.123", at(2024, 3, 5, 10, 0, 0, 123_000)),
+        ("2024 Mar 05 10:00:00", at(2024, 3, 5, 10)),
+        ("mar/05/2024 10:00:00", at(2024, 3, 5, 10)),
+        ("Tue Mar 05 2024 11:00:00 GMT+0100", at(2024, 3, 5, 10)),
+        ("03-05|10:00:00.123", at(2026, 3, 5, 10, 0, 0, 123_000)),
+        ("03/05-10:00:00.123456", at(2026, 3, 5, 10, 0, 0, 123_456)),
         ("[10.30 16:49:06]", at(2026, 10, 30, 16, 49, 6)),
         ("11-20 16:49:06.5", at(2026, 11, 20, 16, 49, 6, 500_000)),
         ("1709632800", at(2024, 3, 5, 10)),
@@ -143,3 +150,29 @@ def test_a_time_that_cannot_be_read_keeps_its_text():
     rows = normalise(parse(pl.DataFrame({"line": lines})))
     assert rows["timestamp"].to_list() == [None, at(2026, 2, 20, 10, 0, 0, 123_000)]
     assert rows["timestamp_text"].to_list() == ["2026-02-30 10:00:00,123", None]
+
+
+def test_days_that_follow_each_other_tell_day_from_month():
+    days = [f"0{i}/02/2024 10:00:00" for i in range(1, 6)]
+    assert read(*days) == [at(2024, 2, i, 10) for i in range(1, 6)]
+    assert read("04/12/2026 10:00:00")[0] == at(2026, 4, 12, 10)
+    assert read("11/12/2026 10:00:00", "10/12/2026 10:00:00")[0] == at(2026, 11, 12, 10)
+
+
+def test_a_cell_behind_a_time_is_no_fraction():
+    line = "1,2026/11/21 10:00:00,0123,TRAFFIC,end"
+    got = normalise(parse(pl.DataFrame({"line": [line]})), now=NOW)
+    assert got["timestamp"][0] == at(2026, 11, 21, 10)
+
+
+def test_a_time_of_day_has_its_date_from_when_the_file_was_changed():
+    clocks = ["22:59:00.5", "23:59:59.25", None, "00:00:01", "11:00 AM"]
+    lines = [f"{clock or 'no time at'} INFO low" for clock in clocks]
+    parsed = parse(pl.DataFrame({"line": lines}))
+    times = normalise(parsed, modified=at(2026, 3, 1, 11, 5).timestamp())["timestamp"].to_list()
+    assert times[:2] == [at(2026, 2, 28, 22, 59, 0, 500_000), at(2026, 2, 28, 23, 59, 59, 250_000)]
+    assert times[2:] == [None, at(2026, 3, 1, 0, 0, 1), at(2026, 3, 1, 11)]
+
+    before = normalise(parsed, modified=at(2026, 3, 1, 9).timestamp())["timestamp"]
+    assert before[4] == at(2026, 2, 28, 11)
+    assert normalise(parsed, now=NOW)["time"].to_list() == clocks
