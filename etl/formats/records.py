@@ -86,7 +86,7 @@ def record_start(sample: pl.Series) -> str | None:
         return _inside(docker_text(solid), "docker", partial=docker_partial(solid).any())
     opened = solid.str.contains(r'^\{\s*"')
     whole = solid.str.contains(r"\}\s*,?$") | (solid.str.len_chars() == LOOK)
-    if opened[0] and (opened & ~whole).any():
+    if opened[0] and 2 * (opened & ~whole).sum() >= opened.sum():
         return r"^\{"  # objects of several lines
     if solid.str.contains(r"^\s*\{.*\}\s*,?$").mean() > 0.9:  # type: ignore[operator]
         return None

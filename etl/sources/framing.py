@@ -166,12 +166,17 @@ class RecordBuffer:
 def whole_records(texts: Iterable[bytes], sample: Sample) -> Iterator[bytes]:
     """Yield the same text in blocks of whole records; the last line may lack its newline."""
     buffer = RecordBuffer(sample)
-    whole = b""
-    for text in texts:
+    whole = b""  # is kept back, so that a last record is no batch of its own
+    try:
+        for text in texts:
+            if whole:
+                yield whole
+            whole = buffer.add(text)
+    except Exception:  # the file is damaged there
         if whole:
             yield whole
-        whole = buffer.add(text)
-    if whole := whole + buffer.rest():  # a last record is no batch of its own
+        raise
+    if whole := whole + buffer.rest():
         yield whole
 
 

@@ -114,8 +114,16 @@ def test_a_line_of_fifty_megabytes_goes_through_the_default_pipeline(site):
     assert len(site.etl("dlq list", "--lines")) < 5_000
 
 
-def test_a_file_that_no_format_fits_dies_line_by_line(site):
-    run(site, "".join(f"~{n}~ what is this\n" for n in range(50_000)), "named")
+def test_a_file_that_no_format_fits_is_kept_as_generic(site):
+    text = "".join(f"~{n}~ what is this\n" for n in range(50_000))
+    (source,) = run(site, text, "named")["sources"]
+    site.settled(done=50_000, dead=0)
+    assert (source["formats"], source["generic"], source["timeless"]) == ("generic", 1.0, 1.0)
+
+
+def test_a_file_that_no_format_fits_dies_line_by_line_if_that_is_asked_for(site):
+    log = site.write("app.log", "".join(f"~{n}~ what is this\n" for n in range(50_000)))
+    site.etl("run", log, "--unmatched", "dead", *site.pipeline("named"))
     site.settled(done=0, dead=50_000)
     (group,) = site.json("dlq list")["groups"]
     assert (group["lines"], group["code"], group["processor"]) == (50_000, "no_format", "parse")

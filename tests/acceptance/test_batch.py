@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -174,7 +175,7 @@ def test_a_batch_that_is_running_is_not_started_beside(site, until):
 def test_each_file_has_its_own_batch_and_a_summary_shows_all(site):
     site.write("logs/good.log", numbered(0, 100))
     site.write("logs/sub/bad.log", numbered(0, 9) + "line 9 poison\n")
-    site.write("logs/broken.log.gz", "no gzip")
+    site.write("logs/broken.log.gz", gzip.compress(b"line 1\n" * 99)[:-9])
     words = ["logs/*.log", "logs/sub/*.log", "--out", "day", "--each", "--jobs", 2]
     words += ["-p", f"pipeline={PIPELINES}:light"]
     found = site.json("batch", *words, code=3)["batches"]

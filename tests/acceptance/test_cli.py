@@ -177,8 +177,63 @@ def test_all_the_real_logs_go_through_the_default_pipeline(site):
     assert result["dead"] < result["accepted"] / 20
     stats = site.settled(**{name: result[name] for name in ("done", "filtered", "dead")})
     rows = site.rows()
-    assert rows.height == stats.done
+    assert rows["line_count"].sum() == stats.done
     assert rows.select("source", "line_number").is_unique().all()
+    assert sum(one["records"] for one in result["sources"]) == rows.height
+
+
+MIXED = """\
+05.03.2019 10:00:00 INFO pier: open
+05.03.2019 10:00:01 ERROR pier: no tide
+java.lang.IllegalStateException: no tide
+\tat a.B.c(B.java:1)
+05.03.2019 10:00:02 INFO pier: closed
+"""
+
+
+def test_a_run_ends_with_how_each_file_was_read(site):
+    site.write("app.log", MIXED)
+    site.write("web.log", (site.data / "nginx_access.log").read_bytes())
+    printed = site.etl("run", "app.log", "web.log")
+    rows = [line.split() for line in printed.split("\n")]
+    assert ["app.log", "3", "generic", "0%", "100%", "0%"] in rows
+    assert ["web.log", "1,500", "nginx_access", "100%", "0%", "0%"] in rows
+    assert "to see what is found: etl detect app.log" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "records"), [((), 3), (("--multiline", "off"), 5), (("--multiline", "ERROR"), 2)]
+)
+def test_which_lines_belong_together_is_found_or_told(site, options, records):
+    log = site.write("app.log", MIXED)
+    result = site.json("run", log, *options)
+    site.settled(done=5)
+    assert result["sources"][0]["records"] == site.rows().height == records
+
+
+def test_times_without_a_zone_or_a_year_are_read_as_the_user_says(site):
+    log = site.write("app.log", "Mar  5 10:00:00 host app[1]: hello\n" * 3)
+    site.etl("run", log, "--timezone", "Europe/Berlin", "--year", 2019)
+    assert {str(time) for time in site.rows()["timestamp"]} == {"2019-03-05 09:00:00+00:00"}
+    assert "no time zone 'Mars'" in site.refused("run", log, "--timezone", "Mars", "--reread")
+    assert "neither auto, off nor a regex" in site.refused("run", log, "--multiline", "(")
+
+
+def test_the_text_of_each_record_is_kept_if_that_is_asked_for(site):
+    log = site.write("app.log", MIXED)
+    site.etl("run", log)
+    assert "line" not in site.rows().columns
+    site.etl("run", log, "--keep-line", "--reread", "--out", "kept")
+    lines = pl.read_parquet(site.folder / "kept" / "*.parquet").sort("line_number")["line"]
+    assert "\n".join(lines) + "\n" == MIXED
+
+
+def test_a_record_without_end_is_cut_and_said(site):
+    log = site.write("app.log", MIXED + "more\n" * 25_000)
+    printed = site.etl("run", log, "--multiline", "^no such line")
+    assert "pieces have is_cut true" in printed
+    assert site.rows()["line_count"].sum() == 25_005
+    assert site.rows()["is_cut"].sum() == 2
 
 
 def test_a_run_without_a_store_makes_a_folder_of_its_own(etl, site):

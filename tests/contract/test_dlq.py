@@ -11,7 +11,19 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from etl import Batch, DeadLetters, Pipeline, Queue, Retry, Worker, each, open_queue, reject
+from etl import (
+    Batch,
+    DeadLetters,
+    Parse,
+    Pipeline,
+    Queue,
+    Retry,
+    Worker,
+    each,
+    normalise,
+    open_queue,
+    reject,
+)
 from etl.errors import StoreFull, UsageError
 from etl.execution.records import batch_of
 from etl.queue.sqlite import SqliteQueue
@@ -150,7 +162,7 @@ def test_groups_put_the_most_frequent_failure_first(store, clock):
     queue.put(Batch.from_lines(["100", "x", "y"]))
     work(queue, pipeline)
     clock.tick(60)
-    queue.put(Batch.from_lines(["z"], source="other"))
+    queue.put(Batch.from_lines(["z"]))
     work(queue, pipeline)
     groups = DeadLetters(queue).groups()
     assert groups["lines"].to_list() == [3, 1]
@@ -164,16 +176,43 @@ def test_groups_put_the_most_frequent_failure_first(store, clock):
 
 def test_one_failure_by_two_versions_of_a_pipeline_is_one_group(queue):
     dead_letters = fail(queue, "x")
-    queue.put(Batch.from_lines(["y"]))
+    queue.put(Batch.from_lines(["y"], source="app.log"))
     work(queue, numbers().add("more", None))
     assert dead_letters.frame()["version"].nunique() == 2
     assert dead_letters.groups()["lines"].to_list() == [2]
 
 
+def test_lines_of_several_logs_that_break_a_format_are_a_group_each(queue):
+    pipeline = Pipeline("p").add("parse", Parse("json"))
+    logs = {
+        "python.log": "2026-11-21 10:00:0{},000 INFO app: line {}",
+        "nginx.log": '127.0.0.{} - - [21/Nov/2026:10:00:00 +0000] "GET /{} HTTP/1.1" 200 1',
+        "syslog": "Nov 21 10:00:0{} host cron[{}]: run",
+        "redis.log": "12{}:M 21 Nov 2026 10:00:00.000 * DB saved {}",
+    }
+    lines = {name: [text.format(n, 90 + n) for n in range(9)] for name, text in logs.items()}
+    for name, some in lines.items():
+        queue.put(Batch.from_lines(some, source=name))
+    queue.put(Batch.from_lines([line for some in lines.values() for line in some], source="all"))
+    work(queue, pipeline)
+    groups = DeadLetters(queue).groups()
+    assert groups["lines"].to_list() == [9] * 8
+    assert sorted(groups["source"]) == sorted([*logs, *["all"] * 4])
+
+
+def test_failures_of_messages_that_say_other_things_are_groups_of_their_own(queue):
+    lines = [f"2026-11-21 10:00:00,000 INFO app: {what} {n}" for what in "ab" for n in range(3)]
+    queue.put(Batch.from_lines(lines))
+    pipeline = Pipeline("p").add("parse", Parse()).add("normal", normalise)
+    pipeline.add("no", lambda frame: reject(frame, pl.lit(value=True), "no", "it is refused"))
+    work(queue, pipeline)
+    assert DeadLetters(queue).groups()["lines"].to_list() == [3, 3]
+
+
 def test_groups_have_the_same_columns_and_dtypes_when_there_are_none(queue):
     empty = DeadLetters(queue).groups()
     full = fail(queue, "x").groups()
-    columns = ["fingerprint", "processor", "code", "error", "message", "sample", "lines"]
+    columns = ["fingerprint", "source", "processor", "code", "error", "message", "sample", "lines"]
     assert full.columns.to_list() == [*columns, "replays", *TIMES]
     assert [kinds(full)[name] for name in ("lines", "replays")] == ["int64", "int64"]
     assert kinds(empty) == kinds(full)

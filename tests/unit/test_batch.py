@@ -26,6 +26,8 @@ from etl.notebook.batch.report import write_summary
 from etl.notebook.batch.tables import ReportTable
 from etl.runs.result import RunResult
 
+FORMATS = [{"format": "json", "records": 3}, {"format": "generic", "records": 1}]
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -37,7 +39,7 @@ def refuse(frame):
 def done(tmp_path):
     """Give a batch of eight good lines and two dead ones."""
     queue = open_queue(str(tmp_path / "store.db"))
-    lines = [f"line {n}" for n in range(8)] + ["poison 1", "poison <b>2</b>"]
+    lines = [f"line {n}" for n in range(8)] + ["poison 1", "poison 2 <b>2</b>"]
     queue.put(Batch.from_lines(lines, source="test"))
     Worker(queue, Pipeline("p").add("refuse", refuse), out=tmp_path).drain()
     yield RunResult.of(queue, "r", tmp_path, seconds=1.0), queue
@@ -113,6 +115,8 @@ def test_output_without_times_has_no_levels_over_time(tmp_path, rows):
         ({"max_dead": 1, "min_lines": 11}, ["lines read", "dead lines"]),
         ({"expect_columns": "a, b"}, ["columns"]),
         ({"expect_columns": ["a"]}, []),
+        ({"max_generic_ratio": 0.25, "formats": FORMATS}, []),
+        ({"max_generic_ratio": 0.24, "formats": FORMATS}, ["records of no known format"]),
     ],
 )
 def test_gates_hold_up_to_their_limits(done, tmp_path, limits, failed):
