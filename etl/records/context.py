@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from etl.errors import UsageError
 
-__all__ = ["AS_FOUND", "DEFAULT", "Context", "ReadOptions", "Unmatched"]
+__all__ = ["AS_FOUND", "DEFAULT", "Context", "ReadOptions", "Unmatched", "whole_hours"]
 
 Unmatched = Literal["keep", "dead"]
 """What becomes of a record of no known format: it is kept as `generic`, or dies."""
@@ -30,7 +30,7 @@ class Context:
         record_start: What begins a record, as `formats.record_start` returns it; None if
             every line is a record.
         header: The line of the file's head that names its columns, if it has one.
-        modified: Unix seconds, in whole hours, when the file was last changed or the lines
+        modified: Unix seconds, the next full hour, when the file was last changed or the lines
             were put: a time without a year is of the last year in which it is before that.
         timezone: IANA name of the zone of times that have none.
         year: Year of the first time that has none.
@@ -129,12 +129,17 @@ class ReadOptions:
         return Context(
             record_start=record_start,
             header=header,
-            modified=int(modified // HOUR) * HOUR,
+            modified=whole_hours(modified),
             timezone=self.timezone,
             year=self.year,
             unmatched=self.unmatched,
             keep_line=self.keep_line,
         )
+
+
+def whole_hours(seconds: float) -> int:
+    """Return the next full hour: batches that were put within an hour are read alike."""
+    return -int(-seconds // HOUR) * HOUR
 
 
 AS_FOUND = ReadOptions()

@@ -14,7 +14,7 @@ from dataclasses import replace
 import polars as pl
 
 from etl.formats import cuts, header_of, of_neighbours, record_start, starts
-from etl.records.context import Context, ReadOptions
+from etl.records.context import Context, ReadOptions, whole_hours
 
 __all__ = [
     "MAX_HELD",
@@ -77,6 +77,11 @@ class Sample:
         if len(self._text) >= min(SAMPLE_BYTES, 2 * self._looked):
             self._looked = len(self._text)
             self.context = context_of(self._text, self._options, modified=self._modified)
+
+    def touched(self, modified: float) -> None:
+        """Take note of when a source that grows was last changed, in Unix seconds."""
+        self._modified = modified
+        self.context = replace(self.context, modified=whole_hours(modified))
 
     def passed(self, text: bytes) -> None:
         """Take note of heads in a text, by which the lines after it are read."""
