@@ -142,11 +142,17 @@ class RecordBuffer:
         if not end:
             self._line.append(data)
             return b""
-        lines, self._line = b"".join([*self._line, data[:end]]), [data[end:]]
+        if self._line or end < len(data):
+            data, self._line = b"".join([*self._line, data[:end]]), [data[end:]]
+        lines = data
         self._sample.add(lines)
         start = self._sample.context.record_start
         if start is None:
             return self._take() + lines
+        if of_neighbours(start) and (found := _last_start(lines, start)):  # the usual, of one copy
+            text = b"".join((self._record, memoryview(lines)[:found]))
+            self._record = lines[found:]
+            return text
         text = self._record + lines
         # the last line that is kept is in no need of being looked at, but decides with the next
         since = self._record.rfind(b"\n", 0, -1) + 1 if of_neighbours(start) else 0
