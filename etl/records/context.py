@@ -33,7 +33,8 @@ class Context:
         modified: Unix seconds, the next full hour, when the file was last changed or the lines
             were put: a time without a year is of the last year in which it is before that.
         timezone: IANA name of the zone of times that have none.
-        year: Year of the first time that has none.
+        year: Year of the source's first time that has none.
+        first_day: Day of the year of that time.
         unmatched: What becomes of a record of no known format.
         keep_line: Whether sinks that leave out `line` write it all the same.
     """
@@ -43,6 +44,7 @@ class Context:
     modified: int | None = None
     timezone: str = "UTC"
     year: int | None = None
+    first_day: int | None = None
     unmatched: Unmatched = "keep"
     keep_line: bool = False
 
@@ -117,7 +119,12 @@ class ReadOptions:
             raise UsageError(f"unmatched {self.unmatched!r} is neither keep nor dead")
 
     def context(
-        self, *, modified: float, record_start: str | None = None, header: str | None = None
+        self,
+        *,
+        modified: float,
+        record_start: str | None = None,
+        header: str | None = None,
+        first_day: int | None = None,
     ) -> Context:
         """Return the context of lines that are read so.
 
@@ -125,6 +132,7 @@ class ReadOptions:
             modified: Unix seconds when the file was last changed, or when the lines are put.
             record_start: What begins a record.
             header: The line that names the columns.
+            first_day: Day of the year of the first time, where the year is given.
         """
         return Context(
             record_start=record_start,
@@ -132,6 +140,7 @@ class ReadOptions:
             modified=whole_hours(modified),
             timezone=self.timezone,
             year=self.year,
+            first_day=first_day,
             unmatched=self.unmatched,
             keep_line=self.keep_line,
         )

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from etl.formats import cuts, header_of, of_neighbours, record_start, starts
+from etl.formats import cuts, first_day, header_of, of_neighbours, record_start, starts
 from etl.records.context import Context, ReadOptions, whole_hours
 
 __all__ = [
@@ -106,10 +106,15 @@ def context_of(text: bytes, options: ReadOptions, *, modified: float | None = No
     start = {"off": None, "auto": None}.get(options.multiline, f"(?:{options.multiline})")
     if options.multiline == "auto":
         start = record_start(lines)
+    header = header_of(lines)
+    first = (
+        None if options.year is None else first_day(lines.head(100), options.format, header=header)
+    )
     return options.context(
         modified=time.time() if modified is None else modified,
         record_start=start,
-        header=header_of(lines),
+        header=header,
+        first_day=first,
     )
 
 

@@ -286,3 +286,23 @@ def test_a_time_of_day_is_of_the_day_when_the_file_was_changed(tmp_path: Path):
         "2024-03-04 23:59:59",
         "2024-03-05 00:40:00",
     ]
+
+
+def test_a_year_that_is_given_is_that_of_the_first_line_also_in_later_batches(tmp_path: Path):
+    path = tmp_path / "a.log"
+    days = [("Dec", 20), ("Dec", 31), ("Jan", 1), ("Jan", 15), ("Mar", 1)]
+    path.write_text("".join(f"{m} {d:2} 10:00:00 host app[1]: x\n" * 20 for m, d in days))
+    batches = chunks(path, 300, ReadOptions(year=2019))
+    assert len(batches) > 5
+    times = [
+        time
+        for batch in batches
+        for time in normalise(Parse()(records_of(batch), batch), batch)["timestamp"]
+    ]
+    assert [f"{time:%Y-%m-%d}" for time in times[::20]] == [
+        "2019-12-20",
+        "2019-12-31",
+        "2020-01-01",
+        "2020-01-15",
+        "2020-03-01",
+    ]
