@@ -158,9 +158,13 @@ class ResultBuilder:
             for name, records, cuts in rows.iter_rows():
                 self._formats[name or ""] += FormatCounts(records=records, cut=cuts)
         if _adds("timestamp", pl.Datetime, before, after) and "format" in after.columns:
-            untimed = after.filter(pl.col("timestamp").is_null()).group_by("format").len()
-            for name, records in untimed.iter_rows():
-                self._formats[name or ""] += FormatCounts(timeless=records)
+            said = [
+                pl.col(name).is_null() for name in ("level", "message") if name in after.columns
+            ]
+            untimed = after.filter(pl.col("timestamp").is_null()).group_by("format")
+            empty = pl.all_horizontal(pl.lit(value=True), *said).sum()
+            for name, records, nothing in untimed.agg(pl.len(), empty.alias("empty")).iter_rows():
+                self._formats[name or ""] += FormatCounts(timeless=records, empty=nothing)
 
     @property
     def dead_rows(self) -> int:

@@ -36,7 +36,8 @@ ON CONFLICT (processor, bucket) DO UPDATE SET lines = latency.lines + excluded.l
 -- name: add_format
 INSERT INTO source_formats ({source_formats}) VALUES ({source_formats_values})
 ON CONFLICT (source, format) DO UPDATE SET records = source_formats.records + excluded.records,
-    timeless = source_formats.timeless + excluded.timeless, cut = source_formats.cut + excluded.cut;
+    timeless = source_formats.timeless + excluded.timeless,
+    empty = source_formats.empty + excluded.empty, cut = source_formats.cut + excluded.cut;
 
 -- name: set_state
 INSERT INTO states ({states}) VALUES ({states_values})
