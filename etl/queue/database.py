@@ -96,11 +96,9 @@ class Database(ABC):
         with self._lock, self._as_store_errors():
             self._check_open()
             with self._writing(durable=durable) as db:
-                before = self._count_changes(db)
                 yield db
-            changed = self._count_changes(db) != before
         with self._changed:
-            self._writes += changed
+            self._writes += 1
             self._changed.notify_all()
 
     @contextmanager
@@ -149,10 +147,6 @@ class Database(ABC):
     @abstractmethod
     def _reading(self, *, snapshot: bool) -> AbstractContextManager[Transaction]:
         """Give the connection that reads, in a transaction if it is to be a snapshot."""
-
-    @abstractmethod
-    def _count_changes(self, db: Transaction) -> int:
-        """Return a number that a change in a transaction changes."""
 
     @abstractmethod
     def _as_store_errors(self) -> AbstractContextManager[None]:

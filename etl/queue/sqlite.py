@@ -82,6 +82,7 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path | None, clock: Clock | None) -> None:
         name = "the store in memory" if path is None else f"store {str(path)!r}"
         super().__init__(name, clock)
+        self._changes = 0  # committed by us, of which `data_version` does not tell
         if path is not None:
             self._check_header(path)
         with self._as_store_errors(), ExitStack() as unless_whole:
@@ -100,11 +101,12 @@ class SqliteDatabase(Database):
     def version(self) -> tuple[int, int]:
         """See `Database.version`."""
         with self.read() as db:
-            return self._writes, db.connection.execute("PRAGMA data_version").fetchone()[0]
+            return self._changes, db.connection.execute("PRAGMA data_version").fetchone()[0]
 
     @contextmanager
     def _writing(self, *, durable: bool) -> Iterator[Transaction]:
         db = self._writer
+        before = db.total_changes
         try:
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
@@ -114,6 +116,7 @@ class SqliteDatabase(Database):
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+        self._changes += db.total_changes != before
 
     @contextmanager
     def _reading(self, *, snapshot: bool) -> Iterator[Transaction]:
@@ -124,10 +127,6 @@ class SqliteDatabase(Database):
         finally:
             if snapshot and self._reader.in_transaction:
                 self._reader.execute("ROLLBACK")
-
-    def _count_changes(self, db: Transaction) -> int:
-        count: int = db.connection.total_changes
-        return count
 
     def _disconnect(self) -> None:
         self._close()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["IN_MEMORY", "file_of", "url_of", "without_secrets"]
+__all__ = ["IN_MEMORY", "POSTGRES", "file_of", "url_of", "without_secrets"]
 
 IN_MEMORY = "sqlite://"
+
+POSTGRES = ("postgresql", "postgres")
+"""Schemes of URLs of PostgreSQL."""
 
 
 def file_of(store: str) -> Path | None:
@@ -29,4 +32,8 @@ def without_secrets(url: str) -> str:
     parts = urlsplit(url)
     if "://" not in url or parts.scheme == "sqlite":
         return url
+    if parts.scheme in POSTGRES:  # there a password may hold a `?` or, wrongly, a `/`
+        rest = url.partition("://")[2]
+        rest = rest[rest.partition("/")[0].rfind("@") + 1 :].partition("?")[0]
+        return f"{parts.scheme}://{rest.rpartition('@')[2]}"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

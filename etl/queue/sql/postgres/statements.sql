@@ -54,3 +54,9 @@ SELECT version FROM etl_store;
 -- name: changes
 -- Differs once any transaction that writes has begun or ended: read from memory, not from tables.
 SELECT CAST(pg_current_snapshot() AS TEXT) AS changes;
+
+-- name: store_table
+SELECT CAST(to_regclass('etl_store') AS TEXT) AS name;
+
+-- name: set_store_version
+INSERT INTO etl_store (version) VALUES (:version);
