@@ -86,15 +86,21 @@ def etl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def postgres_programs() -> Path | None:
+@pytest.fixture(scope="session")
+def postgres_programs() -> Path:
     """Return the folder of PostgreSQL's programs, which Debian keeps off the path."""
     found = shutil.which("initdb")
     folders = [Path(found).resolve().parent] if found else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((one for one in folders if (one / "postgres").exists()), None)
+    for folder in folders:
+        if (folder / "postgres").exists():
+            return folder
+    pytest.skip("PostgreSQL's programs are not installed: apt-get install postgresql")
 
 
-def start_postgres(programs: Path, folder: Path, port: int) -> subprocess.Popen[bytes]:
+def _start_postgres(
+    programs: Path, folder: Path, port: int, **more: str
+) -> subprocess.Popen[bytes]:
     """Start a server on what is in a folder; PostgreSQL refuses to run as root."""
     user = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
     data = folder / "data"
@@ -106,7 +112,7 @@ def start_postgres(programs: Path, folder: Path, port: int) -> subprocess.Popen[
             [*make, "--no-sync", "--locale=C.UTF-8"], check=True, capture_output=True, **user
         )
     options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
-    options |= {"autovacuum": "off", "max_connections": "200"}
+    options |= {"autovacuum": "off", "max_connections": "200"} | more
     command = [programs / "postgres", "-D", data, "-p", str(port)]
     for name, value in options.items():
         command += ["-c", f"{name}={value}"]
@@ -122,15 +128,17 @@ def start_postgres(programs: Path, folder: Path, port: int) -> subprocess.Popen[
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
+def start_postgres() -> Callable[..., subprocess.Popen[bytes]]:
+    return _start_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_programs: Path) -> Iterator[str]:
     """Start a real PostgreSQL server for this session, and return the URL of its database."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's programs are not installed: apt-get install postgresql")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        process = start_postgres(programs, Path(folder), port)
+        process = _start_postgres(postgres_programs, Path(folder), port)
         try:
             yield f"postgresql://etl@127.0.0.1:{port}/postgres"
         finally:

@@ -275,16 +275,14 @@ def _version(db: Transaction) -> int | None:
 
 def _is_lost(db: Connection) -> bool:
     """Return whether the server has ended a connection, without asking it."""
-    if db.closed:
-        return True
     with selectors.DefaultSelector() as selector:
-        selector.register(db.pgconn.socket, selectors.EVENT_READ)
-        if not selector.select(0):
-            return False
-    try:  # the server has said something: farewell, as a rule
-        db.pgconn.consume_input()
-    except psycopg.OperationalError:
-        return True
+        if not db.closed:
+            selector.register(db.pgconn.socket, selectors.EVENT_READ)
+        while not db.closed and selector.select(0):
+            try:  # it has said something: farewell, as a rule, and then the end of the stream
+                db.pgconn.consume_input()
+            except psycopg.OperationalError:
+                return True
     return db.closed
 
 
