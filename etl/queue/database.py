@@ -12,7 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from etl.errors import QueueClosed
@@ -37,6 +37,10 @@ class Transaction(ABC):
     def __init__(self, connection: Any, clock: Clock | None = None) -> None:
         self.connection = connection
         self.clock = clock
+
+    def together(self) -> AbstractContextManager[object]:
+        """Send statements without waiting for each one's answer, but for those that are read."""
+        return nullcontext()
 
     @abstractmethod
     def now(self) -> float:

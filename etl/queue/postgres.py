@@ -11,7 +11,7 @@ from __future__ import annotations
 import selectors
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, ClassVar
 
 import psycopg
@@ -48,12 +48,20 @@ DEFAULTS = {
 }
 """What a URL need not say; of several hosts, the one that takes changes is used."""
 
-FULL = ("53100", "53200")
-"""SQLSTATEs of a server without room on the disk, or in memory."""
+DISK_FULL = "53100"
+"""SQLSTATE of a server without room on its disk."""
 
-UNAVAILABLE = ("08", "40", "53", "57", "25006")
-"""How SQLSTATEs begin that another attempt may not meet: no connection, a deadlock, too many
-connections, a shutdown, and a server that has become a standby."""
+UNAVAILABLE = ("08", "53", "57", "25006", "25P03")
+"""How SQLSTATEs begin of a server that is away or takes no changes: no connection, no room for
+another, a shutdown, a server that has become a standby, and a session that slept too long."""
+
+CONFLICT = ("40", "55P03")
+"""How SQLSTATEs begin of what another's transaction was in the way of: another attempt may pass."""
+
+BEGIN = """BEGIN;
+SET LOCAL lock_timeout = '60s';
+SET LOCAL idle_in_transaction_session_timeout = '30s';"""
+"""A client that sleeps in a transaction keeps others from its rows no longer than that."""
 
 NUL, ESCAPE = "\0", "\U0010fffd"
 """PostgreSQL's text holds no NUL; a character of the last private plane stands for it."""
@@ -101,7 +109,17 @@ class PostgresTransaction(Transaction):
     """A connection to PostgreSQL; time is that of the server."""
 
     dialect = POSTGRES
-    _now: float | None = None
+
+    def __init__(
+        self, connection: Connection, clock: Clock | None = None, now: float | None = None
+    ) -> None:
+        super().__init__(connection, clock)
+        self._now = now
+
+    def together(self) -> AbstractContextManager[object]:
+        """See `Transaction.together`."""
+        pipeline: AbstractContextManager[object] = self.connection.pipeline()
+        return pipeline
 
     def now(self) -> float:
         """See `Transaction.now`."""
@@ -171,10 +189,11 @@ class PostgresDatabase(Database):
     @contextmanager
     def _writing(self, *, durable: bool) -> Iterator[Transaction]:
         db = self._connection("writer")
-        begin = "BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off"
+        begin = BEGIN if durable else f"{BEGIN} SET LOCAL synchronous_commit = off;"
         try:
-            db.execute(begin, prepare=False)
-            yield PostgresTransaction(db, self.clock)
+            answers = db.execute(f"{begin} {POSTGRES.statement('now')}", prepare=False)
+            *_, (row,) = (answers.fetchall() for _ in answers.results() if answers.description)
+            yield PostgresTransaction(db, self.clock, row["now"])
             if db.execute("COMMIT").statusmessage != "COMMIT":
                 raise StoreError(f"{self.name} has rolled a transaction back; nothing was changed")
         except BaseException:
@@ -219,7 +238,7 @@ class PostgresDatabase(Database):
         if password := self._parameters.get("password"):
             text = text.replace(password, "…")
         state = error.sqlstate or ""
-        if state in FULL:
+        if state == DISK_FULL:
             return StoreFull(
                 f"{self.name} cannot be written: {text}; free some space on the server: nothing "
                 "was lost"
@@ -227,6 +246,8 @@ class PostgresDatabase(Database):
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not state
         if lost or state.startswith(UNAVAILABLE):
             return StoreUnavailable(f"{self.name} cannot be reached: {text}")
+        if state.startswith(CONFLICT):
+            return StoreUnavailable(f"{self.name} was kept by others: {text}; try again")
         return StoreError(f"{self.name} cannot be used: {text}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,6 +12,10 @@ IN_MEMORY = "sqlite://"
 
 POSTGRES = ("postgresql", "postgres")
 """Schemes of URLs of PostgreSQL."""
+
+HOST = r"(\[[\w:.%]*\]|[^:@/,\[]*)(:\d*)?"
+HOSTS = re.compile(rf"{HOST}(,{HOST})*(/|$)")
+"""What a URL of PostgreSQL has before its database, if it is one: else it may be a password."""
 
 
 def file_of(store: str) -> Path | None:
@@ -35,5 +40,6 @@ def without_secrets(url: str) -> str:
     if parts.scheme in POSTGRES:  # there a password may hold a `?` or, wrongly, a `/`
         rest = url.partition("://")[2]
         rest = rest[rest.partition("/")[0].rfind("@") + 1 :].partition("?")[0]
-        return f"{parts.scheme}://{rest.rpartition('@')[2]}"
+        shown = rest.rpartition("@")[2]
+        return f"{parts.scheme}://{shown if HOSTS.match(shown) else '…'}"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

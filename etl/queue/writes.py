@@ -47,6 +47,7 @@ class DatabaseQueue(Reads):
     ) -> None:
         self._database = database
         self._limits = {"lines": max_lines, "bytes": max_bytes}
+        self._busy = False  # the last look for a batch found one
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -97,8 +98,10 @@ class DatabaseQueue(Reads):
                     "wait for it to end"
                 )
             db.run("set_checkpoint", **asdict(checkpoint))
-        add_totals(db, accepted=self._insert(db, new))
-        record_totals(db, db.now())
+        lines = self._insert(db, new)
+        with db.together():
+            add_totals(db, accepted=lines)
+            record_totals(db, db.now())
 
     def _check_room(self, db: Transaction, new: list[Row]) -> None:
         """Raise QueueFull if the batches go over a limit; into an empty queue they always fit."""
@@ -128,9 +131,11 @@ class DatabaseQueue(Reads):
 
     def lease(self, worker: str, *, lines: int = 1, seconds: float = 30.0) -> Lease | None:
         """See `BatchQueue.lease`."""
-        with self._database.read() as db:  # which costs less than a transaction
-            if not control_of(db).can_lease or not db.row("anything_ready", now=db.now()):
-                return None
+        if not self._busy:
+            with self._database.read() as db:  # which costs less than a transaction
+                if not control_of(db).can_lease or not db.row("anything_ready", now=db.now()):
+                    return None
+        self._busy = False
         token = new_id()
         with self._database.write(durable=False) as db:
             now = db.now()
@@ -139,15 +144,18 @@ class DatabaseQueue(Reads):
                 control = _locked_control(db)
             if not control.can_lease:
                 return None
-            db.run("expire_leases", now=now)
-            chosen = _choose(db, now, lines)
+            with db.together():
+                db.run("expire_leases", now=now)
+                chosen = _choose(db, now, lines)
             if not chosen:
                 return None
             if control.paused:
                 _set_control(db, steps=control.steps - 1)
             ids = json.dumps([row["seq"] for row in chosen])
-            db.run("lease_batches", worker=worker, token=token, until=now + seconds, ids=ids)
-            rows = db.rows("leased_batches", token=token)
+            with db.together():
+                db.run("lease_batches", worker=worker, token=token, until=now + seconds, ids=ids)
+                rows = db.rows("leased_batches", token=token)
+        self._busy = True
         try:
             batches = tuple(map(batch_of, rows))
         except StoreError:  # written by another version: later, or elsewhere, it may be read
@@ -172,9 +180,10 @@ class DatabaseQueue(Reads):
             rows = [dict(row) for row in db.rows("batches_of_lease", token=lease.token)]
             _guard(db.run("delete_leased", token=lease.token), lease)
             payloads = dict.fromkeys(row["payload"] for row in rows)
-            db.many("delete_unused_payload", ({"payload": payload} for payload in payloads))
-            keep_result(db, now, worker=lease.worker, batch=rows[0], result=result, trace=trace)
-            record_totals(db, now)
+            with db.together():
+                db.many("delete_unused_payload", ({"payload": payload} for payload in payloads))
+                keep_result(db, now, worker=lease.worker, batch=rows[0], result=result, trace=trace)
+                record_totals(db, now)
 
     def release(self, lease: Lease, *, delay: float = 0.0) -> None:
         """See `BatchQueue.release`."""
