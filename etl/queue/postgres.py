@@ -137,7 +137,7 @@ class PostgresTransaction(Transaction):
 class PostgresDatabase(Database):
     """Our tables in a PostgreSQL database."""
 
-    poll = (0.01, 0.1)
+    poll = (0.02, 0.1)
 
     def __init__(self, url: str, clock: Clock | None) -> None:
         shown = without_secrets(url)
