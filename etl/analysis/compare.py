@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from etl.analysis.metrics import processors
+from etl.formats.masks import reason
 from etl.queue import DeadLetterFilter, Queue
 from etl.records.columns import DEAD_LETTER_GROUPS, INTEGER, NUMBER, TEXT, Table
 from etl.text import duration
@@ -150,18 +151,21 @@ def _processors(
 
 
 def _failures(a: Queue, b: Queue) -> pl.DataFrame:
-    """Return the rows of FAILURES."""
+    """Return the rows of FAILURES: a kind is the same in whatever file it comes up."""
+    kind = pl.concat_str("processor", "code", "error", reason(pl.col("message")), separator="\n")
     groups = [
         pl.DataFrame(
             queue.dead_letter_groups(DeadLetterFilter(status=None)),
             schema=DEAD_LETTER_GROUPS.schema,
         )
+        .group_by(kind.alias("kind"), maintain_order=True)
+        .agg(pl.exclude("lines").first(), pl.col("lines").sum())
         for queue in (a, b)
     ]
     was, now = (pl.col(f"lines_{run}").fill_null(0) for run in "ab")
     change = _first_that_holds(new=was == 0, gone=now == 0, grown=now > was, shrunk=now < was)
-    newest = [pl.coalesce(f"{name}_b", f"{name}_a").alias(name) for name in KIND.names[1:]]
-    found = _side_by_side("fingerprint", *groups).with_columns(was, now, *newest, change=change)
+    newest = [pl.coalesce(f"{name}_b", f"{name}_a").alias(name) for name in KIND.names]
+    found = _side_by_side("kind", *groups).with_columns(was, now, *newest, change=change)
     return found.sort((now - was).abs(), "fingerprint", descending=[True, False])
 
 

@@ -201,6 +201,7 @@ def states(queue: Queue) -> Rows:
     matched=NUMBER,
     generic=NUMBER,
     timeless=NUMBER,
+    empty=NUMBER,
     cut=INTEGER,
 )
 def sources(queue: Queue) -> Rows:
@@ -208,8 +209,9 @@ def sources(queue: Queue) -> Rows:
 
     Columns: `source` (str); `records` (int64); `formats` (str, the most common first, with
     their shares: `python 98%, generic 2%`); `matched` (float64, the share of records that a
-    known format fits, or the one that was named), `generic` (that the generic reader read)
-    and `timeless` (without a time); `cut` (int64, pieces of records over the limits).
+    known format fits, or the one that was named), `generic` (that the generic reader read),
+    `timeless` (without a time) and `empty` (with neither a time, nor a level, nor a message;
+    all other columns may be filled); `cut` (int64, pieces of records over the limits).
     Replayed records are not counted again.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -221,7 +223,7 @@ def sources(queue: Queue) -> Rows:
 def _source(source: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     records = sum(row["records"] for row in rows)
     counts = Counter({row["format"]: row["records"] for row in rows})
-    timeless, cut = (sum(row[name] for row in rows) for name in ("timeless", "cut"))
+    timeless, empty, cut = (sum(row[name] for row in rows) for name in ("timeless", "empty", "cut"))
     shares = (f"{name or 'none'} {percent(n, records)}" for name, n in counts.most_common())
     unread = counts["generic"] + counts[""]
     return {
@@ -231,6 +233,7 @@ def _source(source: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "matched": (records - unread) / max(1, records),
         "generic": counts["generic"] / max(1, records),
         "timeless": timeless / max(1, records),
+        "empty": empty / max(1, records),
         "cut": cut,
     }
 

@@ -170,6 +170,9 @@ SOURCES = (
 GENERIC_TOLD = 0.05
 """Share of generic records from which on a summary says what to do."""
 
+EMPTY_TOLD = 0.5
+"""Share of records with neither time, level nor message from which on a summary says so."""
+
 MOST_SOURCES = 20
 """Sources that a summary lists: those of which the largest share is generic."""
 
@@ -332,6 +335,10 @@ def _print_sources(console: Console, sources: Sequence[Row]) -> None:
     if cut := sum(row["cut"] for row in sources):
         text = f"records over 10,000 lines or 4 MB were cut: {cut:,} pieces have is_cut true"
         console.print(Text(f"{text}; see --multiline", "yellow"))
+    for row in by_share:
+        if row["empty"] > EMPTY_TOLD and row["matched"]:
+            text = f"{near(row['source'])}: no time, level or message in {percent(row['empty'])}"
+            console.print(Text(f"{text} of the records; its other fields are columns", "yellow"))
     first = by_share[0]
     if first["generic"] > GENERIC_TOLD:
         hint = f"etl detect {shlex.quote(near(first['source']))}"

@@ -13,6 +13,7 @@ from etl.execution.bisect import FailedRows
 from etl.execution.routing import RoutedRows
 from etl.pipeline.plan import INPUT
 from etl.records.batch import Batch
+from etl.records.context import DEFAULT, Context
 from etl.records.result import BatchResult
 from etl.text import html_table, printable
 
@@ -92,7 +93,9 @@ class Explanation:
         return html_table(["processor", "changes"], rows, caption=caption, most=1000)
 
 
-def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None) -> Explanation:
+def explain(
+    pipeline: Pipeline, line: str | bytes, *, format: str | None = None, context: Context = DEFAULT
+) -> Explanation:
     """Return what a pipeline does with one line; see `Pipeline.explain`."""
     hops: list[Hop] = []
 
@@ -100,7 +103,7 @@ def explain(pipeline: Pipeline, line: str | bytes, *, format: str | None = None)
         errors = [f"{group.error or group.code}: {_safe(group.reasons[0])}" for group in failed]
         hops.append(Hop(name, _fields(routed), _fields(out), errors))
 
-    batch = Batch.from_lines([line], source="explain", format=format)
+    batch = Batch.from_lines([line], source="explain", format=format, context=context)
     result, ended = dry_run(pipeline, batch, watch=watch)
     state = "dead" if result.dead else "done" if result.done else "filtered"
     return Explanation(batch.frame()["line"][0], state, hops, _ends(result, ended))

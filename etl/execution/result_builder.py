@@ -17,7 +17,7 @@ import polars as pl
 from etl.errors import PipelineError
 from etl.execution.bisect import RECOVERABLE, FailedRows
 from etl.execution.routing import RoutedRows
-from etl.formats.masks import layout, mask
+from etl.formats.masks import layout, mask, reason
 from etl.pipeline.plan import INPUT
 from etl.records.batch import Lease
 from etl.records.result import (
@@ -43,10 +43,6 @@ MAX_REASONS = 100
 
 TEMPLATE_WORDS = 3
 """Words of a message's template that tell failures apart; the others are mostly values."""
-
-
-NOISE = r"""0[xX][0-9a-fA-F]+|[0-9]+|'[^']*'|"[^"]*\""""
-"""What makes messages of the same failure differ: numbers, hex, quoted values."""
 
 
 class ResultBuilder:
@@ -135,7 +131,7 @@ class ResultBuilder:
             first_line = pl.col("message").str.head(200).str.extract("(.*)")
             words = mask(first_line).str.split(" ").list.head(TEMPLATE_WORDS).list.join(" ")
             said = pl.coalesce(words, said)
-        alike = reasons.str.replace_all(NOISE, "#").str.head(200).alias("alike")
+        alike = reasons.to_frame("alike").select(reason(pl.col("alike"))).to_series()
         template = texts.select(said.alias("template")).to_series()
         same = pl.Series("", [""]).new_from_index(0, len(alike))
         if pl.DataFrame([alike, template]).n_unique() > MAX_REASONS:
@@ -162,9 +158,13 @@ class ResultBuilder:
             for name, records, cuts in rows.iter_rows():
                 self._formats[name or ""] += FormatCounts(records=records, cut=cuts)
         if _adds("timestamp", pl.Datetime, before, after) and "format" in after.columns:
-            untimed = after.filter(pl.col("timestamp").is_null()).group_by("format").len()
-            for name, records in untimed.iter_rows():
-                self._formats[name or ""] += FormatCounts(timeless=records)
+            said = [
+                pl.col(name).is_null() for name in ("level", "message") if name in after.columns
+            ]
+            untimed = after.filter(pl.col("timestamp").is_null()).group_by("format")
+            empty = pl.all_horizontal(pl.lit(value=True), *said).sum()
+            for name, records, nothing in untimed.agg(pl.len(), empty.alias("empty")).iter_rows():
+                self._formats[name or ""] += FormatCounts(timeless=records, empty=nothing)
 
     @property
     def dead_rows(self) -> int:

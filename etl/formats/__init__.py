@@ -13,7 +13,7 @@ named, and the pipeline decides what happens to it.
 from etl.formats.description import Description, describe
 from etl.formats.format import FORMATS, Format, detect, get_format
 from etl.formats.heads import header_of
-from etl.formats.normal import normalise, parse
+from etl.formats.normal import first_day, normalise, parse
 from etl.formats.records import join_records, record_start
 from etl.formats.starts import cuts, of_neighbours, starts
 from etl.formats.user import UserFormat, resolve_format, user_formats
@@ -26,6 +26,7 @@ __all__ = [
     "cuts",
     "describe",
     "detect",
+    "first_day",
     "get_format",
     "header_of",
     "join_records",

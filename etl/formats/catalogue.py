@@ -127,6 +127,7 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
             r"^\[(?P<pid>[0-9]+)\] (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
             rf"{_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
         ),
+        rf"^(?P<pid>[0-9]+):signal-handler \((?P<timestamp>[0-9]{{10}})\) {_REST}",
     ),
     "dpkg": (  # dpkg(1), --log
         rf"{_DPKG}(?P<action>status) (?P<state>\S+) {_PACKAGE} (?P<version>\S*))$",

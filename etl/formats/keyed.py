@@ -30,6 +30,9 @@ FLAT = rf"^\{{(?: ?{STRING}: ?{VALUE}(?:,|\}}$))+$"
 # https://brandur.org/logfmt; a key without `=` is not read: prose would fit too
 KEY = r"[A-Za-z_@][A-Za-z0-9_.@/-]*"
 PAIR = rf'{KEY}=(?:"(?:[^"\\]|\\.)*"|[^\s"]*)'
+AUDIT = r"^(?:node=\S+ )?type=\S+ msg=audit\("
+"""What begins a line of Linux audit, which is no logfmt although it looks so."""
+
 LOGFMT = rf"^\s*{PAIR}(?:\s+{PAIR})+\s*$"
 _MEANT = {key for table in (ALIASES, DIALECTS) for keys in table.values() for key in keys}
 _ONE_MEANT = (
@@ -83,7 +86,7 @@ def is_json(line: str) -> bool:
 def is_logfmt(line: str) -> bool:
     """Return whether a line is logfmt: sane keys, one of which has a meaning."""
     one = pl.Series([line])  # Rust's regexes take no longer than the line is long
-    sane = "=" in line and "msg=audit(" not in line and one.str.contains(LOGFMT)[0]
+    sane = "=" in line and one.str.contains(LOGFMT)[0] and not one.str.contains(AUDIT)[0]
     return bool(sane and one.str.contains(_ONE_MEANT)[0]) and line.count("=") <= MAX_PAIRS
 
 
@@ -99,7 +102,7 @@ def read_json(lines: pl.Series) -> pl.DataFrame:
 
 def read_logfmt(lines: pl.Series) -> pl.DataFrame:
     """Read lines that are `key=value` from end to end, two pairs or more."""
-    audit = lines.str.contains("msg=audit(", literal=True)
+    audit = lines.str.contains(AUDIT)
     fits = (lines.str.contains(LOGFMT) & ~audit).fill_null(value=False)
     found = pl.DataFrame({ROW: fits.arg_true(), "pair": lines.filter(fits).str.extract_all(PAIR)})
     pair = pl.col("pair").str.splitn("=", 2).struct.rename_fields(["key", "value"])

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-__all__ = ["MAX_LENGTH", "VALUE", "layout", "mask"]
+__all__ = ["MAX_LENGTH", "VALUE", "layout", "mask", "reason"]
 
 VALUE = "<*>"
 
@@ -24,6 +24,9 @@ MASKS = (
 paths, dates, sizes and times, anything with a digit and long hex, dotted names; then blanks and
 values that stand side by side."""
 
+NOISE = r"""0[xX][0-9a-fA-F]+|[0-9]+|'[^']*'|"[^"]*\""""
+"""What makes messages of the same failure differ: numbers, hex, quoted values."""
+
 MAX_LENGTH = 1000
 """Characters of a text that are looked at."""
 
@@ -44,3 +47,8 @@ def layout(lines: pl.Expr) -> pl.Expr:
     heads = lines.str.head(100).str.replace_all(r"[\p{L}_]+", "a").str.replace_all(r"[0-9]+", "0")
     words = heads.str.replace_all(r"[a0]{2,}", "a").str.extract_all(r"\S+")
     return words.list.head(2).list.join(" ").str.head(16)
+
+
+def reason(messages: pl.Expr) -> pl.Expr:
+    """Return the messages of failures as far as those of the same kind have them alike."""
+    return messages.str.replace_all(NOISE, "#").str.head(200)

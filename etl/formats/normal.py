@@ -69,6 +69,7 @@ def normalise(
     timezone: str = "UTC",
     year: int | None = None,
     modified: float | None = None,
+    first_day: int | None = None,
 ) -> pl.DataFrame:
     """Turn raw columns into the five normal ones, each line by its format, then the others.
 
@@ -84,6 +85,8 @@ def normalise(
         year: The year of the first time that has none.
         modified: When the file was last changed, in Unix seconds; goes before `now`. Times of
             day get their date by it: the last is of that day, or of the day before.
+        first_day: What the function `first_day` returned for the file, if the frame may begin
+            below its first lines: `year` is that of the file's first time.
 
     Raises:
         FormatError: If the frame has no column `format`, or what is in it is no format.
@@ -91,7 +94,8 @@ def normalise(
     if "format" not in frame.columns:
         raise FormatError("no column 'format' to normalise by; parse the frame first")
     now = datetime.fromtimestamp(modified, UTC) if modified is not None else now
-    clock = Clock(now or datetime.now(UTC), timezone, year, is_end=modified is not None)
+    now = now or datetime.now(UTC)
+    clock = Clock(now, timezone, year, is_end=modified is not None, first_day=first_day)
     names = frame["format"].drop_nulls().unique().to_list() or ["json"]
     if len(names) == 1:
         return _normalised(frame, written_by(names[0]), clock)
@@ -102,6 +106,22 @@ def normalise(
         empty = [s.name for key, s in raw if key not in form.groups and not s.count()]
         parts.append(_normalised(part.drop(empty), form, clock))
     return pl.concat(parts, how="diagonal_relaxed").sort(ROW).drop(ROW)
+
+
+def first_day(
+    lines: pl.Series, spec: str | None = None, *, header: str | None = None
+) -> int | None:
+    """Return the day of the year of the first time in lines that has no year, if there is one.
+
+    Args:
+        lines: The first of a file.
+        spec: A format to read them by; found for each line if not given.
+        header: The head of the file that names its columns.
+    """
+    frame = parse(lines.alias("line").to_frame(), spec, header=header)
+    one, other = (normalise(frame, year=year)["timestamp"].drop_nulls() for year in (2000, 2004))
+    days = one.filter(one != other).dt.ordinal_day()
+    return int(days[0]) if len(days) else None
 
 
 def _normalised(frame: pl.DataFrame, form: Format, clock: Clock) -> pl.DataFrame:

@@ -61,6 +61,7 @@ _BY_LEVEL = (
 )
 # What no time is before though other lines have one: panics of Go and Rust, sanitizers, what
 # AWS Lambda writes around a request
+_SIGNAL = "^[0-9]+:signal-handler "  # Redis's, where it may not format a time
 _BARE = (
     r"^(?:(?:panic|fatal error): |thread '[^']*' panicked at |==[0-9]+==ERROR: "
     r"|(?:START|END|REPORT) RequestId: )"
@@ -187,6 +188,7 @@ def _by_heads(solid: pl.Series) -> str | None:
     objects = sum(line.startswith('{"') and line.endswith("}") for line in some)
     heads += [r'^\{"'] if 50 * objects >= flush and objects else []
     heads += [_BARE] if any(re.match(_BARE, line) for line in some) else []
+    heads += [_SIGNAL] if any(FORMATS["redis"].accepts(line) for line, _ in heads_of[:5]) else []
     if any(re.match(_BY_BRACKET, line) for line, _ in heads_of):
         heads += [_BY_BRACKET]
     return "|".join(heads)

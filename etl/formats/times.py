@@ -49,12 +49,15 @@ class Clock:
         year: Year of the first time that has none, if it is known.
         is_end: Whether `now` is when the last time was written, so that a time of day is of
             the day of `now` or the day before.
+        first_day: Day of the year of the file's first time, where the lines may begin below
+            it: if they begin earlier in the year, they are of the year after.
     """
 
     now: datetime
     timezone: str = "UTC"
     year: int | None = None
     is_end: bool = False
+    first_day: int | None = None
 
 
 def read_times(text: pl.Series, clock: Clock) -> pl.Series:
@@ -267,6 +270,9 @@ def _ordered(found: pl.DataFrame, clock: Clock) -> pl.DataFrame:
     return found.rename({f"n{i}": name for i, name in enumerate(best, 1)})
 
 
+DISORDER = 7  # days by which a line may be older than the first
+
+
 def _with_years(times: pl.Series, clock: Clock) -> pl.Series:
     """Give times, all of the leap year 2000, the years that they have by order and clock.
 
@@ -280,7 +286,8 @@ def _with_years(times: pl.Series, clock: Clock) -> pl.Series:
     step = day.diff().fill_null(0)
     turns = ((step < -183).cast(pl.Int64) - (step > 183).cast(pl.Int64)).cum_sum()
     if clock.year is not None:
-        years = turns + clock.year
+        later = clock.first_day is not None and day[0] < clock.first_day - DISORDER
+        years = turns + clock.year + int(later)
     else:
         limit = clock.now.astimezone(UTC).replace(tzinfo=None) + timedelta(days=1)
         latest = turns.max()

@@ -27,6 +27,7 @@ from etl.pipeline.plan import INPUT, Node, OnError, Plan
 from etl.pipeline.render import as_html, mermaid
 from etl.processors.processor import Processor, Sink
 from etl.processors.retry import Retry
+from etl.records.context import DEFAULT, Context
 
 if TYPE_CHECKING:
     from etl.execution.dry_run import Explanation
@@ -169,12 +170,15 @@ class Pipeline:
 
         return dry_run(self, batch)[0]
 
-    def explain(self, line: str | bytes, *, format: str | None = None) -> Explanation:
+    def explain(
+        self, line: str | bytes, *, format: str | None = None, context: Context = DEFAULT
+    ) -> Explanation:
         """Return one line before and after every processor, run with no lasting effect.
 
         Args:
-            line: Text, or bytes that may not be UTF-8.
+            line: Text, or bytes that may not be UTF-8; one with line breaks is a record.
             format: Name of its format, or None to have it detected.
+            context: What is known of its source.
 
         Raises:
             ProcessorStop: If a processor failed whose policy is to stop.
@@ -182,7 +186,7 @@ class Pipeline:
         """
         from etl.execution.dry_run import explain
 
-        return explain(self, line, format=format)
+        return explain(self, line, format=format, context=context)
 
     def tap(self, processor: str, *, where: pl.Expr | None = None, limit: int = 20) -> Tap:
         """Return a tap that keeps the last rows that leave a processor in this process's workers.

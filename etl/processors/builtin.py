@@ -58,7 +58,11 @@ def normalise(frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
     """
     known = batch.context
     return formats.normalise(
-        frame, timezone=known.timezone, year=known.year, modified=known.modified
+        frame,
+        timezone=known.timezone,
+        year=known.year,
+        modified=known.modified,
+        first_day=known.first_day,
     )
 
 

@@ -249,6 +249,7 @@ SOURCE_FORMATS = Table(
     Column("format", TEXT, "What they were read by; empty if they do not fit the one named."),
     Column("records", INTEGER, "How many were."),
     Column("timeless", INTEGER, "Those of them without a time."),
+    Column("empty", INTEGER, "Those with neither a time, nor a level, nor a message."),
     Column("cut", INTEGER, "Pieces of records that were over the limits."),
 )
 """What was read in each source."""

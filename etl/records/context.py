@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from etl.errors import UsageError
 
-__all__ = ["AS_FOUND", "DEFAULT", "Context", "ReadOptions", "Unmatched"]
+__all__ = ["AS_FOUND", "DEFAULT", "Context", "ReadOptions", "Unmatched", "whole_hours"]
 
 Unmatched = Literal["keep", "dead"]
 """What becomes of a record of no known format: it is kept as `generic`, or dies."""
@@ -30,10 +30,11 @@ class Context:
         record_start: What begins a record, as `formats.record_start` returns it; None if
             every line is a record.
         header: The line of the file's head that names its columns, if it has one.
-        modified: Unix seconds, in whole hours, when the file was last changed or the lines
+        modified: Unix seconds, the next full hour, when the file was last changed or the lines
             were put: a time without a year is of the last year in which it is before that.
         timezone: IANA name of the zone of times that have none.
-        year: Year of the first time that has none.
+        year: Year of the source's first time that has none.
+        first_day: Day of the year of that time.
         unmatched: What becomes of a record of no known format.
         keep_line: Whether sinks that leave out `line` write it all the same.
     """
@@ -43,6 +44,7 @@ class Context:
     modified: int | None = None
     timezone: str = "UTC"
     year: int | None = None
+    first_day: int | None = None
     unmatched: Unmatched = "keep"
     keep_line: bool = False
 
@@ -117,7 +119,12 @@ class ReadOptions:
             raise UsageError(f"unmatched {self.unmatched!r} is neither keep nor dead")
 
     def context(
-        self, *, modified: float, record_start: str | None = None, header: str | None = None
+        self,
+        *,
+        modified: float,
+        record_start: str | None = None,
+        header: str | None = None,
+        first_day: int | None = None,
     ) -> Context:
         """Return the context of lines that are read so.
 
@@ -125,16 +132,23 @@ class ReadOptions:
             modified: Unix seconds when the file was last changed, or when the lines are put.
             record_start: What begins a record.
             header: The line that names the columns.
+            first_day: Day of the year of the first time, where the year is given.
         """
         return Context(
             record_start=record_start,
             header=header,
-            modified=int(modified // HOUR) * HOUR,
+            modified=whole_hours(modified),
             timezone=self.timezone,
             year=self.year,
+            first_day=first_day,
             unmatched=self.unmatched,
             keep_line=self.keep_line,
         )
+
+
+def whole_hours(seconds: float) -> int:
+    """Return the next full hour: batches that were put within an hour are read alike."""
+    return -int(-seconds // HOUR) * HOUR
 
 
 AS_FOUND = ReadOptions()

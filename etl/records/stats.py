@@ -40,11 +40,13 @@ class FormatCounts:
     Attributes:
         records: All of them.
         timeless: Those without a time.
+        empty: Those with neither a time, nor a level, nor a message.
         cut: Pieces of records that were over the limits.
     """
 
     records: int = 0
     timeless: int = 0
+    empty: int = 0
     cut: int = 0
 
     def __add__(self, other: FormatCounts) -> FormatCounts:

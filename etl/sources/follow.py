@@ -81,6 +81,8 @@ class FollowSource:
             rotated = _rotated(file, self.path, read)
             data = file.read(CHUNK_BYTES)
             read += len(data)
+            if data:
+                sample.touched(os.fstat(file.fileno()).st_mtime)
             over = rotated and last_look and not data
             text = buffer.add(data)
             if not text and (stopping or silent >= SILENCE):

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import polars as pl
 
-from etl.formats import cuts, header_of, of_neighbours, record_start, starts
-from etl.records.context import Context, ReadOptions
+from etl.formats import cuts, first_day, header_of, of_neighbours, record_start, starts
+from etl.records.context import Context, ReadOptions, whole_hours
 
 __all__ = [
     "MAX_HELD",
@@ -78,6 +78,11 @@ class Sample:
             self._looked = len(self._text)
             self.context = context_of(self._text, self._options, modified=self._modified)
 
+    def touched(self, modified: float) -> None:
+        """Take note of when a source that grows was last changed, in Unix seconds."""
+        self._modified = modified
+        self.context = replace(self.context, modified=whole_hours(modified))
+
     def passed(self, text: bytes) -> None:
         """Take note of heads in a text, by which the lines after it are read."""
         header = self.context.header
@@ -101,10 +106,15 @@ def context_of(text: bytes, options: ReadOptions, *, modified: float | None = No
     start = {"off": None, "auto": None}.get(options.multiline, f"(?:{options.multiline})")
     if options.multiline == "auto":
         start = record_start(lines)
+    header = header_of(lines)
+    first = (
+        None if options.year is None else first_day(lines.head(100), options.format, header=header)
+    )
     return options.context(
         modified=time.time() if modified is None else modified,
         record_start=start,
-        header=header_of(lines),
+        header=header,
+        first_day=first,
     )
 
 
@@ -137,11 +147,17 @@ class RecordBuffer:
         if not end:
             self._line.append(data)
             return b""
-        lines, self._line = b"".join([*self._line, data[:end]]), [data[end:]]
+        if self._line or end < len(data):
+            data, self._line = b"".join([*self._line, data[:end]]), [data[end:]]
+        lines = data
         self._sample.add(lines)
         start = self._sample.context.record_start
         if start is None:
             return self._take() + lines
+        if of_neighbours(start) and (found := _last_start(lines, start)):  # the usual, of one copy
+            text = b"".join((self._record, memoryview(lines)[:found]))
+            self._record = lines[found:]
+            return text
         text = self._record + lines
         # the last line that is kept is in no need of being looked at, but decides with the next
         since = self._record.rfind(b"\n", 0, -1) + 1 if of_neighbours(start) else 0

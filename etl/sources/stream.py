@@ -59,6 +59,7 @@ class StreamSource:
         handle = self.file.fileno()
         buffer, text = RecordBuffer(sample), bytearray()
         while data := os.read(handle, 1 << 20):
+            sample.touched(time.time())
             text += buffer.add(data)
             if len(text) < CHUNK_BYTES and _more(handle, FLUSH_AFTER):
                 continue

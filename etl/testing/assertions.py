@@ -32,7 +32,7 @@ from etl.formats import resolve_format
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, Stats
 from etl.records.batch import Batch
-from etl.records.context import ReadOptions
+from etl.records.context import DEFAULT, Context, ReadOptions
 from etl.records.result import BatchResult
 from etl.sources.resolve import resolve_sources
 from etl.text import printable
@@ -67,6 +67,7 @@ def assert_line(
     rows: int | None = None,
     fields: Mapping[str, Any] | None = None,
     format: str | None = None,
+    context: Context = DEFAULT,
     **more: Any,
 ) -> None:
     """Assert that one line passes, and with which path and fields.
@@ -83,6 +84,7 @@ def assert_line(
         rows: How many rows must come to a leaf.
         fields: Fields that a row at a leaf must have, by name.
         format: Name of the line's format; None to have it detected.
+        context: What is known of the line's source: its head, year or zone.
         **more: Further fields, whose names are not those of the options above.
 
     Raises:
@@ -94,7 +96,7 @@ def assert_line(
         hint = "; use assert_dead" if state == "dead" else did_you_mean(state, ["done", "filtered"])
         raise UsageError(f"assert_line cannot expect state {state!r}{hint}")
     _check_names(pipeline, *path or ())
-    explanation = _explain(pipeline, line, format, state)
+    explanation = _explain(pipeline, line, format, context, state)
     wanted = {**(fields or {}), **more}
     ends = explanation.ends or [End((), {})]
     wrong = min((_wrong_end(end, end.row, wanted, path) for end in ends), key=len)
@@ -114,6 +116,7 @@ def assert_dead(
     message: str | None = None,
     path: Route | None = None,
     format: str | None = None,
+    context: Context = DEFAULT,
 ) -> None:
     """Assert that one line becomes a dead letter.
 
@@ -126,6 +129,7 @@ def assert_dead(
         message: Text that the message must contain.
         path: As for `assert_line`; its last processor is where the line fails.
         format: Name of the line's format; None to have it detected.
+        context: What is known of the line's source: its head, year or zone.
 
     Raises:
         AssertionError: If the line ends otherwise; it shows every hop.
@@ -133,7 +137,7 @@ def assert_dead(
     """
     __tracebackhide__ = True
     _check_names(pipeline, *path or (), processor)
-    explanation = _explain(pipeline, line, format, "dead")
+    explanation = _explain(pipeline, line, format, context, "dead")
     end = explanation.ends[0]
     given = {"processor": processor, "code": code, "error": error}
     wanted = {name: value for name, value in given.items() if value is not None}
@@ -277,14 +281,16 @@ def _check_names(pipeline: Pipeline, *names: str | EllipsisType | None) -> None:
             pipeline[name]
 
 
-def _explain(pipeline: Pipeline, line: str | bytes, format: str | None, state: str) -> Explanation:
+def _explain(
+    pipeline: Pipeline, line: str | bytes, format: str | None, context: Context, state: str
+) -> Explanation:
     """Return what the pipeline does with a line.
 
     Raises:
         AssertionError: If the line ends in another state.
     """
     __tracebackhide__ = True
-    found = explain(pipeline, line, format=format)
+    found = explain(pipeline, line, format=format, context=context)
     if found.state != state:
         why = ""
         if found.state == "dead":

@@ -21,9 +21,10 @@ The file's name ends in `.etl.toml`; pytest collects it. Keys of a case: `line`
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from etl.errors import UsageError, did_you_mean
 from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
 from etl.pipeline.plan import INPUT
+from etl.records.context import DEFAULT, Context
 from etl.records.result import UNREAD
 from etl.testing.assertions import assert_dead, assert_line
 from etl.text import printable
@@ -50,7 +52,11 @@ DEAD_KEYS: dict[str, type] = dict.fromkeys(("processor", "code", "error", "messa
 """Keys of `dead`, which are options of `assert_dead`."""
 
 KEYS: dict[str, type] = SHARED | LINE_KEYS
-KEYS |= {"name": str, "line": str, "line_hex": str, "path": list, "dead": dict}
+KEYS |= {"name": str, "line": str, "line_hex": str, "path": list, "dead": dict, "context": dict}
+
+CONTEXT_KEYS: dict[str, type] = {"header": str, "modified": int, "timezone": str, "year": int}
+CONTEXT_KEYS |= {"unmatched": str}
+"""Keys of `context`: what of a line's source decides how it is read."""
 
 KINDS = {str: "a string", list: "a list of strings", int: "a whole number", dict: "a table"}
 
@@ -64,6 +70,7 @@ class Case:
         line: The line, as bytes if it is not UTF-8.
         pipeline: `module:attr` or `path/to/file.py:attr`.
         format: Name of the line's format, or None.
+        context: What is known of the line's source.
         expected: Options of `assert_line`, or of `assert_dead`.
         dead: Whether the line must become a dead letter.
     """
@@ -72,6 +79,7 @@ class Case:
     line: str | bytes
     pipeline: str
     format: str | None = None
+    context: Context = DEFAULT
     expected: Mapping[str, Any] = field(default_factory=dict)
     dead: bool = False
 
@@ -85,7 +93,7 @@ class Case:
         __tracebackhide__ = True
         check = assert_dead if self.dead else assert_line
         pipeline = pipeline or load_pipeline(self.pipeline)
-        check(pipeline, self.line, format=self.format, **self.expected)
+        check(pipeline, self.line, format=self.format, context=self.context, **self.expected)
 
 
 def read_cases(path: str | Path) -> list[Case]:
@@ -151,6 +159,12 @@ def case_of(
     }
     case = tomlkit.table()
     case.update({key: value for key, value in text.items() if value is not None})
+    known = asdict(Context.decode(dead_letter.get("context") or "{}"))
+    if re.search(r"\b(?:19|20)[0-9]{2}", dead_letter["line"][:200]):
+        known["modified"] = None  # which is for times without a year
+    for key in CONTEXT_KEYS:
+        if known[key] != getattr(DEFAULT, key):
+            case.append(tomlkit.key(["context", key]), known[key])
     for field_name, value in (fields or {}).items():
         try:
             case.append(tomlkit.key(["fields", field_name]), value)
@@ -217,6 +231,7 @@ def _case(where: str, case: dict[str, Any], folder: Path) -> Case:
         _check_keys(f"{where}, dead", case["dead"], DEAD_KEYS)
         for key in sorted(case.keys() & LINE_KEYS):
             raise UsageError(f"{where}: a dead line has no {key!r}; take out that or 'dead'")
+    _check_keys(f"{where}, context", case.get("context", {}), CONTEXT_KEYS)
     try:
         line = bytes.fromhex(case["line_hex"]) if "line_hex" in case else case["line"]
     except ValueError as error:
@@ -227,6 +242,7 @@ def _case(where: str, case: dict[str, Any], folder: Path) -> Case:
         line=line,
         pipeline=_relocated(case["pipeline"], lambda file: str(folder / file)),
         format=case.get("format"),
+        context=Context(**case.get("context", {})),
         expected=expected | case.get("dead", {}),
         dead="dead" in case,
     )

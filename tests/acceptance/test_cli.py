@@ -201,6 +201,13 @@ def test_a_run_ends_with_how_each_file_was_read(site):
     assert "to see what is found: etl detect app.log" in printed
 
 
+def test_json_without_time_level_and_message_is_said_to_be_so(site):
+    site.write("plain.jsonl", '{"a": 1, "b": 2}\n' * 5)
+    printed = site.etl("run", "plain.jsonl")
+    assert "plain.jsonl: no time, level or message in 100% of the records" in printed
+    assert site.rows()["a"].to_list() == [1] * 5
+
+
 @pytest.mark.parametrize(
     ("options", "records"), [((), 3), (("--multiline", "off"), 5), (("--multiline", "ERROR"), 2)]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import Batch, DeadLetters, Parse, Pipeline, Queue, drop
+from etl import Batch, DeadLetters, Parse, Pipeline, Queue, drop, normalise, reject
 from etl.errors import UsageError
+from etl.records.context import Context
 from etl.testing.assertions import drain
 from etl.testing.cases import append_case, case_of, read_cases
 
@@ -225,3 +227,22 @@ def test_any_text_comes_back_from_toml_as_it_was_and_hides_nothing(line, source,
     assert (case["line"], case["name"]) == (line, f"a {source}")
     assert repr(case["fields"]) == repr({key: value})
     assert all(char.isprintable() for char in text.replace("\n", ""))
+
+
+def test_a_case_keeps_what_its_line_is_read_by(queue: Queue, tmp_path: Path):
+    context = Context(modified=1_600_000_000, timezone="Europe/Berlin", record_start="^x")
+    line = "Mar  5 10:00:00 host app[1]: hello"
+    queue.put(Batch.from_lines([line], context=context))
+    pipeline = Pipeline("p").add("parse", Parse()).add("normal", normalise)
+    refusing = Pipeline("p").add("no", lambda f: reject(f, pl.lit(value=True), "no", "no"))
+    drain(queue, refusing)
+    (dead_letter,) = DeadLetters(queue).frame().to_dict("records")
+    path = tmp_path / "year.etl.toml"
+    fields = {"timestamp": datetime(2020, 3, 5, 9, tzinfo=UTC)}
+    text = append_case(path, dead_letter, pipeline="etl.default:pipeline", fields=fields)
+    assert "context.modified = 1600000000\n" in text
+    assert 'context.timezone = "Europe/Berlin"\n' in text
+    (case,) = read_cases(path)
+    case.check(pipeline)
+    wrong = path.read_text().replace("context.modified", "context.modifeid")
+    assert "did you mean 'modified'" in message(path, wrong)

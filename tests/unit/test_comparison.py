@@ -30,13 +30,14 @@ def ran(seconds: dict[str, float], *, lines: int = 1000, url: str = "sqlite://")
     return queue
 
 
-def died(*words: str, of: int = 100) -> Queue:
+def died(*words: str, of: int = 100, source: str = "memory") -> Queue:
     """Make a store in which each of these words has killed one line, by a code of that name."""
     queue = open_queue("sqlite://")
     pipeline = Pipeline("p").add("pass", None)
     for word in sorted(set(words)):
         pipeline.add(f"no {word}", lambda frame, w=word: reject(frame, frame["line"] == w, w, w))
-    queue.put(Batch.from_lines([*words, *["fine"] * (of - len(words))]))
+    lines = [*words, *["fine"] * (of - len(words))]
+    queue.put(Batch.from_lines(lines, source=source))
     Worker(queue, pipeline).drain()
     return queue
 
@@ -104,6 +105,14 @@ def test_failures_are_new_gone_grown_shrunk_or_as_before():
     assert found.sentences()[1:] == [
         "1 kind of failure is new: 'new: new' in 'no new' (3 lines, 0 before).",
         "7.00% of the lines are dead, 5.00% before.",
+    ]
+
+
+def test_a_failure_is_the_same_in_the_log_of_another_day():
+    a, b = died("bad", source="app-01.log"), died("bad", "bad", source="app-02.log")
+    found = compare_stores(a, b).failures
+    assert found[["code", "lines_a", "lines_b", "change"]].to_numpy().tolist() == [
+        ["bad", 1, 2, "grown"]
     ]
 
 

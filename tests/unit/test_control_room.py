@@ -88,7 +88,9 @@ def test_the_story_of_the_first_seed(room: ControlRoom):
     click(room, "CRITICAL")
     room.settle()
     assert list(room.figure.data[0].y) == [0, 6, 6, 0, 0]
-    assert [row[2:4] for row in room.dead_letters.groups.rows] == [["check", "poison"]]
+    assert [row[2:5] for row in room.dead_letters.groups.rows] == [
+        ["control room", "check", "poison"]
+    ]
     assert light(room) == "idle"
 
 
@@ -290,7 +292,9 @@ def test_a_store_that_processes_elsewhere_work_on_is_controlled(tmp_path: Path):
         assert worker.wait(60) == 0
     room.settle()
 
-    assert [row[2:4] for row in room.dead_letters.groups.rows] == [["check", "poison"]]
+    assert [row[2:5] for row in room.dead_letters.groups.rows] == [
+        ["control room", "check", "poison"]
+    ]
     assert list(room.figure.data[0].y) == [0, 1, 0, 0, 0]
     room.close()
     queue.close()

@@ -814,6 +814,7 @@ def test_json_values_come_back(data: dict[str, object]) -> None:
     assert sorted(map(str, got.row(0)[2:])) == sorted(map(str, texts))
 
 
+@example({"a": " msg=audit(", "b": ""})
 @given(st.dictionaries(st.from_regex(r"\A[a-z]{1,5}\Z"), TEXTS, min_size=2))
 def test_logfmt_values_come_back(data: dict[str, str]) -> None:
     def quoted(text: str) -> str:

@@ -280,3 +280,15 @@ JAVA = ["java.lang.E: x", "\tat a.B.c(B.java:1)"]
 )
 def test_what_begins_a_record_is_said_in_words(lines: list[str], words: str):
     assert start_in_words(record_start(pl.Series(lines))) == words
+
+
+def test_a_line_of_redis_signal_handler_is_a_record_with_its_time():
+    lines = [
+        "12:M 21 Nov 2026 10:00:00.000 * DB saved on disk",
+        "12:signal-handler (1795255201) Received SIGTERM scheduling shutdown...",
+        "12:M 21 Nov 2026 10:00:01.500 # User requested shutdown...",
+    ]
+    rows = normalise(parse(joined(*lines)))
+    assert rows["format"].to_list() == ["redis"] * 3
+    assert rows["timestamp"].dt.second().to_list() == [0, 1, 1]
+    assert rows["message"][1] == "Received SIGTERM scheduling shutdown..."

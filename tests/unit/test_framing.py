@@ -255,3 +255,54 @@ def test_the_start_of_a_record_is_found_in_a_sample_of_the_file(tmp_path: Path):
     path.write_text(TRACE)
     (batch,) = chunks(path, 1 << 20)
     assert batch.context.record_start == record_start(pl.Series(TRACE.splitlines()))
+
+
+def test_a_file_that_grows_is_read_by_when_it_was_changed_last(tmp_path: Path):
+    path = tmp_path / "a.log"
+    path.write_text("Dec 31 23:59:00 host app[1]: old\n")
+    os.utime(path, (1_609_459_000, 1_609_459_000))  # 31 December 2020
+    stop = threading.Event()
+    reads = FollowSource("a.log", path, stop, poll=0.001).read()
+    first = next(reads)
+    with path.open("a") as file:
+        file.write("Jan 10 00:00:00 host app[1]: new\n")
+    os.utime(path, (1_610_300_000, 1_610_300_000))  # ten days later
+    second = next(reads)
+    stop.set()
+    assert list(reads) == []
+    assert [read.batch.context.modified for read in (first, second)] == [
+        1_609_459_200,
+        1_610_301_600,
+    ]
+
+
+def test_a_time_of_day_is_of_the_day_when_the_file_was_changed(tmp_path: Path):
+    path = tmp_path / "a.log"
+    path.write_text("23:59:59.500 INFO app started\n00:40:00.250 INFO app goes on\n")
+    os.utime(path, (1_709_599_201, 1_709_599_201))  # 2024-03-05 00:40:01
+    (batch,) = chunks(path, 1 << 20)
+    rows = normalise(Parse()(records_of(batch), batch), batch)
+    assert [str(time)[:19] for time in rows["timestamp"]] == [
+        "2024-03-04 23:59:59",
+        "2024-03-05 00:40:00",
+    ]
+
+
+def test_a_year_that_is_given_is_that_of_the_first_line_also_in_later_batches(tmp_path: Path):
+    path = tmp_path / "a.log"
+    days = [("Dec", 20), ("Dec", 31), ("Jan", 1), ("Jan", 15), ("Mar", 1)]
+    path.write_text("".join(f"{m} {d:2} 10:00:00 host app[1]: x\n" * 20 for m, d in days))
+    batches = chunks(path, 300, ReadOptions(year=2019))
+    assert len(batches) > 5
+    times = [
+        time
+        for batch in batches
+        for time in normalise(Parse()(records_of(batch), batch), batch)["timestamp"]
+    ]
+    assert [f"{time:%Y-%m-%d}" for time in times[::20]] == [
+        "2019-12-20",
+        "2019-12-31",
+        "2020-01-01",
+        "2020-01-15",
+        "2020-03-01",
+    ]

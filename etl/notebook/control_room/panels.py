@@ -172,6 +172,7 @@ class DeadLettersPanel:
             lambda group: str(group["fingerprint"]),
             {
                 "#lines": lambda group: f"{group['lines']:,}",
+                "source": lambda group: str(group["source"]),
                 "processor": lambda group: str(group["processor"]),
                 "error": lambda group: str(group["error"] or group["code"]),
                 "message": lambda group: str(group["message"][:160]),

@@ -8,8 +8,9 @@ table of `records.columns`, here for one called `workers`:
     {workers}              "name", "slot", …
     {workers_values}       :name, :slot, …
     {workers_updates}      "name" = excluded."name", …
-    {workers_sums}         "received" = workers."received" + excluded."received", …, for counters
-    {workers_totals}       sum("received") AS "received", …, for counters
+    {workers_sums}         "received" = workers."received" + excluded."received", …, of what is
+                           added up
+    {workers_totals}       sum("received") AS "received", …, of the same
     {workers_definitions}  "name" TEXT NOT NULL, …
     {ids}                  SELECT of the integers in the JSON list :ids
     {for_update}           keeps the selected rows for this transaction; waits for others to end
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib import resources
 
@@ -41,6 +42,7 @@ from etl.records.columns import (
     WORKERS,
     Table,
 )
+from etl.records.stats import FormatCounts
 from etl.settings import Settings
 
 __all__ = ["POSTGRES", "SQLITE", "STORED", "Dialect"]
@@ -62,6 +64,14 @@ STORED: dict[str, Table] = {
     "workers": WORKERS.drop("batch"),
 }
 """Columns as a store keeps them."""
+
+COUNTED: dict[str, tuple[str, ...]] = {
+    "latency": ("lines",),
+    "processor_history": COUNTERS.names,
+    "processors": COUNTERS.names,
+    "source_formats": tuple(one.name for one in fields(FormatCounts)),
+}
+"""Columns that are added up."""
 
 SHARED = ("batches", "control", "dead_letters", "reads", "results")
 """Files of statements that are the same for every store."""
@@ -122,18 +132,17 @@ def _lists(types: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, table in STORED.items():
         columns = {column.name: f'"{column.name}"' for column in table}  # `offset` is a word of SQL
-        counters = [columns[one] for one in COUNTERS.names if one in columns]
+        counted = [table[one] for one in COUNTED.get(name, ())]
         found[name] = ", ".join(columns.values())
         found[f"{name}_values"] = ", ".join(f":{column}" for column in columns)
         found[f"{name}_updates"] = ", ".join(f"{one} = excluded.{one}" for one in columns.values())
         found[f"{name}_sums"] = ", ".join(
-            f"{one} = {name}.{one} + excluded.{one}" for one in counters
+            f'"{one.name}" = {name}."{one.name}" + excluded."{one.name}"' for one in counted
         )
         found[f"{name}_totals"] = ", ".join(
             f"CAST(sum({columns[one.name]}) AS {types.get(one.kind.sql, one.kind.sql)}) AS "
             f"{columns[one.name]}"
-            for one in COUNTERS
-            if one.name in columns
+            for one in counted
         )
         found[f"{name}_definitions"] = ", ".join(
             f"{columns[one.name]} {types.get(one.kind.sql, one.kind.sql)}"

@@ -142,15 +142,14 @@ CREATE TABLE latency_by_slot (
     slot BIGINT, {latency_definitions}, PRIMARY KEY (slot, processor, bucket)
 );
 CREATE VIEW latency AS
-SELECT processor, bucket, CAST(sum(lines) AS BIGINT) AS lines
+SELECT processor, bucket, {latency_totals}
 FROM latency_by_slot GROUP BY processor, bucket;
 
 CREATE TABLE source_formats_by_slot (
     slot BIGINT, {source_formats_definitions}, PRIMARY KEY (slot, source, format)
 );
 CREATE VIEW source_formats AS
-SELECT source, format, CAST(sum(records) AS BIGINT) AS records,
-       CAST(sum(timeless) AS BIGINT) AS timeless, CAST(sum(cut) AS BIGINT) AS cut
+SELECT source, format, {source_formats_totals}
 FROM source_formats_by_slot GROUP BY source, format;
 
 CREATE TABLE errors (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {errors_definitions});

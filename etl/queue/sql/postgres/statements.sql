@@ -37,13 +37,12 @@ ON CONFLICT (slot, second, processor) DO UPDATE SET {processor_history_sums};
 
 -- name: add_latency
 INSERT INTO latency_by_slot AS latency (slot, {latency}) VALUES ({slot}, {latency_values})
-ON CONFLICT (slot, processor, bucket) DO UPDATE SET lines = latency.lines + excluded.lines;
+ON CONFLICT (slot, processor, bucket) DO UPDATE SET {latency_sums};
 
 -- name: add_format
-INSERT INTO source_formats_by_slot AS old (slot, {source_formats})
+INSERT INTO source_formats_by_slot AS source_formats (slot, {source_formats})
 VALUES ({slot}, {source_formats_values})
-ON CONFLICT (slot, source, format) DO UPDATE SET records = old.records + excluded.records,
-    timeless = old.timeless + excluded.timeless, cut = old.cut + excluded.cut;
+ON CONFLICT (slot, source, format) DO UPDATE SET {source_formats_sums};
 
 -- name: read_processors
 SELECT position, {processors} FROM processors ORDER BY position DESC LIMIT :limit;

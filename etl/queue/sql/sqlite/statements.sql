@@ -24,12 +24,11 @@ ON CONFLICT (second, processor) DO UPDATE SET {processor_history_sums};
 
 -- name: add_latency
 INSERT INTO latency ({latency}) VALUES ({latency_values})
-ON CONFLICT (processor, bucket) DO UPDATE SET lines = latency.lines + excluded.lines;
+ON CONFLICT (processor, bucket) DO UPDATE SET {latency_sums};
 
 -- name: add_format
 INSERT INTO source_formats ({source_formats}) VALUES ({source_formats_values})
-ON CONFLICT (source, format) DO UPDATE SET records = source_formats.records + excluded.records,
-    timeless = source_formats.timeless + excluded.timeless, cut = source_formats.cut + excluded.cut;
+ON CONFLICT (source, format) DO UPDATE SET {source_formats_sums};
 
 -- name: read_processors
 SELECT rowid AS position, {processors} FROM processors ORDER BY position DESC LIMIT :limit;
