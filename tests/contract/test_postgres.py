@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from etl import Batch, Pipeline, Worker, each, open_queue
+from etl import Batch, Pipeline, Worker, each, open_queue, read_output
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import (
     IncompatibleStore,
@@ -145,6 +146,18 @@ def test_a_password_is_in_no_name_of_a_queue(queue):
     with closing(open_queue(url)) as opened:
         assert opened.secret_url == url
         assert "s3cret" not in f"{opened!r} {opened.url} {opened._database.name}"
+
+
+def test_a_run_by_two_processes_is_whole_and_records_no_password(postgres_url, etl, tmp_path):
+    url = postgres_url.replace("//etl@", "//etl:s3cret@")
+    text = [f"2026-01-01 10:00:00,000 INFO app: line {number}\n" for number in range(5_000)]
+    (tmp_path / "app.log").write_text("".join(text))
+    done = etl("run", "app.log", "--store", url, "--workers", "2", "--out", "out", "--json")
+    assert json.loads(done.stdout)["done"] == 5_000, done.stderr
+    assert read_output(tmp_path / "out").height == 5_000
+    records = [path.read_text() for path in tmp_path.rglob("*.json")]
+    assert records
+    assert "s3cret" not in "".join([done.stdout, done.stderr, *records])
 
 
 # A server that is away
