@@ -4,7 +4,7 @@ FROM python:3.13-slim
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY etl etl
-RUN pip install --no-cache-dir -c constraints.txt '.[notebook,server]'
+RUN pip install --no-cache-dir -c constraints.txt '.[notebook,postgres,server]'
 COPY notebooks notebooks
 COPY data data
 

@@ -19,7 +19,7 @@ help:
 run: $(VENV)/.run
 	$(BIN)/etl run $(LOGS)
 
-test: $(VENV)/.test $(VENV)/.chromium
+test: $(VENV)/.test $(VENV)/.chromium $(VENV)/.postgresql
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,13 +45,20 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[notebook,server,test]'
+	$(PIP) -e '.[notebook,postgres,server,test]'
 	@touch $@ $(VENV)/.run $(VENV)/.notebook
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
 $(VENV)/.chromium: $(VENV)/.test
 	command -v chromium >/dev/null || (apt-get update && apt-get install -y chromium) \
 		|| $(BIN)/playwright install --with-deps chromium
+	@touch $@
+
+# PostgreSQL's programs, for a server that the tests start; Debian keeps them off the path.
+$(VENV)/.postgresql: $(VENV)/.test
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+		|| (apt-get update && apt-get install -y postgresql) \
+		|| echo "PostgreSQL cannot be installed here: its tests are skipped"
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -6,7 +6,7 @@
     │   ├── FormatError       no such format, or a pattern that does not compile
     │   └── SourceError       a source is missing, a directory is empty, ...
     ├── StoreError            the store cannot be used
-    │   ├── IncompatibleStore      made by a newer etl
+    │   ├── IncompatibleStore      made by a newer etl, or by an older one
     │   ├── StoreFull         no room on the disk
     │   ├── StoreUnavailable         cannot be reached at this moment
     │   └── QueueClosed       used after close()

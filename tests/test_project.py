@@ -10,11 +10,11 @@ import etl
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("notebook", "server", "test")
+EXTRAS = ("notebook", "server", "postgres", "test")
 
 
 def requirement(text: str) -> tuple[str, str]:
-    name, version = re.fullmatch(r"([\w.-]+)\s*([^;]*?)\s*(?:;.*)?", text).groups()
+    name, version = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?\s*([^;]*?)\s*(?:;.*)?", text).groups()
     return name, version
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
@@ -14,18 +15,29 @@ if TYPE_CHECKING:
 
 
 def init(url: Annotated[str, Argument(help="URL of the store, or path of its file.")]) -> None:
-    """Create a store, if it does not exist."""
-    print(f"{open_store(url, create=True).url} is ready")
+    """Create a store, if it does not exist; upgrade one on PostgreSQL."""
+    from etl.queue import open_queue
+
+    check_store(url)
+    with closing(open_queue(url, create=True)) as queue:
+        print(f"{queue.url} is ready")
 
 
-def open_store(store: str | None, *, create: bool = False, **limits: int | None) -> Queue:
+def open_store(
+    store: str | None,
+    *,
+    create: bool = False,
+    max_lines: int | None = None,
+    max_bytes: int | None = None,
+) -> Queue:
     """Open the named store, or that of the newest run.
 
     Args:
         store: URL or path, or None.
-        create: Create the store if it does not exist. It must be named then, so that
+        create: Create the store's file if it does not exist. It must be named then, so that
             lines are not put into whatever store was used last.
-        limits: Those of `open_queue`.
+        max_lines: See `open_queue`.
+        max_bytes: See `open_queue`.
 
     Raises:
         UsageError: If no store is named, or the named one does not exist.
@@ -43,7 +55,7 @@ def open_store(store: str | None, *, create: bool = False, **limits: int | None)
     file = file_of(url)
     if file and not create and not file.exists():
         raise UsageError(f"store {str(file)!r} does not exist; create it with: etl store init")
-    return open_queue(url, **limits)
+    return open_queue(url, max_lines=max_lines, max_bytes=max_bytes)
 
 
 def check_store(store: str | None) -> None:

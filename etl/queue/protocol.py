@@ -344,7 +344,8 @@ class QueueReader(Protocol):
     def wait(self, since: object, timeout: float) -> bool:
         """Wait until the store has changed since a `version`; return False if it has not.
 
-        At once for a change in this process, within 25 ms for one by another.
+        At once for a change in this process; for one by another within 25 ms, or 100 ms if
+        the store is on a server.
 
         Args:
             since: What `version` returned.

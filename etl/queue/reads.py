@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import polars as pl
@@ -13,27 +12,13 @@ import polars as pl
 from etl.errors import SourceChanged
 from etl.queue.database import Database, Transaction
 from etl.queue.protocol import Checkpoint, Control, DeadLetterFilter, Stats, TableName
-from etl.queue.sql import STATEMENTS, STORED
+from etl.queue.sql import STORED
 from etl.records.batch import Batch, decode_payload
 from etl.records.columns import DEAD_LETTERS, FAILURES, INTEGER, WAITING, Column, Table
 from etl.records.context import Context
 from etl.records.result import Output
 
 __all__ = ["Reads", "batch_of", "checkpoint_of", "control_of"]
-
-ORDER: Mapping[TableName, tuple[str, ...]] = {
-    "processors": ("position",),
-    "latency": ("processor", "bucket"),
-    "processor_history": ("second",),
-    "queue_history": ("second",),
-    "errors": ("seq",),
-    "traces": ("seq",),
-    "states": ("slot", "processor"),
-    "workers": ("slot",),
-    "checkpoints": ("source",),
-    "source_formats": ("source", "format"),
-}
-"""The columns by which each table is read, old to new."""
 
 ALL = 2**62
 """A limit that no table reaches."""
@@ -43,7 +28,6 @@ class Reads:
     """The reads of a `Queue`, over one `Database`."""
 
     _database: Database
-    _now: Callable[[], float] = staticmethod(time.time)
 
     def stats(self) -> Stats:
         """See `QueueReader.stats`."""
@@ -51,13 +35,14 @@ class Reads:
             totals = {row["name"]: row for row in db.rows("totals")}
             states = {row["state"]: row for row in db.rows("batches_by_state")}
             paused = control_of(db).paused
+            now = db.now()
         waiting, leased = (states.get(name) for name in ("waiting", "leased"))
         return Stats(
             **{name: row["lines"] for name, row in totals.items()},
             waiting_bytes=totals["waiting"]["bytes"],
             waiting_batches=waiting["batches"] if waiting else 0,
             leased_batches=leased["batches"] if leased else 0,
-            oldest_age=max(0.0, self._now() - waiting["oldest"]) if waiting else 0.0,
+            oldest_age=max(0.0, now - waiting["oldest"]) if waiting else 0.0,
             paused=paused,
         )
 
@@ -74,7 +59,7 @@ class Reads:
     def states(self, slot: int) -> Mapping[str, str]:
         """See `WorkerRegistry.states`."""
         with self._database.read() as db:
-            return dict(map(tuple, db.rows("states_of_slot", slot=slot)))
+            return dict(db.tuples("states_of_slot", slot=slot))
 
     def pending_outputs(self) -> list[Output]:
         """See `WorkerRegistry.pending_outputs`."""
@@ -83,10 +68,8 @@ class Reads:
 
     def read(self, table: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
         """See `QueueReader.read`."""
-        newest = ", ".join(f"{column} DESC" for column in ORDER[table])
-        sql = f"{STATEMENTS[f'read_{table}']} ORDER BY {newest} LIMIT ?"
         with self._database.read() as db:
-            rows = db.connection.execute(sql, (ALL if limit is None else limit,)).fetchall()
+            rows = db.rows(f"read_{table}", limit=ALL if limit is None else limit)
         return [dict(row) for row in rows[::-1]]
 
     def peek(self, limit: int = 100) -> pl.DataFrame:
@@ -111,27 +94,24 @@ class Reads:
         """See `DeadLetterQueue.dead_letters`."""
         where, values = _condition(wanted)
         values["limit"] = ALL if wanted.limit is None else wanted.limit
-        sql = STATEMENTS["dead_letters"].replace("<where>", where)
         with self._database.read(snapshot=True) as db:
-            rows = db.connection.execute(sql, values).fetchall()
-            ids = json.dumps(sorted({row["failure"] for row in rows}))
-            kinds = db.rows("failures", ids=ids)
+            rows = db.tuples("dead_letters", where, **values)
+            kinds = db.tuples("failures", ids=json.dumps(sorted({row[0] for row in rows})))
         own, shared = (
             Table("", Column("failure", INTEGER, "Its failure."), *columns).schema
             for columns in (STORED["dead_letters"], FAILURES)
         )
-        found = pl.DataFrame(map(tuple, rows[::-1]), schema=own, orient="row")
-        failures = pl.DataFrame(map(tuple, kinds), schema=shared, orient="row")
+        found = pl.DataFrame(rows[::-1], schema=own, orient="row")
+        failures = pl.DataFrame(kinds, schema=shared, orient="row")
         joined = found.join(failures, on="failure", how="left", maintain_order="left")
         return joined.select(DEAD_LETTERS.names)
 
     def dead_letter_groups(self, wanted: DeadLetterFilter) -> list[dict[str, Any]]:
         """See `DeadLetterQueue.dead_letter_groups`."""
         where, values = _condition(wanted)
-        sql = STATEMENTS["dead_letter_groups"].replace("<where>", where)
         groups: dict[str, dict[str, Any]] = {}
         with self._database.read() as db:
-            rows = db.connection.execute(sql, values).fetchall()
+            rows = db.rows("dead_letter_groups", where, **values)
         for row in map(dict, rows):
             older = groups.get(row["fingerprint"])
             if older:
@@ -154,7 +134,7 @@ class Reads:
 
 def control_of(db: Transaction) -> Control:
     """Return what an operator has asked for."""
-    values: dict[str, str] = dict(map(tuple, db.rows("control_values")))
+    values: dict[str, str] = dict(db.tuples("control_values"))
     paused = values.get("paused") == "1"
     by_worker = values.get("paused_by") == "worker"
     return Control(
@@ -188,7 +168,7 @@ def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:
 
 
 def _condition(wanted: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
-    """Return a WHERE clause over dead letters, and its values."""
+    """Return a condition on dead letters, and its values."""
     own = {name: getattr(wanted, name) for name in ("status", "source")}
     of_failure = {name: getattr(wanted, name) for name in ("fingerprint", "processor", "code")}
     clauses = [f"{name} = :{name}" for name, value in own.items() if value is not None]
@@ -196,6 +176,6 @@ def _condition(wanted: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
     if kinds:
         clauses.append(f"failure IN (SELECT id FROM failures WHERE {' AND '.join(kinds)})")
     if wanted.ids is not None:
-        clauses.append("id IN (SELECT value FROM json_each(:ids))")
+        clauses.append("id IN ({ids})")
     values = own | of_failure | {"ids": json.dumps([int(id) for id in wanted.ids or ()])}
-    return f"WHERE {' AND '.join(clauses)}" if clauses else "", values
+    return " AND ".join(clauses) or "TRUE", values

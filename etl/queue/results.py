@@ -56,7 +56,8 @@ def keep_result(
 
 def add_totals(db: Transaction, **lines: int) -> None:
     """Add lines to some of the totals."""
-    db.many("add_total", ({"name": name, "lines": n} for name, n in lines.items() if n))
+    if any(lines.values()):
+        db.run("add_totals", **dict.fromkeys(("accepted", "done", "filtered", "dead"), 0) | lines)
 
 
 def record_totals(db: Transaction, now: float) -> None:
@@ -79,7 +80,9 @@ def _keep_dead_letters(
     db.many("close_replayed", ({"id": id} for id in result.passed))
     if not result.dead_letters.height:
         return
-    ids = [_failure_id(db, failure, result) for failure in result.failures]
+    order = sorted(set(result.failures), key=lambda one: (one.fingerprint, one.path))
+    known_ids = {one: _failure_id(db, one, result) for one in order}  # in an order: no deadlock
+    ids = [known_ids[one] for one in result.failures]
     known = {"batch": batch["id"]} | {name: batch[name] for name in ("source", "format", "context")}
     known |= {"first_failed_at": now, "last_failed_at": now}
     new: list[dict[str, Any]] = []
@@ -162,7 +165,7 @@ def _keep_errors(
 def _keep_trace(db: Transaction, head: dict[str, Any], block: bytes, trace: Trace | None) -> None:
     """Keep the batch's trace, and of the older ones what is needed for 1,000 lines."""
     lines = trace.lines.height if trace else 0
-    seq = db.run("insert_trace", **head, lines=lines, block=block).lastrowid or 0
+    seq = db.row("insert_trace", **head, lines=lines, block=block)["seq"]
     if lines >= Settings.kept_traces:
         db.run("forget_traces_before", seq=seq)
     elif seq % 64 == 0:

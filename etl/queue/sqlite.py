@@ -1,42 +1,40 @@
-"""The store in one SQLite file: every change is a transaction, synced to the disk.
+"""The store in one SQLite file, used by many threads and processes.
 
-Leases and heartbeats are not synced: after a power cut a batch that was leased
-is simply waiting again.
+WAL, with one connection that writes and one that reads, each behind a lock.
+SQLite has one writer at a time anyway, and releases Python's lock while it
+works. Every change is synced to the disk but for leases and heartbeats: after a
+power cut a batch that was leased is simply waiting again.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import socket
+import io
+import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from etl.errors import LeaseLost, QueueFull, SourceLocked, StoreError, UsageError
-from etl.queue.database import Database, Transaction
-from etl.queue.process import alive
-from etl.queue.protocol import Checkpoint, PausedBy
-from etl.queue.reads import Reads, batch_of, checkpoint_of, control_of
-from etl.queue.results import add_totals, encode_trace, keep_result, record_totals
+import polars as pl
+
+from etl.errors import IncompatibleStore, StoreError, StoreFull
+from etl.queue.database import Clock, Database, Transaction
+from etl.queue.sql import SQLITE
 from etl.queue.urls import IN_MEMORY, url_of
-from etl.records.batch import Batch, Lease, new_id
-from etl.records.result import BatchResult, Output
+from etl.queue.writes import DatabaseQueue
 
 __all__ = ["SqliteQueue"]
 
-WORKER_GONE = 60.0
-"""Seconds without a heartbeat after which a worker's slot may be taken."""
+APPLICATION_ID = 0x45544C31
+"""`ETL1` in the file's header: tells our files from those of other programs."""
 
-ROOM_POLL_SECONDS = 1.0
-"""Seconds between two looks for room in a full queue, at most."""
-
-Row = dict[str, Any]
+VERSION = 3
+"""Of the schema; a file with a higher one was made by a newer etl."""
 
 
-class SqliteQueue(Reads):
+class SqliteQueue(DatabaseQueue):
     """A `Queue` in an SQLite file, or in memory if there is no path.
 
     Args:
@@ -44,6 +42,10 @@ class SqliteQueue(Reads):
         max_lines: Waiting lines at which `put` blocks or is refused.
         max_bytes: The same in bytes of text.
         clock: Returns Unix seconds.
+
+    Raises:
+        StoreError: If the file is not ours, or cannot be used.
+        IncompatibleStore: If a newer etl made it.
     """
 
     def __init__(
@@ -52,302 +54,170 @@ class SqliteQueue(Reads):
         *,
         max_lines: int | None = None,
         max_bytes: int | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = time.time,
     ) -> None:
+        super().__init__(SqliteDatabase(path, clock), max_lines=max_lines, max_bytes=max_bytes)
         self.url = self.secret_url = IN_MEMORY if path is None else url_of(str(path))
-        self._now = clock
-        self._database = Database(path)
-        self._limits = {"lines": max_lines, "bytes": max_bytes}
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url}>"
 
-    def close(self) -> None:
-        """See `Queue.close`."""
-        self._database.close()
+class SqliteTransaction(Transaction):
+    """A connection to SQLite; time is that of this machine."""
 
-    # Batches
+    dialect = SQLITE
 
-    def put(
-        self,
-        *batches: Batch,
-        checkpoint: Checkpoint | None = None,
-        expected: Checkpoint | Literal["any"] | None = "any",
-        block: bool = True,
-        timeout: float | None = None,
-    ) -> None:
-        """See `BatchQueue.put`."""
-        rows = {batch.id: _row(batch) for batch in batches if batch.lines}
-        end = time.monotonic() + (float("inf") if timeout is None else timeout)
-        while True:
-            since = self.version()
-            try:
-                with self._database.write() as db:
-                    self._put(db, list(rows.values()), checkpoint, expected)
-                return
-            except QueueFull:
-                left = end - time.monotonic()
-                if not block or left <= 0:
-                    raise
-            self.wait(since, min(left, ROOM_POLL_SECONDS))
+    def now(self) -> float:
+        """See `Transaction.now`."""
+        return (self.clock or time.time)()
 
-    def _put(
-        self,
-        db: Transaction,
-        rows: list[Row],
-        checkpoint: Checkpoint | None,
-        expected: Checkpoint | Literal["any"] | None,
-    ) -> None:
-        new = [row for row in rows if db.row("batch_exists", id=row["id"]) is None]
-        self._check_room(db, new)
-        if checkpoint is not None:
-            if expected not in ("any", checkpoint_of(db, checkpoint.source)):
-                raise SourceLocked(
-                    f"another run is reading {checkpoint.source!r} into this store; "
-                    "wait for it to end"
-                )
-            db.run("set_checkpoint", **asdict(checkpoint))
-        self._insert(db, new)
-        add_totals(db, accepted=sum(row["lines"] for row in new))
-        record_totals(db, self._now())
+    def tuples(self, statement: str, where: str = "", /, **values: Any) -> list[tuple[Any, ...]]:
+        """See `Transaction.tuples`."""
+        return list(map(tuple, self.run(statement, where, **values)))
 
-    def _check_room(self, db: Transaction, new: list[Row]) -> None:
-        """Raise QueueFull if the batches go over a limit; into an empty queue they always fit."""
-        limits = {name: limit for name, limit in self._limits.items() if limit is not None}
-        waiting = db.row("waiting_totals") if limits and new else None
-        if waiting is None or not waiting["lines"]:
-            return
-        if any(
-            waiting[name] + sum(row[name] for row in new) > limit for name, limit in limits.items()
-        ):
-            raise QueueFull(
-                f"the queue has {waiting['lines']} lines waiting, its limit; wait for workers, or "
-                "open it with a higher limit"
-            )
 
-    def _insert(self, db: Transaction, rows: list[Row]) -> None:
-        now = self._now()
-        for row in rows:
-            payload = db.run("insert_payload", **row).lastrowid
-            db.run("insert_batch", **row, payload=payload, put_at=now)
+class SqliteDatabase(Database):
+    """An SQLite file with our tables in it, or one in memory if there is no path."""
 
-    def lease(self, worker: str, *, lines: int = 1, seconds: float = 30.0) -> Lease | None:
-        """See `BatchQueue.lease`."""
-        with self._database.read() as db:  # which costs less than a transaction
-            if not control_of(db).can_lease or not db.row("anything_ready", now=self._now()):
-                return None
-        token = new_id()
-        with self._database.write(durable=False) as db:
-            now = self._now()
-            control = control_of(db)
-            if not control.can_lease:
-                return None
-            db.run("expire_leases", now=now)
-            chosen = _choose(db, now, lines)
-            if not chosen:
-                return None
-            if control.paused:
-                _set_control(db, steps=control.steps - 1)
-            known = {"worker": worker, "token": token, "until": now + seconds}
-            db.many("lease_batch", (known | {"seq": row["seq"]} for row in chosen))
-            rows = db.rows("leased_batches", token=token)
+    poll = (0.001, 0.025)
+
+    def __init__(self, path: Path | None, clock: Clock | None) -> None:
+        name = "the store in memory" if path is None else f"store {str(path)!r}"
+        super().__init__(name, clock)
+        self._changes = 0  # committed by us, of which `data_version` does not tell
+        if path is not None:
+            self._check_header(path)
+        with self._as_store_errors(), ExitStack() as unless_whole:
+            self._writer = unless_whole.enter_context(closing(self._connect(path)))
+            self._create()
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
+            self._reader = self._writer if path is None else self._connect(path)
+            unless_whole.pop_all()
+        if path is None:
+            self._read_lock = self._lock
+        self._close = weakref.finalize(self, _close_all, self._reader, self._writer)
+        self._close.atexit = False
+        self._closed = False
+
+    def version(self) -> tuple[int, int]:
+        """See `Database.version`."""
+        with self.read() as db:
+            return self._changes, db.connection.execute("PRAGMA data_version").fetchone()[0]
+
+    @contextmanager
+    def _writing(self, *, durable: bool) -> Iterator[Transaction]:
+        db = self._writer
+        before = db.total_changes
         try:
-            batches = tuple(map(batch_of, rows))
-        except StoreError:  # written by another version: later, or elsewhere, it may be read
-            with self._database.write(durable=False) as db:
-                db.run("release_lease", not_before=now + 1.0, token=token)
+            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            db.execute("BEGIN IMMEDIATE")
+            yield SqliteTransaction(db, self.clock)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise
-        return Lease(token, worker, batches, now + seconds, chosen[0]["deliveries"] + 1)
+        self._changes += db.total_changes != before
 
-    def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
-        """See `BatchQueue.renew`."""
-        with self._database.write(durable=False) as db:
-            _guard(db.run("renew_lease", until=self._now() + seconds, token=lease.token), lease)
+    @contextmanager
+    def _reading(self, *, snapshot: bool) -> Iterator[Transaction]:
+        try:
+            if snapshot:
+                self._reader.execute("BEGIN")
+            yield SqliteTransaction(self._reader, self.clock)
+        finally:
+            if snapshot and self._reader.in_transaction:
+                self._reader.execute("ROLLBACK")
 
-    def commit(self, lease: Lease, result: BatchResult) -> None:
-        """See `BatchQueue.commit`."""
-        counted = result.done + result.filtered + result.dead
-        if counted != lease.lines:
-            raise StoreError(f"a result of {counted} lines for a lease of {lease.lines}")
-        trace = encode_trace(result.trace) if result.trace else None
-        with self._database.write() as db:
-            now = self._now()
-            rows = [dict(row) for row in db.rows("batches_of_lease", token=lease.token)]
-            _guard(db.run("delete_leased", token=lease.token), lease)
-            payloads = dict.fromkeys(row["payload"] for row in rows)
-            db.many("delete_unused_payload", ({"payload": payload} for payload in payloads))
-            keep_result(db, now, worker=lease.worker, batch=rows[0], result=result, trace=trace)
-            record_totals(db, now)
+    def _disconnect(self) -> None:
+        self._close()
 
-    def release(self, lease: Lease, *, delay: float = 0.0) -> None:
-        """See `BatchQueue.release`."""
-        not_before = self._now() + delay if delay else 0.0
-        with self._database.write(durable=False) as db:
-            _guard(db.run("release_lease", not_before=not_before, token=lease.token), lease)
+    def _check_header(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise StoreError(f"{self.name} is a folder; name a file in it")
+            head = b""
+            if path.exists():
+                with path.open("rb") as file:
+                    head = file.read(16)
+        except OSError as error:
+            raise StoreError(f"{self.name} cannot be opened: {error.strerror}") from error
+        if head and head != b"SQLite format 3\0":
+            raise StoreError(f"{self.name} is not an etl store; name another file")
 
-    def split(self, lease: Lease, parts: Sequence[Sequence[Batch]]) -> None:
-        """See `BatchQueue.split`."""
-        with self._database.write() as db:
-            rows = db.rows("batches_of_lease", token=lease.token)
-            if len(rows) != len(lease.batches):
-                raise _lost(lease)
-            for row, pieces in zip(rows, parts, strict=True):
-                names = ("id", "first_line", "skip", "lines")
-                db.many(
-                    "insert_part",
-                    (
-                        {"seq": row["seq"], **{name: getattr(part, name) for name in names}}
-                        for part in pieces
-                    ),
+    def _connect(self, path: Path | None) -> sqlite3.Connection:
+        target = ":memory:" if path is None else str(path)
+        db = sqlite3.connect(target, timeout=60, isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA temp_store = MEMORY")
+        return db
+
+    def _create(self) -> None:
+        """Make the tables in a new file, or migrate those of an earlier version.
+
+        Raises:
+            StoreError: If the file is another program's.
+            IncompatibleStore: If it is of a later version.
+        """
+        db = self._writer
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            found = db.execute("PRAGMA application_id").fetchone()[0]
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            if not empty and found != APPLICATION_ID:
+                raise StoreError(f"{self.name} is a database of another program; name another")
+            if version > VERSION:
+                raise IncompatibleStore(
+                    f"{self.name} was made by a newer etl (its version is {version}, this etl "
+                    f"knows up to {VERSION}); upgrade etl"
                 )
-                db.run("delete_batch", seq=row["seq"])
+            if empty:
+                _execute_script(db, "schema")
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            for step in range(VERSION if empty else version, VERSION):
+                _execute_script(db, f"migration_{step + 1}")
+                if step == 1:
+                    _rename_in_payloads(db)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
 
-    def reclaim(self) -> list[str]:
-        """See `BatchQueue.reclaim`."""
-        with self._database.read() as db:
-            known = db.rows("workers_of_host", host=socket.gethostname())
-        gone = [row["name"] for row in known if not alive(row["pid"])]
-        tokens: list[str] = []
-        if gone:
-            with self._database.write(durable=False) as db:
-                for name in gone:
-                    tokens += [row["token"] for row in db.rows("tokens_of_worker", name=name)]
-                    db.run("delete_worker", name=name)
-                db.many("take_back_lease", ({"token": token} for token in tokens))
-        return tokens
-
-    # Control
-
-    def pause(self, reason: str = "", *, by: PausedBy = "operator") -> None:
-        """See `QueueControl.pause`."""
-        with self._database.write() as db:
-            _set_control(db, paused=1, paused_by=by, reason=reason, steps=0)
-
-    def resume(self) -> None:
-        """See `QueueControl.resume`."""
-        with self._database.write() as db:
-            _set_control(db, paused=0, paused_by="", reason="", steps=0)
-
-    def step(self, batches: int = 1) -> None:
-        """See `QueueControl.step`."""
-        with self._database.write() as db:
-            _set_control(db, steps=control_of(db).steps + batches)
-
-    def drain(self) -> None:
-        """See `QueueControl.drain`."""
-        with self._database.write() as db:
-            _set_control(db, drains=control_of(db).drains + 1)
-
-    def stop(self) -> None:
-        """See `QueueControl.stop`."""
-        with self._database.write() as db:
-            _set_control(db, stops=control_of(db).stops + 1)
-
-    # Workers
-
-    def register(self, worker: str) -> int:
-        """See `WorkerRegistry.register`."""
-        with self._database.write() as db:
-            now = self._now()
-            db.run("forget_silent_workers", name=worker, since=now - WORKER_GONE)
-            taken = {row["slot"] for row in db.rows("slots")}
-            slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-            here = {"host": socket.gethostname(), "pid": os.getpid()}
-            db.run(
-                "insert_worker", name=worker, slot=slot, started_at=now, heartbeat_at=now, **here
-            )
-        return slot
-
-    def heartbeat(self, worker: str) -> None:
-        """See `WorkerRegistry.heartbeat`."""
-        with self._database.write(durable=False) as db:
-            db.run("heartbeat", name=worker, now=self._now())
-
-    def unregister(self, worker: str) -> None:
-        """See `WorkerRegistry.unregister`."""
-        with self._database.write(durable=False) as db:
-            db.run("delete_worker", name=worker)
-
-    def mark_published(self, outputs: Sequence[Output]) -> None:
-        """See `WorkerRegistry.mark_published`."""
-        with self._database.write(durable=False) as db:
-            db.many("delete_output", map(asdict, outputs))
-
-    # Dead letters
-
-    def replay(self, ids: Sequence[int], batches: Sequence[Batch]) -> None:
-        """See `DeadLetterQueue.replay`."""
-        rows = [_row(batch) for batch in batches]
-        with self._database.write() as db:
-            add_totals(db, dead=-_close_open(db, ids, "replaying"))
-            self._insert(db, rows)
-            record_totals(db, self._now())
-
-    def discard(self, ids: Sequence[int]) -> None:
-        """See `DeadLetterQueue.discard`."""
-        with self._database.write() as db:
-            _close_open(db, ids, "discarded")
+    @contextmanager
+    def _as_store_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            text = str(error)
+            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+                raise StoreFull(
+                    f"{self.name} cannot be written: {text}; free some space, or check the "
+                    "disk: nothing was lost"
+                ) from error
+            raise StoreError(f"{self.name} cannot be used: {text}") from error
 
 
-def _row(batch: Batch) -> Row:
-    """Return a batch as a store keeps it, with its payload encoded."""
-    encoding, data = batch.encode()
-    names = ("id", "source", "format", "first_line", "skip", "lines")
-    row = {name: getattr(batch, name) for name in names}
-    row |= {"bytes": batch.size, "encoding": encoding, "data": data}
-    return row | {"context": batch.context.encode()}
+def _close_all(*connections: sqlite3.Connection) -> None:
+    for connection in connections:
+        connection.close()
 
 
-def _choose(db: Transaction, now: float, lines: int) -> list[Any]:
-    """Return the oldest waiting batch and the small ones after it that go with it.
-
-    A batch that was leased before goes alone: if it kills workers, it takes
-    no other with it. So does a reference, whose file may have changed.
-    """
-    first = db.row("ready_batches", now=now, after=0, limit=1)
-    if first is None:
-        return []
-    rows, left = [first], lines - first["lines"]
-    if first["deliveries"] or left <= 0 or first["encoding"] == "reference":
-        return rows
-    for row in db.run("ready_batches", now=now, after=first["seq"], limit=left):
-        left -= row["lines"]
-        alike = all(row[name] == first[name] for name in ("source", "format", "context"))
-        if left < 0 or row["deliveries"] or row["encoding"] == "reference" or not alike:
-            break
-        rows.append(row)
-    return rows
+def _execute_script(db: sqlite3.Connection, name: str) -> None:
+    """Execute a script inside a transaction, which `executescript` would commit."""
+    statement = ""
+    for line in SQLITE.script(name).splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):  # a trigger has semicolons inside
+            db.execute(statement)
+            statement = ""
 
 
-def _guard(changed: Any, lease: Lease) -> None:
-    """Raise LeaseLost unless a statement changed all batches of a lease."""
-    if changed.rowcount != len(lease.batches):
-        raise _lost(lease)
-
-
-def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(
-        f"worker {lease.worker!r} lost its lease on batch {lease.batches[0].id}; "
-        "nothing was changed"
-    )
-
-
-def _set_control(db: Transaction, **values: object) -> None:
-    db.many("set_control", ({"key": key, "value": str(value)} for key, value in values.items()))
-
-
-def _close_open(db: Transaction, ids: Sequence[int], status: str) -> int:
-    """Give open dead letters another status and return how many lines they stand for.
-
-    Raises:
-        UsageError: If one of them is not open.
-    """
-    listed = json.dumps([int(id) for id in ids])
-    found = db.rows("open_lines", ids=listed)[0]
-    if found["dead_letters"] != len(ids):
-        raise UsageError(
-            f"{len(ids) - found['dead_letters']} of {len(ids)} dead letters are not open; "
-            "nothing was changed"
-        )
-    db.run("close_open", ids=listed, status=status, replays=int(status == "replaying"))
-    return int(found["lines"])
+def _rename_in_payloads(db: sqlite3.Connection) -> None:
+    """Rename the column `letter` in the frames of replayed lines that version 1 stored."""
+    for id, data in db.execute("SELECT id, data FROM payloads WHERE encoding = 'arrow'").fetchall():
+        buffer = io.BytesIO()
+        renamed = pl.read_ipc(data).rename({"letter": "dead_letter_id"}, strict=False)
+        renamed.write_ipc(buffer, compression="zstd")
+        db.execute("UPDATE payloads SET data = ? WHERE id = ?", (buffer.getvalue(), id))

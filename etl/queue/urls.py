@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["IN_MEMORY", "file_of", "url_of", "without_secrets"]
+__all__ = ["IN_MEMORY", "POSTGRES", "file_of", "url_of", "without_secrets"]
 
 IN_MEMORY = "sqlite://"
+
+POSTGRES = ("postgresql", "postgres")
+"""Schemes of URLs of PostgreSQL."""
+
+HOST = r"(\[[\w:.%]*\]|[^:@/,\[]*)(:\d*)?"
+HOSTS = re.compile(rf"{HOST}(,{HOST})*(/|$)")
+"""What a URL of PostgreSQL has before its database, if it is one: else it may be a password."""
 
 
 def file_of(store: str) -> Path | None:
@@ -29,4 +37,9 @@ def without_secrets(url: str) -> str:
     parts = urlsplit(url)
     if "://" not in url or parts.scheme == "sqlite":
         return url
+    if parts.scheme in POSTGRES:  # there a password may hold a `?` or, wrongly, a `/`
+        rest = url.partition("://")[2]
+        rest = rest[rest.partition("/")[0].rfind("@") + 1 :].partition("?")[0]
+        shown = rest.rpartition("@")[2]
+        return f"{parts.scheme}://{shown if HOSTS.match(shown) else '…'}"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

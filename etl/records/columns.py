@@ -63,7 +63,7 @@ class Kind:
     """A type of column, as each place that holds it calls it.
 
     Attributes:
-        sql: In a store.
+        sql: In SQLite; `etl/queue/sql` knows what other stores call it.
         polars: In a Polars frame.
         pandas: In a pandas frame.
         python: In a row that is a dict, and in JSON.
@@ -110,11 +110,6 @@ class Column:
     kind: Kind
     about: str
     null: bool = False
-
-    @property
-    def sql(self) -> str:
-        """Its definition in CREATE TABLE."""
-        return f"{self.name} {self.kind.sql}{'' if self.null else ' NOT NULL'}"
 
     @property
     def dtype(self) -> str:

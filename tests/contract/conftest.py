@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from etl.queue import Queue
+from etl.queue import Queue, open_queue
+from etl.queue.postgres import PostgresQueue
 from etl.queue.sqlite import SqliteQueue
+from etl.queue.urls import file_of
+from etl.queue.writes import DatabaseQueue
+
+STORES = ["file", "memory", "postgres"]
 
 
 class Clock:
@@ -52,33 +56,44 @@ def audit() -> Callable[[Queue], None]:
 
 
 @pytest.fixture
-def contents() -> Callable[[SqliteQueue], dict[str, Any]]:
+def contents() -> Callable[[DatabaseQueue], dict[str, Any]]:
     """Return a function that reads every row of every table, to show that nothing changed."""
 
-    def read(queue: SqliteQueue) -> dict[str, Any]:
-        tables = queue._database.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return {row["name"]: queue._database.rows(f"SELECT * FROM {row['name']}") for row in tables}
+    def read(queue: DatabaseQueue) -> dict[str, Any]:
+        rows = queue._database.rows
+        tables = rows(
+            "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
+            if isinstance(queue, PostgresQueue)
+            else "SELECT name FROM sqlite_master WHERE type = 'table'"
+        )
+        return {
+            one["name"]: sorted(map(repr, rows(f"SELECT * FROM {one['name']}"))) for one in tables
+        }
 
     return read
 
 
-@pytest.fixture
-def queue(queue: Queue) -> Iterator[Queue]:
-    yield queue
-    _audit(queue)
+@pytest.fixture(params=STORES)
+def queue(request: pytest.FixtureRequest, store_url: Callable[[str], str]) -> Iterator[Queue]:
+    opened = open_queue(store_url(request.param))
+    yield opened
+    _audit(opened)
+    opened.close()
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=STORES)
 def store(
     request: pytest.FixtureRequest, store_url: Callable[[str], str], clock: Clock
-) -> Iterator[Callable[..., SqliteQueue]]:
+) -> Iterator[Callable[..., DatabaseQueue]]:
     """Make a store of any kind that reads the fake clock, with the limits it is given."""
-    opened: list[SqliteQueue] = []
+    opened: list[DatabaseQueue] = []
+    url = store_url(request.param)
 
-    def make(**limits: int) -> SqliteQueue:
-        url = store_url(request.param)
-        path = Path(url.removeprefix("sqlite:///")) if request.param == "file" else None
-        opened.append(SqliteQueue(path, clock=clock, **limits))
+    def make(**limits: int) -> DatabaseQueue:
+        if request.param == "postgres":
+            opened.append(PostgresQueue(url, clock=clock, **limits))
+        else:
+            opened.append(SqliteQueue(file_of(url), clock=clock, **limits))
         return opened[-1]
 
     yield make

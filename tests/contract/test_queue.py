@@ -74,10 +74,10 @@ def result_of(lease: Lease, *, filtered: int = 0, dead: int = 0, **more: object)
     return BatchResult(done=done, filtered=filtered, dead=dead, **given)
 
 
-@pytest.fixture
-def shared_url(store_url) -> str:
+@pytest.fixture(params=["file", "postgres"])
+def shared_url(request, store_url) -> str:
     """Name a store that several may open."""
-    return store_url("file")
+    return store_url(request.param)
 
 
 def until(queue: Queue, holds: Callable[[], bool]) -> None:
@@ -433,7 +433,7 @@ def test_reclaim_takes_back_what_a_dead_process_held(shared_url, audit):
         "import os, sys, etl; queue = etl.open_queue(sys.argv[1]); queue.register('killed');"
         "print(queue.lease('killed', seconds=1e6).token, flush=True); os._exit(9)"
     )
-    command = [sys.executable, "-c", script, queue.url]
+    command = [sys.executable, "-c", script, queue.secret_url]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert queue.stats().waiting == 0
     assert queue.reclaim() == [done.stdout.strip()]
@@ -877,7 +877,9 @@ def test_two_processes_on_one_store_lose_nothing_and_get_nothing_twice(shared_ur
     queue = open_queue(shared_url)
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, queue.url, name], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", PROCESS, queue.secret_url, name],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for name in "ab"
     ]
@@ -961,7 +963,7 @@ def test_a_store_is_reopened_by_its_url_with_all_that_is_in_it(shared_url):
     first.put(batch(3))
     lease = first.lease("killed", seconds=1e6)
     first.close()
-    second = open_queue(first.url)
+    second = open_queue(first.secret_url)
     assert second.stats().leased == 3
     second.commit(lease, result_of(lease))
     assert second.stats().done == 3

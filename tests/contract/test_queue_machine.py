@@ -24,7 +24,9 @@ from hypothesis.stateful import (
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import LeaseLost, UsageError
 from etl.execution.records import batch_of, parts_of
+from etl.queue.postgres import PostgresQueue
 from etl.queue.sqlite import SqliteQueue
+from etl.queue.writes import DatabaseQueue
 from etl.records.batch import Batch, Lease
 from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind
 
@@ -37,7 +39,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     leases = Bundle("leases")
 
-    def __init__(self, make: Callable[..., SqliteQueue]) -> None:
+    def __init__(self, make: Callable[..., DatabaseQueue]) -> None:
         super().__init__()
         self.now = 1_000.0
         self.queue = make(clock=lambda: self.now)
@@ -284,3 +286,11 @@ def result_of(frame: pl.DataFrame, statuses: dict[str, str]) -> BatchResult:
 def test_the_queue_in_memory_does_what_the_model_does():
     rounds = settings(max_examples=100, stateful_step_count=30, deadline=None)
     run_state_machine_as_test(lambda: QueueMachine(partial(SqliteQueue, None)), settings=rounds)
+
+
+def test_the_queue_in_postgresql_does_what_the_model_does(postgres_schema):
+    def make(clock: Callable[[], float]) -> PostgresQueue:
+        return PostgresQueue(postgres_schema(), create=True, clock=clock)
+
+    rounds = settings(max_examples=12, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(lambda: QueueMachine(make), settings=rounds)

@@ -66,6 +66,7 @@ HEAVY = (
     "typer",
     "rich",
     "anyio",
+    "psycopg",
 )
 
 

@@ -1,18 +1,28 @@
 """Named SQL: statements in files beside this one, with lists of columns from `records.columns`.
 
-A statement begins with `-- name: …` and ends before the next. What stands in braces is
-derived from a table of `records.columns`, here for one called `workers`:
+A statement begins with `-- name: …` and ends before the next. What every store speaks is in
+this folder; what differs has the same names in `sqlite/statements.sql` and
+`postgres/statements.sql`. What stands in braces is a word of the dialect, or derived from a
+table of `records.columns`, here for one called `workers`:
 
-    {workers}              name, slot, …
+    {workers}              "name", "slot", …
     {workers_values}       :name, :slot, …
-    {workers_updates}      name = excluded.name, …
-    {workers_sums}         received = workers.received + excluded.received, …, for counters
-    {workers_definitions}  name TEXT NOT NULL, …
+    {workers_updates}      "name" = excluded."name", …
+    {workers_sums}         "received" = workers."received" + excluded."received", …, of what is
+                           added up
+    {workers_totals}       sum("received") AS "received", …, of the same
+    {workers_definitions}  "name" TEXT NOT NULL, …
+    {ids}                  SELECT of the integers in the JSON list :ids
+    {for_update}           keeps the selected rows for this transaction; waits for others to end
+    {skip_locked}          the same, without those that others keep
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 from importlib import resources
 
 from etl.records.columns import (
@@ -32,8 +42,10 @@ from etl.records.columns import (
     WORKERS,
     Table,
 )
+from etl.records.stats import FormatCounts
+from etl.settings import Settings
 
-__all__ = ["STATEMENTS", "script"]
+__all__ = ["POSTGRES", "SQLITE", "STORED", "Dialect"]
 
 STORED: dict[str, Table] = {
     "checkpoints": CHECKPOINTS,
@@ -47,47 +59,136 @@ STORED: dict[str, Table] = {
     "queue_history": QUEUE_HISTORY,
     "source_formats": SOURCE_FORMATS,
     "states": STATES,
+    "totals": TOTALS,
     "traces": TRACES.pick("at", "worker", "batch", "source", "version"),
     "workers": WORKERS.drop("batch"),
 }
 """Columns as a store keeps them."""
 
+COUNTED: dict[str, tuple[str, ...]] = {
+    "latency": ("lines",),
+    "processor_history": COUNTERS.names,
+    "processors": COUNTERS.names,
+    "source_formats": tuple(one.name for one in fields(FormatCounts)),
+}
+"""Columns that are added up."""
 
-def _lists() -> dict[str, str]:
-    found = {
-        "totals_rows": ", ".join(f"('{name}')" for name in TOTALS.names),
-        "totals_pivot": ", ".join(
-            f"max(lines) FILTER (WHERE name = '{name}')" for name in TOTALS.names
-        ),
-    }
+SHARED = ("batches", "control", "dead_letters", "reads", "results")
+"""Files of statements that are the same for every store."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dialect:
+    """The SQL of one kind of store.
+
+    Attributes:
+        name: Its folder.
+        types: Its names of the types that differ from those in `records.columns`.
+        words: What else is put into braces.
+        parameter: What `:name` becomes, as a replacement of `re`.
+    """
+
+    name: str
+    types: Mapping[str, str]
+    words: Mapping[str, str]
+    parameter: str | None = None
+
+    @cache  # noqa: B019 - there are two, for good
+    def statement(self, name: str, where: str = "") -> str:
+        """Return a statement by its name.
+
+        Args:
+            name: Its name.
+            where: Conditions, for those that have a place for them.
+        """
+        sql = self._statements[name].replace("<where>", where.format_map(self._lists))
+        return re.sub(r":(\w+)", self.parameter, sql) if self.parameter else sql
+
+    def script(self, name: str) -> str:
+        """Return the text of one of its files, such as `schema`."""
+        return self._read(f"{self.name}/{name}")
+
+    @cached_property
+    def _statements(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for file in (*SHARED, f"{self.name}/statements"):
+            parts = re.split(r"^-- name: (\w+)$", self._read(file), flags=re.MULTILINE)
+            for key, statement in zip(parts[1::2], parts[2::2], strict=True):
+                found[key] = re.sub(r"^--.*\n", "", statement.strip(), flags=re.MULTILINE)
+                found[key] = found[key].removesuffix(";")
+        return found
+
+    @cached_property
+    def _lists(self) -> Mapping[str, str]:
+        return {**self.words, **_lists(self.types)}
+
+    def _read(self, file: str) -> str:
+        text = resources.files("etl.queue.sql").joinpath(f"{file}.sql").read_text("utf-8")
+        return text.format_map(self._lists)
+
+
+def _lists(types: Mapping[str, str]) -> dict[str, str]:
+    """Return the lists of columns of every table."""
+    found: dict[str, str] = {}
     for name, table in STORED.items():
-        found[name] = ", ".join(table.names)
-        found[f"{name}_values"] = ", ".join(f":{column}" for column in table.names)
-        found[f"{name}_updates"] = ", ".join(f"{one} = excluded.{one}" for one in table.names)
-        found[f"{name}_definitions"] = ", ".join(column.sql for column in table)
+        columns = {column.name: f'"{column.name}"' for column in table}  # `offset` is a word of SQL
+        counted = [table[one] for one in COUNTED.get(name, ())]
+        found[name] = ", ".join(columns.values())
+        found[f"{name}_values"] = ", ".join(f":{column}" for column in columns)
+        found[f"{name}_updates"] = ", ".join(f"{one} = excluded.{one}" for one in columns.values())
         found[f"{name}_sums"] = ", ".join(
-            f"{one} = {name}.{one} + excluded.{one}" for one in COUNTERS.names
+            f'"{one.name}" = {name}."{one.name}" + excluded."{one.name}"' for one in counted
+        )
+        found[f"{name}_totals"] = ", ".join(
+            f"CAST(sum({columns[one.name]}) AS {types.get(one.kind.sql, one.kind.sql)}) AS "
+            f"{columns[one.name]}"
+            for one in counted
+        )
+        found[f"{name}_definitions"] = ", ".join(
+            f"{columns[one.name]} {types.get(one.kind.sql, one.kind.sql)}"
+            f"{'' if one.null else ' NOT NULL'}"
+            for one in table
         )
     return found
 
 
-LISTS = _lists()
+SQLITE = Dialect(
+    "sqlite",
+    types={},
+    words={
+        "ids": "SELECT value FROM json_each(:ids)",
+        "for_update": "",  # there is one writer at a time
+        "skip_locked": "",
+        "totals_rows": ", ".join(f"('{name}')" for name in TOTALS.names),
+        "totals_pivot": ", ".join(
+            f"max(lines) FILTER (WHERE name = '{name}')" for name in TOTALS.names
+        ),
+    },
+)
 
-
-def script(name: str) -> str:
-    """Return the text of a file of SQL, with its lists of columns."""
-    text = resources.files("etl.queue.sql").joinpath(f"{name}.sql").read_text("utf-8")
-    return text.format_map(LISTS)
-
-
-def _statements() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in ("batches", "control", "dead_letters", "reads", "results"):
-        parts = re.split(r"^-- name: (\w+)$", script(name), flags=re.MULTILINE)
-        for key, statement in zip(parts[1::2], parts[2::2], strict=True):
-            found[key] = statement.strip().removesuffix(";")
-    return found
-
-
-STATEMENTS = _statements()
-"""Every statement by its name."""
+POSTGRES = Dialect(
+    "postgres",
+    types={
+        "INTEGER": "BIGINT",
+        "REAL": "DOUBLE PRECISION",
+        "BLOB": "BYTEA",
+        "TEXT": 'TEXT COLLATE "C"',  # the order of bytes, as everywhere else
+    },
+    words={
+        "ids": "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:ids AS JSON))",
+        "for_update": "FOR UPDATE",
+        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "slot": "mod(pg_backend_pid(), 64)",
+        "totals_counts": ", ".join(f"{name} BIGINT NOT NULL DEFAULT 0" for name in TOTALS.names),
+        "totals_changes": ", ".join(
+            f"{name} - lag({name}, 1, CAST(0 AS BIGINT)) OVER before AS {name}"
+            for name in TOTALS.names
+        ),
+        "totals_running": ", ".join(
+            f"CAST(sum(sum({name})) OVER (ORDER BY second) AS BIGINT) AS {name}"
+            for name in TOTALS.names
+        ),
+        "history_seconds": str(Settings.history_seconds),
+    },
+    parameter=r"%(\1)s",
+)

@@ -2,12 +2,13 @@
 SELECT 1 FROM batches WHERE id = :id;
 
 -- name: insert_payload
-INSERT INTO payloads (encoding, data) VALUES (:encoding, :data);
+INSERT INTO payloads (encoding, data) VALUES (:encoding, :data) RETURNING id;
 
 -- name: insert_batch
 INSERT INTO batches
     (id, payload, source, format, context, first_line, skip, lines, bytes, put_at)
-VALUES (:id, :payload, :source, :format, :context, :first_line, :skip, :lines, :bytes, :put_at);
+VALUES (:id, :payload, :source, :format, :context, :first_line, :skip, :lines, :bytes, :put_at)
+ON CONFLICT (id) DO NOTHING;
 
 -- name: set_checkpoint
 INSERT INTO checkpoints ({checkpoints}) VALUES ({checkpoints_values})
@@ -16,22 +17,8 @@ ON CONFLICT (source) DO UPDATE SET {checkpoints_updates};
 -- name: checkpoint
 SELECT {checkpoints} FROM checkpoints WHERE source = :source;
 
--- name: add_total
-UPDATE totals SET lines = lines + :lines WHERE name = :name;
-
 -- name: waiting_totals
 SELECT lines, bytes FROM totals WHERE name = 'waiting';
-
--- name: record_totals
--- The totals at the end of a second.
-INSERT INTO queue_history ({queue_history}) SELECT :second, {totals_pivot} FROM totals WHERE TRUE
-ON CONFLICT (second) DO UPDATE SET {queue_history_updates};
-
--- name: forget_queue_history
-DELETE FROM queue_history WHERE second < :second;
-
--- name: forget_processor_history
-DELETE FROM processor_history WHERE second < :second;
 
 -- name: anything_ready
 -- Whether a batch waits, or a lease has run out.
@@ -40,18 +27,20 @@ WHERE (state = 'waiting' AND not_before <= :now) OR (state = 'leased' AND until 
 
 -- name: expire_leases
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL
-WHERE state = 'leased' AND until < :now;
+WHERE seq IN (
+    SELECT seq FROM batches WHERE state = 'leased' AND until < :now ORDER BY seq {skip_locked}
+);
 
 -- name: ready_batches
 SELECT seq, source, format, context, lines, deliveries,
        (SELECT encoding FROM payloads WHERE id = payload) AS encoding
 FROM batches WHERE state = 'waiting' AND not_before <= :now AND seq > :after
-ORDER BY seq LIMIT :limit;
+ORDER BY seq LIMIT :limit {skip_locked};
 
--- name: lease_batch
+-- name: lease_batches
 UPDATE batches
 SET state = 'leased', worker = :worker, token = :token, until = :until, deliveries = deliveries + 1
-WHERE seq = :seq;
+WHERE seq IN ({ids});
 
 -- name: leased_batches
 SELECT b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines, p.encoding, p.data
@@ -67,7 +56,9 @@ WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
 UPDATE batches SET until = :until WHERE token = :token;
 
 -- name: batches_of_lease
-SELECT seq, id, source, format, context, payload FROM batches WHERE token = :token ORDER BY seq;
+-- With their payloads: what two commits leave of one at once, neither would delete.
+SELECT b.seq, b.id, b.source, b.format, b.context, b.payload
+FROM batches b JOIN payloads p ON p.id = b.payload WHERE b.token = :token ORDER BY b.seq {for_update};
 
 -- name: delete_leased
 DELETE FROM batches WHERE token = :token;

@@ -1,25 +1,26 @@
--- What is in <> is put in by `DeadLetterFilter`: conditions on dead letters (d).
+-- What is in <> comes from a `DeadLetterFilter`: conditions on dead letters (d).
 
 -- name: dead_letters
-SELECT failure, {dead_letters} FROM dead_letters d <where> ORDER BY id DESC LIMIT :limit;
+SELECT failure, {dead_letters} FROM dead_letters d WHERE <where> ORDER BY id DESC LIMIT :limit;
 
 -- name: failures
-SELECT id AS failure, {failures} FROM failures WHERE id IN (SELECT value FROM json_each(:ids));
+SELECT id AS failure, {failures} FROM failures WHERE id IN ({ids});
 
 -- name: dead_letter_groups
 SELECT f.fingerprint, d.source, f.processor, f.code, f.error, d.message,
        substr(d.line, 1, 200) AS sample, g.lines, g.replays, g.first_failed_at, g.last_failed_at
 FROM (
-    SELECT failure, sum(lines) AS lines, max(replays) AS replays, max(id) AS newest,
+    SELECT failure, CAST(sum(lines) AS BIGINT) AS lines, max(replays) AS replays, max(id) AS newest,
            min(first_failed_at) AS first_failed_at, max(last_failed_at) AS last_failed_at
-    FROM dead_letters d <where> GROUP BY failure
+    FROM dead_letters d WHERE <where> GROUP BY failure
 ) g JOIN dead_letters d ON d.id = g.newest JOIN failures f ON f.id = g.failure
 ORDER BY g.newest;
 
 -- name: open_lines
-SELECT count(*) AS dead_letters, coalesce(sum(lines), 0) AS lines FROM dead_letters
-WHERE status = 'open' AND id IN (SELECT value FROM json_each(:ids));
+SELECT count(*) AS dead_letters, CAST(coalesce(sum(lines), 0) AS BIGINT) AS lines FROM (
+    SELECT lines FROM dead_letters WHERE status = 'open' AND id IN ({ids}) ORDER BY id {for_update}
+) opened;
 
 -- name: close_open
 UPDATE dead_letters SET status = :status, replays = replays + :replays
-WHERE status = 'open' AND id IN (SELECT value FROM json_each(:ids));
+WHERE status = 'open' AND id IN ({ids});

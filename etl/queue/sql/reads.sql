@@ -1,37 +1,37 @@
+-- Tables are read by the newest rows first.
+
 -- name: totals
 SELECT name, lines, bytes FROM totals;
 
 -- name: batches_by_state
 SELECT state, count(*) AS batches, min(put_at) AS oldest FROM batches GROUP BY state;
 
--- name: read_processors
-SELECT rowid AS position, {processors} FROM processors;
-
 -- name: read_latency
-SELECT {latency} FROM latency;
+SELECT {latency} FROM latency ORDER BY processor DESC, bucket DESC LIMIT :limit;
 
 -- name: read_processor_history
-SELECT {processor_history} FROM processor_history;
+SELECT {processor_history} FROM processor_history ORDER BY second DESC LIMIT :limit;
 
 -- name: read_queue_history
-SELECT {queue_history} FROM queue_history;
+SELECT {queue_history} FROM queue_history ORDER BY second DESC LIMIT :limit;
 
 -- name: read_errors
-SELECT seq, {errors} FROM errors;
+SELECT seq, {errors} FROM errors ORDER BY seq DESC LIMIT :limit;
 
 -- name: read_traces
-SELECT seq, {traces}, lines, block FROM traces;
+SELECT seq, {traces}, lines, block FROM traces ORDER BY seq DESC LIMIT :limit;
 
 -- name: read_states
-SELECT {states} FROM states;
+SELECT {states} FROM states ORDER BY slot DESC, processor DESC LIMIT :limit;
 
 -- name: read_workers
 SELECT {workers}, (SELECT b.id FROM batches b WHERE b.worker = workers.name
                    AND b.state = 'leased' ORDER BY b.seq LIMIT 1) AS batch
-FROM workers;
+FROM workers
+ORDER BY slot DESC LIMIT :limit;
 
 -- name: read_checkpoints
-SELECT {checkpoints} FROM checkpoints;
+SELECT {checkpoints} FROM checkpoints ORDER BY source DESC LIMIT :limit;
 
 -- name: read_source_formats
-SELECT {source_formats} FROM source_formats;
+SELECT {source_formats} FROM source_formats ORDER BY source DESC, format DESC LIMIT :limit;

@@ -25,20 +25,6 @@ UPDATE dead_letters SET status = 'replayed' WHERE id = :id;
 INSERT INTO processors ({processors}) VALUES ({processors_values})
 ON CONFLICT (worker, processor) DO UPDATE SET {processors_sums};
 
--- name: add_processor_history
-INSERT INTO processor_history ({processor_history}) VALUES ({processor_history_values})
-ON CONFLICT (second, processor) DO UPDATE SET {processor_history_sums};
-
--- name: add_latency
-INSERT INTO latency ({latency}) VALUES ({latency_values})
-ON CONFLICT (processor, bucket) DO UPDATE SET lines = latency.lines + excluded.lines;
-
--- name: add_format
-INSERT INTO source_formats ({source_formats}) VALUES ({source_formats_values})
-ON CONFLICT (source, format) DO UPDATE SET records = source_formats.records + excluded.records,
-    timeless = source_formats.timeless + excluded.timeless,
-    empty = source_formats.empty + excluded.empty, cut = source_formats.cut + excluded.cut;
-
 -- name: set_state
 INSERT INTO states ({states}) VALUES ({states_values})
 ON CONFLICT (slot, processor) DO UPDATE SET state = excluded.state;
@@ -47,19 +33,25 @@ ON CONFLICT (slot, processor) DO UPDATE SET state = excluded.state;
 INSERT INTO errors ({errors}) VALUES ({errors_values});
 
 -- name: forget_errors
-DELETE FROM errors WHERE seq <= (SELECT max(seq) FROM errors) - :kept;
+DELETE FROM errors WHERE seq IN (
+    SELECT seq FROM errors WHERE seq <= (SELECT max(seq) FROM errors) - :kept {skip_locked}
+);
 
 -- name: insert_trace
-INSERT INTO traces ({traces}, lines, block) VALUES ({traces_values}, :lines, :block);
+INSERT INTO traces ({traces}, lines, block) VALUES ({traces_values}, :lines, :block)
+RETURNING seq;
 
 -- name: forget_traces_before
-DELETE FROM traces WHERE seq < :seq;
+DELETE FROM traces WHERE seq IN (SELECT seq FROM traces WHERE seq < :seq {skip_locked});
 
 -- name: forget_old_traces
 -- All but the newest batches that have so many lines between them.
-DELETE FROM traces WHERE seq < (
-    SELECT max(seq) FROM (SELECT seq, sum(lines) OVER (ORDER BY seq DESC) AS newer FROM traces)
-    WHERE newer >= :kept
+DELETE FROM traces WHERE seq IN (
+    SELECT seq FROM traces WHERE seq < (
+        SELECT max(seq) FROM (
+            SELECT seq, sum(lines) OVER (ORDER BY seq DESC) AS newer FROM traces
+        ) counted WHERE newer >= :kept
+    ) {skip_locked}
 );
 
 -- name: insert_output
