@@ -132,7 +132,7 @@ class Server:
     def end_kernels(self) -> None:
         """End all kernels, as a person does with JupyterLab's list of them."""
         headers = {"Authorization": f"token {self.token}"}
-        with httpx.Client(base_url=self.url, headers=headers) as client:
+        with httpx.Client(base_url=self.url, headers=headers, timeout=60) as client:
             for kernel in client.get("/api/kernels").raise_for_status().json():
                 client.delete(f"/api/kernels/{kernel['id']}").raise_for_status()
 
