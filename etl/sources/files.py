@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
-from etl.errors import SourceChanged, SourceError
+from etl.errors import SourceChanged
 from etl.queue import Checkpoint
 from etl.records.batch import count_lines
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, SourceChunk, blocks, chunks_of
 from etl.sources.framing import SAMPLE_BYTES, Sample, whole_records
-from etl.sources.opening import UNREADABLE, look_at, opened
+from etl.sources.opening import as_source_error, look_at, opened
 from etl.sources.signature import has_signature, signature_of, signature_of_start
 
 __all__ = ["FileSource", "read_lines_at", "sample_of"]
@@ -61,7 +60,7 @@ class FileSource:
         Raises:
             SourceError: If the file cannot be read, or is not text.
         """
-        with _as_source_error(self.name), opened(self.path) as (file, kind):
+        with as_source_error(self.name), opened(self.path) as (file, kind):
             kind.check_text(self.name)
             same = since and has_signature(self.path, since.signature, plain=kind.plain)
             start = since if since and same else Checkpoint(self.key, 0, 0)
@@ -117,7 +116,7 @@ def read_lines_at(
         SourceError: If it cannot be read.
     """
     path = Path(checkpoint.source)
-    with _as_source_error(checkpoint.source):
+    with as_source_error(checkpoint.source):
         if not has_signature(path, checkpoint.signature, plain=look_at(path).plain):
             raise SourceChanged(f"{checkpoint.source!r} is gone, or not the file that was read")
         with opened(path) as (file, _):
@@ -137,13 +136,3 @@ def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]
         if not numbers or after > numbers[-1]:
             return
         place, first = place + len(text), after
-
-
-@contextmanager
-def _as_source_error(name: str) -> Iterator[None]:
-    """Raise what a file raises that cannot be read as a SourceError."""
-    try:
-        yield
-    except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{name!r} cannot be read: {reason}") from error

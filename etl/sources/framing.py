@@ -103,9 +103,10 @@ def context_of(text: bytes, options: ReadOptions, *, modified: float | None = No
         modified: Unix seconds when the source was last changed; by default now.
     """
     lines = _lines(text)
-    start = {"off": None, "auto": None}.get(options.multiline, f"(?:{options.multiline})")
     if options.multiline == "auto":
         start = record_start(lines)
+    else:
+        start = None if options.multiline == "off" else f"(?:{options.multiline})"
     header = header_of(lines)
     first = (
         None if options.year is None else first_day(lines.head(100), options.format, header=header)

@@ -27,7 +27,7 @@ from etl.errors import SourceError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["UNREADABLE", "Kind", "look_at", "opened"]
+__all__ = ["Kind", "as_source_error", "look_at", "opened"]
 
 HEAD_BYTES = 64 << 10
 """Bytes at the start of a file that say what it is."""
@@ -72,7 +72,7 @@ class Kind(NamedTuple):
 def opened(path: Path) -> Iterator[tuple[BinaryIO, Kind]]:
     r"""Give a file's text, UTF-8 with `\n` at the ends of lines, and how it is read; then close it.
 
-    Compressed data that is cut or broken raises one of `UNREADABLE` when it is read, not here.
+    Compressed data that is cut or broken raises what `as_source_error` turns into a SourceError when it is read, not here.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -240,3 +240,13 @@ class _Converter(io.RawIOBase):
         self._ready = self._ready[len(part) :]
         self._place += len(part)
         return len(part)
+
+
+@contextmanager
+def as_source_error(name: str) -> Iterator[None]:
+    """Raise what a file raises that cannot be read as a SourceError."""
+    try:
+        yield
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{name!r} cannot be read: {reason}") from error

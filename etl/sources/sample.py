@@ -8,9 +8,8 @@ from typing import BinaryIO
 
 import polars as pl
 
-from etl.errors import SourceError
 from etl.records.batch import Batch, count_lines
-from etl.sources.opening import UNREADABLE, opened
+from etl.sources.opening import as_source_error, opened
 from etl.sources.resolve import Source
 from etl.sources.stream import StreamSource
 
@@ -30,16 +29,13 @@ def first_lines(source: Source) -> tuple[pl.Series, float | None]:
     Raises:
         SourceError: If it cannot be read, or is not text.
     """
-    try:
+    with as_source_error(source.name):
         if isinstance(source, StreamSource):
             data, modified = _first_of_stream(source.file), None
         else:
             with opened(source.path) as (file, kind):
                 kind.check_text(source.name)
                 data, modified = file.read(SAMPLE_BYTES), source.path.stat().st_mtime
-    except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{source.name!r} cannot be read: {reason}") from error
     if len(data) >= SAMPLE_BYTES:  # its last line is cut
         data = data[: data.rfind(b"\n") + 1] or data
     batch = Batch(lines=count_lines(data), payload=data, source=source.name)
