@@ -72,7 +72,8 @@ class Kind(NamedTuple):
 def opened(path: Path) -> Iterator[tuple[BinaryIO, Kind]]:
     r"""Give a file's text, UTF-8 with `\n` at the ends of lines, and how it is read; then close it.
 
-    Compressed data that is cut or broken raises what `as_source_error` turns into a SourceError when it is read, not here.
+    Compressed data that is cut or broken is an error when it is read, not here; see
+    `as_source_error`.
 
     Raises:
         OSError: If the file cannot be opened.
