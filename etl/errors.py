@@ -14,6 +14,7 @@
     ├── LeaseLost             the lease ran out; another worker has the batch
     ├── SourceLocked            two runs read one source into one store
     ├── SourceChanged         a file's bytes are not those that were queued
+    │   └── SourceUnavailable      a file cannot be read here: it is gone, or not on this machine
     ├── ProcessorTimeout      a processor took longer than it may
     ├── ProcessorStop         a processor failed, and its policy says stop
     ├── WorkerFailed          worker processes ended before their first batch
@@ -45,6 +46,7 @@ __all__ = [
     "SourceChanged",
     "SourceError",
     "SourceLocked",
+    "SourceUnavailable",
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
@@ -111,6 +113,10 @@ class SourceLocked(EtlError):
 
 class SourceChanged(EtlError):
     """The source's bytes are not those that were queued."""
+
+
+class SourceUnavailable(SourceChanged):
+    """The source cannot be read on this machine at this moment."""
 
 
 class ProcessorTimeout(EtlError):

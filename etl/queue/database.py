@@ -1,8 +1,8 @@
 """What a queue needs of a database: transactions of named statements, and news of changes.
 
-A `Database` has one connection that writes and one that reads, each behind a lock, and
-the name of each statement is the same for all of them. `sqlite.py` and `postgres.py` say how
-to connect, to begin and to end; the statements are in `sql/`.
+A `Database` has a connection that writes and one that reads, which may be the same, each behind
+a lock, and the name of each statement is the same for all of them. `sqlite.py` and `postgres.py`
+say how to connect, to begin and to end; the statements are in `sql/`.
 """
 
 from __future__ import annotations
@@ -39,15 +39,19 @@ class Transaction(ABC):
         self.clock = clock
 
     def together(self) -> AbstractContextManager[object]:
-        """Send statements without waiting for each one's answer, but for those that are read."""
+        """Send statements without waiting for each one's answer; they are read after the block."""
         return nullcontext()
+
+    def given_now(self) -> float | None:
+        """Return the time by the clock that was given; None lets a statement ask the database."""
+        return self.clock() if self.clock else None
 
     @abstractmethod
     def now(self) -> float:
         """Return the time: the same clock for all who use the store."""
 
     def run(self, statement: str, where: str = "", /, **values: Any) -> Any:
-        """Execute a statement by its name, and return the driver's cursor.
+        """Execute a statement by its name, and return a cursor, whatever else is executed.
 
         Args:
             statement: Its name.
@@ -65,9 +69,9 @@ class Transaction(ABC):
         found: list[Any] = self.run(statement, where, **values).fetchall()
         return found
 
-    def row(self, statement: str, /, **values: Any) -> Any:
+    def row(self, statement: str, where: str = "", /, **values: Any) -> Any:
         """Return the first row of a statement, or None."""
-        return self.run(statement, **values).fetchone()
+        return self.run(statement, where, **values).fetchone()
 
     @abstractmethod
     def tuples(self, statement: str, where: str = "", /, **values: Any) -> list[tuple[Any, ...]]:
@@ -133,6 +137,17 @@ class Database(ABC):
                 if self._writes == writes:
                     self._changed.wait(min(left, poll * random.uniform(0.7, 1.0)))
             poll = min(longest, poll * 1.5)
+
+    def announce(self) -> None:  # noqa: B027 - most find out at once by themselves
+        """Wake those who wait for work, if they would not find out at once by themselves."""
+
+    def work_version(self) -> object:
+        """Return a value that differs once there may be work; see `wait_for_work`."""
+        return self.version()
+
+    def wait_for_work(self, since: object, timeout: float) -> bool:
+        """Wait until there may be work since a `work_version`; return False if there is none."""
+        return self.wait(since, timeout)
 
     def close(self) -> None:
         """Close both connections. Closing twice is allowed."""

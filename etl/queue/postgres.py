@@ -2,19 +2,24 @@
 
 Leases, renewals and heartbeats do not wait for the disk: after a power cut a batch
 that was leased is simply waiting again. All else is as durable as the server is set to be.
-Time is the database's, so that the clocks of workers do not matter. Not here: the
-statements (`sql/`), and what they are for (`writes.py`, `reads.py`).
+Time is the database's, so that the clocks of workers do not matter. A process has one
+connection, which also hears of work that has come. Not here: the statements (`sql/`), and
+what they are for (`writes.py`, `reads.py`).
 """
 
 from __future__ import annotations
 
+import logging
+import select
 import selectors
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, ClassVar
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
@@ -35,7 +40,7 @@ from etl.queue.writes import DatabaseQueue
 
 __all__ = ["PostgresQueue"]
 
-VERSION = 1
+VERSION = 2
 """Of the schema; a database with a higher one was made by a newer etl."""
 
 DEFAULTS = {
@@ -63,10 +68,23 @@ SET LOCAL lock_timeout = '60s';
 SET LOCAL idle_in_transaction_session_timeout = '30s';"""
 """A client that sleeps in a transaction keeps others from its rows no longer than that."""
 
+LISTEN_SECONDS = 0.02
+"""Seconds between two looks whether another thread has heard what this one waits for."""
+
+ANNOUNCE = """BEGIN;
+SET LOCAL synchronous_commit = off;
+NOTIFY {channel};
+COMMIT"""
+"""A transaction of its own: a commit with a NOTIFY keeps all others of its kind waiting, so that
+it must not wait for the disk."""
+
 NUL, ESCAPE = "\0", "\U0010fffd"
 """PostgreSQL's text holds no NUL; a character of the last private plane stands for it."""
 
 Connection = psycopg.Connection[dict[str, Any]]
+
+# Who has set up no log is told of a lost connection by our errors, and not once more.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class PostgresQueue(DatabaseQueue):
@@ -149,9 +167,11 @@ class PostgresDatabase(Database):
                 f"{self.name} is no URL of PostgreSQL; use postgresql://user@host:5432/database, "
                 "with %XX for special characters in names and passwords"
             ) from None
-        self._connections: dict[str, Connection] = {}
-        self._close = weakref.finalize(self, _close_all, self._connections)
+        self._read_lock = self._lock
+        self._held: list[Connection] = []  # the connection, if there is one
+        self._close = weakref.finalize(self, _close_all, self._held)
         self._close.atexit = False
+        self._news = _News()
 
     def open(self, *, create: bool) -> None:
         """Connect, and check the tables, or make them.
@@ -178,17 +198,57 @@ class PostgresDatabase(Database):
         with self.read() as db:
             return db.row("changes")["changes"]
 
+    def announce(self) -> None:
+        """See `Database.announce`."""
+        with self._lock, suppress(StoreError), self._as_store_errors():  # they look by themselves
+            db = self._connection()
+            if self._news.channel:
+                db.execute(ANNOUNCE.format(channel=self._news.channel), prepare=False)
+
+    def work_version(self) -> object:
+        """See `Database.work_version`."""
+        return self._news.heard
+
+    def wait_for_work(self, since: object, timeout: float) -> bool:
+        """See `Database.wait_for_work`; sends nothing to the server."""
+        deadline = time.monotonic() + timeout
+        while self._news.heard == since:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            try:
+                self._listen(min(left, LISTEN_SECONDS))
+            except (OSError, ValueError, IndexError, psycopg.Error):
+                return True  # there is no connection: the look will tell why
+        return True
+
+    def _listen(self, timeout: float) -> None:
+        """Read what the server says in some seconds, unless another thread does."""
+        connection = self._held[0].pgconn
+        if select.select([connection.socket], [], [], timeout)[0] and self._lock.acquire(timeout=0):
+            try:
+                connection.consume_input()
+                while connection.notifies():
+                    self._news.hear()
+            finally:
+                self._lock.release()
+
     def _create(self, db: Transaction) -> None:
         db.run("lock", name="tables")
         if db.connection.info.parameter_status("server_encoding") != "UTF8":
             raise StoreError(f"{self.name} is not in UTF-8; create the database with ENCODING UTF8")
-        if _version(db) is None:
-            db.connection.execute(POSTGRES.script("schema"))
+        version = _version(db)
+        if version is None:
+            db.connection.execute(POSTGRES.script("postgres/schema"))
+        for step in range(VERSION if version is None else version, VERSION):
+            db.connection.execute(POSTGRES.script(f"postgres/migration_{step + 1}"))
+        if version != VERSION:
+            db.connection.execute(POSTGRES.script("views"))
             db.run("set_store_version", version=VERSION)
 
     @contextmanager
     def _writing(self, *, durable: bool) -> Iterator[Transaction]:
-        db = self._connection("writer")
+        db = self._connection()
         begin = BEGIN if durable else f"{BEGIN} SET LOCAL synchronous_commit = off;"
         try:
             answers = db.execute(f"{begin} {POSTGRES.statement('now')}", prepare=False)
@@ -202,7 +262,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _reading(self, *, snapshot: bool) -> Iterator[Transaction]:
-        db = self._connection("reader")
+        db = self._connection()
         try:
             if snapshot:
                 db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -210,17 +270,31 @@ class PostgresDatabase(Database):
         finally:
             _rollback(db)
 
-    def _connection(self, use: str) -> Connection:
-        """Return one of the two connections, made again if it was lost."""
-        db = self._connections.get(use)
-        if db is None or _is_lost(db):
-            if db is not None:
-                db.close()
-            self._connections[use] = db = psycopg.connect(
-                **self._parameters, autocommit=True, row_factory=dict_row
-            )
+    def _connection(self) -> Connection:
+        """Return the connection, made again if it was lost."""
+        if self._held and _is_lost(self._held[0]):
+            self._held.pop().close()
+        if not self._held:
+            self._held.append(self._connect())
+        return self._held[0]
+
+    def _connect(self) -> Connection:
+        db: Connection = psycopg.connect(**self._parameters, autocommit=True, row_factory=dict_row)
+        try:
             db.adapters.register_dumper(str, _TextDumper)
             db.adapters.register_loader("text", _TextLoader)
+            session = db.execute(POSTGRES.statement("session"), prepare=False).fetchone() or {}
+            if session["process"] == db.info.backend_pid:
+                db.add_notify_handler(self._news.hear)
+                self._news.channel = sql.Identifier(f"etl {session['schema']}").as_string()
+                db.execute(f"LISTEN {self._news.channel}", prepare=False)
+            else:  # a pooler such as PgBouncer, which gives every transaction another session
+                db.prepare_threshold = None
+                self._news.channel = ""
+            self._news.hear()  # what was said in the meantime was not heard
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _disconnect(self) -> None:
@@ -249,6 +323,20 @@ class PostgresDatabase(Database):
         if state.startswith(CONFLICT):
             return StoreUnavailable(f"{self.name} was kept by others: {text}; try again")
         return StoreError(f"{self.name} cannot be used: {text}")
+
+
+class _News:
+    """How often work was announced, and on which channel it is.
+
+    It is apart from the database, so that a connection does not keep that alive.
+    """
+
+    heard = 0
+    channel = ""
+
+    def hear(self, _notify: object = None) -> None:
+        """Count an announcement."""
+        self.heard += 1
 
 
 class _TextDumper(Dumper):
@@ -314,6 +402,6 @@ def _rollback(db: Connection) -> None:
             db.execute("ROLLBACK")
 
 
-def _close_all(connections: dict[str, Connection]) -> None:
-    for connection in connections.values():
+def _close_all(connections: list[Connection]) -> None:
+    for connection in connections:
         connection.close()

@@ -3,7 +3,7 @@
 A store holds everything that must survive: waiting batches, leases, dead letters,
 metrics, traces, states of processors, checkpoints of sources. It knows no pipeline.
 
-    BatchQueue        put, lease, renew, commit, release, split, reclaim
+    BatchQueue        put, lease, renew, commit, release, split, reclaim, wait_for_work
     QueueControl      pause, resume, step, drain, stop, control
     WorkerRegistry    register, heartbeat, unregister, states, outputs
     DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
@@ -145,6 +145,8 @@ class Checkpoint:
 class DeadLetterFilter:
     """Which dead letters: those for which everything that is given holds.
 
+    `limit` are the newest so many, and `before` those with a lower id: the page before another.
+
     Raises:
         UsageError: If there is no such status.
     """
@@ -155,6 +157,7 @@ class DeadLetterFilter:
     processor: str | None = None
     code: str | None = None
     source: str | None = None
+    before: int | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -177,23 +180,30 @@ class BatchQueue(Protocol):
     ) -> None:
         """Store batches, and how far their source is read, in one transaction.
 
-        A batch whose id is waiting already is left as it is. When this
-        returns, the batches survive a crash and a power cut.
+        A batch whose id was put within the last hour, or waits, is left as it is. When
+        this returns, the batches survive a crash and a power cut.
+
+        A store that goes away meanwhile is waited for as is room, and whether the batches
+        were stored is found out then.
 
         Args:
             batches: What to store; empty ones are passed over.
             checkpoint: Replaces the source's checkpoint.
             expected: What the source's checkpoint must be until then.
-            block: At the limit, wait for room; otherwise raise.
-            timeout: Seconds to wait for room, or None for no limit.
+            block: At the limit, wait for room, and for a store that is away; otherwise raise.
+            timeout: Seconds to wait, or None for no limit.
 
         Raises:
             QueueFull: If there is no room within the time.
+            StoreUnavailable: If the store cannot be reached within the time; what was put
+                may be stored, and can be put again.
             SourceLocked: If the checkpoint is another; nothing was stored.
             StoreFull: If the disk is full; nothing was stored.
         """
 
-    def lease(self, worker: str, *, lines: int = 1, seconds: float = 30.0) -> Lease | None:
+    def lease(
+        self, worker: str, *, lines: int = 1, seconds: float = 30.0, without: Sequence[str] = ()
+    ) -> Lease | None:
         """Lease the oldest waiting batch, or return None if none waits or the queue is paused.
 
         Small batches of the same source and format that follow it are leased
@@ -203,6 +213,24 @@ class BatchQueue(Protocol):
             worker: Name shown in metrics and traces.
             lines: How many lines are wanted; a batch is never cut.
             seconds: How long they stay with this worker unless renewed.
+            without: Sources whose batches are left to others.
+        """
+
+    def work_version(self) -> object:
+        """Return a value that differs once there may be work; see `wait_for_work`."""
+
+    def wait_for_work(self, since: object, timeout: float) -> bool:
+        """Wait until there may be a batch to lease, or an operator has asked for something.
+
+        At once for most changes, but not for all: who waits looks again by itself every
+        now and then, such as once a second.
+
+        Args:
+            since: What `work_version` returned before the last look.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether it is worth a look.
         """
 
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:

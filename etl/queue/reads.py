@@ -18,7 +18,7 @@ from etl.records.columns import DEAD_LETTERS, FAILURES, INTEGER, WAITING, Column
 from etl.records.context import Context
 from etl.records.result import Output
 
-__all__ = ["Reads", "batch_of", "checkpoint_of", "control_of"]
+__all__ = ["Reads", "as_control", "batch_of", "checkpoint_of", "control_of"]
 
 ALL = 2**62
 """A limit that no table reaches."""
@@ -32,17 +32,13 @@ class Reads:
     def stats(self) -> Stats:
         """See `QueueReader.stats`."""
         with self._database.read(snapshot=True) as db:
-            totals = {row["name"]: row for row in db.rows("totals")}
-            states = {row["state"]: row for row in db.rows("batches_by_state")}
+            counts = dict(db.row("totals"))
             paused = control_of(db).paused
             now = db.now()
-        waiting, leased = (states.get(name) for name in ("waiting", "leased"))
+        oldest = counts.pop("oldest")
         return Stats(
-            **{name: row["lines"] for name, row in totals.items()},
-            waiting_bytes=totals["waiting"]["bytes"],
-            waiting_batches=waiting["batches"] if waiting else 0,
-            leased_batches=leased["batches"] if leased else 0,
-            oldest_age=max(0.0, now - waiting["oldest"]) if waiting else 0.0,
+            **{name: counts[name] for name in Stats.__slots__ if name in counts},
+            oldest_age=max(0.0, now - oldest) if oldest is not None else 0.0,
             paused=paused,
         )
 
@@ -123,6 +119,14 @@ class Reads:
         ranked = sorted(groups.values(), key=lambda row: (-row["lines"], row["fingerprint"]))
         return ranked[: wanted.limit]
 
+    def work_version(self) -> object:
+        """See `BatchQueue.work_version`."""
+        return self._database.work_version()
+
+    def wait_for_work(self, since: object, timeout: float) -> bool:
+        """See `BatchQueue.wait_for_work`."""
+        return self._database.wait_for_work(since, timeout)
+
     def version(self) -> object:
         """See `QueueReader.version`."""
         return self._database.version()
@@ -134,7 +138,12 @@ class Reads:
 
 def control_of(db: Transaction) -> Control:
     """Return what an operator has asked for."""
-    values: dict[str, str] = dict(db.tuples("control_values"))
+    return as_control(db.rows("control_values"))
+
+
+def as_control(rows: Iterable[Any]) -> Control:
+    """Return what an operator has asked for, of the rows of `control_values`."""
+    values: dict[str, str] = {row["key"]: row["value"] for row in rows}
     paused = values.get("paused") == "1"
     by_worker = values.get("paused_by") == "worker"
     return Control(
@@ -170,12 +179,19 @@ def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:
 def _condition(wanted: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
     """Return a condition on dead letters, and its values."""
     own = {name: getattr(wanted, name) for name in ("status", "source")}
+    before = wanted.before
     of_failure = {name: getattr(wanted, name) for name in ("fingerprint", "processor", "code")}
     clauses = [f"{name} = :{name}" for name, value in own.items() if value is not None]
     kinds = [f"{name} = :{name}" for name, value in of_failure.items() if value is not None]
     if kinds:
         clauses.append(f"failure IN (SELECT id FROM failures WHERE {' AND '.join(kinds)})")
+    if before is not None:
+        clauses.append("id < :before")
     if wanted.ids is not None:
         clauses.append("id IN ({ids})")
-    values = own | of_failure | {"ids": json.dumps([int(id) for id in wanted.ids or ()])}
+    values = (
+        own
+        | of_failure
+        | {"before": before, "ids": json.dumps([int(id) for id in wanted.ids or ()])}
+    )
     return " AND ".join(clauses) or "TRUE", values

@@ -6,6 +6,7 @@ Each function writes one part of it, inside the commit's transaction.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from math import log2
 from typing import Any
@@ -14,10 +15,26 @@ from backports import zstd
 
 from etl.errors import LeaseLost
 from etl.queue.database import Transaction
+from etl.queue.sql import COUNTS
+from etl.records.batch import Batch
 from etl.records.result import BatchResult, FailureKind, Trace
 from etl.settings import Settings
 
-__all__ = ["add_totals", "encode_trace", "keep_result", "record_totals"]
+__all__ = [
+    "TIDY_COMMITS",
+    "add_totals",
+    "encode_trace",
+    "forget_the_old",
+    "keep_result",
+    "moved",
+]
+
+
+TIDY_COMMITS = 64
+"""Commits of a process between two deletions of what is old."""
+
+IDS_KEPT = 3600.0
+"""Seconds for which the id of a batch is known, from when it was put."""
 
 
 def keep_result(
@@ -25,47 +42,73 @@ def keep_result(
     now: float,
     *,
     worker: str,
-    batch: dict[str, Any],
+    batch: Batch,
     result: BatchResult,
     trace: bytes | None,
 ) -> None:
-    """Write all of a result.
+    """Write all of a result but for its counts of lines.
 
     Args:
         db: The store.
         now: Unix seconds.
         worker: Who commits.
-        batch: Id, source, format and context of the first batch.
+        batch: The first batch.
         result: What to keep, but for the trace.
         trace: What `encode_trace` made of that.
 
     Raises:
         LeaseLost: If the worker's slot, and with it its state, has gone to another.
     """
-    add_totals(db, done=result.done, filtered=result.filtered, dead=result.dead)
     _keep_dead_letters(db, batch, result, now)
     _keep_stats(db, worker, result, int(now))
-    _keep_formats(db, batch["source"], result)
+    _keep_formats(db, batch.source, result)
     _keep_states(db, worker, result)
-    _keep_errors(db, worker, batch, result, now)
+    _keep_errors(db, worker, batch.id, result, now)
     if trace is not None:
-        head = {"at": now, "worker": worker, "batch": batch["id"], "source": batch["source"]}
+        head = {"at": now, "worker": worker, "batch": batch.id, "source": batch.source}
         _keep_trace(db, head | {"version": result.version}, trace, result.trace)
     db.many("insert_output", map(asdict, result.outputs))
 
 
-def add_totals(db: Transaction, **lines: int) -> None:
-    """Add lines to some of the totals."""
-    if any(lines.values()):
-        db.run("add_totals", **dict.fromkeys(("accepted", "done", "filtered", "dead"), 0) | lines)
+def moved(rows: Iterable[Mapping[str, int]], state: str, sign: int = 1) -> dict[str, int]:
+    """Return what it adds to the counts that batches come to a state, or with -1 that they leave.
+
+    Args:
+        rows: Their `lines` and `bytes`.
+        state: `waiting` or `leased`.
+        sign: 1 or -1.
+    """
+    rows = list(rows)
+    return {
+        state: sign * sum(row["lines"] for row in rows),
+        f"{state}_bytes": sign * sum(row["bytes"] for row in rows),
+        f"{state}_batches": sign * len(rows),
+    }
 
 
-def record_totals(db: Transaction, now: float) -> None:
-    """Record the totals of this second, and delete those of long ago."""
-    second = int(now)
-    db.run("record_totals", second=second)
+def add_totals(db: Transaction, *counts: Mapping[str, int], at: float) -> None:
+    """Add to the counts, and record the totals of this second.
+
+    Args:
+        db: The store.
+        counts: What to add to columns of `sql.COUNTS`.
+        at: Unix seconds.
+    """
+    sums = dict.fromkeys(COUNTS.names, 0)
+    for one in counts:
+        for name, value in one.items():
+            sums[name] += value
+    if any(sums.values()):
+        db.run("add_totals", **sums)
+        db.run("record_totals", second=int(at))
+
+
+def forget_the_old(db: Transaction, now: float) -> None:
+    """Delete what is kept for a time only."""
     for table in ("queue_history", "processor_history"):
-        db.run(f"forget_{table}", second=second - Settings.history_seconds)
+        db.run(f"forget_{table}", second=int(now) - Settings.history_seconds)
+    db.run("forget_ids", since=now - IDS_KEPT)
+    db.run("forget_old_traces", kept=Settings.kept_traces)
 
 
 def encode_trace(trace: Trace) -> bytes:
@@ -74,17 +117,15 @@ def encode_trace(trace: Trace) -> bytes:
     return zstd.compress(text.encode(), level=-1)
 
 
-def _keep_dead_letters(
-    db: Transaction, batch: dict[str, Any], result: BatchResult, now: float
-) -> None:
+def _keep_dead_letters(db: Transaction, batch: Batch, result: BatchResult, now: float) -> None:
     db.many("close_replayed", ({"id": id} for id in result.passed))
     if not result.dead_letters.height:
         return
     order = sorted(set(result.failures), key=lambda one: (one.fingerprint, one.path))
     known_ids = {one: _failure_id(db, one, result) for one in order}  # in an order: no deadlock
     ids = [known_ids[one] for one in result.failures]
-    known = {"batch": batch["id"]} | {name: batch[name] for name in ("source", "format", "context")}
-    known |= {"first_failed_at": now, "last_failed_at": now}
+    known: dict[str, Any] = {"batch": batch.id, "source": batch.source, "format": batch.format}
+    known |= {"context": batch.context.encode(), "first_failed_at": now, "last_failed_at": now}
     new: list[dict[str, Any]] = []
     replayed: list[dict[str, Any]] = []
     for row in result.dead_letters.iter_rows(named=True):
@@ -151,22 +192,18 @@ def _keep_states(db: Transaction, worker: str, result: BatchResult) -> None:
     )
 
 
-def _keep_errors(
-    db: Transaction, worker: str, batch: dict[str, Any], result: BatchResult, now: float
-) -> None:
+def _keep_errors(db: Transaction, worker: str, batch: str, result: BatchResult, now: float) -> None:
     if not result.errors:
         return
     names = ("processor", "error", "message", "lines", "action")
-    known = {"at": now, "worker": worker, "batch": batch["id"]}
+    known = {"at": now, "worker": worker, "batch": batch}
     db.many("insert_error", (known | dict(zip(names, one, strict=True)) for one in result.errors))
     db.run("forget_errors", kept=Settings.kept_errors)
 
 
 def _keep_trace(db: Transaction, head: dict[str, Any], block: bytes, trace: Trace | None) -> None:
-    """Keep the batch's trace, and of the older ones what is needed for 1,000 lines."""
+    """Keep a batch's trace; one with as many lines as are kept makes the older ones needless."""
     lines = trace.lines.height if trace else 0
     seq = db.row("insert_trace", **head, lines=lines, block=block)["seq"]
     if lines >= Settings.kept_traces:
         db.run("forget_traces_before", seq=seq)
-    elif seq % 64 == 0:
-        db.run("forget_old_traces", kept=Settings.kept_traces)

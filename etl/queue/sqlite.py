@@ -30,7 +30,7 @@ __all__ = ["SqliteQueue"]
 APPLICATION_ID = 0x45544C31
 """`ETL1` in the file's header: tells our files from those of other programs."""
 
-VERSION = 3
+VERSION = 4
 """Of the schema; a file with a higher one was made by a newer etl."""
 
 
@@ -69,9 +69,32 @@ class SqliteTransaction(Transaction):
         """See `Transaction.now`."""
         return (self.clock or time.time)()
 
+    given_now = now
+
+    def run(self, statement: str, where: str = "", /, **values: Any) -> Any:
+        """See `Transaction.run`."""
+        cursor = super().run(statement, where, **values)
+        return cursor if cursor.description is None else _Rows(cursor)
+
     def tuples(self, statement: str, where: str = "", /, **values: Any) -> list[tuple[Any, ...]]:
         """See `Transaction.tuples`."""
         return list(map(tuple, self.run(statement, where, **values)))
+
+
+class _Rows:
+    """The rows of a statement, read at once: another one may change what it would go on to read."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._rows = cursor.fetchall()
+
+    def __iter__(self) -> Iterator[sqlite3.Row]:
+        return iter(self._rows)
+
+    def fetchall(self) -> list[sqlite3.Row]:
+        return self._rows
+
+    def fetchone(self) -> sqlite3.Row | None:
+        return self._rows[0] if self._rows else None
 
 
 class SqliteDatabase(Database):
@@ -173,12 +196,14 @@ class SqliteDatabase(Database):
                     f"knows up to {VERSION}); upgrade etl"
                 )
             if empty:
-                _execute_script(db, "schema")
+                _execute_script(db, "sqlite/schema")
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             for step in range(VERSION if empty else version, VERSION):
-                _execute_script(db, f"migration_{step + 1}")
+                _execute_script(db, f"sqlite/migration_{step + 1}")
                 if step == 1:
                     _rename_in_payloads(db)
+            if version < VERSION:
+                _execute_script(db, "views")
             db.execute(f"PRAGMA user_version = {VERSION}")
             db.execute("COMMIT")
         except BaseException:

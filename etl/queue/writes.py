@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import random
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from etl.errors import LeaseLost, QueueFull, SourceLocked, StoreError, UsageError
+from etl.errors import (
+    LeaseLost,
+    QueueFull,
+    SourceLocked,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
 from etl.queue.database import Database, Transaction
 from etl.queue.process import alive
 from etl.queue.protocol import Checkpoint, Control, PausedBy
-from etl.queue.reads import Reads, batch_of, checkpoint_of, control_of
-from etl.queue.results import add_totals, encode_trace, keep_result, record_totals
+from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
+from etl.queue.results import (
+    TIDY_COMMITS,
+    add_totals,
+    encode_trace,
+    forget_the_old,
+    keep_result,
+    moved,
+)
 from etl.records.batch import Batch, Lease, new_id
 from etl.records.result import BatchResult, Output
 
-__all__ = ["DatabaseQueue"]
+__all__ = ["DatabaseQueue", "pause_before"]
+
+log = logging.getLogger("etl")
 
 WORKER_GONE = 60.0
 """Seconds without a heartbeat after which a worker's slot may be taken."""
@@ -46,8 +64,10 @@ class DatabaseQueue(Reads):
         self, database: Database, *, max_lines: int | None = None, max_bytes: int | None = None
     ) -> None:
         self._database = database
-        self._limits = {"lines": max_lines, "bytes": max_bytes}
+        limits = {"lines": max_lines, "bytes": max_bytes}
+        self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._busy = False  # the last look for a batch found one
+        self._commits = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -69,17 +89,30 @@ class DatabaseQueue(Reads):
         """See `BatchQueue.put`."""
         rows = {batch.id: _row(batch) for batch in batches if batch.lines}
         end = time.monotonic() + (float("inf") if timeout is None else timeout)
+        attempts = 0
         while True:
-            since = self.version()
             try:
+                since = self.version() if self._limits else None
                 with self._database.write() as db:
-                    self._put(db, list(rows.values()), checkpoint, expected)
-                return
-            except QueueFull:
+                    was_idle = self._put(db, list(rows.values()), checkpoint, expected)
+            except (QueueFull, StoreUnavailable) as error:
                 left = end - time.monotonic()
                 if not block or left <= 0:
                     raise
-            self.wait(since, min(left, ROOM_POLL_SECONDS))
+                away = str(error) if isinstance(error, StoreUnavailable) else ""
+            else:
+                if was_idle:
+                    self._database.announce()
+                if attempts:
+                    log.warning("%s is back", self._database.name)
+                return
+            if not away:
+                self.wait(since, min(left, ROOM_POLL_SECONDS))
+                continue
+            if not attempts:
+                log.warning("%s; waiting for it", away)
+            time.sleep(min(left, pause_before(attempts)))
+            attempts += 1
 
     def _put(
         self,
@@ -87,87 +120,113 @@ class DatabaseQueue(Reads):
         rows: list[Row],
         checkpoint: Checkpoint | None,
         expected: Checkpoint | Literal["any"] | None,
-    ) -> None:
-        new = [row for row in rows if db.row("batch_exists", id=row["id"]) is None]
-        self._check_room(db, new)
+    ) -> bool:
+        """Store batches, and return whether none waited before."""
         if checkpoint is not None:
             db.run("lock", name=f"source {checkpoint.source}")
-            if expected not in ("any", checkpoint_of(db, checkpoint.source)):
+        known = db.rows("known_ids", texts=json.dumps([row["id"] for row in rows])) if rows else []
+        ids = {row["id"] for row in known}
+        new = [row for row in rows if row["id"] not in ids]
+        self._check_room(db, new)
+        if checkpoint is not None:
+            found = checkpoint_of(db, checkpoint.source)
+            if rows and not new and found == checkpoint:  # an earlier attempt has stored it all
+                return False
+            if expected not in ("any", found):
                 raise SourceLocked(
                     f"another run is reading {checkpoint.source!r} into this store; "
                     "wait for it to end"
                 )
             db.run("set_checkpoint", **asdict(checkpoint))
-        lines = self._insert(db, new)
+        was_idle = db.row("anything_waiting") is None
+        stored = self._insert(db, new)
+        accepted = {"accepted": sum(row["lines"] for row in stored)}
         with db.together():
-            add_totals(db, accepted=lines)
-            record_totals(db, db.now())
+            add_totals(db, accepted, moved(stored, "waiting"), at=db.now())
+        return was_idle
 
     def _check_room(self, db: Transaction, new: list[Row]) -> None:
         """Raise QueueFull if the batches go over a limit; into an empty queue they always fit."""
-        limits = {name: limit for name, limit in self._limits.items() if limit is not None}
-        waiting = db.row("waiting_totals") if limits and new else None
+        waiting = db.row("waiting_totals") if self._limits and new else None
         if waiting is None or not waiting["lines"]:
             return
         if any(
-            waiting[name] + sum(row[name] for row in new) > limit for name, limit in limits.items()
+            waiting[name] + sum(row[name] for row in new) > limit
+            for name, limit in self._limits.items()
         ):
             raise QueueFull(
                 f"the queue has {waiting['lines']} lines waiting, its limit; wait for workers, or "
                 "open it with a higher limit"
             )
 
-    def _insert(self, db: Transaction, rows: list[Row]) -> int:
-        """Insert batches, and return how many lines are in those that were not there."""
+    def _insert(self, db: Transaction, rows: list[Row]) -> list[Row]:
+        """Insert batches, and return those that were not there."""
         now = db.now()
-        lines = 0
+        stored = []
         for row in rows:
-            payload = db.row("insert_payload", **row)["id"]
-            if db.run("insert_batch", **row, payload=payload, put_at=now).rowcount:
-                lines += row["lines"]
-            else:  # another has put it since we looked
-                db.run("delete_unused_payload", payload=payload)
-        return lines
+            if db.run("insert_id", id=row["id"], put_at=now).rowcount:
+                payload = db.row("insert_payload", **row)["id"]
+                db.run("insert_batch", **row, payload=payload, put_at=now)
+                stored.append(row)
+        return stored
 
-    def lease(self, worker: str, *, lines: int = 1, seconds: float = 30.0) -> Lease | None:
+    def lease(
+        self, worker: str, *, lines: int = 1, seconds: float = 30.0, without: Sequence[str] = ()
+    ) -> Lease | None:
         """See `BatchQueue.lease`."""
-        if not self._busy:
-            with self._database.read() as db:  # which costs less than a transaction
-                if not control_of(db).can_lease or not db.row("anything_ready", now=db.now()):
-                    return None
+        if not self._busy and not self._may_lease(without):
+            return None
         self._busy = False
         token = new_id()
         with self._database.write(durable=False) as db:
             now = db.now()
-            control = control_of(db)
+            with db.together():
+                asked = db.run("control_values")
+                expired = db.run("expire_leases", now=now)
+                first = _ready(db, now, without, after=0, limit=1)
+            control = as_control(asked)
             if control.paused:
                 control = _locked_control(db)
-            if not control.can_lease:
-                return None
-            with db.together():
-                db.run("expire_leases", now=now)
-                chosen = _choose(db, now, lines)
-            if not chosen:
-                return None
-            if control.paused:
+            back = expired.fetchall()
+            chosen = _choose(db, now, lines, first.fetchone(), without) if control.can_lease else []
+            counts = [moved(back, "leased", -1), moved(back, "waiting")]
+            counts += [moved(chosen, "waiting", -1), moved(chosen, "leased")]
+            if chosen and control.paused:
                 _set_control(db, steps=control.steps - 1)
             ids = json.dumps([row["seq"] for row in chosen])
             with db.together():
-                db.run("lease_batches", worker=worker, token=token, until=now + seconds, ids=ids)
-                rows = db.rows("leased_batches", token=token)
+                if chosen:
+                    until = now + seconds
+                    db.run("lease_batches", worker=worker, token=token, until=until, ids=ids)
+                leased = db.run("leased_batches", token=token)
+                add_totals(db, *counts, at=now)
+            rows = leased.fetchall()
+        if not chosen:
+            return None
         self._busy = True
         try:
             batches = tuple(map(batch_of, rows))
         except StoreError:  # written by another version: later, or elsewhere, it may be read
             with self._database.write(durable=False) as db:
-                db.run("release_lease", not_before=now + 1.0, token=token)
+                self._release(db, token, not_before=now + 1.0)
             raise
         return Lease(token, worker, batches, now + seconds, chosen[0]["deliveries"] + 1)
+
+    def _may_lease(self, without: Sequence[str]) -> bool:
+        """Return whether something can be leased, which costs less than a transaction."""
+        where, values = _not_from(without)
+        with self._database.read() as db:
+            now = db.given_now()
+            with db.together():
+                asked = db.run("control_values")
+                ready = db.run("anything_ready", where, now=now, **values)
+            return as_control(asked).can_lease and ready.fetchone() is not None
 
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
         """See `BatchQueue.renew`."""
         with self._database.write(durable=False) as db:
-            _guard(db.run("renew_lease", until=db.now() + seconds, token=lease.token), lease)
+            until = db.now() + seconds
+            _guard(db.rows("renew_lease", until=until, token=lease.token), lease)
 
     def commit(self, lease: Lease, result: BatchResult) -> None:
         """See `BatchQueue.commit`."""
@@ -175,38 +234,49 @@ class DatabaseQueue(Reads):
         if counted != lease.lines:
             raise StoreError(f"a result of {counted} lines for a lease of {lease.lines}")
         trace = encode_trace(result.trace) if result.trace else None
+        ended = {"done": result.done, "filtered": result.filtered, "dead": result.dead}
         with self._database.write() as db:
             now = db.now()
-            rows = [dict(row) for row in db.rows("batches_of_lease", token=lease.token)]
-            _guard(db.run("delete_leased", token=lease.token), lease)
-            payloads = dict.fromkeys(row["payload"] for row in rows)
+            gone = db.rows("take_leased", token=lease.token)
+            _guard(gone, lease)
+            payloads = sorted({row["payload"] for row in gone})
             with db.together():
                 db.many("delete_unused_payload", ({"payload": payload} for payload in payloads))
-                keep_result(db, now, worker=lease.worker, batch=rows[0], result=result, trace=trace)
-                record_totals(db, now)
+                first = lease.batches[0]
+                keep_result(db, now, worker=lease.worker, batch=first, result=result, trace=trace)
+                if self._commits % TIDY_COMMITS == 0:
+                    forget_the_old(db, now)
+                add_totals(db, ended, moved(gone, "leased", -1), at=now)
+        self._commits += 1
 
     def release(self, lease: Lease, *, delay: float = 0.0) -> None:
         """See `BatchQueue.release`."""
         with self._database.write(durable=False) as db:
             not_before = db.now() + delay if delay else 0.0
-            _guard(db.run("release_lease", not_before=not_before, token=lease.token), lease)
+            _guard(self._release(db, lease.token, not_before), lease)
+        self._database.announce()
+
+    def _release(self, db: Transaction, token: str, not_before: float) -> list[Any]:
+        rows = db.rows("release_lease", not_before=not_before, token=token)
+        add_totals(db, moved(rows, "leased", -1), moved(rows, "waiting"), at=db.now())
+        return rows
 
     def split(self, lease: Lease, parts: Sequence[Sequence[Batch]]) -> None:
         """See `BatchQueue.split`."""
         with self._database.write() as db:
             rows = db.rows("batches_of_lease", token=lease.token)
-            if len(rows) != len(lease.batches):
-                raise _lost(lease)
+            _guard(rows, lease)
+            new: list[Row] = []
             for row, pieces in zip(rows, parts, strict=True):
-                names = ("id", "first_line", "skip", "lines")
-                db.many(
-                    "insert_part",
-                    (
-                        {"seq": row["seq"], **{name: getattr(part, name) for name in names}}
-                        for part in pieces
-                    ),
-                )
-                db.run("delete_batch", seq=row["seq"])
+                for part in pieces:
+                    names = ("id", "first_line", "skip", "lines")
+                    size = row["bytes"] * part.lines // row["lines"]
+                    new.append({name: getattr(part, name) for name in names})
+                    new[-1] |= {"seq": row["seq"], "bytes": size}
+            db.many("insert_part", new)
+            db.many("delete_batch", ({"seq": row["seq"]} for row in rows))
+            add_totals(db, moved(rows, "leased", -1), moved(new, "waiting"), at=db.now())
+        self._database.announce()
 
     def reclaim(self) -> list[str]:
         """See `BatchQueue.reclaim`."""
@@ -216,10 +286,14 @@ class DatabaseQueue(Reads):
         tokens: list[str] = []
         if gone:
             with self._database.write(durable=False) as db:
+                back: list[Any] = []
                 for name in gone:
                     tokens += [row["token"] for row in db.rows("tokens_of_worker", name=name)]
                     db.run("delete_worker", name=name)
-                db.many("take_back_lease", ({"token": token} for token in tokens))
+                for token in tokens:
+                    back += db.rows("take_back_lease", token=token)
+                add_totals(db, moved(back, "leased", -1), moved(back, "waiting"), at=db.now())
+            self._database.announce()
         return tokens
 
     # Control
@@ -235,21 +309,25 @@ class DatabaseQueue(Reads):
         with self._database.write() as db:
             _locked_control(db)
             _set_control(db, paused=0, paused_by="", reason="", steps=0)
+        self._database.announce()
 
     def step(self, batches: int = 1) -> None:
         """See `QueueControl.step`."""
         with self._database.write() as db:
             _set_control(db, steps=_locked_control(db).steps + batches)
+        self._database.announce()
 
     def drain(self) -> None:
         """See `QueueControl.drain`."""
         with self._database.write() as db:
             _set_control(db, drains=_locked_control(db).drains + 1)
+        self._database.announce()
 
     def stop(self) -> None:
         """See `QueueControl.stop`."""
         with self._database.write() as db:
             _set_control(db, stops=_locked_control(db).stops + 1)
+        self._database.announce()
 
     # Workers
 
@@ -288,9 +366,9 @@ class DatabaseQueue(Reads):
         """See `DeadLetterQueue.replay`."""
         rows = [_row(batch) for batch in batches]
         with self._database.write() as db:
-            add_totals(db, dead=-_close_open(db, ids, "replaying"))
-            self._insert(db, rows)
-            record_totals(db, db.now())
+            closed = {"dead": -_close_open(db, ids, "replaying")}
+            add_totals(db, closed, moved(self._insert(db, rows), "waiting"), at=db.now())
+        self._database.announce()
 
     def discard(self, ids: Sequence[int]) -> None:
         """See `DeadLetterQueue.discard`."""
@@ -307,19 +385,33 @@ def _row(batch: Batch) -> Row:
     return row | {"context": batch.context.encode()}
 
 
-def _choose(db: Transaction, now: float, lines: int) -> list[Any]:
+def _not_from(sources: Sequence[str]) -> tuple[str, Row]:
+    """Return the condition that a batch is from none of some sources, and its values."""
+    if not sources:
+        return "", {}
+    return "source NOT IN ({texts})", {"texts": json.dumps(list(sources))}
+
+
+def _ready(db: Transaction, now: float, without: Sequence[str], **page: int) -> Any:
+    """Return a cursor of the next batches that can be leased."""
+    where, values = _not_from(without)
+    return db.run("ready_batches", where, now=now, **page, **values)
+
+
+def _choose(
+    db: Transaction, now: float, lines: int, first: Any, without: Sequence[str]
+) -> list[Any]:
     """Return the oldest waiting batch and the small ones after it that go with it.
 
     A batch that was leased before goes alone: if it kills workers, it takes
     no other with it. So does a reference, whose file may have changed.
     """
-    first = db.row("ready_batches", now=now, after=0, limit=1)
     if first is None:
         return []
     rows, left = [first], lines - first["lines"]
     if first["deliveries"] or left <= 0 or first["encoding"] == "reference":
         return rows
-    for row in _ready_after(db, now, first["seq"]):
+    for row in _ready_after(db, now, first["seq"], without):
         left -= row["lines"]
         alike = all(row[name] == first[name] for name in ("source", "format", "context"))
         if left < 0 or row["deliveries"] or row["encoding"] == "reference" or not alike:
@@ -328,20 +420,25 @@ def _choose(db: Transaction, now: float, lines: int) -> list[Any]:
     return rows
 
 
-def _ready_after(db: Transaction, now: float, seq: int) -> Iterator[Any]:
+def _ready_after(db: Transaction, now: float, seq: int, without: Sequence[str]) -> Iterator[Any]:
     """Return the batches that can be leased after one; most leases need few of them."""
     limit = 8
-    while found := db.rows("ready_batches", now=now, after=seq, limit=limit):
+    while found := _ready(db, now, without, after=seq, limit=limit).fetchall():
         yield from found
         if len(found) < limit:
             return
         seq, limit = found[-1]["seq"], limit * 4
 
 
-def _guard(changed: Any, lease: Lease) -> None:
-    """Raise LeaseLost unless a statement changed all batches of a lease."""
-    if changed.rowcount != len(lease.batches):
+def _guard(rows: Sequence[object], lease: Lease) -> None:
+    """Raise LeaseLost unless a statement met all batches of a lease."""
+    if len(rows) != len(lease.batches):
         raise _lost(lease)
+
+
+def pause_before(attempt: int) -> float:
+    """Return the seconds to wait before the next attempt to reach a store, from 0: 0.1 to 5."""
+    return float(min(5.0, 0.1 * 2 ** min(attempt, 8)) * random.uniform(0.7, 1.0))
 
 
 def _lost(lease: Lease) -> LeaseLost:

@@ -22,7 +22,7 @@ from pathlib import Path
 import polars as pl
 from backports import zstd
 
-from etl.errors import SourceChanged, StoreError
+from etl.errors import SourceChanged, SourceUnavailable, StoreError
 from etl.records.context import DEFAULT, Context
 
 __all__ = ["Batch", "Lease", "Reference", "count_lines", "new_id"]
@@ -57,7 +57,8 @@ class Reference:
         """Read the bytes.
 
         Raises:
-            SourceChanged: If the file is gone or its bytes are not those that were queued.
+            SourceChanged: If its bytes are not those that were queued.
+            SourceUnavailable: If the file cannot be read here.
         """
         where = f"bytes {self.start} to {self.stop} of {self.path!r}"
         try:
@@ -65,7 +66,9 @@ class Reference:
                 file.seek(self.start)
                 data = file.read(self.stop - self.start)
         except OSError as error:
-            raise SourceChanged(f"{where} cannot be read: {error.strerror or error}") from error
+            raise SourceUnavailable(
+                f"{self.path!r} cannot be read on this machine: {error.strerror or error}"
+            ) from error
         if zlib.crc32(data) != self.checksum:
             raise SourceChanged(f"{where} are not the bytes that were queued")
         return data

@@ -141,7 +141,7 @@ def run(
         if queue.control().failure:  # starting again resumes it; an operator's pause stays
             queue.resume()
         before = queue.stats()
-        work = WorkerOptions(out=str(out), pipeline=pipeline, run=run_id)
+        work = WorkerOptions(out=str(out), pipeline=pipeline, own_sources=True, run=run_id)
         processes = WorkerProcesses(queue, workers, work, stdout=worker_stdout)
         try:
             _process(queue, processes, found, reread=reread, started=started, watch=watch)

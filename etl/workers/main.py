@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 import anyio
 
-from etl.errors import EtlError
+from etl.errors import EtlError, StoreUnavailable
 from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, open_queue
+from etl.queue.writes import pause_before
 from etl.settings import Settings, settings
 from etl.workers.signals import when_asked_to_end
 from etl.workers.worker import Worker
@@ -43,6 +44,7 @@ class WorkerOptions:
         interval: Seconds to wait after each batch.
         lease_seconds: How long a batch stays leased if the worker is killed.
         drain: End once nothing waits.
+        own_sources: End with an error if only lines of sources are left that cannot be read here.
         run: Name of the run, kept with dead letters.
         watch: `module:function` that, called with these options, returns what is called
             with each committed batch and its result; empty for nothing.
@@ -56,6 +58,7 @@ class WorkerOptions:
     interval: float = 0.0
     lease_seconds: float = Settings.lease_seconds
     drain: bool = False
+    own_sources: bool = False
     run: str = ""
     watch: str = ""
     log_format: str = ""
@@ -77,6 +80,7 @@ def run_worker(queue: Queue, pipeline: Pipeline, options: WorkerOptions) -> None
         lease_seconds=options.lease_seconds,
         run=options.run,
         drain=options.drain,
+        own_sources=options.own_sources,
         **watch,
     )
 
@@ -91,12 +95,23 @@ def run_worker(queue: Queue, pipeline: Pipeline, options: WorkerOptions) -> None
     anyio.run(worker.run)
 
 
+def _open(store: str) -> Queue:
+    """Open the store, which whoever started this process has had open: if it is away, wait."""
+    attempt = 0
+    while True:
+        try:
+            return open_queue(store)
+        except StoreUnavailable:
+            time.sleep(pause_before(attempt))
+            attempt += 1
+
+
 def main() -> None:
     """Run a worker with the options that are this process's argument."""
     environment = settings()
     options = WorkerOptions(**json.loads(sys.argv[1]))
     try:
-        queue = open_queue(environment.store or "")
+        queue = _open(environment.store or "")
         run_worker(queue, load_pipeline(options.pipeline), options)
     except EtlError as error:
         if environment.error_file is None:

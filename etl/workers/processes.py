@@ -13,11 +13,12 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from etl.errors import WorkerFailed
+from etl.errors import StoreUnavailable, WorkerFailed
 from etl.queue import Queue
 from etl.settings import Settings
 from etl.workers.main import GAVE_UP, WorkerOptions
@@ -75,7 +76,11 @@ class WorkerProcesses:
             if code == GAVE_UP:
                 error = Path(self._error_file).read_text(encoding="utf-8")
                 raise WorkerFailed(f"a worker process gave up: {error}")
-            self._failures = 0 if reclaim(self._queue, self._out) else self._failures + 1
+            try:
+                taken_back = reclaim(self._queue, self._out)
+            except StoreUnavailable:  # who knows
+                taken_back = []
+            self._failures = 0 if taken_back else self._failures + 1
             if self._failures > 2 * len(self._processes):
                 raise WorkerFailed(
                     f"worker processes end before their first batch (exit code {code})"
@@ -105,8 +110,9 @@ class WorkerProcesses:
                 process.kill()
                 process.wait()
         Path(self._error_file).unlink(missing_ok=True)
-        reclaim(self._queue, self._out)
-        recover_outputs(self._queue)
+        with suppress(StoreUnavailable):  # the next who works on it does this
+            reclaim(self._queue, self._out)
+            recover_outputs(self._queue)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         environment = {

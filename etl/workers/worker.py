@@ -10,7 +10,9 @@ store, from any process. Not here: workers as processes (`processes.py`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -27,6 +29,7 @@ from etl.errors import (
     PipelineError,
     ProcessorStop,
     SourceChanged,
+    SourceUnavailable,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -38,6 +41,7 @@ from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue
+from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult
 from etl.settings import Settings
@@ -46,14 +50,22 @@ from etl.workers.background import in_background
 
 __all__ = ["Worker", "reclaim", "recover_outputs"]
 
+log = logging.getLogger("etl")
+
 SPLIT_AT = 3
 """The delivery at which a batch is no longer run but split: it may be what kills workers."""
 
 GIVE_UP_AT = 5
 """The delivery at which a single record is taken for what kills workers."""
 
-IDLE_POLL_SECONDS = 0.05
-"""Seconds between looks at the control values while nothing else changes."""
+IDLE_SECONDS = (0.1, 1.0)
+"""Seconds between looks for work while none is announced: the first, and at most."""
+
+STOP_SECONDS = 0.1
+"""Seconds between looks whether this worker has been asked to stop, while it waits for work."""
+
+AWAY_SECONDS = 30.0
+"""Seconds for which a source that cannot be read here is left to others."""
 
 RECLAIM_SECONDS = 1.0
 """Seconds between searches for dead workers while nothing waits."""
@@ -75,6 +87,8 @@ class Worker:
         lease_seconds: How long a batch stays leased if this worker is killed.
         run: Name of the run, kept with dead letters.
         drain: End once nothing waits.
+        own_sources: Nobody else will read what this worker cannot: end with an error, rather
+            than wait, if nothing else is left.
         watch: Called with each batch that is committed, and its result.
     """
 
@@ -90,6 +104,7 @@ class Worker:
         lease_seconds: float = Settings.lease_seconds,
         run: str = "",
         drain: bool = False,
+        own_sources: bool = False,
         watch: Callable[[Lease, BatchResult], object] = lambda _lease, _result: None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
@@ -101,6 +116,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._run = run
         self._drain = drain
+        self._own_sources = own_sources or drain
         self._watch = watch
         self._runner: Runner | None = None
         self._owner = 0
@@ -111,6 +127,9 @@ class Worker:
         self._stopping = threading.Event()
         self._future: Future[None] | None = None
         self._stale = False  # whether the states must be read from the store again
+        self._unsure: Lease | None = None  # whose commit got no answer
+        self._away: dict[str, tuple[float, str]] = {}  # sources: until when, and why
+        self._idle = IDLE_SECONDS[0]
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} on {self._queue.url}>"
@@ -130,6 +149,7 @@ class Worker:
 
         Raises:
             ProcessorStop: If a processor, or a mistake in the pipeline, has paused the queue.
+            SourceUnavailable: If what is left cannot be read on this machine.
         """
         lines = 0
         with self._registered():
@@ -137,6 +157,7 @@ class Worker:
                 lines += result.done + result.filtered + result.dead
         if failure := self._queue.control().failure:
             raise ProcessorStop(failure)
+        self._check_sources()
         return lines
 
     def start(self) -> Worker:
@@ -188,12 +209,16 @@ class Worker:
             while not self._stopping.is_set():
                 try:
                     ended, pause = await anyio.to_thread.run_sync(self._turn)
+                    if failures:
+                        log.warning("worker %s: the store is back", self.name)
                     failures = 0
                 except StoreError as error:
-                    failures += 1
-                    if failures > MAX_FAILURES and not isinstance(error, StoreUnavailable):
+                    if failures >= MAX_FAILURES and not isinstance(error, StoreUnavailable):
                         raise
-                    ended, pause = False, min(5.0, 0.1 * 2 ** min(failures, MAX_FAILURES))
+                    if not failures:
+                        log.warning("worker %s: %s; trying again", self.name, error)
+                    ended, pause = False, pause_before(failures)
+                    failures += 1
                 if ended:
                     return
                 if pause:
@@ -207,21 +232,47 @@ class Worker:
 
     def _turn(self) -> tuple[bool, float]:
         """Do one batch, or wait for one; return whether to end, and seconds to pause."""
-        since = self._queue.version()
+        since = self._queue.work_version()
         worked = self._next_batch() is not None
         drains, stops = self._requests()
         drains_before, stops_before = self._requests_before
         if stops > stops_before:
             return True, 0.0
         if worked:
+            self._idle = IDLE_SECONDS[0]
             return False, self.interval
         if (self._drain or drains > drains_before) and self._queue.stats().idle:
             return True, 0.0
+        if self._own_sources or drains > drains_before:
+            self._check_sources()
         if time.monotonic() - self._reclaimed_at > RECLAIM_SECONDS:
             self._reclaimed_at = time.monotonic()
             reclaim(self._queue, self._out)
-        self._queue.wait(since, IDLE_POLL_SECONDS)
+        self._wait_for_work(since)
         return False, 0.0
+
+    def _wait_for_work(self, since: object) -> None:
+        """Wait until work is announced, or for a time that grows while there is none."""
+        until = time.monotonic() + self._idle * random.uniform(0.7, 1.0)
+        self._idle = min(IDLE_SECONDS[1], self._idle * 2)
+        while not self._stopping.is_set():
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            if self._queue.wait_for_work(since, min(left, STOP_SECONDS)):
+                self._idle = IDLE_SECONDS[0]
+                return
+
+    def _check_sources(self) -> None:
+        """Raise SourceUnavailable if all that is left is from sources that cannot be read here."""
+        if self._away:
+            control, stats = self._queue.control(), self._queue.stats()
+            if control.can_lease and not stats.leased and stats.waiting:
+                why = "; ".join(why for _, why in self._away.values())
+                raise SourceUnavailable(
+                    f"{why}; bring back what is missing and process the {stats.waiting:,} lines "
+                    "that wait, or work on them on a machine that has it; nothing is lost"
+                )
 
     @contextlib.contextmanager
     def _registered(self) -> Iterator[None]:
@@ -271,9 +322,17 @@ class Worker:
 
     def _next_batch(self) -> BatchResult | None:
         """Lease, run and commit one batch; return None if none waits."""
+        if self._unsure:
+            self._resolve(self._unsure)
         if self._stale:
             self._runner, self._stale = self._register(), False
-        lease = self._queue.lease(self.name, lines=self.batch_lines, seconds=self._lease_seconds)
+        now = time.monotonic()
+        lease = self._queue.lease(
+            self.name,
+            lines=self.batch_lines,
+            seconds=self._lease_seconds,
+            without=[source for source, (until, _) in self._away.items() if until > now],
+        )
         if lease is None:
             return None
         self._lease = lease
@@ -286,6 +345,28 @@ class Worker:
             return BatchResult()
         finally:
             self._lease = None
+
+    def _resolve(self, lease: Lease) -> None:
+        """Find out whether a commit that got no answer took place; if not, give the batch back."""
+        with contextlib.suppress(LeaseLost):  # it took place, or another has the batch
+            self._queue.release(lease)
+        self._runner = self._register()  # with the states, and the files, of what took place
+        remove_staged(self._out, [lease.token])
+        self._unsure, self._stale = None, False
+
+    def _without_source(self, lease: Lease, error: SourceChanged) -> BatchResult:
+        """Dead-letter a batch whose file has changed; leave one that has none here to others.
+
+        Nothing of that source is leased for a time.
+        """
+        if not isinstance(error, SourceUnavailable):
+            return self._dead_letter(lease, "source_changed", str(error), readable=False)
+        source = lease.batches[0].source
+        if source not in self._away and not self._own_sources:  # else the end says so
+            log.warning("worker %s: %s; its lines are left to others", self.name, error)
+        self._away[source] = (time.monotonic() + AWAY_SECONDS, str(error))
+        self._queue.release(lease)
+        return BatchResult()
 
     def _process(self, runner: Runner, lease: Lease) -> BatchResult:
         """Run and commit a batch; one that cannot be run is split, dead-lettered or released."""
@@ -302,7 +383,8 @@ class Worker:
         except (LeaseLost, StoreError):
             raise
         except SourceChanged as error:
-            return self._dead_letter(lease, "source_changed", str(error), readable=False)
+            runner.rollback()
+            return self._without_source(lease, error)
         except (ProcessorStop, PipelineError) as error:
             runner.rollback()
             self._queue.pause(str(error), by="worker")
@@ -316,6 +398,7 @@ class Worker:
             self._queue.release(lease)
             raise
         self._commit(runner, lease, result)
+        self._away.pop(lease.batches[0].source, None)
         return result
 
     def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
@@ -326,8 +409,8 @@ class Worker:
             with contextlib.suppress(StoreError, LeaseLost):
                 self._queue.release(lease)
             raise
-        except StoreError:  # whether it took place is known when the store is read again
-            self._stale = True
+        except StoreError:
+            self._unsure = lease
             raise
         except Exception:
             runner.rollback()

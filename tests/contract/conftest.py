@@ -38,14 +38,18 @@ def _audit(queue: Any) -> None:
     rows = queue._database.rows
     stats = queue.stats()
     assert stats.conserved, f"lines are missing: {stats}"
-    totals = {row["name"]: (row["lines"], row["bytes"]) for row in rows("SELECT * FROM totals")}
-    assert min(min(values) for values in totals.values()) >= 0
-    sums = rows("SELECT state, sum(lines) AS n, sum(bytes) AS size FROM batches GROUP BY 1")
-    found = {row["state"]: (row["n"], row["size"]) for row in sums}
+    (totals,) = rows("SELECT * FROM totals")
+    assert min(totals.values()) >= 0
+    sums = rows(
+        "SELECT state, sum(lines) AS n, sum(bytes) AS size, count(*) AS batches "
+        "FROM batches GROUP BY 1"
+    )
+    found = {row["state"]: (row["n"], row["size"], row["batches"]) for row in sums}
     for state in ("waiting", "leased"):
-        assert totals[state] == found.get(state, (0, 0))
+        names = (state, f"{state}_bytes", f"{state}_batches")
+        assert tuple(totals[name] for name in names) == found.get(state, (0, 0, 0))
     (dead,) = rows("SELECT sum(lines) AS n FROM dead_letters WHERE status IN ('open', 'discarded')")
-    assert totals["dead"] == (dead["n"] or 0, 0)
+    assert totals["dead"] == (dead["n"] or 0)
     orphans = "SELECT id FROM payloads WHERE id NOT IN (SELECT payload FROM batches)"
     assert rows(orphans) == []
 

@@ -12,7 +12,10 @@ table of `records.columns`, here for one called `workers`:
                            added up
     {workers_totals}       sum("received") AS "received", …, of the same
     {workers_definitions}  "name" TEXT NOT NULL, …
+    {slot}                 which of the slots this transaction counts in
+    {now}                  :now, or the database's clock if that is null
     {ids}                  SELECT of the integers in the JSON list :ids
+    {texts}                SELECT of the texts in the JSON list :texts
     {for_update}           keeps the selected rows for this transaction; waits for others to end
     {skip_locked}          the same, without those that others keep
 """
@@ -30,6 +33,7 @@ from etl.records.columns import (
     COUNTERS,
     ERRORS,
     FAILURES,
+    INTEGER,
     LATENCY,
     PROCESSOR_HISTORY,
     PROCESSORS,
@@ -45,10 +49,16 @@ from etl.records.columns import (
 from etl.records.stats import FormatCounts
 from etl.settings import Settings
 
-__all__ = ["POSTGRES", "SQLITE", "STORED", "Dialect"]
+__all__ = ["COUNTS", "POSTGRES", "SQLITE", "STORED", "Dialect"]
+
+COUNTS = TOTALS.add(
+    leased_bytes=INTEGER, waiting_bytes=INTEGER, leased_batches=INTEGER, waiting_batches=INTEGER
+)
+"""What each slot counts."""
 
 STORED: dict[str, Table] = {
     "checkpoints": CHECKPOINTS,
+    "counts": COUNTS,
     "dead_letters": STORED_DEAD_LETTERS,
     "errors": ERRORS,
     "failures": FAILURES,
@@ -66,6 +76,7 @@ STORED: dict[str, Table] = {
 """Columns as a store keeps them."""
 
 COUNTED: dict[str, tuple[str, ...]] = {
+    "counts": COUNTS.names,
     "latency": ("lines",),
     "processor_history": COUNTERS.names,
     "processors": COUNTERS.names,
@@ -101,18 +112,19 @@ class Dialect:
             name: Its name.
             where: Conditions, for those that have a place for them.
         """
-        sql = self._statements[name].replace("<where>", where.format_map(self._lists))
+        sql = self._statements[name].replace("<where>", (where or "TRUE").format_map(self._lists))
         return re.sub(r":(\w+)", self.parameter, sql) if self.parameter else sql
 
-    def script(self, name: str) -> str:
-        """Return the text of one of its files, such as `schema`."""
-        return self._read(f"{self.name}/{name}")
+    def script(self, file: str) -> str:
+        """Return the text of a file, such as `views` or `sqlite/schema`."""
+        text = resources.files("etl.queue.sql").joinpath(f"{file}.sql").read_text("utf-8")
+        return text.format_map(self._lists)
 
     @cached_property
     def _statements(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for file in (*SHARED, f"{self.name}/statements"):
-            parts = re.split(r"^-- name: (\w+)$", self._read(file), flags=re.MULTILINE)
+            parts = re.split(r"^-- name: (\w+)$", self.script(file), flags=re.MULTILINE)
             for key, statement in zip(parts[1::2], parts[2::2], strict=True):
                 found[key] = re.sub(r"^--.*\n", "", statement.strip(), flags=re.MULTILINE)
                 found[key] = found[key].removesuffix(";")
@@ -122,10 +134,6 @@ class Dialect:
     def _lists(self) -> Mapping[str, str]:
         return {**self.words, **_lists(self.types)}
 
-    def _read(self, file: str) -> str:
-        text = resources.files("etl.queue.sql").joinpath(f"{file}.sql").read_text("utf-8")
-        return text.format_map(self._lists)
-
 
 def _lists(types: Mapping[str, str]) -> dict[str, str]:
     """Return the lists of columns of every table."""
@@ -133,6 +141,7 @@ def _lists(types: Mapping[str, str]) -> dict[str, str]:
     for name, table in STORED.items():
         columns = {column.name: f'"{column.name}"' for column in table}  # `offset` is a word of SQL
         counted = [table[one] for one in COUNTED.get(name, ())]
+        kinds = {one.name: types.get(one.kind.sql, one.kind.sql) for one in table}
         found[name] = ", ".join(columns.values())
         found[f"{name}_values"] = ", ".join(f":{column}" for column in columns)
         found[f"{name}_updates"] = ", ".join(f"{one} = excluded.{one}" for one in columns.values())
@@ -140,26 +149,41 @@ def _lists(types: Mapping[str, str]) -> dict[str, str]:
             f'"{one.name}" = {name}."{one.name}" + excluded."{one.name}"' for one in counted
         )
         found[f"{name}_totals"] = ", ".join(
-            f"CAST(sum({columns[one.name]}) AS {types.get(one.kind.sql, one.kind.sql)}) AS "
+            f"CAST(coalesce(sum({columns[one.name]}), 0) AS {kinds[one.name]}) AS "
             f"{columns[one.name]}"
             for one in counted
         )
         found[f"{name}_definitions"] = ", ".join(
-            f"{columns[one.name]} {types.get(one.kind.sql, one.kind.sql)}"
-            f"{'' if one.null else ' NOT NULL'}"
+            f"{columns[one.name]} {kinds[one.name]}{'' if one.null else ' NOT NULL'}"
             for one in table
         )
     return found
 
 
+HISTORY = {
+    "totals_changes": ", ".join(
+        f"{name} - lag({name}, 1, CAST(0 AS BIGINT)) OVER earlier AS {name}"
+        for name in TOTALS.names
+    ),
+    "totals_running": ", ".join(
+        f"CAST(sum(sum({name})) OVER (ORDER BY second) AS BIGINT) AS {name}"
+        for name in TOTALS.names
+    ),
+    "history_seconds": str(Settings.history_seconds),
+}
+"""How the totals of slots become those of the store, the same in every dialect."""
+
 SQLITE = Dialect(
     "sqlite",
     types={},
-    words={
+    words=HISTORY
+    | {
         "ids": "SELECT value FROM json_each(:ids)",
-        "for_update": "",  # there is one writer at a time
+        "texts": "SELECT value FROM json_each(:texts)",
+        "now": ":now",
+        "slot": "0",  # there is one writer at a time
+        "for_update": "",
         "skip_locked": "",
-        "totals_rows": ", ".join(f"('{name}')" for name in TOTALS.names),
         "totals_pivot": ", ".join(
             f"max(lines) FILTER (WHERE name = '{name}')" for name in TOTALS.names
         ),
@@ -174,21 +198,15 @@ POSTGRES = Dialect(
         "BLOB": "BYTEA",
         "TEXT": 'TEXT COLLATE "C"',  # the order of bytes, as everywhere else
     },
-    words={
+    words=HISTORY
+    | {
         "ids": "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:ids AS JSON))",
+        "texts": "SELECT value FROM json_array_elements_text(CAST(:texts AS JSON))",
+        "now": "coalesce(CAST(:now AS DOUBLE PRECISION), CAST(extract(epoch FROM "
+        "clock_timestamp()) AS DOUBLE PRECISION))",
+        "slot": "mod(pg_backend_pid(), 64)",  # nobody waits for another's sync
         "for_update": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
-        "slot": "mod(pg_backend_pid(), 64)",
-        "totals_counts": ", ".join(f"{name} BIGINT NOT NULL DEFAULT 0" for name in TOTALS.names),
-        "totals_changes": ", ".join(
-            f"{name} - lag({name}, 1, CAST(0 AS BIGINT)) OVER before AS {name}"
-            for name in TOTALS.names
-        ),
-        "totals_running": ", ".join(
-            f"CAST(sum(sum({name})) OVER (ORDER BY second) AS BIGINT) AS {name}"
-            for name in TOTALS.names
-        ),
-        "history_seconds": str(Settings.history_seconds),
     },
     parameter=r"%(\1)s",
 )

@@ -1,5 +1,15 @@
--- name: batch_exists
-SELECT 1 FROM batches WHERE id = :id;
+-- name: known_ids
+-- Those of a list that were put before.
+SELECT id FROM batch_ids WHERE id IN ({texts});
+
+-- name: insert_id
+INSERT INTO batch_ids (id, put_at) VALUES (:id, :put_at) ON CONFLICT (id) DO NOTHING;
+
+-- name: forget_ids
+DELETE FROM batch_ids WHERE id IN (
+    SELECT id FROM batch_ids WHERE put_at < :since
+    AND NOT EXISTS (SELECT 1 FROM batches WHERE batches.id = batch_ids.id) {skip_locked}
+);
 
 -- name: insert_payload
 INSERT INTO payloads (encoding, data) VALUES (:encoding, :data) RETURNING id;
@@ -7,8 +17,7 @@ INSERT INTO payloads (encoding, data) VALUES (:encoding, :data) RETURNING id;
 -- name: insert_batch
 INSERT INTO batches
     (id, payload, source, format, context, first_line, skip, lines, bytes, put_at)
-VALUES (:id, :payload, :source, :format, :context, :first_line, :skip, :lines, :bytes, :put_at)
-ON CONFLICT (id) DO NOTHING;
+VALUES (:id, :payload, :source, :format, :context, :first_line, :skip, :lines, :bytes, :put_at);
 
 -- name: set_checkpoint
 INSERT INTO checkpoints ({checkpoints}) VALUES ({checkpoints_values})
@@ -18,23 +27,27 @@ ON CONFLICT (source) DO UPDATE SET {checkpoints_updates};
 SELECT {checkpoints} FROM checkpoints WHERE source = :source;
 
 -- name: waiting_totals
-SELECT lines, bytes FROM totals WHERE name = 'waiting';
+SELECT waiting AS lines, waiting_bytes AS bytes FROM totals;
+
+-- name: anything_waiting
+SELECT 1 FROM batches WHERE state = 'waiting' LIMIT 1;
 
 -- name: anything_ready
 -- Whether a batch waits, or a lease has run out.
-SELECT 1 FROM batches
-WHERE (state = 'waiting' AND not_before <= :now) OR (state = 'leased' AND until < :now) LIMIT 1;
+SELECT 1 AS ready WHERE EXISTS (
+    SELECT 1 FROM batches WHERE state = 'waiting' AND not_before <= {now} AND <where>
+) OR EXISTS (SELECT 1 FROM batches WHERE state = 'leased' AND until < {now} AND <where>);
 
 -- name: expire_leases
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL
 WHERE seq IN (
     SELECT seq FROM batches WHERE state = 'leased' AND until < :now ORDER BY seq {skip_locked}
-);
+) RETURNING lines, bytes;
 
 -- name: ready_batches
-SELECT seq, source, format, context, lines, deliveries,
+SELECT seq, source, format, context, lines, bytes, deliveries,
        (SELECT encoding FROM payloads WHERE id = payload) AS encoding
-FROM batches WHERE state = 'waiting' AND not_before <= :now AND seq > :after
+FROM batches WHERE state = 'waiting' AND not_before <= :now AND seq > :after AND <where>
 ORDER BY seq LIMIT :limit {skip_locked};
 
 -- name: lease_batches
@@ -53,15 +66,10 @@ FROM batches b JOIN payloads p ON p.id = b.payload
 WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
 
 -- name: renew_lease
-UPDATE batches SET until = :until WHERE token = :token;
+UPDATE batches SET until = :until WHERE token = :token RETURNING seq;
 
 -- name: batches_of_lease
--- With their payloads: what two commits leave of one at once, neither would delete.
-SELECT b.seq, b.id, b.source, b.format, b.context, b.payload
-FROM batches b JOIN payloads p ON p.id = b.payload WHERE b.token = :token ORDER BY b.seq {for_update};
-
--- name: delete_leased
-DELETE FROM batches WHERE token = :token;
+SELECT seq, lines, bytes FROM batches WHERE token = :token ORDER BY seq {for_update};
 
 -- name: delete_unused_payload
 DELETE FROM payloads
@@ -70,12 +78,13 @@ WHERE id = :payload AND NOT EXISTS (SELECT 1 FROM batches WHERE payload = :paylo
 -- name: release_lease
 -- The delivery does not count.
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL, deliveries = deliveries - 1,
-                   not_before = :not_before WHERE token = :token;
+                   not_before = :not_before WHERE token = :token
+RETURNING lines, bytes;
 
 -- name: insert_part
 INSERT INTO batches
     (id, payload, source, format, context, first_line, skip, lines, bytes, put_at, deliveries)
-SELECT :id, payload, source, format, context, :first_line, :skip, :lines, bytes * :lines / lines, put_at, 1
+SELECT :id, payload, source, format, context, :first_line, :skip, :lines, :bytes, put_at, 1
 FROM batches WHERE seq = :seq;
 
 -- name: delete_batch
@@ -85,4 +94,5 @@ DELETE FROM batches WHERE seq = :seq;
 SELECT DISTINCT token FROM batches WHERE worker = :name AND state = 'leased';
 
 -- name: take_back_lease
-UPDATE batches SET state = 'waiting', token = NULL, worker = NULL WHERE token = :token;
+UPDATE batches SET state = 'waiting', token = NULL, worker = NULL WHERE token = :token
+RETURNING lines, bytes;

@@ -1,10 +1,7 @@
 -- Tables are read by the newest rows first.
 
 -- name: totals
-SELECT name, lines, bytes FROM totals;
-
--- name: batches_by_state
-SELECT state, count(*) AS batches, min(put_at) AS oldest FROM batches GROUP BY state;
+SELECT {counts}, (SELECT min(put_at) FROM batches WHERE state = 'waiting') AS oldest FROM totals;
 
 -- name: read_latency
 SELECT {latency} FROM latency ORDER BY processor DESC, bucket DESC LIMIT :limit;

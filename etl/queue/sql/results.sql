@@ -1,4 +1,44 @@
--- What a commit keeps besides taking the batches out.
+-- What a commit keeps besides taking the batches out. What every commit of every worker changes
+-- is kept in rows of its own for each slot, and added up when it is read (`views.sql`).
+
+-- name: add_totals
+INSERT INTO totals_by_slot AS counts (slot, {counts}) VALUES ({slot}, {counts_values})
+ON CONFLICT (slot) DO UPDATE SET {counts_sums};
+
+-- name: record_totals
+-- The slot's totals at the end of a second.
+INSERT INTO queue_history_by_slot (slot, second, {totals})
+SELECT slot, :second, {totals} FROM totals_by_slot WHERE slot = {slot}
+ON CONFLICT (slot, second) DO UPDATE SET {totals_updates};
+
+-- name: forget_queue_history
+-- All before a second but each slot's newest: it counts until there is a newer one.
+DELETE FROM queue_history_by_slot WHERE (slot, second) IN (
+    SELECT slot, second FROM queue_history_by_slot old WHERE second < :second AND second < (
+        SELECT max(second) FROM queue_history_by_slot newer
+        WHERE newer.slot = old.slot AND newer.second < :second
+    ) {skip_locked}
+);
+
+-- name: forget_processor_history
+DELETE FROM processor_history_by_slot WHERE (slot, second, processor) IN (
+    SELECT slot, second, processor FROM processor_history_by_slot
+    WHERE second < :second {skip_locked}
+);
+
+-- name: add_processor_history
+INSERT INTO processor_history_by_slot AS processor_history (slot, {processor_history})
+VALUES ({slot}, {processor_history_values})
+ON CONFLICT (slot, second, processor) DO UPDATE SET {processor_history_sums};
+
+-- name: add_latency
+INSERT INTO latency_by_slot AS latency (slot, {latency}) VALUES ({slot}, {latency_values})
+ON CONFLICT (slot, processor, bucket) DO UPDATE SET {latency_sums};
+
+-- name: add_format
+INSERT INTO source_formats_by_slot AS source_formats (slot, {source_formats})
+VALUES ({slot}, {source_formats_values})
+ON CONFLICT (slot, source, format) DO UPDATE SET {source_formats_sums};
 
 -- name: insert_failure
 INSERT INTO failures ({failures}) VALUES ({failures_values})

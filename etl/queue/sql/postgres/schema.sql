@@ -36,73 +36,17 @@ CREATE INDEX batches_by_age ON batches (state, put_at);
 CREATE INDEX batches_by_payload ON batches (payload);
 CREATE INDEX batches_by_token ON batches (token) WHERE token IS NOT NULL;
 
+-- The ids of the last hour's batches: one that is put again is known.
+CREATE TABLE batch_ids (id TEXT PRIMARY KEY, put_at DOUBLE PRECISION NOT NULL);
+CREATE INDEX batch_ids_by_age ON batch_ids (put_at);
+
 -- The accounting identity: accepted = done + filtered + dead + leased + waiting. A slot's own
 -- numbers may be negative: what one has put, another has leased.
-CREATE TABLE totals_by_slot (
-    slot          BIGINT PRIMARY KEY,
-    {totals_counts},
-    leased_bytes  BIGINT NOT NULL DEFAULT 0,
-    waiting_bytes BIGINT NOT NULL DEFAULT 0
-) WITH (fillfactor = 20);
-INSERT INTO totals_by_slot (slot) SELECT generate_series(0, 63);
-
-CREATE VIEW totals AS
-SELECT name, CAST(sum(lines) AS BIGINT) AS lines, CAST(sum(bytes) AS BIGINT) AS bytes
-FROM totals_by_slot CROSS JOIN LATERAL (VALUES
-    ('accepted', accepted, 0), ('done', done, 0), ('filtered', filtered, 0), ('dead', dead, 0),
-    ('leased', leased, leased_bytes), ('waiting', waiting, waiting_bytes)
-) AS one (name, lines, bytes) GROUP BY name;
-
-CREATE FUNCTION count_batches() RETURNS TRIGGER LANGUAGE plpgsql AS $$
-DECLARE
-    leased_more BIGINT := 0;
-    leased_bytes_more BIGINT := 0;
-    waiting_more BIGINT := 0;
-    waiting_bytes_more BIGINT := 0;
-BEGIN
-    IF TG_OP <> 'INSERT' THEN
-        SELECT -coalesce(sum(lines) FILTER (WHERE state = 'leased'), 0),
-               -coalesce(sum(bytes) FILTER (WHERE state = 'leased'), 0),
-               -coalesce(sum(lines) FILTER (WHERE state = 'waiting'), 0),
-               -coalesce(sum(bytes) FILTER (WHERE state = 'waiting'), 0)
-        INTO leased_more, leased_bytes_more, waiting_more, waiting_bytes_more FROM old_rows;
-    END IF;
-    IF TG_OP <> 'DELETE' THEN
-        SELECT leased_more + coalesce(sum(lines) FILTER (WHERE state = 'leased'), 0),
-               leased_bytes_more + coalesce(sum(bytes) FILTER (WHERE state = 'leased'), 0),
-               waiting_more + coalesce(sum(lines) FILTER (WHERE state = 'waiting'), 0),
-               waiting_bytes_more + coalesce(sum(bytes) FILTER (WHERE state = 'waiting'), 0)
-        INTO leased_more, leased_bytes_more, waiting_more, waiting_bytes_more FROM new_rows;
-    END IF;
-    UPDATE totals_by_slot
-    SET leased = leased + leased_more, leased_bytes = leased_bytes + leased_bytes_more,
-        waiting = waiting + waiting_more, waiting_bytes = waiting_bytes + waiting_bytes_more
-    WHERE slot = {slot} AND (leased_more, waiting_more, waiting_bytes_more) <> (0, 0, 0);
-    RETURN NULL;
-END $$;
-CREATE TRIGGER batches_put AFTER INSERT ON batches
-    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION count_batches();
-CREATE TRIGGER batches_gone AFTER DELETE ON batches
-    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION count_batches();
-CREATE TRIGGER batches_moved AFTER UPDATE ON batches
-    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION count_batches();
+CREATE TABLE totals_by_slot (slot BIGINT PRIMARY KEY, {counts_definitions}) WITH (fillfactor = 20);
 
 CREATE TABLE queue_history_by_slot (
-    slot   BIGINT,
-    second BIGINT,
-    {totals_counts},
-    PRIMARY KEY (slot, second)
+    slot BIGINT, second BIGINT, {totals_definitions}, PRIMARY KEY (slot, second)
 );
-
--- The sum, at each second, of the last numbers that each slot had until then.
-CREATE VIEW queue_history AS
-WITH changes AS (
-    SELECT second, {totals_changes} FROM queue_history_by_slot
-    WINDOW before AS (PARTITION BY slot ORDER BY second)
-), history AS (SELECT second, {totals_running} FROM changes GROUP BY second)
-SELECT {queue_history} FROM history
-WHERE second >= (SELECT max(second) FROM queue_history_by_slot) - {history_seconds};
 
 CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source));
 
@@ -121,7 +65,7 @@ CREATE TABLE dead_letters (
     {new_dead_letters_definitions}
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
-CREATE INDEX dead_letters_by_failure ON dead_letters (status, failure);
+CREATE INDEX dead_letters_by_failure ON dead_letters (status, failure, id);
 
 -- Processors are listed in the order in which they first worked.
 CREATE TABLE processors (
@@ -133,25 +77,12 @@ CREATE TABLE processors (
 CREATE TABLE processor_history_by_slot (
     slot BIGINT, {processor_history_definitions}, PRIMARY KEY (slot, second, processor)
 );
-CREATE VIEW processor_history AS
-SELECT second, processor, {processor_history_totals}
-FROM processor_history_by_slot GROUP BY second, processor
-HAVING second >= (SELECT max(second) FROM processor_history_by_slot) - {history_seconds};
-
 CREATE TABLE latency_by_slot (
     slot BIGINT, {latency_definitions}, PRIMARY KEY (slot, processor, bucket)
 );
-CREATE VIEW latency AS
-SELECT processor, bucket, {latency_totals}
-FROM latency_by_slot GROUP BY processor, bucket;
-
 CREATE TABLE source_formats_by_slot (
     slot BIGINT, {source_formats_definitions}, PRIMARY KEY (slot, source, format)
 );
-CREATE VIEW source_formats AS
-SELECT source, format, {source_formats_totals}
-FROM source_formats_by_slot GROUP BY source, format;
-
 CREATE TABLE errors (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {errors_definitions});
 
 -- A row per batch.

@@ -33,24 +33,16 @@ CREATE INDEX batches_by_age ON batches (state, put_at);
 CREATE INDEX batches_by_payload ON batches (payload);
 CREATE INDEX batches_by_token ON batches (token) WHERE token IS NOT NULL;
 
--- The accounting identity: accepted = done + filtered + dead + leased + waiting.
-CREATE TABLE totals (
-    name    TEXT PRIMARY KEY,
-    lines   INTEGER NOT NULL DEFAULT 0,
-    bytes   INTEGER NOT NULL DEFAULT 0   -- of waiting and leased only
-) WITHOUT ROWID;
-INSERT INTO totals (name) VALUES {totals_rows};
+-- The ids of the last hour's batches: one that is put again is known.
+CREATE TABLE batch_ids (id TEXT PRIMARY KEY, put_at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX batch_ids_by_age ON batch_ids (put_at);
 
-CREATE TRIGGER batch_put AFTER INSERT ON batches BEGIN
-    UPDATE totals SET lines = lines + new.lines, bytes = bytes + new.bytes WHERE name = new.state;
-END;
-CREATE TRIGGER batch_gone AFTER DELETE ON batches BEGIN
-    UPDATE totals SET lines = lines - old.lines, bytes = bytes - old.bytes WHERE name = old.state;
-END;
-CREATE TRIGGER batch_moved AFTER UPDATE OF state ON batches WHEN old.state <> new.state BEGIN
-    UPDATE totals SET lines = lines - old.lines, bytes = bytes - old.bytes WHERE name = old.state;
-    UPDATE totals SET lines = lines + new.lines, bytes = bytes + new.bytes WHERE name = new.state;
-END;
+-- The accounting identity: accepted = done + filtered + dead + leased + waiting.
+CREATE TABLE totals_by_slot (slot INTEGER PRIMARY KEY, {counts_definitions});
+
+CREATE TABLE queue_history_by_slot (
+    slot INTEGER, second INTEGER, {totals_definitions}, PRIMARY KEY (slot, second)
+) WITHOUT ROWID;
 
 CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source)) WITHOUT ROWID;
 
@@ -69,18 +61,18 @@ CREATE TABLE dead_letters (
     {new_dead_letters_definitions}
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
-CREATE INDEX dead_letters_by_failure ON dead_letters (status, failure);
+CREATE INDEX dead_letters_by_failure ON dead_letters (status, failure, id);
 
 -- With rowids: processors are listed in the order in which they first worked.
 CREATE TABLE processors ({processors_definitions}, PRIMARY KEY (worker, processor));
 
-CREATE TABLE latency ({latency_definitions}, PRIMARY KEY (processor, bucket)) WITHOUT ROWID;
-
-CREATE TABLE processor_history (
-    {processor_history_definitions}, PRIMARY KEY (second, processor)
+CREATE TABLE latency_by_slot (
+    slot INTEGER, {latency_definitions}, PRIMARY KEY (slot, processor, bucket)
 ) WITHOUT ROWID;
 
-CREATE TABLE queue_history ({queue_history_definitions}, PRIMARY KEY (second));
+CREATE TABLE processor_history_by_slot (
+    slot INTEGER, {processor_history_definitions}, PRIMARY KEY (slot, second, processor)
+) WITHOUT ROWID;
 
 CREATE TABLE errors (seq INTEGER PRIMARY KEY AUTOINCREMENT, {errors_definitions});
 
@@ -92,8 +84,8 @@ CREATE TABLE traces (
     block BLOB NOT NULL                  -- compressed JSON
 );
 
-CREATE TABLE source_formats (
-    {source_formats_definitions}, PRIMARY KEY (source, format)
+CREATE TABLE source_formats_by_slot (
+    slot INTEGER, {source_formats_definitions}, PRIMARY KEY (slot, source, format)
 ) WITHOUT ROWID;
 
 CREATE TABLE states ({states_definitions}, PRIMARY KEY (slot, processor)) WITHOUT ROWID;
