@@ -39,7 +39,9 @@ class Settings:
         lease_seconds: Seconds that a batch stays with a worker unless renewed.
         max_waiting_bytes: Bytes of text from streams that may wait.
         max_replays: Replays after which a dead letter is only replayed when forced.
-        kept_traces: Lines whose paths a store keeps, and a batch records.
+        kept_traces: Lines whose paths a store keeps.
+        traces_per_second: Lines a second whose paths a worker records; and all that are
+            replayed, dead, or alone in their batch.
         kept_errors: Recent errors that a store keeps.
         history_seconds: Seconds of history that a store keeps.
         server_port: Port of the HTTP server.
@@ -63,6 +65,7 @@ class Settings:
     max_waiting_bytes: ClassVar[int] = 512 << 20
     max_replays: ClassVar[int] = 3
     kept_traces: ClassVar[int] = 1_000
+    traces_per_second: ClassVar[int] = 200
     kept_errors: ClassVar[int] = 1_000
     history_seconds: ClassVar[int] = 3_600
     server_port: ClassVar[int] = 8000

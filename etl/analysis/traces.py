@@ -1,8 +1,9 @@
 """The paths of the last lines, with the time at each hop: pandas when called, Polars by `.polars`.
 
-A batch keeps the traces of its last 1,000 lines; the store keeps the last
-1,000 of all. Times are per line: a processor works on whole frames, so that a
-line's time is the batch's time shared out evenly.
+Lines that are dead, replayed, or alone in their batch are all traced; of the others, a
+worker traces the last of a batch, at most 200 a second. The store keeps the last 1,000. Times
+are per line: a processor works on whole frames, so that a line's time is the batch's time
+shared out evenly.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ def list_(
     store: Store = None,
     lines: Annotated[bool, Option(help="List single dead letters, not kinds of failure.")] = False,
     limit: Limit = 50,
+    before: Annotated[int | None, Option(help="List those with a lower id, with --lines.")] = None,
     fingerprint: Fingerprint = None,
     processor: Processor = None,
     status: Annotated[str, Option(help="Status: open, replaying, replayed or discarded.")] = "open",
@@ -43,7 +44,11 @@ def list_(
 
     queue = open_store(store)
     which = DeadLetterFilter(
-        fingerprint=fingerprint, processor=processor, status=status, limit=limit if lines else None
+        fingerprint=fingerprint,
+        processor=processor,
+        status=status,
+        before=before if lines else None,
+        limit=limit if lines else None,
     )
     empty = f"no {status} dead letters{' match' if fingerprint or processor else ''}"
     if not lines:
@@ -53,7 +58,7 @@ def list_(
     rows = queue.dead_letters(which).drop("raw").to_dicts()
     show_rows("letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
     if len(rows) == limit and not as_json:
-        print(f"only the newest {limit:,} are listed; for more: --limit")
+        print(f"{limit:,} are listed; for older ones: --before {rows[0]['id']}")
 
 
 def show(dead_letter: Id, store: Store = None) -> None:

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DeadLetters", "DryRun"]
 
-BATCH_LINES = 20_000
-"""Dead letters that are replayed as one batch."""
+PAGE = 20_000
+"""Dead letters that are read at once, and replayed as one batch if they are alike."""
 
 HAS_TEXT = (pl.col("processor") != INPUT) | ~pl.col("code").is_in(UNREAD)
 """Which dead letters have the text of a line, rather than why it could not be read."""
@@ -57,6 +57,7 @@ class Which(TypedDict, total=False):
     processor: str | None
     code: str | None
     source: str | None
+    before: int | None
     limit: int | None
 
 
@@ -76,7 +77,8 @@ class DeadLetters:
     """The dead letters of one store.
 
     Every method that picks dead letters takes `ids`, or any of `status` (open by
-    default; None for all), `fingerprint`, `processor`, `code`, `source` and `limit`.
+    default; None for all), `fingerprint`, `processor`, `code`, `source`, `before` (an id) and
+    `limit`. However many there are, those that only change are read in pages of 20,000.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -106,16 +108,22 @@ class DeadLetters:
 
         Those whose text could not be read count as failing.
         """
-        dead_letters = self._pick(which)
-        passed: list[int] = []
-        for batch in _batches(dead_letters.filter(HAS_TEXT)):
-            passed += pipeline.dry_run(batch).passed
-        return DryRun(passed, dead_letters.filter(~pl.col("id").is_in(passed))["id"].to_list())
+        would_pass: list[int] = []
+        would_fail: list[int] = []
+        for page in self._pages(which):
+            passed: list[int] = []
+            for batch in _batches(page.filter(HAS_TEXT)):
+                passed += pipeline.dry_run(batch).passed
+            would_pass += passed
+            would_fail += page.filter(~pl.col("id").is_in(passed))["id"].to_list()
+        return DryRun(would_pass, would_fail)
 
     def replay(
         self, *, edited: pd.DataFrame | None = None, force: bool = False, **which: Unpack[Which]
     ) -> int:
-        """Put dead letters back into the queue, all or none, and return how many lines wait now.
+        """Put dead letters back into the queue and return how many lines wait now.
+
+        All are checked before the first is put back; then each page is, all of it or nothing.
 
         Args:
             edited: A frame from `frame()` whose `line` may have been changed; exactly
@@ -131,20 +139,26 @@ class DeadLetters:
             if not {"id", "line"} <= set(edited.columns):
                 raise UsageError("edited dead letters need their columns 'id' and 'line'")
             which = {"ids": edited["id"]}
-        dead_letters = self._pick(which)
-        if edited is not None:
-            dead_letters = _apply_edits(dead_letters, edited)
-        _check_replay(dead_letters, force=force)
-        if dead_letters.height:
-            self._queue.replay(dead_letters["id"].to_list(), list(_batches(dead_letters)))
-        return int(dead_letters["lines"].sum())
+        ranges: list[tuple[int, int]] = []
+        for page in self._pages(which):
+            _check_replay(page if edited is None else _apply_edits(page, edited), force=force)
+            ranges.append((page["id"][-1], page.height))
+        lines = 0
+        for last, count in reversed(ranges):  # the oldest first
+            page = self._pick(which | {"before": last + 1, "limit": count})
+            if edited is not None:
+                page = _apply_edits(page, edited)
+            self._queue.replay(page["id"].to_list(), list(_batches(page)))
+            lines += int(page["lines"].sum())
+        return lines
 
     def discard(self, **which: Unpack[Which]) -> int:
         """Close dead letters for good and return how many; they still count as dead."""
-        ids = self._pick(which)["id"].to_list()
-        if ids:
-            self._queue.discard(ids)
-        return len(ids)
+        count = 0
+        for page in self._pages(which):
+            self._queue.discard(page["id"].to_list())
+            count += page.height
+        return count
 
     def export(self, path: Path | str, **which: Unpack[Which]) -> int:
         """Write dead letters to a file and return how many; they stay as they are.
@@ -184,6 +198,22 @@ class DeadLetters:
         except SourceLocked:  # another process has just put them
             return 0
         return int(dead_letters["lines"].sum())
+
+    def _pages(self, which: Which) -> Iterator[pl.DataFrame]:
+        """Yield the wanted dead letters in pages, the newest first; those named by id at once."""
+        limit = which.get("limit")
+        left = 2**62 if limit is None else limit
+        if which.get("ids") is not None:
+            if (page := self._pick(which)).height:
+                yield page
+            return
+        while left > 0:
+            page = self._pick({**which, "limit": min(left, PAGE)})
+            if page.is_empty():
+                return
+            yield page
+            which = {**which, "before": page["id"][0]}
+            left -= page.height
 
     def _pick(self, which: Which) -> pl.DataFrame:
         """Return the wanted dead letters.
@@ -233,7 +263,7 @@ def _batches(dead_letters: pl.DataFrame) -> Iterator[Batch]:
     for group in groups:
         ids = {"dead_letter_id": "id"} if "id" in group.columns else {}
         rows = group.select("line", "line_number", "raw", **ids, line_count="lines")
-        for part in rows.iter_slices(BATCH_LINES):
+        for part in rows.iter_slices(PAGE):
             yield Batch(
                 lines=int(part["line_count"].sum()),
                 payload=part,

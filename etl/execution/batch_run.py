@@ -30,6 +30,7 @@ from etl.pipeline.plan import INPUT, Node, Plan
 from etl.processors.processor import Delivery, Staged
 from etl.records.batch import Batch
 from etl.records.result import BatchResult, ProcessorStats
+from etl.settings import Settings
 
 if TYPE_CHECKING:
     from etl.pipeline.pipeline import Pipeline
@@ -42,6 +43,23 @@ ORIGIN = ("_row", "line", "line_number", "line_count", "raw", "dead_letter_id")
 
 Watch = Callable[[str, RoutedRows, RoutedRows, list[FailedRows]], None]
 """Called after each processor with its name, the rows before and after, and those that failed."""
+
+
+class TraceAllowance:
+    """How many more lines a worker may trace: so many a second, and no more at once."""
+
+    def __init__(self) -> None:
+        self._left = float(Settings.traces_per_second)
+        self._at = time.monotonic()
+
+    def take(self, lines: int) -> int:
+        """Return how many of some lines are traced, which are then used up."""
+        now = time.monotonic()
+        more = (now - self._at) * Settings.traces_per_second
+        self._left, self._at = min(self._left + more, Settings.traces_per_second), now
+        taken = min(lines, int(self._left))
+        self._left -= taken
+        return taken
 
 
 class Runner:
@@ -75,6 +93,7 @@ class Runner:
         self._defined = self._plan = Plan(pipeline.name, {})
         self._staged: list[Staged] = []
         self._states: dict[str, str] = {}
+        self._traces = TraceAllowance()
 
     def run(self, batch: Batch, *, token: str = "") -> BatchResult:
         """Return the result of a batch, with what sinks write staged; then publish or roll back.
@@ -98,6 +117,7 @@ class Runner:
                 id=batch.id, token=token, out=self._out, keep_line=batch.context.keep_line
             ),
             watches=[tap.see for tap in self._pipeline.taps],
+            traced=self._traces.take(batch.lines),
         )
         self._staged = batch_run.staged
         batch_run.execute()
@@ -156,6 +176,7 @@ class BatchRun:
         sleep: Waits for some seconds between tries.
         delivery: What sinks may know; None if they write nothing.
         watches: Called after each processor.
+        traced: How many records may be traced of those that need not be.
     """
 
     plan: Plan
@@ -163,12 +184,13 @@ class BatchRun:
     sleep: Callable[[float], None]
     delivery: Delivery | None = None
     watches: Sequence[Watch] = ()
+    traced: int = Settings.kept_traces
 
     def __post_init__(self) -> None:
         """Read the batch."""
         frame = records_of(self.batch).with_row_index("_row")
         origin = frame.select(name for name in ORIGIN if name in frame.columns)
-        self.builder = ResultBuilder(origin, self.batch.source)
+        self.builder = ResultBuilder(origin, self.batch.source, self.traced)
         self.staged: list[Staged] = []
         self._frame = frame.drop("raw", "dead_letter_id", strict=False)
         self._inbox: dict[str, list[RoutedRows]] = {}

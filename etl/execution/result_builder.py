@@ -53,9 +53,13 @@ class ResultBuilder:
             `line_count` Int64, and, where the batch has them, `raw` Binary and
             `dead_letter_id` Int64.
         source: Where they are from.
+        traced: How many records are traced, the last ones. A lone one, dead ones and replayed
+            ones are in any case.
     """
 
-    def __init__(self, origin: pl.DataFrame, source: str) -> None:
+    def __init__(
+        self, origin: pl.DataFrame, source: str, traced: int = Settings.kept_traces
+    ) -> None:
         self.origin = origin
         self._source = source
         self._counts = origin["line_count"]
@@ -69,7 +73,8 @@ class ResultBuilder:
         self._formats: defaultdict[str, FormatCounts] = defaultdict(FormatCounts)
         self._traced: list[pl.DataFrame] = []
         self._paths: dict[tuple[str, ...], int] = {}
-        self._trace_from = max(0, origin.height - Settings.kept_traces)
+        in_any_case = origin.height == 1 or "dead_letter_id" in origin.columns
+        self._trace_from = origin.height - (Settings.kept_traces if in_any_case else traced)
 
     def lines(self, rows: pl.Series) -> int:
         """Return how many source lines some rows stand for, by their `_row`."""
@@ -179,8 +184,10 @@ class ResultBuilder:
         return routed.rows(routed.frame.filter(~pl.col("_row").is_in(dead.implode())))
 
     def add_trace(self, routed: RoutedRows, state: str) -> None:
-        """Record where the last lines of the batch ended: done, filtered or dead."""
-        recent = routed.rows(routed.frame.filter(pl.col("_row") >= self._trace_from))
+        """Record where the traced lines of the batch ended: done, filtered or dead."""
+        recent = routed
+        if state != "dead":
+            recent = routed.rows(routed.frame.filter(pl.col("_row") >= self._trace_from))
         if not recent.frame.is_empty():
             ids = [self._paths.setdefault(path, len(self._paths)) for path in recent.paths]
             rows = recent.frame.select("_row")
@@ -242,11 +249,11 @@ class ResultBuilder:
     def _trace(self) -> Trace | None:
         if not self._traced:
             return None
-        lines = self.origin.tail(Settings.kept_traces).select(
-            "_row", pl.col("line").str.head(MAX_TRACED_LENGTH), "line_number"
-        )
         ends = pl.concat(self._traced).sort("_row", maintain_order=True).tail(Settings.kept_traces)
-        joined = ends.join(lines, on="_row", how="left", maintain_order="left").drop("_row")
+        lines = self.origin[ends["_row"]].select(
+            pl.col("line").str.head(MAX_TRACED_LENGTH), "line_number"
+        )
+        joined = pl.concat([ends.drop("_row"), lines], how="horizontal")
         per_line = {
             name: stats.seconds / max(1, stats.received)
             for name, stats in self.processor_stats.items()

@@ -142,6 +142,9 @@ def dead_letters(
     processor: Processor = None,
     code: Annotated[Name | None, Query(description="Only with this code.")] = None,
     source: Source = None,
+    before: Annotated[
+        DeadLetterId | None, Query(description="Only with a lower id: the page after another.")
+    ] = None,
 ) -> Any:
     """The dead letters, the newest first; their lines are cut at 2,000 characters."""
     wanted = DeadLetterFilter(
@@ -150,6 +153,7 @@ def dead_letters(
         processor=processor,
         code=code,
         source=source,
+        before=before,
         limit=offset + limit + 1,
     )
     rows = service.queue.dead_letters(wanted)[::-1].to_dicts()

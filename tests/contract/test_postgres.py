@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -31,7 +32,10 @@ from etl.errors import (
 from etl.execution.records import batch_of, parts_of
 from etl.queue import Checkpoint, Queue
 from etl.queue.postgres import PostgresQueue
+from etl.queue.sql import POSTGRES
 from etl.records.result import BatchResult, ProcessorStats
+
+VERSION_1 = Path(__file__).parents[1] / "stores" / "postgres_version_1.sql"
 
 
 @pytest.fixture
@@ -118,6 +122,35 @@ def test_a_store_of_an_older_etl_is_refused_until_it_is_upgraded(queue):
         db.connection.execute("UPDATE etl_store SET version = 0")
     with pytest.raises(IncompatibleStore, match=r"older etl .*; upgrade it: etl store init URL"):
         open_queue(queue.secret_url)
+
+
+def test_a_store_of_version_1_is_upgraded_with_all_that_is_in_it(postgres_schema, audit, etl):
+    url = postgres_schema()
+    schema = url.rpartition("%3D")[2]
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(VERSION_1.read_text().replace("old.", f"{schema}."))
+    assert etl("store", "init", url).returncode == 0
+    with (
+        closing(open_queue(url)) as queue,
+        closing(open_queue(postgres_schema(), create=True)) as new,
+    ):
+        audit(queue)
+        stats = queue.stats()
+        assert (
+            str(stats) == "6 accepted = 2 done + 0 filtered + 1 dead + 2 processing + 1 waiting ✓"
+        )
+        assert (stats.leased_batches, stats.waiting_batches) == (1, 1)
+        assert [row["accepted"] for row in queue.read("queue_history")] == [6]
+        assert DeadLetters(queue).frame()["line"].to_list() == ["bad b"]
+        done(queue)
+        audit(queue)
+        columns = (
+            "SELECT table_name, column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = current_schema() ORDER BY 1, 2"
+        )
+        assert queue._database.rows(columns) == new._database.rows(columns)
+        indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1"
+        assert queue._database.rows(indexes) == new._database.rows(indexes)
 
 
 # Secrets
@@ -289,6 +322,121 @@ def test_text_that_postgresql_cannot_hold_is_kept(queue, text):
     assert dead_letters.frame(source=text)["source"].to_list() == [text]
     assert dead_letters.replay() == 1
     assert batch_of(queue.lease("w")).frame()["line"].to_list() == [text]
+
+
+# Waiting for work
+
+
+def announced(queue: PostgresQueue, act: Callable[[PostgresQueue], object]) -> int:
+    """Return how often a listener hears of work while another does something."""
+    with psycopg.connect(queue.secret_url, autocommit=True) as listener:
+        listener.execute(f"LISTEN {queue._database._news.channel}")
+        act(queue)
+        queue.stop()  # which is always announced, after all else
+        heard = 0
+        for _ in listener.notifies(timeout=20, stop_after=1):
+            heard += 1
+        heard += len(list(listener.notifies(timeout=0)))
+    return heard - 1
+
+
+def test_work_is_announced_only_when_none_waited(queue):
+    assert announced(queue, lambda queue: queue.put(Batch.from_lines(["a"]))) == 1
+    assert announced(queue, lambda queue: queue.put(Batch.from_lines(["b"]))) == 0
+    done(queue)
+    assert announced(queue, lambda queue: queue.put(Batch.from_lines(["c"]))) == 0
+    done(queue)
+    done(queue)
+    assert announced(queue, lambda queue: queue.put(Batch.from_lines(["d"]))) == 1
+
+
+def test_stores_in_one_database_do_not_wake_each_other(queue, postgres_schema):
+    with closing(open_queue(postgres_schema(), create=True)) as other:
+        assert announced(queue, lambda _: other.put(Batch.from_lines(["a"]))) == 0
+
+
+def test_a_worker_that_waits_asks_the_server_next_to_nothing(queue, postgres_url):
+    with closing(PostgresQueue(postgres_url)) as idle:
+        (before,) = idle._database.rows("SELECT pg_backend_pid() AS pid")
+        executed: list[object] = []
+        connection = idle._database._connection()
+        run = connection.execute
+        connection.execute = lambda *given, **options: (
+            executed.append(given) or run(*given, **options)
+        )
+        assert idle.wait_for_work(idle.work_version(), 0.2) is False
+        assert executed == []
+        del connection.execute
+        assert idle._database.rows("SELECT pg_backend_pid() AS pid") == [before]
+
+
+def test_a_process_has_one_connection(queue):
+    queue.put(Batch.from_lines(["a"]))
+    queue.stats()
+    done(queue)
+    queue.wait_for_work(queue.work_version(), 0.01)
+    with psycopg.connect(queue.secret_url) as admin:
+        found = admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'etl' "
+            "AND pid = ANY (%s)",
+            ([one.info.backend_pid for one in queue._database._held],),
+        ).fetchone()
+    assert (found, len(queue._database._held)) == ((1,), 1)
+
+
+# Large tables
+
+FILL = """
+INSERT INTO failures (processor, code, error, traceback, path, version, run, fingerprint)
+SELECT 'parse', 'bad', '', '', '[]', 'v', 'r', 'f' || n FROM generate_series(1, 20) AS one (n);
+INSERT INTO dead_letters (failure, status, source, line_number, lines, line, message, attempts,
+                          first_failed_at, last_failed_at, batch, context)
+SELECT 1 + n % 20, CASE WHEN n % 10 = 0 THEN 'open' ELSE 'discarded' END, 'app.log', n, 1,
+       repeat('a line ', 40), 'bad', 1, n, n, 'b', '{}'
+FROM generate_series(1, 40000) AS one (n);
+INSERT INTO payloads (encoding, data) SELECT 'text', 'a' FROM generate_series(1, 20000);
+INSERT INTO batches (id, payload, source, first_line, skip, lines, bytes, put_at, state, token,
+                     until)
+SELECT 'b' || id, id, 'app.log', 1, 0, 1, 1, id,
+       CASE WHEN id % 100 = 0 THEN 'leased' ELSE 'waiting' END,
+       CASE WHEN id % 100 = 0 THEN 't' || id END, CASE WHEN id % 100 = 0 THEN 1e18 END
+FROM payloads;
+INSERT INTO batch_ids (id, put_at) SELECT id, put_at FROM batches;
+"""
+
+READS = {
+    "totals": ("", {}),
+    "dead_letters": (
+        "status = :status AND id < :before",
+        {"status": "open", "before": 9_999, "limit": 50},
+    ),
+    "dead_letter_groups": ("status = :status", {"status": "open"}),
+    "open_lines": ("", {"ids": "[1, 2]"}),
+    "close_open": ("", {"ids": "[1, 2]", "status": "discarded", "replays": 0}),
+    "anything_ready": ("", {"now": None}),
+    "anything_waiting": ("", {}),
+    "expire_leases": ("", {"now": 1.0}),
+    "ready_batches": ("", {"now": 1e10, "after": 0, "limit": 8}),
+    "next_waiting_batch": ("", {"after": 10_000}),
+    "known_ids": ("", {"texts": '["b1", "b2"]'}),
+    "take_leased": ("", {"token": "t100"}),
+    "renew_lease": ("", {"token": "t100", "until": 1e18}),
+    "release_lease": ("", {"token": "t100", "not_before": 0.0}),
+    "delete_unused_payload": ("", {"payload": 1}),
+    "forget_ids": ("", {"since": 10.0}),
+}
+"""What is asked all the time, or by whoever looks, with its values."""
+
+
+def test_no_statement_reads_a_large_table_from_end_to_end(postgres_url):
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute(FILL)
+        db.execute("VACUUM ANALYZE dead_letters, batches, payloads, batch_ids, failures")
+        for name, (where, values) in READS.items():
+            plan = db.execute("EXPLAIN " + POSTGRES.statement(name, where), values).fetchall()
+            text = "\n".join(row[0] for row in plan)
+            large = r"Seq Scan on (dead_letters|batches|payloads|batch_ids)"
+            assert not re.search(large, text), f"{name}:\n{text}"
 
 
 # Many at once

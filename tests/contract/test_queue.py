@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -24,12 +25,13 @@ from etl.errors import (
     QueueClosed,
     QueueFull,
     SourceChanged,
+    SourceLocked,
     StoreError,
     StoreFull,
     UsageError,
 )
 from etl.execution.records import batch_of, parts_of
-from etl.queue import Checkpoint
+from etl.queue import Checkpoint, DeadLetterFilter
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Lease, Reference
 from etl.records.result import (
@@ -136,7 +138,50 @@ def test_a_batch_put_twice_is_stored_once(queue, audit):
     queue.put(one)
     assert queue.stats().accepted == 3
     queue.commit(lease, result_of(lease))
-    assert queue.stats().idle
+    queue.put(one, batch(1))
+    assert queue.stats().totals() == {
+        **dict.fromkeys(("filtered", "dead", "leased"), 0),
+        "accepted": 4,
+        "done": 3,
+        "waiting": 1,
+    }
+
+
+def test_the_parts_of_a_put_that_are_new_are_stored(queue, audit):
+    first, second = batch(2), batch(3)
+    queue.put(first)
+    queue.put(first, second)
+    audit(queue)
+    assert queue.stats().accepted == 5
+
+
+def test_an_id_is_known_for_an_hour_and_while_its_batch_waits(store, clock):
+    queue = store()
+    one, slow = batch(1), batch(2)
+    queue.put(one)
+    lease = queue.lease("w")
+    queue.put(slow)
+    clock.tick(3_601)
+    queue.commit(lease, result_of(lease))  # deletes what is old
+    queue.put(one, slow)
+    assert queue.stats().waiting == 3, "the one is new again, the slow one still waits"
+
+
+def test_a_put_with_its_checkpoint_that_took_place_may_be_sent_again(queue):
+    one, checkpoint = batch(2), Checkpoint("app.log", 14, 2)
+    queue.put(one, checkpoint=checkpoint, expected=None)
+    queue.put(one, checkpoint=checkpoint, expected=None)
+    assert queue.stats().accepted == 2
+    with pytest.raises(SourceLocked):
+        queue.put(batch(2), checkpoint=checkpoint, expected=None)
+
+
+def test_batches_of_some_sources_are_left_to_others(queue):
+    queue.put(batch(source="a"), batch(source="b"), batch(source='it\'s a "c"'))
+    assert queue.lease("w", without=["a", 'it\'s a "c"']).batches[0].source == "b"
+    assert queue.lease("w", without=["a", 'it\'s a "c"']) is None
+    assert queue.lease("w", without=["a"]).batches[0].source == 'it\'s a "c"'
+    assert queue.lease("w").batches[0].source == "a"
 
 
 def test_one_line_and_fifty_thousand_go_the_same_way(queue, audit):
@@ -728,9 +773,9 @@ def test_a_reference_is_read_when_it_is_worked_on(queue, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path: path.write_text("a\nX\nc\n"), "are not the bytes that were queued"),
-        (lambda path: path.write_text("a\n"), "are not the bytes that were queued"),
-        (lambda path: path.unlink(), "cannot be read: No such file"),
+        (lambda path: path.write_text("a\nX\nc\n"), "bytes 2 to 6 .* are not the bytes that were"),
+        (lambda path: path.write_text("a\n"), "bytes 2 to 6 .* are not the bytes that were queued"),
+        (lambda path: path.unlink(), "a.log' cannot be read on this machine: No such file"),
     ],
     ids=["changed", "cut", "gone"],
 )
@@ -739,7 +784,7 @@ def test_a_file_that_changed_is_never_processed_silently(queue, tmp_path, change
     path.write_text("a\nb\nc\n")
     queue.put(reference(path, 2, 6))
     change(path)
-    with pytest.raises(SourceChanged, match=f"bytes 2 to 6 of '.*a.log' {message}"):
+    with pytest.raises(SourceChanged, match=message):
         batch_of(queue.lease("w")).frame()
     assert queue.peek().height == 0
 
@@ -823,6 +868,34 @@ def test_closing_ends_a_wait(shared_url):
         other.close()
         with pytest.raises(QueueClosed):
             waiting.result()
+
+
+@pytest.mark.parametrize("ask", ["put", "resume", "step", "drain", "stop", "release", "replay"])
+def test_who_waits_for_work_is_woken_by_what_another_does(shared_url, ask):
+    with closing(open_queue(shared_url)) as worker, closing(open_queue(shared_url)) as other:
+        if ask in ("release", "replay"):
+            other.put(batch(1))
+            lease = other.lease("other")
+        if ask == "replay":
+            other.commit(lease, result_of(lease, dead=1))
+            (id,) = other.dead_letters(DeadLetterFilter())["id"]
+        does = {
+            "put": lambda: other.put(batch()),
+            "release": lambda: other.release(lease),
+            "replay": lambda: other.replay([id], [batch()]),
+        }
+        with ThreadPoolExecutor(1) as pool:
+            woken = pool.submit(worker.wait_for_work, worker.work_version(), 20)
+            does.get(ask, getattr(other, ask))()
+            assert woken.result() is True
+
+
+def test_who_waits_for_work_is_woken_by_another_thread(queue):
+    with ThreadPoolExecutor(1) as pool:
+        woken = pool.submit(queue.wait_for_work, queue.work_version(), 20)
+        queue.put(batch())
+        assert woken.result() is True
+    assert queue.wait_for_work(queue.work_version(), 0.01) is False
 
 
 # Many at once

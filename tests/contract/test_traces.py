@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from etl import Batch, Pipeline, Queue, Worker, each
+from etl import Batch, DeadLetters, Pipeline, Queue, Worker, each
 from etl.analysis.traces import hops, path_edges, path_shares, slow_lines, traces
 from etl.execution.records import batch_of
 from etl.records.result import BatchResult, Trace
@@ -174,10 +174,31 @@ def test_slow_lines_tell_what_held_them_up(queue):
     assert row["share"] == pytest.approx(2 / 3)
 
 
-def test_a_big_batch_takes_the_place_of_all_before(queue):
+def test_of_a_big_batch_the_last_lines_are_traced_as_many_as_a_second_may_have(queue):
+    queue.put(Batch.from_lines(["1"] * 3_000), Batch.from_lines(["2"] * 3_000))
+    worker = Worker(queue, branches())
+    worker.drain()
+    numbers = traces(queue)["line_number"].to_list()
+    assert numbers[:200] == list(range(2_801, 3_001))
+    assert len(numbers) < 400, "the second batch came in the same second"
+
+
+def test_dead_and_replayed_lines_are_always_traced(queue):
+    def fail(row):
+        raise ValueError(row["line"])
+
+    queue.put(Batch.from_lines([str(number) for number in range(600)]))
+    Worker(queue, Pipeline("p").add("fail", each(fail))).drain()
+    assert len(traces(queue)) == 600
+    DeadLetters(queue).replay()
+    Worker(queue, Pipeline("p").add("pass", None)).drain()
+    assert traces(queue)["state"].tolist()[-600:] == ["done"] * 600
+
+
+def test_a_commit_with_as_many_lines_as_are_kept_takes_the_place_of_all_before(queue):
     commit(queue, ["old"])
-    queue.put(Batch.from_lines(["1"] * 3_000))
-    Worker(queue, branches()).drain()
+    queue.put(Batch.from_lines([str(number) for number in range(3_000)]))
+    Worker(queue, Pipeline("p").add("fail", each(lambda row: row["none"]))).drain()
     frame = traces(queue)
     assert frame["line_number"].to_list() == list(range(2_001, 3_001))
     assert len(queue.read("traces")) == 1

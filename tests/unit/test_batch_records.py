@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import SourceChanged, StoreError
+from etl.errors import SourceChanged, SourceUnavailable, StoreError
 from etl.execution.records import batch_of
 from etl.records.batch import Batch, Lease, Reference, count_lines, decode_payload, new_id
 from etl.records.result import BatchResult
@@ -193,14 +193,20 @@ def test_a_reference_whose_bytes_changed_is_refused(tmp_path: Path):
         batch.frame()
 
 
-@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
-def test_a_reference_whose_file_is_gone_or_cut_is_refused(tmp_path: Path, change):
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda path: path.unlink(), SourceUnavailable, "cannot be read on this machine"),
+        (lambda path: path.write_bytes(b""), SourceChanged, "bytes 0 to 4"),
+    ],
+)
+def test_a_reference_whose_file_is_gone_or_cut_is_refused(tmp_path, change, error, message):
     path = tmp_path / "a.log"
     path.write_bytes(b"one\n")
     reference = reference_to(path)
     change(path)
 
-    with pytest.raises(SourceChanged, match="bytes 0 to 4"):
+    with pytest.raises(error, match=message):
         reference.read()
 
 

@@ -182,11 +182,11 @@ def test_paths_tell_the_seconds_of_every_hop():
 
 
 def test_only_the_last_lines_are_traced_and_long_ones_are_cut():
-    lines = [f"line {number}" for number in range(Settings.kept_traces + 500)]
+    lines = [f"line {number}" for number in range(Settings.traces_per_second + 500)]
     result = run(Pipeline().add("a", same), *lines, "x" * (MAX_TRACED_LENGTH + 5))
 
     found = [line for line, _, _ in traces(result)]
-    assert len(found) == Settings.kept_traces
+    assert len(found) == Settings.traces_per_second
     assert found[0] == "line 501"
     assert len(found[-1]) == MAX_TRACED_LENGTH
 

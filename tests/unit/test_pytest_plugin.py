@@ -153,7 +153,7 @@ def test_the_queue_is_empty_and_checked_afterwards(project: pytest.Pytester):
         def test_loss(etl_queue):
             etl_queue.put(Batch.from_lines(["a"]))
             with etl_queue._database.write() as db:
-                db.connection.execute("UPDATE totals SET lines = 5 WHERE name = 'accepted'")
+                db.connection.execute("UPDATE totals_by_slot SET accepted = 5")
     """)
     result = project.runpytest_subprocess()
 

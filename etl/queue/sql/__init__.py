@@ -203,7 +203,7 @@ POSTGRES = Dialect(
         "ids": "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:ids AS JSON))",
         "texts": "SELECT value FROM json_array_elements_text(CAST(:texts AS JSON))",
         "now": "coalesce(CAST(:now AS DOUBLE PRECISION), CAST(extract(epoch FROM "
-        "clock_timestamp()) AS DOUBLE PRECISION))",
+        "statement_timestamp()) AS DOUBLE PRECISION))",
         "slot": "mod(pg_backend_pid(), 64)",  # nobody waits for another's sync
         "for_update": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",

@@ -30,13 +30,14 @@ SELECT {checkpoints} FROM checkpoints WHERE source = :source;
 SELECT waiting AS lines, waiting_bytes AS bytes FROM totals;
 
 -- name: anything_waiting
-SELECT 1 FROM batches WHERE state = 'waiting' LIMIT 1;
+SELECT 1 FROM batches WHERE state = 'waiting' ORDER BY seq LIMIT 1;
 
 -- name: anything_ready
 -- Whether a batch waits, or a lease has run out.
-SELECT 1 AS ready WHERE EXISTS (
-    SELECT 1 FROM batches WHERE state = 'waiting' AND not_before <= {now} AND <where>
-) OR EXISTS (SELECT 1 FROM batches WHERE state = 'leased' AND until < {now} AND <where>);
+SELECT 1 AS ready WHERE (
+    SELECT seq FROM batches WHERE state = 'waiting' AND not_before <= {now} AND <where>
+    ORDER BY seq LIMIT 1
+) IS NOT NULL OR EXISTS (SELECT 1 FROM batches WHERE state = 'leased' AND until < {now} AND <where>);
 
 -- name: expire_leases
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL

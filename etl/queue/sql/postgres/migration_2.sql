@@ -14,4 +14,5 @@ CREATE TABLE batch_ids (id TEXT PRIMARY KEY, put_at DOUBLE PRECISION NOT NULL);
 CREATE INDEX batch_ids_by_age ON batch_ids (put_at);
 INSERT INTO batch_ids (id, put_at) SELECT id, put_at FROM batches;
 DROP INDEX dead_letters_by_failure;
-CREATE INDEX dead_letters_by_failure ON dead_letters (status, failure, id);
+CREATE INDEX dead_letters_by_failure ON dead_letters (status, failure, id)
+    INCLUDE (lines, replays, first_failed_at, last_failed_at);

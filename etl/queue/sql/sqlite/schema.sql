@@ -61,7 +61,8 @@ CREATE TABLE dead_letters (
     {new_dead_letters_definitions}
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
-CREATE INDEX dead_letters_by_failure ON dead_letters (status, failure, id);
+CREATE INDEX dead_letters_by_failure ON dead_letters
+    (status, failure, id, lines, replays, first_failed_at, last_failed_at);
 
 -- With rowids: processors are listed in the order in which they first worked.
 CREATE TABLE processors ({processors_definitions}, PRIMARY KEY (worker, processor));
