@@ -213,7 +213,14 @@ def etl_run(source: Path | None, out: Path, *options: str) -> list[str]:
         out: The folder for output.
         options: How lines are read, and other options.
     """
-    fixed = ["--pipeline", f"{HERE / 'pipeline.py'}:pipeline", *options, "--json"]
+    fixed = [
+        "--pipeline",
+        f"{HERE / 'pipeline.py'}:pipeline",
+        "--multiline",
+        "off",
+        *options,
+        "--json",
+    ]
     return [str(ETL), "run", str(source or "-"), *fixed, "--out", str(out)]
 
 
