@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.main import get_command
-
-from etl.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "compose.yaml").read_text(encoding="utf-8")
@@ -79,12 +76,9 @@ def test_who_is_asked_by_others_has_a_healthcheck(name):
 
 
 @pytest.mark.parametrize("name", [name for name, one in OURS.items() if "command" in one])
-def test_every_command_has_options_that_exist(name):
+def test_every_command_has_options_that_exist(name, parse_command):
     assert DOCKERFILE.count('ENTRYPOINT ["etl"]') == 1
-    command, words = get_command(app), list(SERVICES[name]["command"])
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    command.make_context(command.name, words)
+    parse_command(SERVICES[name]["command"])
 
 
 def test_the_version_of_postgresql_is_pinned_and_its_pages_have_checksums():
