@@ -206,11 +206,13 @@ def main() -> None:
         path = Path(temporary)
         path.chmod(0o711)  # the server may be another user's
         print(f"A sync of the disk takes {sync_time(path) * 1000:.2f} ms.\n")
-        for kind in kinds(path, given.folder.resolve()):
-            for name, table in wanted.items():
-                print(f"{kind.name}: {name}", file=sys.stderr)
-                table.fill(kind, sizes)
-    print(*wanted.values(), sep="\n")
+        try:
+            for kind in kinds(path, given.folder.resolve()):
+                for name, table in wanted.items():
+                    print(f"{kind.name}: {name}", file=sys.stderr)
+                    table.fill(kind, sizes)
+        finally:  # what there is, if it is interrupted
+            print(*wanted.values(), sep="\n")
 
 
 if __name__ == "__main__":
