@@ -61,7 +61,11 @@ class Server:
         self.log = data.with_suffix(".log")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, **USER)
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except BaseException:  # interrupted, too
+            self.stop()
+            raise
 
     def wait_until_ready(self) -> None:
         """Wait until it takes connections."""
