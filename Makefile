@@ -3,7 +3,7 @@
 #   make test   every check and every test
 #   make lab    the control room in JupyterLab
 #   make app    the control room as a web page
-#   make bench  speed and memory, side by side with other tools
+#   make bench  speed and memory, side by side with other tools; the stores, side by side
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,7 +31,7 @@ lab: $(VENV)/.notebook
 app: $(VENV)/.notebook
 	$(BIN)/etl app
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.bench $(VENV)/.postgresql
 	$(BIN)/python benchmarks/run.py
 
 clean:
@@ -54,11 +54,11 @@ $(VENV)/.chromium: $(VENV)/.test
 		|| $(BIN)/playwright install --with-deps chromium
 	@touch $@
 
-# PostgreSQL's programs, for a server that the tests start; Debian keeps them off the path.
-$(VENV)/.postgresql: $(VENV)/.test
+# PostgreSQL's programs, for servers that tests and benchmarks start; Debian keeps them off the path.
+$(VENV)/.postgresql: $(VENV)/bin/python
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 		|| (apt-get update && apt-get install -y postgresql) \
-		|| echo "PostgreSQL cannot be installed here: its tests are skipped"
+		|| echo "PostgreSQL cannot be installed here: what needs it is skipped"
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
@@ -66,5 +66,5 @@ $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[bench,server]'
+	$(PIP) -e '.[bench,postgres,server]'
 	@touch $@ $(VENV)/.run

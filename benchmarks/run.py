@@ -94,9 +94,8 @@ def contenders(given: argparse.Namespace) -> list[Contender]:
         return lambda source, out: [sys.executable, path, str(source), str(out)]
 
     def etl(*layout: str, stdin: bool = False) -> Callable[[Path, Path], Sequence[str]]:
-        fixed = ["--pipeline", f"{HERE / 'pipeline.py'}:pipeline", *layout, "--json"]
         return lambda source, out: [
-            *(str(ETL), "run", "-" if stdin else str(source), *fixed, "--out", str(out)),
+            *etl_run(None if stdin else source, out, *layout),
             *(word.replace("{out}", str(out)) for word in given.etl_args.split()),
         ]
 
@@ -132,10 +131,7 @@ class Bench:
 
     def prepare(self) -> None:
         """Make the inputs and the answers that every contender must give."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if stale(self.full, HERE.parent / "data" / "python_app.log", HERE / "grow.py"):
-            grow = [sys.executable, str(HERE / "grow.py"), str(self.full)]
-            subprocess.run([*grow, "--lines", str(self.given.lines)], check=True)
+        grown(self.full, self.given.lines)
         if stale(self.short, self.full):
             with self.full.open("rb") as whole, self.short.open("wb") as part:
                 part.writelines(islice(whole, self.given.slow_lines))
@@ -207,6 +203,33 @@ class Scratch:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path)
         os.sync()
+
+
+def etl_run(source: Path | None, out: Path, *options: str) -> list[str]:
+    """Return the command line of the work by etl.
+
+    Args:
+        source: The input; standard input if None.
+        out: The folder for output.
+        options: How lines are read, and other options.
+    """
+    fixed = [
+        "--pipeline",
+        f"{HERE / 'pipeline.py'}:pipeline",
+        "--multiline",
+        "off",
+        *options,
+        "--json",
+    ]
+    return [str(ETL), "run", str(source or "-"), *fixed, "--out", str(out)]
+
+
+def grown(path: Path, lines: int) -> None:
+    """Make an input of some lines, unless it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if stale(path, HERE.parent / "data" / "python_app.log", HERE / "grow.py"):
+        grow = [sys.executable, str(HERE / "grow.py"), str(path), "--lines", str(lines)]
+        subprocess.run(grow, check=True)
 
 
 def stale(path: Path, *made_from: Path) -> bool:
@@ -295,10 +318,10 @@ def ingest(folder: Path) -> Iterator[Target | str]:
             yield Target(text, answer[name] * scale, relation, bound)
 
 
-def formats(folder: Path) -> str:
-    """Measure what formats cost; return the tables, or why there are none."""
-    sample = measure([sys.executable, str(HERE / "formats.py")], cwd=folder)
-    return f"formats: not measured: {complaint(sample)}" if sample.code else sample.stdout
+def tables(program: str, folder: Path) -> str:
+    """Run a program that prints tables; return them, or why there are none."""
+    sample = measure([sys.executable, str(HERE / program)], cwd=folder)
+    return f"{program}: not measured: {complaint(sample)}" if sample.code else sample.stdout
 
 
 def small_part(what: str, folder: Path, program: str = "small.py") -> dict[str, float] | str:
@@ -334,7 +357,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--etl-args", default="--store {out}/run.db", help="{out} is the folder")
     parser.add_argument("--save", type=Path, help="write the rows as JSON, too")
     parser.add_argument(
-        "--no-small", action="store_true", help="leave out puts, latency, help, HTTP, formats"
+        "--no-small",
+        action="store_true",
+        help="leave out puts, latency, help, HTTP, formats, stores",
     )
     return parser.parse_args()
 
@@ -353,7 +378,7 @@ def main() -> None:
     if not given.no_small:
         print(*small(bench.folder), help_time(bench.folder), sep="\n")
         print(*ingest(bench.folder), sep="\n")
-        print(formats(bench.folder))
+        print(tables("formats.py", bench.folder), tables("stores.py", bench.folder), sep="\n")
     if given.save:
         fields = ("name", "lines", "wall", "rate", "cpu", "peak", "tree")
         saved = [{field: getattr(row, field) for field in fields} for row in rows.values()]

@@ -49,9 +49,9 @@ def same(frame: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-def worker(queue: Queue) -> Worker:
+def worker(queue: Queue, **options: Callable) -> Worker:
     """Return a worker whose pipeline does nothing."""
-    return Worker(queue, Pipeline("small").add("same", same))
+    return Worker(queue, Pipeline("small").add("same", same), **options)
 
 
 @contextmanager

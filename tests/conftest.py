@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psycopg
@@ -84,6 +84,22 @@ def etl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, check=False, **settings)  # type: ignore[call-overload]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def parse_command() -> Callable[[Sequence[str]], None]:
+    """Parse the words after `etl` as the command line does, and run nothing."""
+    from typer.main import get_command
+
+    from etl.cli.app import app
+
+    def parse(words: Sequence[str]) -> None:
+        command, left = get_command(app), list(words)
+        while hasattr(command, "commands"):
+            command = command.commands[left.pop(0)]
+        command.make_context(command.name, left)
+
+    return parse
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from etl.cli.app import app
+from etl.server.security import OPEN_PATHS
+from etl.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,6 +108,74 @@ def test_every_call_in_the_docs_names_commands_and_options_that_exist(call):
     known |= {option for one in command.params for option in one.opts}
     assert command.name != "etl", f"no command in {call!r}"
     assert {word for word in words if word.startswith("--")} <= known
+
+
+def recipes(language: str) -> list[str]:
+    """Return the blocks of a language in the recipes for many machines."""
+    section = PAGES["many_machines.md"].split("\n## Recipes\n")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+def etl_calls(text: str) -> list[list[str]]:
+    """Return the words after each `etl`, with a number for what the shell puts in."""
+    found = re.findall(r"(?<![-\w.])etl ([a-z][^'\n#;]*)", text)
+    return [shlex.split(re.sub(r'"?\$\{?\w+\}?"?', "1", call)) for call in found]
+
+
+def test_the_unit_for_systemd_is_whole(parse_command, tmp_path):
+    (text,) = recipes("ini")
+    unit = configparser.ConfigParser(delimiters="=", interpolation=None)
+    unit.optionxform = str
+    unit.read_string(text)
+    assert unit.sections() == ["Unit", "Service", "Install"]
+    service = unit["Service"]
+    (call,) = etl_calls(service["ExecStart"])
+    parse_command(call)
+    assert call[call.index("--out") + 1] == service["ReadWritePaths"]
+    assert f"%d/{service['LoadCredential'].split(':')[0]}" in service["ExecStart"]
+    if shutil.which("systemd-analyze"):
+        instance = tmp_path / "etl-work@1.service"
+        instance.write_text(text)
+        command = ["systemd-analyze", "verify", str(instance)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert [line for line in done.stderr.splitlines() if instance.name in line] == []
+
+
+def test_the_manifests_for_kubernetes_are_whole(parse_command):
+    deployment, server = map(yaml.safe_load, recipes("yaml"))
+    spec = deployment["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
+    mounted = {one["name"] for one in container["volumeMounts"]}
+    assert mounted == {one["name"] for one in pod["volumes"]}
+    assert container["readinessProbe"]["exec"]["command"][0] == "etl"
+    parse_command(container["readinessProbe"]["exec"]["command"][1:])
+    for one in (container, server):
+        parse_command(one["args"])
+        assert all(("value" in name) != ("valueFrom" in name) for name in one["env"])
+    probe = server["readinessProbe"]["httpGet"]
+    assert probe["port"] == server["ports"][0]["containerPort"] == Settings.server_port
+    assert probe["path"] in OPEN_PATHS
+
+
+def test_the_job_for_slurm_is_a_script_that_becomes_the_worker(parse_command):
+    (text,) = recipes("bash")
+    checked = subprocess.run(["bash", "-n"], input=text, text=True, check=False)
+    assert checked.returncode == 0
+    *_, last = text.splitlines()
+    assert last.startswith("exec etl ")
+    (call,) = etl_calls(last)
+    parse_command(call)
+    options = re.findall(r"(?<= )--[a-z-]+(?==)", "".join(re.findall("#SBATCH.*", text)))
+    assert {"--array", "--signal", "--time", "--cpus-per-task"} <= set(options)
+
+
+def test_no_password_stands_in_a_recipe():
+    text = "".join(recipes(r"\w+"))
+    urls = re.findall(r"\w+://\S+", text)
+    assert urls
+    assert [url for url in urls if "@" in url or "password" in url] == []
 
 
 def test_every_command_is_in_the_readme():
