@@ -45,7 +45,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[notebook,postgres,server,test]'
+	$(PIP) -e '.[dask,notebook,postgres,server,test]'
 	@touch $@ $(VENV)/.run $(VENV)/.notebook
 
 # A browser: one that is there, else Debian's package, else Playwright's own.

@@ -19,6 +19,10 @@ BatchLines = Annotated[int, Option(min=1, help="Number of lines to process toget
 LeaseSeconds = Annotated[
     float, Option(min=1, help="Seconds until a lease expires, unless renewed.")
 ]
+On = Annotated[
+    str | None,
+    Option(metavar="ADDRESS", help="Run the workers on a Dask cluster: its scheduler's address."),
+]
 Token = Annotated[str | None, Option(envvar="ETL_TOKEN", help="Token that clients must send.")]
 COMMIT_LOG = "etl.server.logging:log_commits"
 """What writes a worker's log; loaded by this name, and only where a log is asked for."""
@@ -31,6 +35,7 @@ def work(
     pipeline: Pipeline = Settings.pipeline,
     out: Out = None,
     workers: Workers = 1,
+    on: On = None,
     batch_lines: BatchLines = Settings.batch_lines,
     interval: Annotated[float, Option(min=0, help="Seconds to wait between batches.")] = 0.0,
     lease: LeaseSeconds = Settings.lease_seconds,
@@ -61,7 +66,11 @@ def work(
         watch=COMMIT_LOG if log_format else "",
         log_format=log_format or "",
     )
-    if workers == 1:
+    if on:
+        from etl.workers import work_on
+
+        work_on(on, queue.secret_url, options, workers)
+    elif workers == 1:
         run_worker(queue, loaded, options)
     else:
         WorkerProcesses(queue, workers, options).run_until_signal()

@@ -67,6 +67,7 @@ HEAVY = (
     "rich",
     "anyio",
     "psycopg",
+    "distributed",
 )
 
 
