@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -133,14 +132,6 @@ def work_on(address: str, store: str, options: WorkerOptions, workers: int) -> N
             _stop(client, futures)
 
 
-class SlotProcess(WorkerProcesses):
-    """One worker process with one thread for polars: a slot of Dask stands for a core."""
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        self._threads = 1
-        return super()._spawn()
-
-
 def etl_work(job: Job) -> None:
     """Look after one worker process until it ends, or until this slot is no longer ours.
 
@@ -149,13 +140,12 @@ def etl_work(job: Job) -> None:
     dask = get_worker()
     try:
         with closing(open_queue(job.store)) as queue:
-            control = queue.control()
-            if (
-                control.stops > job.control.stops
-            ):  # while this task waited for a slot, or for another
+            asked = queue.control()  # perhaps while this task waited for a slot
+            if asked.stops > job.control.stops:
                 return
-            drain = job.options.drain or control.drains > job.control.drains
-            process = SlotProcess(queue, 1, replace(job.options, drain=drain))
+            drain = job.options.drain or asked.drains > job.control.drains
+            # A slot stands for a core.
+            process = WorkerProcesses(queue, 1, replace(job.options, drain=drain), threads=1)
             try:
                 while process.check():
                     if _is_over(dask):

@@ -35,6 +35,7 @@ class WorkerProcesses:
         queue: The store, as this process has it open.
         count: How many processes.
         options: Those of each.
+        threads: Threads that each has for Polars; by default its share of the cores.
         stdout: Where the processes print to; by default where this one does.
     """
 
@@ -44,6 +45,7 @@ class WorkerProcesses:
         count: int,
         options: WorkerOptions,
         *,
+        threads: int | None = None,
         stdout: IO[Any] | None = None,
     ) -> None:
         self._queue = queue
@@ -51,7 +53,7 @@ class WorkerProcesses:
         argument = json.dumps(asdict(replace(options, parent=os.getpid())))
         self._command = [sys.executable, "-m", "etl.workers.main", argument]
         self._stdout = stdout
-        self._threads = max(1, Settings.workers // count)
+        self._threads = threads or max(1, Settings.workers // count)
         self._failures = 0
         handle, self._error_file = tempfile.mkstemp(prefix="etl-")
         os.close(handle)
