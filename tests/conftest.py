@@ -153,10 +153,10 @@ def new_server(postgres_programs: Path, folder: Path) -> Iterator[Callable[..., 
     """Return a function that starts a server of the test's own, which the test may kill."""
     made: list[Server] = []
 
-    def make(where: Path | None = None, *, start: bool = True) -> Server:
-        where = where or folder / f"server-{len(made)}"
+    def make(*, data: Path | None = None, wal: Path | None = None, start: bool = True) -> Server:
+        where = data or folder / f"server-{len(made)}"
         where.mkdir(exist_ok=True)
-        made.append(Server(postgres_programs, where))
+        made.append(Server(postgres_programs, where, wal))
         return made[-1].start() if start else made[-1]
 
     yield make

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,24 @@ def give(folder: Path) -> None:
         os.chown(folder, pwd.getpwnam(USER["user"]).pw_uid, -1)
 
 
-def start_postgres(programs: Path, folder: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
-    """Start a server on what is in a folder, and wait until it answers."""
+def start_postgres(
+    programs: Path, folder: Path, port: int, *, make: Sequence[str] = (), **more: str
+) -> subprocess.Popen[bytes]:
+    """Start a server on what is in a folder, and wait until it answers.
+
+    Args:
+        programs: Folder of PostgreSQL's programs.
+        folder: Folder for its data, which are made if they are not there, and its log.
+        port: Its port.
+        make: Options of `initdb`.
+        more: Settings.
+    """
     data = folder / "data"
     give(folder)
     if not data.exists():
-        make = [programs / "initdb", "-D", data, "-U", "etl", "-A", "trust", "-E", "UTF8"]
-        subprocess.run(
-            [*make, "--no-sync", "--locale=C.UTF-8"], check=True, capture_output=True, **USER
-        )
+        initdb = [programs / "initdb", "-D", data, "-U", "etl", "-A", "trust", "-E", "UTF8"]
+        initdb += ["--no-sync", "--locale=C.UTF-8", *make]
+        subprocess.run(initdb, check=True, capture_output=True, **USER)
     options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
     options |= {"autovacuum": "off", "max_connections": "200"} | more
     command = [programs / "postgres", "-D", data, "-p", str(port)]
@@ -65,7 +75,8 @@ def start_postgres(programs: Path, folder: Path, port: int, **more: str) -> subp
 
 def answers(programs: Path, process: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until a server answers; return False if it ends instead."""
-    ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    url = f"postgresql://etl@127.0.0.1:{port}/postgres"
+    ready = [programs / "pg_isready", "-q", "-d", url]
     deadline = time.monotonic() + 60
     while subprocess.run(ready, check=False).returncode:
         if process.poll() is not None:
@@ -81,18 +92,25 @@ class Server:
     Args:
         programs: Folder of PostgreSQL's programs.
         folder: Folder for its data and its log.
+        wal: Folder for its write-ahead log, if that is to be elsewhere.
     """
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, wal: Path | None = None) -> None:
         self.port = free_port()
         self.url = f"postgresql://etl@127.0.0.1:{self.port}/postgres"
         self.programs = programs
         self.folder = folder
+        self._make: list[str] = []
+        if wal:
+            give(wal)
+            self._make = [f"--waldir={wal / 'wal'}", "--wal-segsize=1"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Server:
         """Start it on the data that it had, and wait until it answers."""
-        self._process = start_postgres(self.programs, self.folder, self.port, fsync="on")
+        self._process = start_postgres(
+            self.programs, self.folder, self.port, make=self._make, fsync="on"
+        )
         return self
 
     def recovers(self) -> bool:
@@ -120,13 +138,21 @@ class Server:
         """Let them continue."""
         _send(self._processes()[::-1], signal.SIGCONT)
 
+    def vacuum(self) -> None:
+        """Give the room of deleted rows back."""
+        with closing(psycopg.connect(self.url, autocommit=True)) as db:
+            db.execute("VACUUM FULL")
+
     def back_up(self, standby: Server) -> None:
         """Make another server this one's synchronous standby; what it had is deleted."""
         shutil.rmtree(standby.folder / "data", ignore_errors=True)
         give(standby.folder)
         copy = [self.programs / "pg_basebackup", "-d", self.url, "-D", standby.folder / "data"]
         subprocess.run(
-            [*copy, "-R", "-X", "stream", "-c", "fast"], check=True, capture_output=True, **USER
+            [*copy, "-R", "-X", "stream", "-c", "fast", "-N"],
+            check=True,
+            capture_output=True,
+            **USER,
         )
         standby.start()
         with closing(psycopg.connect(self.url, autocommit=True)) as db:

@@ -47,6 +47,8 @@ numbered = (
     .add("parquet", Parquet())
 )
 
+uncounted = Pipeline("uncounted").add("pace", pace).add("number", number).add("out", Parquet())
+
 light = (
     Pipeline("light")
     .add("pace", pace)
