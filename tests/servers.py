@@ -102,6 +102,7 @@ class Server:
         self.folder = folder
         self._make: list[str] = []
         if wal:
+            wal.mkdir(exist_ok=True)
             give(wal)
             self._make = [f"--waldir={wal / 'wal'}", "--wal-segsize=1"]
         self._process: subprocess.Popen[bytes] | None = None

@@ -228,10 +228,11 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_loses_no_line(server
 
 @pytest.mark.parametrize("on_it", ["data", "wal"])
 def test_a_server_whose_disk_is_full_refuses_lines_and_loses_none(
-    new_server, small_disk, site_at, on_it
+    new_server, small_disk, folder, site_at, on_it
 ):
     """Without room for data it refuses statements; without room for its log it breaks down."""
-    server = new_server(**{on_it: small_disk})
+    elsewhere = folder / "large"
+    server = new_server(**{"data": elsewhere, "wal": elsewhere, on_it: small_disk})
     site = site_at(server.url)
     fill = small_disk / "fill"
     batches = itertools.count()
