@@ -74,6 +74,12 @@ def work_to_the_end(site: Any, *arguments: object) -> None:
     site.etl("work", *options(site), "--drain", *arguments)
 
 
+def finish(site: Any, workers: subprocess.Popen[str]) -> None:
+    """Wait until nothing waits, and end the workers; what they say is shown if they failed."""
+    site.seen(lambda stats: stats.idle or workers.poll() is not None, 60)
+    site.end(workers)
+
+
 def options(site: Any) -> tuple[object, ...]:
     return "--out", site.out, "--batch-lines", SIZE, "--lease", 1, *site.pipeline("numbered")
 
@@ -139,8 +145,7 @@ def load(site: Any) -> Iterator[Callable[[], None]]:
             yield goes_on
         finally:
             ended.set()
-    site.seen(lambda stats: stats.idle, 60)
-    site.end(workers)
+    finish(site, workers)
     each_once(site, batches.result())
 
 
@@ -239,7 +244,8 @@ def test_a_server_whose_disk_is_full_refuses_lines_and_loses_none(
     for _ in range(ROUNDS):
         gate = site.folder / f"gate-{next(batches)}"
         site.queue.put(numbered(int(gate.name[5:])))
-        worker = work(site, *site.pipeline("uncounted"), GATE=str(gate))
+        many = ("--batch-lines", 50 * SIZE, *site.pipeline("uncounted"))
+        worker = work(site, *many, GATE=str(gate))
         assert site.busy(worker)
         space = os.statvfs(small_disk)
         with fill.open("wb") as file:
@@ -250,8 +256,7 @@ def test_a_server_whose_disk_is_full_refuses_lines_and_loses_none(
         if not server.recovers():
             server.start()
         put_until_stored(site.queue, numbered(refused))
-        site.seen(lambda stats: stats.idle, 60)
-        site.end(worker)
+        finish(site, worker)
         server.vacuum()
     each_once(site, next(batches))
 
@@ -269,8 +274,7 @@ def test_pgbouncer_in_transaction_mode_stands_between(bouncer, site_at):
         site.seen(lambda stats, before=finished: stats.finished > before)
         assert site.queue.stats().finished == finished + SIZE
         site.etl("resume")
-        site.seen(lambda stats: stats.idle, 60)
-        site.end(workers)
+        finish(site, workers)
     each_once(site, 10 * ROUNDS)
     site.etl("dlq replay", "--all")
     work_to_the_end(site, *site.pipeline("unnumbered"))
