@@ -1,6 +1,7 @@
 # What a person does with this project; the same commands run in CI.
 #   make run    the real logs in data/ through the default pipeline
 #   make test   every check and every test
+#   make chaos  the faults of a PostgreSQL server, 20 times each
 #   make lab    the control room in JupyterLab
 #   make app    the control room as a web page
 #   make bench  speed and memory, side by side with other tools; the stores, side by side
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 LOGS = $(filter-out data/boot.log,$(wildcard data/*.log data/*.jsonl data/*.logfmt))
 
-.PHONY: run test lab app bench clean help
+.PHONY: run test chaos lab app bench clean help
 
 help:
 	@grep '^#   ' Makefile | sed 's/^#   //'
@@ -19,11 +20,14 @@ help:
 run: $(VENV)/.run
 	$(BIN)/etl run $(LOGS)
 
-test: $(VENV)/.test $(VENV)/.chromium $(VENV)/.postgresql
+test: $(VENV)/.test $(VENV)/.chromium $(VENV)/.servers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile
+
+chaos: $(VENV)/.test $(VENV)/.servers
+	ETL_CHAOS_ROUNDS=20 $(BIN)/pytest -v tests/acceptance/test_postgres_faults.py
 
 lab: $(VENV)/.notebook
 	$(BIN)/etl lab
@@ -54,11 +58,20 @@ $(VENV)/.chromium: $(VENV)/.test
 		|| $(BIN)/playwright install --with-deps chromium
 	@touch $@
 
+<<<<<<< HEAD
 # PostgreSQL's programs, for servers that tests and benchmarks start; Debian keeps them off the path.
 $(VENV)/.postgresql: $(VENV)/bin/python
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 		|| (apt-get update && apt-get install -y postgresql) \
 		|| echo "PostgreSQL cannot be installed here: what needs it is skipped"
+=======
+# PostgreSQL and PgBouncer, for servers that the tests start; Debian keeps them off the path.
+$(VENV)/.servers: $(VENV)/.test
+	PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; \
+	(command -v initdb && command -v pgbouncer) >/dev/null \
+		|| (apt-get update && apt-get install -y postgresql pgbouncer) \
+		|| echo "PostgreSQL or PgBouncer cannot be installed here: their tests are skipped"
+>>>>>>> h-faults
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt

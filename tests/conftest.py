@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 from hypothesis import settings
+from proxy import Proxy
+from servers import Bouncer, Server, free_port
+from servers import start_postgres as start_server
 
 from etl import open_queue
 from etl.queue import Queue
@@ -114,47 +115,18 @@ def postgres_programs() -> Path:
     pytest.skip("PostgreSQL's programs are not installed: apt-get install postgresql")
 
 
-def _start_postgres(
-    programs: Path, folder: Path, port: int, **more: str
-) -> subprocess.Popen[bytes]:
-    """Start a server on what is in a folder; PostgreSQL refuses to run as root."""
-    user = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
-    data = folder / "data"
-    if not data.exists():
-        if user:
-            os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-        make = [programs / "initdb", "-D", data, "-U", "etl", "-A", "trust", "-E", "UTF8"]
-        subprocess.run(
-            [*make, "--no-sync", "--locale=C.UTF-8"], check=True, capture_output=True, **user
-        )
-    options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
-    options |= {"autovacuum": "off", "max_connections": "200"} | more
-    command = [programs / "postgres", "-D", data, "-p", str(port)]
-    for name, value in options.items():
-        command += ["-c", f"{name}={value}"]
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, **user)
-    ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-    deadline = time.monotonic() + 60
-    while subprocess.run(ready, check=False).returncode:
-        assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return process
-
-
 @pytest.fixture(scope="session")
 def start_postgres() -> Callable[..., subprocess.Popen[bytes]]:
-    return _start_postgres
+    """Return a function that starts a server on what is in a folder."""
+    return start_server
 
 
 @pytest.fixture(scope="session")
 def postgres_server(postgres_programs: Path) -> Iterator[str]:
     """Start a real PostgreSQL server for this session, and return the URL of its database."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        process = _start_postgres(postgres_programs, Path(folder), port)
+        process = start_server(postgres_programs, Path(folder), port)
         try:
             yield f"postgresql://etl@127.0.0.1:{port}/postgres"
         finally:
@@ -182,3 +154,63 @@ def postgres_url(postgres_schema: Callable[[], str]) -> str:
     url = postgres_schema()
     PostgresQueue(url, create=True).close()
     return url
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give an empty folder that programs which refuse to run as root can reach."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+@pytest.fixture
+def new_server(postgres_programs: Path, folder: Path) -> Iterator[Callable[..., Server]]:
+    """Return a function that starts a server of the test's own, which the test may kill."""
+    made: list[Server] = []
+
+    def make(*, data: Path | None = None, wal: Path | None = None, start: bool = True) -> Server:
+        where = data or folder / f"server-{len(made)}"
+        where.mkdir(exist_ok=True)
+        made.append(Server(postgres_programs, where, wal))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+def server(new_server: Callable[..., Server]) -> Server:
+    """Start a server of the test's own, which the test may kill."""
+    return new_server()
+
+
+@pytest.fixture
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Give a folder with room for 96 MB."""
+    place = folder / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no file system of a fixed size can be mounted here: that takes root")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def bouncer(server: Server, folder: Path) -> Iterator[Bouncer]:
+    """Start PgBouncer in transaction mode in front of a server."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+    (folder / "bouncer").mkdir()
+    with closing(Bouncer(Path(program), folder / "bouncer", server)) as started:
+        yield started
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """Start a proxy in front of a server that can lose an answer."""
+    with closing(Proxy(server.port)) as started:
+        yield started

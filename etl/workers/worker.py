@@ -71,7 +71,7 @@ RECLAIM_SECONDS = 1.0
 """Seconds between searches for dead workers while nothing waits."""
 
 MAX_FAILURES = 8
-"""Errors of the store in a row, other than that it cannot be reached, that end a worker."""
+"""Errors of the store in a row, other than that it is away or full, that end a worker."""
 
 
 class Worker:
@@ -200,7 +200,7 @@ class Worker:
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
 
-        A store that cannot be reached is waited for, with growing pauses.
+        A store that cannot be reached, or is full, is waited for, with growing pauses.
         """
         self._requests_before = self._requests()
         self._ready.set()
@@ -213,7 +213,8 @@ class Worker:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
                 except StoreError as error:
-                    if failures >= MAX_FAILURES and not isinstance(error, StoreUnavailable):
+                    passing = isinstance(error, StoreUnavailable | StoreFull)
+                    if failures >= MAX_FAILURES and not passing:
                         raise
                     if not failures:
                         log.warning("worker %s: %s; trying again", self.name, error)

@@ -26,10 +26,10 @@ PIPELINES = Path(__file__).with_name("pipelines.py")
 class Site:
     """A folder with a store, its output, and the processes that a test started there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str | None = None) -> None:
         self.folder = folder
-        self.store = folder / "s" / "store.db"
-        self.out = self.store.parent / "out"
+        self.store = store or folder / "s" / "store.db"
+        self.out = folder / "s" / "out"
         self.data = ROOT / "data"
         self._started: list[subprocess.Popen[str]] = []
         self._queue: Queue | None = None
@@ -39,7 +39,7 @@ class Site:
     def command(self, verb: str, *arguments: object) -> list[str]:
         """Return an `etl` command; its store is this site's unless another is named."""
         given = [*verb.split(), *map(str, arguments)]
-        bare = verb in ("batch", "detect", "formats", "graph", "prune", "runs")
+        bare = verb in ("batch", "detect", "formats", "graph", "prune", "runs", "store init")
         own = [] if bare or "--store" in given else ["--store", str(self.store)]
         return [sys.executable, "-m", "etl", *given, *own]
 
@@ -205,6 +205,21 @@ def site(tmp_path: Path) -> Iterator[Site]:
         stats = queue.stats()
         queue.close()
         assert stats.conserved, f"lines are missing in {path}: {stats}"
+
+
+@pytest.fixture
+def site_at(tmp_path: Path) -> Iterator[Callable[[str], Site]]:
+    """Return a function that makes a site whose new store is on a server."""
+    made: list[Site] = []
+
+    def make(url: str) -> Site:
+        made.append(Site(tmp_path, url))
+        made[-1].etl("store init", url)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture(scope="module")

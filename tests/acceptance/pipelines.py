@@ -1,14 +1,17 @@
 """Pipelines for the acceptance tests; the command line loads them by this file's path.
 
-`DELAY` in the environment is the seconds that each batch takes at least.
+In the environment, `DELAY` is the seconds that each batch takes at least, `GATE` a file without
+which none ends, and `MACHINE` the name of the machine on which a worker believes it runs.
 """
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
@@ -17,9 +20,14 @@ from etl.processors.builtin import Parse
 
 LINE = pl.col("line")
 
+if machine := os.environ.get("MACHINE"):
+    socket.gethostname = lambda: machine
+
 
 def pace(frame: pl.DataFrame) -> pl.DataFrame:
     time.sleep(float(os.environ.get("DELAY", "0")))
+    while (gate := os.environ.get("GATE")) and not Path(gate).exists():
+        time.sleep(0.01)
     return frame
 
 
@@ -38,6 +46,8 @@ numbered = (
     .add("count", Count("number"), after=("odd", "even"))
     .add("parquet", Parquet())
 )
+
+uncounted = Pipeline("uncounted").add("pace", pace).add("number", number).add("out", Parquet())
 
 light = (
     Pipeline("light")
