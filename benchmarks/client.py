@@ -2,6 +2,7 @@
 
     python client.py puts URL SECONDS    put small batches, one after the other
     python client.py drain URL           be a worker until nothing waits
+    python client.py commit URL          lease, and commit the result of such a batch, until then
     python client.py idle URL WORKERS    be workers that wait, until standard input ends
 
 It says `ready` once all is loaded and connected, begins at the next line of its standard input,
@@ -12,6 +13,7 @@ for all processes.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -22,6 +24,7 @@ from small import LINE, worker
 from work import PATTERN
 
 from etl import Batch, Parse, Pipeline, Worker, normalise, open_queue, upper
+from etl.execution.batch_run import Runner
 
 SMALL = 10
 """Lines of a batch that is put."""
@@ -74,6 +77,27 @@ def drain(url: str) -> Callable[[], object]:
     return run
 
 
+def commit(url: str) -> Callable[[], object]:
+    """Return a function that leases and commits until nothing waits and tells when that was.
+
+    Each batch has the result that a worker would commit, with its counts, times and traces;
+    the batches are alike, so that it is made once.
+    """
+    runner = Runner(pipeline)
+    for number in range(10):  # a worker traces its first lines, and then so many a second
+        result = runner.run(batch(number))
+    queue, name = open_queue(url), f"client-{os.getpid()}"
+    queue.register(name)
+
+    def run() -> float:
+        while queue.stats().waiting:
+            while lease := queue.lease(name, lines=LINES):
+                queue.commit(lease, result)
+        return time.monotonic()
+
+    return run
+
+
 def idle(url: str, workers: str) -> Callable[[], object]:
     """Return a function that waits for the end and tells when each batch was done, by its id."""
     done: dict[str, float] = {}
@@ -95,7 +119,9 @@ def idle(url: str, workers: str) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
-    start = {"puts": puts, "drain": drain, "idle": idle}[sys.argv[1]](*sys.argv[2:])
+    start = {"puts": puts, "drain": drain, "commit": commit, "idle": idle}[sys.argv[1]](
+        *sys.argv[2:]
+    )
     print("ready", flush=True)
     sys.stdin.readline()
     print(json.dumps(start()), flush=True)

@@ -159,11 +159,11 @@ def puts(kind: Kind, sizes: Sizes) -> Row:
     return per_clients(kind, sizes, rate)
 
 
-def work(kind: Kind, sizes: Sizes) -> Row:
-    """Lease, process and commit."""
+def work(kind: Kind, sizes: Sizes, do: str = "drain") -> Row:
+    """Lease, process and commit; or only lease and commit."""
 
     def rate(url: str, number: int) -> float:
-        with clients(number, "drain", url) as started, closing(open_queue(url)) as queue:
+        with clients(number, do, url) as started, closing(open_queue(url)) as queue:
             queue.put(*map(batch, range(sizes.batches)))
             begun = time.monotonic()
             ended = max(answers(started))

@@ -108,6 +108,11 @@ def tables(sizes: Sizes) -> dict[str, Table]:
             f"Batches of {LINES} lines a second that so many workers lease, process and commit",
             parts.work,
             compared=(many,),
+        ),
+        "commits": Table(
+            "Batches a second that so many clients lease and commit, with the results of such work",
+            partial(parts.work, do="commit"),
+            compared=(many,),
             targets=(scale, ("16", ">=", 400)),
         ),
         "sql": Table(

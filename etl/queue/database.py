@@ -15,10 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from etl.errors import QueueClosed
+from etl.errors import QueueClosed, StoreUnavailable
 from etl.queue.sql import Dialect
 
-__all__ = ["Clock", "Database", "Transaction"]
+__all__ = ["Clock", "Conflict", "Database", "Transaction"]
+
+
+class Conflict(StoreUnavailable):
+    """Another's transaction was in the way; another attempt may pass."""
+
 
 Clock = Callable[[], float]
 """Returns Unix seconds."""
@@ -42,6 +47,10 @@ class Transaction(ABC):
         """Send statements without waiting for each one's answer; they are read after the block."""
         return nullcontext()
 
+    def ending(self) -> AbstractContextManager[object]:
+        """Like `together`, and the transaction's end is sent with them: nothing follows."""
+        return nullcontext()
+
     def given_now(self) -> float | None:
         """Return the time by the clock that was given; None lets a statement ask the database."""
         return self.clock() if self.clock else None
@@ -62,7 +71,8 @@ class Transaction(ABC):
 
     def many(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute a statement once per row."""
-        self.connection.cursor().executemany(self.dialect.statement(statement), rows)
+        if rows := list(rows):
+            self.connection.cursor().executemany(self.dialect.statement(statement), rows)
 
     def rows(self, statement: str, where: str = "", /, **values: Any) -> list[Any]:
         """Return the rows of a statement, which have their values by name."""

@@ -33,7 +33,7 @@ from etl.errors import (
     StoreUnavailable,
     UsageError,
 )
-from etl.queue.database import Clock, Database, Transaction
+from etl.queue.database import Clock, Conflict, Database, Transaction
 from etl.queue.sql import POSTGRES
 from etl.queue.urls import without_secrets
 from etl.queue.writes import DatabaseQueue
@@ -60,12 +60,11 @@ UNAVAILABLE = ("08", "53", "57", "25006", "25P03")
 """How SQLSTATEs begin of a server that is away or takes no changes: no connection, no room for
 another, a shutdown, a server that has become a standby, and a session that slept too long."""
 
-CONFLICT = ("40", "55P03")
+CONFLICT = ("40", "55P03", "23505")
 """How SQLSTATEs begin of what another's transaction was in the way of: another attempt may pass."""
 
-BEGIN = """BEGIN;
-SET LOCAL lock_timeout = '60s';
-SET LOCAL idle_in_transaction_session_timeout = '30s';"""
+TIMEOUTS = """SET {local} lock_timeout = '60s';
+SET {local} idle_in_transaction_session_timeout = '30s';"""
 """A client that sleeps in a transaction keeps others from its rows no longer than that."""
 
 LISTEN_SECONDS = 0.02
@@ -133,11 +132,24 @@ class PostgresTransaction(Transaction):
     ) -> None:
         super().__init__(connection, clock)
         self._now = now
+        self._end: psycopg.Cursor[dict[str, Any]] | None = None
 
     def together(self) -> AbstractContextManager[object]:
         """See `Transaction.together`."""
         pipeline: AbstractContextManager[object] = self.connection.pipeline()
         return pipeline
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """See `Transaction.ending`."""
+        with self.together():
+            yield
+            self._end = self.connection.execute("COMMIT")
+
+    def commit(self) -> bool:
+        """End the transaction if it has not been; return whether it was committed."""
+        end = self._end or self.connection.execute("COMMIT")
+        return bool(end.statusmessage == "COMMIT")
 
     def now(self) -> float:
         """See `Transaction.now`."""
@@ -172,6 +184,7 @@ class PostgresDatabase(Database):
         self._close = weakref.finalize(self, _close_all, self._held)
         self._close.atexit = False
         self._news = _News()
+        self._begin = ""
 
     def open(self, *, create: bool) -> None:
         """Connect, and check the tables, or make them.
@@ -249,12 +262,13 @@ class PostgresDatabase(Database):
     @contextmanager
     def _writing(self, *, durable: bool) -> Iterator[Transaction]:
         db = self._connection()
-        begin = BEGIN if durable else f"{BEGIN} SET LOCAL synchronous_commit = off;"
+        begin = [self._begin, "" if durable else "SET LOCAL synchronous_commit = off;"]
         try:
-            answers = db.execute(f"{begin} {POSTGRES.statement('now')}", prepare=False)
+            answers = db.execute(" ".join([*begin, POSTGRES.statement("now")]), prepare=False)
             *_, (row,) = (answers.fetchall() for _ in answers.results() if answers.description)
-            yield PostgresTransaction(db, self.clock, row["now"])
-            if db.execute("COMMIT").statusmessage != "COMMIT":
+            transaction = PostgresTransaction(db, self.clock, row["now"])
+            yield transaction
+            if not transaction.commit():
                 raise StoreError(f"{self.name} has rolled a transaction back; nothing was changed")
         except BaseException:
             _rollback(db)
@@ -288,9 +302,12 @@ class PostgresDatabase(Database):
                 db.add_notify_handler(self._news.hear)
                 self._news.channel = sql.Identifier(f"etl {session['schema']}").as_string()
                 db.execute(f"LISTEN {self._news.channel}", prepare=False)
+                db.execute(TIMEOUTS.format(local=""), prepare=False)
+                self._begin = "BEGIN;"
             else:  # a pooler such as PgBouncer, which gives every transaction another session
                 db.prepare_threshold = None
                 self._news.channel = ""
+                self._begin = f"BEGIN; {TIMEOUTS.format(local='LOCAL')}"
             self._news.hear()  # what was said in the meantime was not heard
         except BaseException:
             db.close()
@@ -321,7 +338,7 @@ class PostgresDatabase(Database):
         if lost or state.startswith(UNAVAILABLE):
             return StoreUnavailable(f"{self.name} cannot be reached: {text}")
         if state.startswith(CONFLICT):
-            return StoreUnavailable(f"{self.name} was kept by others: {text}; try again")
+            return Conflict(f"{self.name} was kept by others: {text}; try again")
         return StoreError(f"{self.name} cannot be used: {text}")
 
 

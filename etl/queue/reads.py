@@ -188,7 +188,7 @@ def _condition(wanted: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
     if before is not None:
         clauses.append("id < :before")
     if wanted.ids is not None:
-        clauses.append("id IN ({ids})")
+        clauses.append("id {in_ids}")
     values = (
         own
         | of_failure

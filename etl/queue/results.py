@@ -86,13 +86,13 @@ def moved(rows: Iterable[Mapping[str, int]], state: str, sign: int = 1) -> dict[
     }
 
 
-def add_totals(db: Transaction, *counts: Mapping[str, int], at: float) -> None:
-    """Add to the counts, and record the totals of this second.
+def add_totals(db: Transaction, *counts: Mapping[str, int], at: float | None) -> None:
+    """Add to the counts.
 
     Args:
         db: The store.
         counts: What to add to columns of `sql.COUNTS`.
-        at: Unix seconds.
+        at: Unix seconds in whose second the totals are recorded; None to leave that to others.
     """
     sums = dict.fromkeys(COUNTS.names, 0)
     for one in counts:
@@ -100,7 +100,8 @@ def add_totals(db: Transaction, *counts: Mapping[str, int], at: float) -> None:
             sums[name] += value
     if any(sums.values()):
         db.run("add_totals", **sums)
-        db.run("record_totals", second=int(at))
+        if at is not None:
+            db.run("record_totals", second=int(at))
 
 
 def forget_the_old(db: Transaction, now: float) -> None:
@@ -150,20 +151,21 @@ def _keep_stats(db: Transaction, worker: str, result: BatchResult, second: int) 
         asdict(stats) | {"processor": name, "worker": worker, "second": second}
         for name, stats in result.processor_stats.items()
     ]
-    db.many("add_processor", rows)
-    db.many("add_processor_history", rows)
-    db.many(
-        "add_latency",
-        (
-            row
-            | {
-                "bucket": round(8 * log2(max(1e-9, row["seconds"] / row["received"]))),
-                "lines": row["received"],
-            }
-            for row in rows
-            if row["received"]
-        ),
-    )
+    if not rows:
+        return
+    text = json.dumps(rows)
+    db.run("add_processors", rows=text)
+    db.run("add_processor_history", rows=text)
+    latency = [
+        {
+            "processor": row["processor"],
+            "bucket": round(8 * log2(max(1e-9, row["seconds"] / row["received"]))),
+            "lines": row["received"],
+        }
+        for row in rows
+        if row["received"]
+    ]
+    db.run("add_latency", rows=json.dumps(latency))
 
 
 def _keep_formats(db: Transaction, source: str, result: BatchResult) -> None:
@@ -204,6 +206,6 @@ def _keep_errors(db: Transaction, worker: str, batch: str, result: BatchResult, 
 def _keep_trace(db: Transaction, head: dict[str, Any], block: bytes, trace: Trace | None) -> None:
     """Keep a batch's trace; one with as many lines as are kept makes the older ones needless."""
     lines = trace.lines.height if trace else 0
-    seq = db.row("insert_trace", **head, lines=lines, block=block)["seq"]
+    inserted = db.run("insert_trace", **head, lines=lines, block=block)
     if lines >= Settings.kept_traces:
-        db.run("forget_traces_before", seq=seq)
+        db.run("forget_traces_before", seq=inserted.fetchone()["seq"])

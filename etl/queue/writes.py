@@ -9,6 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from etl.errors import (
     StoreUnavailable,
     UsageError,
 )
-from etl.queue.database import Database, Transaction
+from etl.queue.database import Conflict, Database, Transaction
 from etl.queue.process import alive
 from etl.queue.protocol import Checkpoint, Control, PausedBy
 from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
@@ -45,6 +46,12 @@ WORKER_GONE = 60.0
 ROOM_POLL_SECONDS = 1.0
 """Seconds between two looks for room in a full queue, at most."""
 
+MAX_CONFLICTS = 8
+"""How often a put begins anew because of another one of the same batches."""
+
+EXPIRE_SECONDS = 1.0
+"""Seconds between two searches for leases that ran out, while there is other work."""
+
 Row = dict[str, Any]
 
 
@@ -68,6 +75,7 @@ class DatabaseQueue(Reads):
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._busy = False  # the last look for a batch found one
         self._commits = 0
+        self._expired_at = 0.0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -93,8 +101,7 @@ class DatabaseQueue(Reads):
         while True:
             try:
                 since = self.version() if self._limits else None
-                with self._database.write() as db:
-                    was_idle = self._put(db, list(rows.values()), checkpoint, expected)
+                was_idle = self._try_put(list(rows.values()), checkpoint, expected)
             except (QueueFull, StoreUnavailable) as error:
                 left = end - time.monotonic()
                 if not block or left <= 0:
@@ -114,6 +121,19 @@ class DatabaseQueue(Reads):
             time.sleep(min(left, pause_before(attempts)))
             attempts += 1
 
+    def _try_put(
+        self,
+        rows: list[Row],
+        checkpoint: Checkpoint | None,
+        expected: Checkpoint | Literal["any"] | None,
+    ) -> bool:
+        """Do `_put` in one transaction, anew if another has just put one of the batches."""
+        for _ in range(MAX_CONFLICTS):
+            with suppress(Conflict), self._database.write() as db:
+                return self._put(db, rows, checkpoint, expected)
+        with self._database.write() as db:
+            return self._put(db, rows, checkpoint, expected)
+
     def _put(
         self,
         db: Transaction,
@@ -124,7 +144,9 @@ class DatabaseQueue(Reads):
         """Store batches, and return whether none waited before."""
         if checkpoint is not None:
             db.run("lock", name=f"source {checkpoint.source}")
-        known = db.rows("known_ids", texts=json.dumps([row["id"] for row in rows])) if rows else []
+        with db.together():
+            known = db.run("known_ids", texts=json.dumps([row["id"] for row in rows]))
+            waiting = db.run("anything_waiting")
         ids = {row["id"] for row in known}
         new = [row for row in rows if row["id"] not in ids]
         self._check_room(db, new)
@@ -138,12 +160,11 @@ class DatabaseQueue(Reads):
                     "wait for it to end"
                 )
             db.run("set_checkpoint", **asdict(checkpoint))
-        was_idle = db.row("anything_waiting") is None
-        stored = self._insert(db, new)
-        accepted = {"accepted": sum(row["lines"] for row in stored)}
-        with db.together():
-            add_totals(db, accepted, moved(stored, "waiting"), at=db.now())
-        return was_idle
+        accepted = {"accepted": sum(row["lines"] for row in new)}
+        with db.ending():
+            self._insert(db, new)
+            add_totals(db, accepted, moved(new, "waiting"), at=db.now())
+        return waiting.fetchone() is None
 
     def _check_room(self, db: Transaction, new: list[Row]) -> None:
         """Raise QueueFull if the batches go over a limit; into an empty queue they always fit."""
@@ -159,16 +180,13 @@ class DatabaseQueue(Reads):
                 "open it with a higher limit"
             )
 
-    def _insert(self, db: Transaction, rows: list[Row]) -> list[Row]:
-        """Insert batches, and return those that were not there."""
+    def _insert(self, db: Transaction, rows: list[Row]) -> None:
+        """Insert batches that are not there."""
         now = db.now()
-        stored = []
         for row in rows:
-            if db.run("insert_id", id=row["id"], put_at=now).rowcount:
-                payload = db.row("insert_payload", **row)["id"]
-                db.run("insert_batch", **row, payload=payload, put_at=now)
-                stored.append(row)
-        return stored
+            db.run("insert_id", id=row["id"], put_at=now)
+            db.run("insert_payload", **row)
+            db.run("insert_batch", **row, put_at=now)
 
     def lease(
         self, worker: str, *, lines: int = 1, seconds: float = 30.0, without: Sequence[str] = ()
@@ -182,27 +200,25 @@ class DatabaseQueue(Reads):
             now = db.now()
             with db.together():
                 asked = db.run("control_values")
-                expired = db.run("expire_leases", now=now)
-                first = _ready(db, now, without, after=0, limit=1)
-            control = as_control(asked)
+                ready = _ready(db, now, without, after=0, limit=1)
+            control, first = as_control(asked), ready.fetchone()
             if control.paused:
                 control = _locked_control(db)
-            back = expired.fetchall()
-            chosen = _choose(db, now, lines, first.fetchone(), without) if control.can_lease else []
-            counts = [moved(back, "leased", -1), moved(back, "waiting")]
-            counts += [moved(chosen, "waiting", -1), moved(chosen, "leased")]
-            if chosen and control.paused:
+            if not control.can_lease:
+                return None
+            if first is None or abs(now - self._expired_at) > EXPIRE_SECONDS:
+                first = self._expire(db, now, without) or first
+            chosen = _choose(db, now, lines, first, without)
+            if not chosen:
+                return None
+            if control.paused:
                 _set_control(db, steps=control.steps - 1)
+            until = now + seconds
             ids = json.dumps([row["seq"] for row in chosen])
-            with db.together():
-                if chosen:
-                    until = now + seconds
-                    db.run("lease_batches", worker=worker, token=token, until=until, ids=ids)
-                leased = db.run("leased_batches", token=token)
-                add_totals(db, *counts, at=now)
-            rows = leased.fetchall()
-        if not chosen:
-            return None
+            with db.ending():
+                leased = db.run("lease_batches", worker=worker, token=token, until=until, ids=ids)
+                add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
+            rows = sorted(leased, key=lambda row: row["seq"])
         self._busy = True
         try:
             batches = tuple(map(batch_of, rows))
@@ -210,7 +226,16 @@ class DatabaseQueue(Reads):
             with self._database.write(durable=False) as db:
                 self._release(db, token, not_before=now + 1.0)
             raise
-        return Lease(token, worker, batches, now + seconds, chosen[0]["deliveries"] + 1)
+        return Lease(token, worker, batches, until, chosen[0]["deliveries"] + 1)
+
+    def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
+        """Let what was leased for too long wait again, and return the first that can be leased."""
+        self._expired_at = now
+        back = db.rows("expire_leases", now=now)
+        if not back:
+            return None
+        add_totals(db, moved(back, "leased", -1), moved(back, "waiting"), at=None)
+        return _ready(db, now, without, after=0, limit=1).fetchone()
 
     def _may_lease(self, without: Sequence[str]) -> bool:
         """Return whether something can be leased, which costs less than a transaction."""
@@ -239,9 +264,9 @@ class DatabaseQueue(Reads):
             now = db.now()
             gone = db.rows("take_leased", token=lease.token)
             _guard(gone, lease)
-            payloads = sorted({row["payload"] for row in gone})
-            with db.together():
-                db.many("delete_unused_payload", ({"payload": payload} for payload in payloads))
+            payloads = json.dumps(sorted({row["payload"] for row in gone}))
+            with db.ending():
+                db.run("delete_unused_payloads", ids=payloads)
                 first = lease.batches[0]
                 keep_result(db, now, worker=lease.worker, batch=first, result=result, trace=trace)
                 if self._commits % TIDY_COMMITS == 0:
@@ -367,7 +392,8 @@ class DatabaseQueue(Reads):
         rows = [_row(batch) for batch in batches]
         with self._database.write() as db:
             closed = {"dead": -_close_open(db, ids, "replaying")}
-            add_totals(db, closed, moved(self._insert(db, rows), "waiting"), at=db.now())
+            self._insert(db, rows)
+            add_totals(db, closed, moved(rows, "waiting"), at=db.now())
         self._database.announce()
 
     def discard(self, ids: Sequence[int]) -> None:
@@ -389,7 +415,7 @@ def _not_from(sources: Sequence[str]) -> tuple[str, Row]:
     """Return the condition that a batch is from none of some sources, and its values."""
     if not sources:
         return "", {}
-    return "source NOT IN ({texts})", {"texts": json.dumps(list(sources))}
+    return "NOT source {in_texts}", {"texts": json.dumps(list(sources))}
 
 
 def _ready(db: Transaction, now: float, without: Sequence[str], **page: int) -> Any:

@@ -422,7 +422,7 @@ READS = {
     "take_leased": ("", {"token": "t100"}),
     "renew_lease": ("", {"token": "t100", "until": 1e18}),
     "release_lease": ("", {"token": "t100", "not_before": 0.0}),
-    "delete_unused_payload": ("", {"payload": 1}),
+    "delete_unused_payloads": ("", {"ids": "[1]"}),
     "forget_ids": ("", {"since": 10.0}),
 }
 """What is asked all the time, or by whoever looks, with its values."""

@@ -11,11 +11,12 @@ table of `records.columns`, here for one called `workers`:
     {workers_sums}         "received" = workers."received" + excluded."received", …, of what is
                            added up
     {workers_totals}       sum("received") AS "received", …, of the same
+    {workers_rows}         the rows of the JSON list :rows of objects, as a table
     {workers_definitions}  "name" TEXT NOT NULL, …
     {slot}                 which of the slots this transaction counts in
     {now}                  :now, or the database's clock if that is null
-    {ids}                  SELECT of the integers in the JSON list :ids
-    {texts}                SELECT of the texts in the JSON list :texts
+    {in_ids}               is one of the integers in the JSON list :ids
+    {in_texts}             is one of the texts in the JSON list :texts
     {for_update}           keeps the selected rows for this transaction; waits for others to end
     {skip_locked}          the same, without those that others keep
 """
@@ -23,7 +24,7 @@ table of `records.columns`, here for one called `workers`:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib import resources
@@ -96,12 +97,14 @@ class Dialect:
         name: Its folder.
         types: Its names of the types that differ from those in `records.columns`.
         words: What else is put into braces.
+        rows: Makes a table of :rows, of names and types of its columns.
         parameter: What `:name` becomes, as a replacement of `re`.
     """
 
     name: str
     types: Mapping[str, str]
     words: Mapping[str, str]
+    rows: Callable[[Mapping[str, str]], str]
     parameter: str | None = None
 
     @cache  # noqa: B019 - there are two, for good
@@ -132,10 +135,10 @@ class Dialect:
 
     @cached_property
     def _lists(self) -> Mapping[str, str]:
-        return {**self.words, **_lists(self.types)}
+        return {**self.words, **_lists(self.types, self.rows)}
 
 
-def _lists(types: Mapping[str, str]) -> dict[str, str]:
+def _lists(types: Mapping[str, str], rows: Callable[[Mapping[str, str]], str]) -> dict[str, str]:
     """Return the lists of columns of every table."""
     found: dict[str, str] = {}
     for name, table in STORED.items():
@@ -153,6 +156,7 @@ def _lists(types: Mapping[str, str]) -> dict[str, str]:
             f"{columns[one.name]}"
             for one in counted
         )
+        found[f"{name}_rows"] = rows(kinds)
         found[f"{name}_definitions"] = ", ".join(
             f"{columns[one.name]} {kinds[one.name]}{'' if one.null else ' NOT NULL'}"
             for one in table
@@ -173,14 +177,26 @@ HISTORY = {
 }
 """How the totals of slots become those of the store, the same in every dialect."""
 
+
+def _sqlite_rows(kinds: Mapping[str, str]) -> str:
+    columns = ", ".join(f"""value ->> '{name}' AS "{name}\"""" for name in kinds)
+    return f"(SELECT {columns} FROM json_each(:rows)) AS given"
+
+
+def _postgres_rows(kinds: Mapping[str, str]) -> str:
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in kinds.items())
+    return f"json_to_recordset(CAST(:rows AS JSON)) AS given ({columns})"
+
+
 SQLITE = Dialect(
     "sqlite",
     types={},
     words=HISTORY
     | {
-        "ids": "SELECT value FROM json_each(:ids)",
-        "texts": "SELECT value FROM json_each(:texts)",
+        "in_ids": "IN (SELECT value FROM json_each(:ids))",
+        "in_texts": "IN (SELECT value FROM json_each(:texts))",
         "now": ":now",
+        "last_payload": "last_insert_rowid()",
         "slot": "0",  # there is one writer at a time
         "for_update": "",
         "skip_locked": "",
@@ -188,6 +204,7 @@ SQLITE = Dialect(
             f"max(lines) FILTER (WHERE name = '{name}')" for name in TOTALS.names
         ),
     },
+    rows=_sqlite_rows,
 )
 
 POSTGRES = Dialect(
@@ -200,13 +217,17 @@ POSTGRES = Dialect(
     },
     words=HISTORY
     | {
-        "ids": "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:ids AS JSON))",
-        "texts": "SELECT value FROM json_array_elements_text(CAST(:texts AS JSON))",
+        "in_ids": "= ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM "
+        "json_array_elements_text(CAST(:ids AS JSON))))",
+        "in_texts": "= ANY (ARRAY(SELECT value FROM "
+        "json_array_elements_text(CAST(:texts AS JSON))))",
         "now": "coalesce(CAST(:now AS DOUBLE PRECISION), CAST(extract(epoch FROM "
         "statement_timestamp()) AS DOUBLE PRECISION))",
+        "last_payload": "currval(pg_get_serial_sequence('payloads', 'id'))",
         "slot": "mod(pg_backend_pid(), 64)",  # nobody waits for another's sync
         "for_update": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
     },
+    rows=_postgres_rows,
     parameter=r"%(\1)s",
 )

@@ -1,9 +1,9 @@
 -- name: known_ids
 -- Those of a list that were put before.
-SELECT id FROM batch_ids WHERE id IN ({texts});
+SELECT id FROM batch_ids WHERE id {in_texts};
 
 -- name: insert_id
-INSERT INTO batch_ids (id, put_at) VALUES (:id, :put_at) ON CONFLICT (id) DO NOTHING;
+INSERT INTO batch_ids (id, put_at) VALUES (:id, :put_at);
 
 -- name: forget_ids
 DELETE FROM batch_ids WHERE id IN (
@@ -12,12 +12,14 @@ DELETE FROM batch_ids WHERE id IN (
 );
 
 -- name: insert_payload
-INSERT INTO payloads (encoding, data) VALUES (:encoding, :data) RETURNING id;
+INSERT INTO payloads (encoding, data) VALUES (:encoding, :data);
 
 -- name: insert_batch
+-- With the payload that was inserted before it.
 INSERT INTO batches
     (id, payload, source, format, context, first_line, skip, lines, bytes, put_at)
-VALUES (:id, :payload, :source, :format, :context, :first_line, :skip, :lines, :bytes, :put_at);
+VALUES (:id, {last_payload}, :source, :format, :context, :first_line, :skip, :lines, :bytes,
+        :put_at);
 
 -- name: set_checkpoint
 INSERT INTO checkpoints ({checkpoints}) VALUES ({checkpoints_values})
@@ -54,11 +56,10 @@ ORDER BY seq LIMIT :limit {skip_locked};
 -- name: lease_batches
 UPDATE batches
 SET state = 'leased', worker = :worker, token = :token, until = :until, deliveries = deliveries + 1
-WHERE seq IN ({ids});
-
--- name: leased_batches
-SELECT b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines, p.encoding, p.data
-FROM batches b JOIN payloads p ON p.id = b.payload WHERE b.token = :token ORDER BY b.seq;
+WHERE seq {in_ids}
+RETURNING seq, id, source, format, context, first_line, skip, lines,
+          (SELECT encoding FROM payloads WHERE payloads.id = payload) AS encoding,
+          (SELECT data FROM payloads WHERE payloads.id = payload) AS data;
 
 -- name: next_waiting_batch
 SELECT b.seq, b.put_at, b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines,
@@ -72,9 +73,9 @@ UPDATE batches SET until = :until WHERE token = :token RETURNING seq;
 -- name: batches_of_lease
 SELECT seq, lines, bytes FROM batches WHERE token = :token ORDER BY seq {for_update};
 
--- name: delete_unused_payload
+-- name: delete_unused_payloads
 DELETE FROM payloads
-WHERE id = :payload AND NOT EXISTS (SELECT 1 FROM batches WHERE payload = :payload);
+WHERE id {in_ids} AND NOT EXISTS (SELECT 1 FROM batches WHERE payload = payloads.id);
 
 -- name: release_lease
 -- The delivery does not count.

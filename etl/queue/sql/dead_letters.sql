@@ -4,7 +4,7 @@
 SELECT failure, {dead_letters} FROM dead_letters d WHERE <where> ORDER BY id DESC LIMIT :limit;
 
 -- name: failures
-SELECT id AS failure, {failures} FROM failures WHERE id IN ({ids});
+SELECT id AS failure, {failures} FROM failures WHERE id {in_ids};
 
 -- name: dead_letter_groups
 SELECT f.fingerprint, d.source, f.processor, f.code, f.error, d.message,
@@ -18,9 +18,9 @@ ORDER BY g.newest;
 
 -- name: open_lines
 SELECT count(*) AS dead_letters, CAST(coalesce(sum(lines), 0) AS BIGINT) AS lines FROM (
-    SELECT lines FROM dead_letters WHERE status = 'open' AND id IN ({ids}) ORDER BY id {for_update}
+    SELECT lines FROM dead_letters WHERE status = 'open' AND id {in_ids} ORDER BY id {for_update}
 ) opened;
 
 -- name: close_open
 UPDATE dead_letters SET status = :status, replays = replays + :replays
-WHERE status = 'open' AND id IN ({ids});
+WHERE status = 'open' AND id {in_ids};

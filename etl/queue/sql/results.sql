@@ -28,11 +28,12 @@ DELETE FROM processor_history_by_slot WHERE (slot, second, processor) IN (
 
 -- name: add_processor_history
 INSERT INTO processor_history_by_slot AS processor_history (slot, {processor_history})
-VALUES ({slot}, {processor_history_values})
+SELECT {slot}, {processor_history} FROM {processor_history_rows} WHERE TRUE
 ON CONFLICT (slot, second, processor) DO UPDATE SET {processor_history_sums};
 
 -- name: add_latency
-INSERT INTO latency_by_slot AS latency (slot, {latency}) VALUES ({slot}, {latency_values})
+INSERT INTO latency_by_slot AS latency (slot, {latency})
+SELECT {slot}, {latency} FROM {latency_rows} WHERE TRUE
 ON CONFLICT (slot, processor, bucket) DO UPDATE SET {latency_sums};
 
 -- name: add_format
@@ -61,8 +62,8 @@ WHERE id = :dead_letter_id;
 -- name: close_replayed
 UPDATE dead_letters SET status = 'replayed' WHERE id = :id;
 
--- name: add_processor
-INSERT INTO processors ({processors}) VALUES ({processors_values})
+-- name: add_processors
+INSERT INTO processors ({processors}) SELECT {processors} FROM {processors_rows} WHERE TRUE
 ON CONFLICT (worker, processor) DO UPDATE SET {processors_sums};
 
 -- name: set_state
