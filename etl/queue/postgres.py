@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import select
 import selectors
+import socket
 import time
 import weakref
 from collections.abc import Iterator
@@ -66,9 +67,6 @@ CONFLICT = ("40", "55P03", "23505")
 TIMEOUTS = """SET {local} lock_timeout = '60s';
 SET {local} idle_in_transaction_session_timeout = '30s';"""
 """A client that sleeps in a transaction keeps others from its rows no longer than that."""
-
-LISTEN_SECONDS = 0.02
-"""Seconds between two looks whether another thread has heard what this one waits for."""
 
 ANNOUNCE = """BEGIN;
 SET LOCAL synchronous_commit = off;
@@ -181,9 +179,9 @@ class PostgresDatabase(Database):
             ) from None
         self._read_lock = self._lock
         self._held: list[Connection] = []  # the connection, if there is one
-        self._close = weakref.finalize(self, _close_all, self._held)
-        self._close.atexit = False
         self._news = _News()
+        self._close = weakref.finalize(self, _close_all, self._held, self._news)
+        self._close.atexit = False
         self._begin = ""
 
     def open(self, *, create: bool) -> None:
@@ -230,15 +228,18 @@ class PostgresDatabase(Database):
             if left <= 0:
                 return False
             try:
-                self._listen(min(left, LISTEN_SECONDS))
+                self._listen(left)
             except (OSError, ValueError, IndexError, psycopg.Error):
                 return True  # there is no connection: the look will tell why
         return True
 
     def _listen(self, timeout: float) -> None:
-        """Read what the server says in some seconds, unless another thread does."""
+        """Wait until the server says something, and read it; or until another thread has."""
         connection = self._held[0].pgconn
-        if select.select([connection.socket], [], [], timeout)[0] and self._lock.acquire(timeout=0):
+        sources: list[Any] = [connection.socket, self._news.socket]
+        heard = select.select(sources, [], [], timeout)[0]
+        self._news.rest(heard)
+        if connection.socket in heard and self._lock.acquire(timeout=0):
             try:
                 connection.consume_input()
                 while connection.notifies():
@@ -346,14 +347,36 @@ class _News:
     """How often work was announced, and on which channel it is.
 
     It is apart from the database, so that a connection does not keep that alive.
+
+    Attributes:
+        heard: How often.
+        channel: The channel, as SQL; empty if the connection cannot listen.
+        socket: Readable once something was heard, for threads that did not hear it.
     """
 
-    heard = 0
-    channel = ""
+    def __init__(self) -> None:
+        self.heard = 0
+        self.channel = ""
+        self.socket, self._bell = socket.socketpair()
+        self.socket.setblocking(False)
+        self._bell.setblocking(False)
 
     def hear(self, _notify: object = None) -> None:
-        """Count an announcement."""
+        """Count an announcement, and wake those who wait for one."""
         self.heard += 1
+        with suppress(OSError):  # full: they wake anyway; closed: so is the store
+            self._bell.send(b"!")
+
+    def rest(self, readable: list[Any]) -> None:
+        """Take back what wakes others, if it is among what is readable."""
+        if self.socket in readable:
+            with suppress(BlockingIOError):
+                self.socket.recv(4096)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self.socket.close()
+        self._bell.close()
 
 
 class _TextDumper(Dumper):
@@ -419,6 +442,7 @@ def _rollback(db: Connection) -> None:
             db.execute("ROLLBACK")
 
 
-def _close_all(connections: list[Connection]) -> None:
+def _close_all(connections: list[Connection], news: _News) -> None:
     for connection in connections:
         connection.close()
+    news.close()

@@ -61,6 +61,12 @@ GIVE_UP_AT = 5
 IDLE_SECONDS = (0.1, 1.0)
 """Seconds between looks for work while none is announced: the first, and at most."""
 
+TURN_SECONDS = 0.001
+"""Seconds by which the worker of the next lower slot may look first for what is announced."""
+
+MAX_TURN_SECONDS = 0.05
+"""Seconds for which it does so at most."""
+
 STOP_SECONDS = 0.1
 """Seconds between looks whether this worker has been asked to stop, while it waits for work."""
 
@@ -130,6 +136,7 @@ class Worker:
         self._unsure: Lease | None = None  # whose commit got no answer
         self._away: dict[str, tuple[float, str]] = {}  # sources: until when, and why
         self._idle = IDLE_SECONDS[0]
+        self._slot = 0
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} on {self._queue.url}>"
@@ -262,6 +269,7 @@ class Worker:
                 return
             if self._queue.wait_for_work(since, min(left, STOP_SECONDS)):
                 self._idle = IDLE_SECONDS[0]
+                self._stopping.wait(min(self._slot * TURN_SECONDS, MAX_TURN_SECONDS))
                 return
 
     def _check_sources(self) -> None:
@@ -316,7 +324,7 @@ class Worker:
 
     def _register(self) -> Runner:
         """Take a slot with its states, and publish what a killed worker had committed."""
-        slot = self._queue.register(self.name)
+        self._slot = slot = self._queue.register(self.name)
         states = self._queue.states(slot)
         recover_outputs(self._queue)
         return Runner(self._pipeline, states=states, out=self._out, slot=slot, run=self._run)
