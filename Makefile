@@ -35,7 +35,7 @@ lab: $(VENV)/.notebook
 app: $(VENV)/.notebook
 	$(BIN)/etl app
 
-bench: $(VENV)/.bench $(VENV)/.postgresql
+bench: $(VENV)/.bench $(VENV)/.servers
 	$(BIN)/python benchmarks/run.py
 
 clean:
@@ -58,20 +58,13 @@ $(VENV)/.chromium: $(VENV)/.test
 		|| $(BIN)/playwright install --with-deps chromium
 	@touch $@
 
-<<<<<<< HEAD
-# PostgreSQL's programs, for servers that tests and benchmarks start; Debian keeps them off the path.
-$(VENV)/.postgresql: $(VENV)/bin/python
-	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
-		|| (apt-get update && apt-get install -y postgresql) \
-		|| echo "PostgreSQL cannot be installed here: what needs it is skipped"
-=======
-# PostgreSQL and PgBouncer, for servers that the tests start; Debian keeps them off the path.
-$(VENV)/.servers: $(VENV)/.test
+# PostgreSQL and PgBouncer, for servers that tests and benchmarks start; Debian keeps them off the
+# path.
+$(VENV)/.servers: $(VENV)/bin/python
 	PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; \
 	(command -v initdb && command -v pgbouncer) >/dev/null \
 		|| (apt-get update && apt-get install -y postgresql pgbouncer) \
-		|| echo "PostgreSQL or PgBouncer cannot be installed here: their tests are skipped"
->>>>>>> h-faults
+		|| echo "PostgreSQL or PgBouncer cannot be installed here: what needs them is skipped"
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
