@@ -347,6 +347,9 @@ class Worker:
         self._lease = lease
         try:
             return self._process(self._runner or self._register(), lease)
+        except StoreUnavailable:
+            self._unsure = lease
+            raise
         except LeaseLost:  # this machine slept so long that the slot may be another's, too
             with contextlib.suppress(LeaseLost):
                 self._queue.release(lease)
@@ -418,8 +421,10 @@ class Worker:
             with contextlib.suppress(StoreError, LeaseLost):
                 self._queue.release(lease)
             raise
-        except StoreError:
-            self._unsure = lease
+        except StoreUnavailable:  # what became of it is found out before anything else
+            raise
+        except StoreError:  # it did not take place; another delivery, or another worker, may do it
+            self._stale = True
             raise
         except Exception:
             runner.rollback()
