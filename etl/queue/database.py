@@ -71,7 +71,10 @@ class Transaction(ABC):
 
     def many(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute a statement once per row."""
-        if rows := list(rows):
+        rows = list(rows)
+        if len(rows) == 1:
+            self.run(statement, **rows[0])
+        elif rows:
             self.connection.cursor().executemany(self.dialect.statement(statement), rows)
 
     def rows(self, statement: str, where: str = "", /, **values: Any) -> list[Any]:

@@ -48,7 +48,7 @@ def put_until_stored(queue: Queue, batch: Batch) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            return queue.put(batch)
+            return queue.put(batch, block=False)
         except (StoreUnavailable, StoreFull):
             assert time.monotonic() < deadline
             time.sleep(0.05)  # no event tells that a server is back
@@ -58,7 +58,7 @@ def put_until_refused(queue: Queue, numbers: Iterator[int]) -> int:
     """Put large batches until the server has no room for one, and return its number."""
     for number in numbers:
         try:
-            queue.put(numbered(number, lambda: random.randbytes(2000).hex()))
+            queue.put(numbered(number, lambda: random.randbytes(2000).hex()), block=False)
         except (StoreUnavailable, StoreFull):
             return number
     raise AssertionError
