@@ -786,3 +786,35 @@ def test_under_load_with_workers_killed_every_line_is_somewhere_and_none_twice(s
     assert (stats.accepted, stats.leased, stats.waiting) == (wanted, 0, 0)
     dead_letters = [int(line.split()[1]) for line in site.dead_letters()["line"]]
     assert sorted([*site.rows()["number"], *dead_letters]) == list(range(wanted))
+
+
+def test_the_server_and_the_command_line_do_the_same_on_postgresql(site_at, postgres_url):
+    site = site_at(postgres_url)
+    log = site.write("app.log", "".join(f"INFO {number}\n" for number in range(100)) + "bad\n")
+    arguments = ("--pipeline", "etl.demo:dashboard", "--out", site.out)
+    with serving(site) as client:
+        assert client.get("/readyz").status_code == 200
+        key = {"idempotency-key": "a"}
+        for _ in range(2):
+            assert client.post("/logs", content="INFO a\nINFO b\n", headers=key).is_success
+        site.etl("put", log)
+        site.etl("put", log)
+        assert site.json("status")["waiting"] == client.get("/stats").json()["waiting"] == 103
+        client.post("/pause")
+        assert site.json("status")["paused"] is True
+        site.etl("resume")
+        site.etl("work", "--drain", "--workers", 2, *arguments)
+        stats = client.get("/stats").json()
+        assert (stats["accepted"], stats["done"] + stats["dead"]) == (103, 103)
+        assert stats["dead"] == site.json("dlq list")["groups"][0]["lines"] > 0
+        (letter, *_) = client.get("/dlq").json()["items"]
+        assert str(letter["id"]) in site.etl("dlq show", letter["id"])
+        site.etl("dlq replay", "--all")
+        site.etl("work", "--drain", *arguments)
+        assert client.get("/stats").json()["dead"] == stats["dead"]
+        site.etl("dlq discard", "--all")
+        assert client.get("/dlq").json()["items"] == []
+        for page in (*PAGES, "/metrics"):
+            assert client.get(page).status_code == 200, page
+    assert "103" in site.etl("status")
+    site.etl("trace")
