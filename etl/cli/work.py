@@ -49,7 +49,7 @@ def work(
     from etl.workers.processes import WorkerProcesses
 
     loaded = load_pipeline(pipeline)
-    queue = open_store(store, create=True)
+    queue = open_store(store, create=not on)  # a file that is made is of no use to a cluster
     if log_format:
         import_module("etl.server.logging")  # raises here if it cannot be had
     else:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from etl.errors import QueueClosed, StoreUnavailable
+from etl.errors import QueueClosed, StoreError
 from etl.queue.sql import Dialect
 
 __all__ = ["Clock", "Conflict", "Database", "Transaction"]
 
 
-class Conflict(StoreUnavailable):
-    """Another's transaction was in the way; another attempt may pass."""
+class Conflict(StoreError):
+    """A row is there already: another may have inserted it since we looked."""
 
 
 Clock = Callable[[], float]

@@ -61,8 +61,11 @@ UNAVAILABLE = ("08", "53", "57", "25006", "25P03")
 """How SQLSTATEs begin of a server that is away or takes no changes: no connection, no room for
 another, a shutdown, a server that has become a standby, and a session that slept too long."""
 
-CONFLICT = ("40", "55P03", "23505")
+IN_THE_WAY = ("40", "55P03")
 """How SQLSTATEs begin of what another's transaction was in the way of: another attempt may pass."""
+
+THERE_ALREADY = "23505"
+"""SQLSTATE of a row whose key another has, who may have inserted it in the meantime."""
 
 TIMEOUTS = """SET {local} lock_timeout = '60s';
 SET {local} idle_in_transaction_session_timeout = '30s';"""
@@ -338,8 +341,10 @@ class PostgresDatabase(Database):
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not state
         if lost or state.startswith(UNAVAILABLE):
             return StoreUnavailable(f"{self.name} cannot be reached: {text}")
-        if state.startswith(CONFLICT):
-            return Conflict(f"{self.name} was kept by others: {text}; try again")
+        if state.startswith(IN_THE_WAY):
+            return StoreUnavailable(f"{self.name} was kept by others: {text}; try again")
+        if state == THERE_ALREADY:
+            return Conflict(f"{self.name} cannot be used: {text}")
         return StoreError(f"{self.name} cannot be used: {text}")
 
 

@@ -48,7 +48,7 @@ def put_until_stored(queue: Queue, batch: Batch) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            return queue.put(batch, block=False)
+            return queue.put(batch, timeout=60)
         except (StoreUnavailable, StoreFull):
             assert time.monotonic() < deadline
             time.sleep(0.05)  # no event tells that a server is back
