@@ -47,7 +47,7 @@ ROOM_POLL_SECONDS = 1.0
 """Seconds between two looks for room in a full queue, at most."""
 
 MAX_CONFLICTS = 8
-"""How often a put begins anew because of another one of the same batches."""
+"""How often a put is tried again because of another one of the same batches."""
 
 EXPIRE_SECONDS = 1.0
 """Seconds between two searches for leases that ran out, while there is other work."""
@@ -127,7 +127,7 @@ class DatabaseQueue(Reads):
         checkpoint: Checkpoint | None,
         expected: Checkpoint | Literal["any"] | None,
     ) -> bool:
-        """Do `_put` in one transaction, anew if another has just put one of the batches."""
+        """Do `_put` in one transaction, again if another has just put one of the batches."""
         for _ in range(MAX_CONFLICTS):
             with suppress(Conflict), self._database.write() as db:
                 return self._put(db, rows, checkpoint, expected)

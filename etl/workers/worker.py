@@ -421,7 +421,7 @@ class Worker:
             with contextlib.suppress(StoreError, LeaseLost):
                 self._queue.release(lease)
             raise
-        except StoreUnavailable:  # what became of it is found out before anything else
+        except StoreUnavailable:  # whether it took place is found out before anything else
             raise
         except StoreError:  # it did not take place; another delivery, or another worker, may do it
             self._stale = True
