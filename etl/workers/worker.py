@@ -123,6 +123,7 @@ class Worker:
         self._run = run
         self._drain = drain
         self._own_sources = own_sources or drain
+        self._says = not own_sources  # else the run whose worker it is says what goes wrong
         self._watch = watch
         self._runner: Runner | None = None
         self._owner = 0
@@ -216,14 +217,14 @@ class Worker:
             while not self._stopping.is_set():
                 try:
                     ended, pause = await anyio.to_thread.run_sync(self._turn)
-                    if failures:
+                    if failures and self._says:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
                 except StoreError as error:
                     passing = isinstance(error, StoreUnavailable | StoreFull)
                     if failures >= MAX_FAILURES and not passing:
                         raise
-                    if not failures:
+                    if not failures and self._says:
                         log.warning("worker %s: %s; trying again", self.name, error)
                     ended, pause = False, pause_before(failures)
                     failures += 1
