@@ -179,19 +179,15 @@ def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:
 def _condition(wanted: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
     """Return a condition on dead letters, and its values."""
     own = {name: getattr(wanted, name) for name in ("status", "source")}
-    before = wanted.before
     of_failure = {name: getattr(wanted, name) for name in ("fingerprint", "processor", "code")}
     clauses = [f"{name} = :{name}" for name, value in own.items() if value is not None]
     kinds = [f"{name} = :{name}" for name, value in of_failure.items() if value is not None]
     if kinds:
         clauses.append(f"failure IN (SELECT id FROM failures WHERE {' AND '.join(kinds)})")
-    if before is not None:
+    if wanted.before is not None:
         clauses.append("id < :before")
     if wanted.ids is not None:
         clauses.append("id {in_ids}")
-    values = (
-        own
-        | of_failure
-        | {"before": before, "ids": json.dumps([int(id) for id in wanted.ids or ()])}
-    )
+    ids = json.dumps([int(id) for id in wanted.ids or ()])
+    values = own | of_failure | {"before": wanted.before, "ids": ids}
     return " AND ".join(clauses) or "TRUE", values
