@@ -15,13 +15,14 @@ import etl
 
 ROOT = Path(etl.__file__).parent
 
-BASE = {"errors", "settings", "text", "records"}
+BASE = {"errors", "settings", "text", "filesystem", "records"}
 ENGINE = BASE | {"formats", "processors", "sinks", "pipeline", "execution"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "settings": {"errors"},
     "text": {"errors"},
+    "filesystem": set(),
     "records": BASE,
     "formats": BASE,
     "queue": BASE,
