@@ -30,7 +30,7 @@ class FileSystem:
 
     def names(self, folder: Path) -> list[str]:
         """Return the names in a folder, in no order."""
-        return os.listdir(folder)
+        return [path.name for path in folder.iterdir()]
 
     def resolve(self, path: Path) -> Path:
         """Return the absolute path, with links followed."""
