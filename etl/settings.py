@@ -38,6 +38,8 @@ class Settings:
         batch_lines: Lines that a worker takes together.
         lease_seconds: Seconds that a batch stays with a worker unless renewed.
         max_waiting_bytes: Bytes of text from streams that may wait.
+        max_line_bytes: Bytes of a line; a longer one is cut into pieces of so many.
+        max_expansion: How many times its size on disk the text of a compressed file may have.
         max_replays: Replays after which a dead letter is only replayed when forced.
         kept_traces: Lines whose paths a store keeps.
         traces_per_second: Lines a second whose paths a worker records; and all that are
@@ -63,6 +65,8 @@ class Settings:
     batch_lines: ClassVar[int] = 50_000
     lease_seconds: ClassVar[float] = 30.0
     max_waiting_bytes: ClassVar[int] = 512 << 20
+    max_line_bytes: ClassVar[int] = 16 << 20
+    max_expansion: ClassVar[int] = 1_000
     max_replays: ClassVar[int] = 3
     kept_traces: ClassVar[int] = 1_000
     traces_per_second: ClassVar[int] = 200

@@ -41,7 +41,7 @@ from etl.queue.writes import DatabaseQueue
 
 __all__ = ["PostgresQueue"]
 
-VERSION = 2
+VERSION = 3
 """Of the schema; a database with a higher one was made by a newer etl."""
 
 DEFAULTS = {

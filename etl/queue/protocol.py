@@ -7,13 +7,13 @@ metrics, traces, states of processors, checkpoints of sources. It knows no pipel
     QueueControl      pause, resume, step, drain, stop, control
     WorkerRegistry    register, heartbeat, unregister, states, outputs
     DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
-    QueueReader       stats, peek, read, checkpoint, version, wait
+    QueueReader       stats, peek, read, checkpoint, checkpoints, version, wait
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import polars as pl
@@ -133,12 +133,29 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far a source has been read: bytes of text, lines, and the file's signature."""
+    """How far a source has been read; two that differ only in what is known beside it are equal.
+
+    Attributes:
+        source: What was read: a file's path as it was named, or a name.
+        offset: Bytes of text.
+        line_number: Lines.
+        signature: Tells its text from that of another.
+        number: Which of the files that had its name, from 1; 0 for what is no file.
+        path: Where that file was seen last.
+        file: Its id then: device and inode.
+        modified: Unix seconds when it was last changed, then.
+        error: Why it cannot be read now; empty if it can.
+    """
 
     source: str
     offset: int
     line_number: int
     signature: str = ""
+    number: int = 0
+    path: str = field(default="", compare=False)
+    file: str = field(default="", compare=False)
+    modified: float = field(default=0.0, compare=False)
+    error: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +205,8 @@ class BatchQueue(Protocol):
 
         Args:
             batches: What to store; empty ones are passed over.
-            checkpoint: Replaces the source's checkpoint.
-            expected: What the source's checkpoint must be until then.
+            checkpoint: Replaces that of the same source and number.
+            expected: What that must be until then.
             block: At the limit, wait for room, and for a store that is away; otherwise raise.
             timeout: Seconds to wait, or None for no limit.
 
@@ -364,7 +381,18 @@ class QueueReader(Protocol):
         """Return the rows of one of the store's tables, the newest `limit`, oldest first."""
 
     def checkpoint(self, source: str) -> Checkpoint | None:
-        """Return how far a source has been read, or None if it never was."""
+        """Return how far a source has been read, or None if it never was.
+
+        Of the files that had the source's name, the newest.
+        """
+
+    def checkpoints(self, sources: Sequence[str], file: str = "") -> list[Checkpoint]:
+        """Return the checkpoints of some sources, and of the file with an id, by their numbers.
+
+        Args:
+            sources: Their names.
+            file: Device and inode, as `Checkpoint.file`.
+        """
 
     def version(self) -> object:
         """Return a value that differs once the store has changed; see `wait`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -51,6 +51,12 @@ class Reads:
         """See `QueueReader.checkpoint`."""
         with self._database.read() as db:
             return checkpoint_of(db, source)
+
+    def checkpoints(self, sources: Sequence[str], file: str = "") -> list[Checkpoint]:
+        """See `QueueReader.checkpoints`."""
+        with self._database.read() as db:
+            rows = db.rows("checkpoints_of", texts=json.dumps(list(sources)), file=file)
+        return [Checkpoint(**dict(row)) for row in rows]
 
     def states(self, slot: int) -> Mapping[str, str]:
         """See `WorkerRegistry.states`."""
@@ -154,9 +160,12 @@ def as_control(rows: Iterable[Any]) -> Control:
     )
 
 
-def checkpoint_of(db: Transaction, source: str) -> Checkpoint | None:
-    """Return how far a source has been read, or None if it never was."""
-    row = db.row("checkpoint", source=source)
+def checkpoint_of(db: Transaction, source: str, number: int | None = None) -> Checkpoint | None:
+    """Return how far a source has been read, or the file of a number that had its name."""
+    if number is None:
+        row = db.row("checkpoint", source=source)
+    else:
+        row = db.row("checkpoint_of_file", source=source, number=number)
     return Checkpoint(**dict(row)) if row else None
 
 

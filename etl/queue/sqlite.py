@@ -30,7 +30,7 @@ __all__ = ["SqliteQueue"]
 APPLICATION_ID = 0x45544C31
 """`ETL1` in the file's header: tells our files from those of other programs."""
 
-VERSION = 4
+VERSION = 5
 """Of the schema; a file with a higher one was made by a newer etl."""
 
 

@@ -49,6 +49,9 @@ ROOM_POLL_SECONDS = 1.0
 MAX_CONFLICTS = 8
 """How often a put is tried again because of another one of the same batches."""
 
+KEPT_FILES = 1_000
+"""Files that had a source's name of which a store knows how far they were read."""
+
 EXPIRE_SECONDS = 1.0
 """Seconds between two searches for leases that ran out, while there is other work."""
 
@@ -151,7 +154,7 @@ class DatabaseQueue(Reads):
         new = [row for row in rows if row["id"] not in ids]
         self._check_room(db, new)
         if checkpoint is not None:
-            found = checkpoint_of(db, checkpoint.source)
+            found = checkpoint_of(db, checkpoint.source, checkpoint.number)
             if rows and not new and found == checkpoint:  # an earlier attempt has stored it all
                 return False
             if expected not in ("any", found):
@@ -160,6 +163,9 @@ class DatabaseQueue(Reads):
                     "wait for it to end"
                 )
             db.run("set_checkpoint", **asdict(checkpoint))
+            if checkpoint.number > KEPT_FILES and found is None:
+                last = checkpoint.number - KEPT_FILES
+                db.run("forget_files", source=checkpoint.source, last=last)
         accepted = {"accepted": sum(row["lines"] for row in new)}
         with db.ending():
             self._insert(db, new)

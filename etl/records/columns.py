@@ -240,6 +240,11 @@ CHECKPOINTS = Table(
     Column("offset", INTEGER, "Bytes of (decompressed) text read."),
     Column("line_number", INTEGER, "Lines read."),
     Column("signature", TEXT, "Tells this file from another of its name."),
+    Column("number", INTEGER, "Which of the files that had its name, from 1; 0 for no file."),
+    Column("path", TEXT, "Where that file was seen last."),
+    Column("file", TEXT, "Its device and inode then."),
+    Column("modified", TIME, "When it was last changed, then."),
+    Column("error", TEXT, "Why it cannot be read now; empty if it can."),
 )
 """How far each source was read: moves in the transaction that puts its lines."""
 

@@ -429,7 +429,7 @@ async def _text_blocks(lines: Lines, options: ReadOptions) -> Blocks:
             yield _Block(text, last, context_of_body(text, options))
             return
         first = False
-        whole = buffer.add(text) + (buffer.rest() if last else b"")
+        whole = b"".join(buffer.add(text)) + (buffer.rest() if last else b"")
         if whole or last:
             yield _Block(whole, last, sample.context)
             sample.passed(whole)

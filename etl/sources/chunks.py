@@ -3,71 +3,107 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import BinaryIO, NamedTuple
 
 from etl.queue import Checkpoint
 from etl.records.batch import Batch, Reference, count_lines
-from etl.sources.framing import Sample
+from etl.sources.framing import LineBuffer, Sample
 
-__all__ = ["CHUNK_BYTES", "SourceChunk", "blocks", "chunks_of"]
+__all__ = ["CHUNK_BYTES", "Chunks", "SourceChunk", "texts_of"]
 
 CHUNK_BYTES = 6 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
 
 
 class SourceChunk(NamedTuple):
-    """A batch, the checkpoint that is valid once it is put, and its size in bytes."""
+    """A batch, and how far its source is read once it is put.
+
+    Attributes:
+        batch: Some lines; none if only the checkpoint is to be kept.
+        checkpoint: That of the source then; None if it cannot be read again.
+        expected: What it must be until then.
+        size: Bytes of text.
+    """
 
     batch: Batch
     checkpoint: Checkpoint | None
+    expected: Checkpoint | None
     size: int
 
 
-def chunks_of(
-    texts: Iterable[bytes],
-    start: Checkpoint,
-    *,
-    name: str,
-    sample: Sample,
-    signature: Callable[[int], str] = lambda _offset: "",
-    by_reference: bool = False,
-) -> Iterator[SourceChunk]:
-    """Yield a batch for each text, with how far the source is read then.
+class Chunks:
+    """Makes batches of the texts of one file, or of a stream, as they follow one another.
 
     Args:
-        texts: Whole records, as they follow one another.
         start: Where the first one begins; its source is empty if it cannot be read again.
+        expected: What the store must know of the source until the first one is put.
         name: What the lines say they come from.
         sample: What they are read by.
-        signature: Returns that of the source, read to an offset.
-        by_reference: Queue byte ranges of the source rather than the text.
+        signature: Returns that of the source, read to an offset that is the end of a text.
+        by_reference: Queue byte ranges of the file rather than the text.
     """
-    key, offset, number = start.source, start.offset, start.line_number
-    for text in texts:
-        stop, lines = offset + len(text), count_lines(text)
+
+    def __init__(
+        self,
+        start: Checkpoint,
+        expected: Checkpoint | None,
+        *,
+        name: str,
+        sample: Sample,
+        signature: Callable[[bytes, int], str] = lambda _text, _offset: "",
+        by_reference: bool = False,
+    ) -> None:
+        self.checkpoint = replace(start, error="")
+        self.sample = sample
+        self._expected = expected
+        self._name = name
+        self._signature = signature
+        self._by_reference = by_reference
+
+    def of(self, text: bytes, *, modified: float = 0.0) -> SourceChunk:
+        """Return the next batch.
+
+        Args:
+            text: Whole records; may be empty, so that the store gets to know the file.
+            modified: Unix seconds when the file was last changed.
+        """
+        before = self.checkpoint
+        stop, lines = before.offset + len(text), count_lines(text)
+        path = before.path
         batch = Batch(
             lines=lines,
-            payload=Reference(key, offset, stop, zlib.crc32(text)) if by_reference else text,
-            source=name,
-            first_line=number + 1,
-            format=sample.format,
-            context=sample.context,
+            payload=Reference(path, before.offset, stop, zlib.crc32(text))
+            if self._by_reference
+            else text,
+            source=self._name,
+            first_line=before.line_number + 1,
+            format=self.sample.format,
+            context=self.sample.context,
         )
-        sample.passed(text)
-        offset, number = stop, number + lines
-        checkpoint = Checkpoint(key, offset, number, signature(offset)) if key else None
-        yield SourceChunk(batch, checkpoint, len(text))
+        self.sample.passed(text)
+        after = replace(
+            before,
+            offset=stop,
+            line_number=before.line_number + lines,
+            signature=self._signature(text, stop),
+            modified=modified,
+        )
+        checkpoint = after if before.source else None
+        chunk = SourceChunk(batch, checkpoint, self._expected, len(text))
+        self.checkpoint = after
+        self._expected = checkpoint
+        return chunk
 
 
-def blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Yield blocks of whole lines of about `size` bytes; the last may lack its newline."""
-    rest: list[bytes] = []
+def texts_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield what is read of a file, about `size` bytes at a time, as texts of whole lines.
+
+    The last line may lack its newline. A line over the limit is cut; see `LineBuffer`.
+    """
+    buffer = LineBuffer()
     while data := file.read(size):
-        end = data.rfind(b"\n") + 1
-        if end:
-            yield b"".join([*rest, data[:end]])
-            rest.clear()
-        rest.append(data[end:])
-    if last := b"".join(rest):
+        yield from buffer.add(data)
+    if last := buffer.rest():
         yield last

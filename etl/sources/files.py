@@ -1,29 +1,46 @@
 """Files that are read to their end.
 
 A plain file is queued by reference (byte ranges of it), one that is converted when it is read
-(decompressed, decoded) by content.
+(decompressed, decoded) by content. If another file had the name when it was read before, what is
+left of that one is found and read first.
 """
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
 from etl.errors import SourceChanged
+from etl.filesystem import DISK, FileSystem
 from etl.queue import Checkpoint
 from etl.records.batch import count_lines
 from etl.records.context import AS_FOUND, ReadOptions
-from etl.sources.chunks import CHUNK_BYTES, SourceChunk, blocks, chunks_of
+from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk, texts_of
 from etl.sources.framing import SAMPLE_BYTES, Sample, whole_records
-from etl.sources.opening import as_source_error, look_at, opened
-from etl.sources.signature import has_signature, signature_of, signature_of_start
+from etl.sources.identity import (
+    SIGNED_BYTES,
+    Known,
+    Place,
+    TextSignature,
+    is_file_of,
+    places,
+    read_exactly,
+    signature_of,
+    signature_of_start,
+)
+from etl.sources.opening import as_source_error, opened
 
-__all__ = ["FileSource", "read_lines_at", "sample_of"]
+__all__ = ["FileSource", "nothing_known", "read_lines_at", "read_place", "sample_of"]
+
+
+def nothing_known(_sources: Sequence[str], _file: str) -> list[Checkpoint]:
+    """Return no checkpoint: that of a store that has read nothing."""
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +53,7 @@ class FileSource:
         options: How its lines are read.
         by_reference: Queue byte ranges of the file rather than its text.
         chunk: Bytes of text in a batch.
+        files: Where it is.
     """
 
     name: str
@@ -43,57 +61,107 @@ class FileSource:
     options: ReadOptions = AS_FOUND
     by_reference: bool = True
     chunk: int = CHUNK_BYTES
+    files: FileSystem = DISK
 
     @property
     def key(self) -> str:
-        """What its checkpoint is stored under."""
-        return str(self.path.resolve())
+        """What its checkpoints are stored under."""
+        return os.path.abspath(self.path)  # noqa: PTH100 - a link is followed when it is read
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
-        return self.path.stat().st_size
+        """Bytes on disk; 0 if it is not there."""
+        try:
+            return self.files.stat(self.path).st_size
+        except OSError:
+            return 0
 
-    def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:
-        """Yield batches from a checkpoint on; from the start if that was of another file.
+    def read(self, known: Known = nothing_known, *, reread: bool = False) -> Iterator[SourceChunk]:
+        """Yield batches of what was not read before.
+
+        Args:
+            known: Returns the checkpoints of a store.
+            reread: Read all of the file, even if it was read before, and no other one.
 
         Raises:
             SourceError: If the file cannot be read, or is not text.
         """
-        with as_source_error(self.name), opened(self.path) as (file, kind):
-            kind.check_text(self.name)
-            same = since and has_signature(self.path, since.signature, plain=kind.plain)
-            start = since if since and same else Checkpoint(self.key, 0, 0)
-            sample = sample_of(file, self.options, self.path, offset=start.offset)
-            file.seek(start.offset)
-            yield from chunks_of(
-                whole_records(blocks(file, self.chunk), sample),
-                start,
-                name=self.name,
-                sample=sample,
-                signature=partial(signature_of, file) if kind.plain else self._signature,
-                by_reference=kind.plain and self.by_reference,
-            )
-
-    def _signature(self, _offset: int) -> str:
-        return signature_of_start(self.path)
+        with as_source_error(self.name):
+            found = places(self.path, known, self.files, name=self.name)
+            if not found or not found[-1].is_current:
+                self.files.stat(self.path)  # raises
+            for place in found:
+                if reread and not place.is_current:
+                    continue
+                if reread:
+                    start = replace(place.start, offset=0, line_number=0, signature="")
+                    place = replace(place, start=start)  # noqa: PLW2901
+                yield from read_place(place, self)
 
 
-def sample_of(file: BinaryIO, options: ReadOptions, path: Path, *, offset: int) -> Sample:
+def read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
+    """Yield batches of the file at a place, from there on to its end, read as a source says."""
+    files, start = source.files, place.start
+    with opened(place.path, files) as (file, kind):
+        kind.check_text(source.name)
+        modified = files.stat(place.path).st_mtime
+        sample = sample_of(file, source.options, modified, offset=start.offset)
+        chunks = Chunks(
+            start,
+            place.expected,
+            name=source.name,
+            sample=sample,
+            signature=_Signature(place, file, files, plain=kind.plain).after,
+            by_reference=kind.plain and source.by_reference,
+        )
+        file.seek(start.offset)
+        data = iter(lambda: file.read(source.chunk), b"")
+        for text in whole_records(data, sample):
+            yield chunks.of(text, modified=modified)
+
+
+class _Signature:
+    """The signature of a file that is read from a place on."""
+
+    def __init__(self, place: Place, file: BinaryIO, files: FileSystem, *, plain: bool) -> None:
+        self._file, self._files, self._plain = file, files, plain
+        self._of_text: TextSignature | None = None
+        self._of_start = ""
+        if plain:
+            return
+        if place.start.signature.count(":") > 1:  # that of a text that was plain when it was read
+            file.seek(0)
+            size = min(SIGNED_BYTES, place.start.offset)
+            head = read_exactly(file, size)
+            file.seek(place.start.offset - size)
+            self._of_text = TextSignature(head, read_exactly(file, size))
+        else:
+            with files.open(place.path) as raw:
+                self._of_start = signature_of_start(raw)
+
+    def after(self, text: bytes, offset: int) -> str:
+        """Return it at an offset, the end of a text that was read."""
+        if self._plain:
+            return signature_of(self._file, offset, self._files)
+        return self._of_text.after(text, offset) if self._of_text else self._of_start
+
+
+def sample_of(file: BinaryIO, options: ReadOptions, modified: float, *, offset: int) -> Sample:
     """Return what is known of a file's lines from the first ones.
 
     Args:
         file: Its text, at its beginning.
         options: How its lines are read.
-        path: Where it is.
+        modified: Unix seconds when it was last changed.
         offset: Bytes of text that were read before.
     """
-    sample = Sample(options, path.stat().st_mtime, file.read(SAMPLE_BYTES), offset=offset)
+    file.seek(0)
+    sample = Sample(options, modified, read_exactly(file, SAMPLE_BYTES), offset=offset)
     if offset and (sample.context.header or "").startswith("#"):  # which may change at any line
         file.seek(0)
-        for block in blocks(file, CHUNK_BYTES):
-            sample.passed(block[:offset])
-            offset -= len(block)
+        for text in texts_of(file, CHUNK_BYTES):
+            sample.passed(text[:offset])
+            offset -= len(text)
             if offset <= 0:
                 break
     return sample
@@ -115,9 +183,9 @@ def read_lines_at(
         SourceChanged: If it is no longer the file that was read.
         SourceError: If it cannot be read.
     """
-    path = Path(checkpoint.source)
+    path = Path(checkpoint.path or checkpoint.source)
     with as_source_error(checkpoint.source):
-        if not has_signature(path, checkpoint.signature, plain=look_at(path).plain):
+        if not (path.exists() and is_file_of(path, checkpoint)):
             raise SourceChanged(f"{checkpoint.source!r} is gone, or not the file that was read")
         with opened(path) as (file, _):
             yield from _pick(file, sorted(set(numbers)))
@@ -125,7 +193,7 @@ def read_lines_at(
 
 def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]]:
     place, first = 0, 1
-    for text in blocks(file, CHUNK_BYTES):
+    for text in texts_of(file, CHUNK_BYTES):
         after = first + count_lines(text)
         here = numbers[bisect_left(numbers, first) : bisect_left(numbers, after)]
         if here:

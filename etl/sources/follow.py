@@ -1,21 +1,35 @@
-"""A file that grows, and is rotated."""
+"""A file that grows, and is rotated.
+
+It is read through the open file, so that renaming it loses nothing, and read on for a while after
+it has lost its name, as programs may write to it until they open the new one. What happened while
+nobody looked is found by `identity.places`.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from etl.queue import Checkpoint
+from etl.filesystem import DISK, FileSystem
 from etl.records.context import AS_FOUND, ReadOptions
-from etl.sources.chunks import CHUNK_BYTES, SourceChunk, chunks_of
-from etl.sources.files import sample_of
-from etl.sources.framing import SILENCE, RecordBuffer, Sample
-from etl.sources.signature import has_signature, signature_of
+from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
+from etl.sources.files import FileSource, nothing_known, read_place, sample_of
+from etl.sources.framing import SILENCE, RecordBuffer
+from etl.sources.identity import (
+    SIGNED_BYTES,
+    Known,
+    Place,
+    TextSignature,
+    file_id,
+    places,
+)
+from etl.sources.opening import look_at
 
 __all__ = ["FollowSource"]
 
@@ -30,6 +44,8 @@ class FollowSource:
         stop: Ends the reading when set.
         options: How its lines are read.
         poll: Seconds between looks at the file.
+        linger: Seconds without new data for which a file is read on after it has lost its name.
+        files: Where it is.
     """
 
     name: str
@@ -37,71 +53,191 @@ class FollowSource:
     stop: threading.Event
     options: ReadOptions = AS_FOUND
     poll: float = 0.1
+    linger: float = 10.0
+    files: FileSystem = DISK
 
     @property
     def key(self) -> str:
-        """What its checkpoint is stored under."""
-        return str(self.path.resolve())
+        """What its checkpoints are stored under."""
+        return os.path.abspath(self.path)  # noqa: PTH100 - a link is followed when it is read
 
     @property
     def size(self) -> None:
         """None: it is not known."""
         return None
 
-    def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:
-        """Yield batches of whole lines as they are written, until stopped."""
-        place = Checkpoint(self.key, 0, 0)
-        if since is not None and has_signature(self.path, since.signature):
-            place = since
-        while not self.stop.is_set():
-            try:
-                opened = self.path.open("rb", buffering=0)
-            except OSError:  # not there yet, or between two of its names
+    def read(self, known: Known = nothing_known, *, reread: bool = False) -> Iterator[SourceChunk]:
+        """Yield batches of whole lines as they are written, until stopped.
+
+        Args:
+            known: Returns the checkpoints of a store.
+            reread: Read the file from its start, even if it was read before.
+        """
+        for chunk in self.steps(known, reread=reread):
+            if chunk is None:
                 self.stop.wait(self.poll)
-                continue
-            with opened as file:
-                sample = sample_of(file, self.options, self.path, offset=place.offset)
-                file.seek(place.offset)
-                yield from chunks_of(
-                    self._until_rotated(file, place.offset, sample),
-                    place,
-                    name=self.name,
-                    sample=sample,
-                    signature=partial(signature_of, file),
+            else:
+                yield chunk
+
+    def steps(
+        self, known: Known = nothing_known, *, reread: bool = False
+    ) -> Iterator[SourceChunk | None]:
+        """Yield what `read` does, and None when there is nothing new: look again a little later."""
+        growing: list[_Growing] = []
+        is_first = True
+        try:
+            while True:
+                stopping = self.stop.is_set()
+                if not any(one.has_name(self.path) for one in growing) and (
+                    is_first or self._is_there()
+                ):
+                    for one in growing:
+                        one.is_current = False
+                    yield from self._open(growing, known, reread=reread)
+                    is_first = reread = False
+                news = 0
+                for one in growing:
+                    for chunk in one.look(stopping=stopping):
+                        news += 1
+                        yield chunk
+                for one in [one for one in growing if one.is_over]:
+                    growing.remove(one)
+                    one.close()
+                if stopping and not news:
+                    return
+                if not news:
+                    yield None
+        finally:
+            for one in growing:
+                one.close()
+
+    def _is_there(self) -> bool:
+        try:
+            return stat.S_ISREG(self.files.stat(self.path).st_mode)
+        except OSError:
+            return False
+
+    def _open(
+        self, growing: list[_Growing], known: Known, *, reread: bool
+    ) -> Iterator[SourceChunk]:
+        """Open what the path names now; read what is left of the files that had its name before."""
+        for place in places(self.path, known, self.files, name=self.name):
+            if place.is_current or not look_at(place.path, self.files).converted:
+                with suppress(FileNotFoundError):  # it was renamed just now; the next look finds it
+                    one = _Growing(place, self, reread=reread and place.is_current)
+                    if any(other.is_same(one) for other in growing):
+                        one.close()
+                    else:
+                        growing.append(one)
+                        yield from one.known_first()
+            else:
+                once = FileSource(
+                    self.name, place.path, self.options, by_reference=False, files=self.files
                 )
-            place = Checkpoint(self.key, 0, 0)
-
-    def _until_rotated(self, file: BinaryIO, read: int, sample: Sample) -> Iterator[bytes]:
-        """Yield whole records; the last line of a file that was rotated may lack its newline."""
-        buffer = RecordBuffer(sample)
-        silent = 0.0  # seconds since the last data
-        last_look = False  # programs may write to the old file for a moment after it is renamed
-        while True:
-            stopping = self.stop.is_set()
-            rotated = _rotated(file, self.path, read)
-            data = file.read(CHUNK_BYTES)
-            read += len(data)
-            if data:
-                sample.touched(os.fstat(file.fileno()).st_mtime)
-            over = rotated and last_look and not data
-            text = buffer.add(data)
-            if not text and (stopping or silent >= SILENCE):
-                text = buffer.flush()
-            if text := text + (buffer.rest() if over else b""):
-                yield text
-            if over or (stopping and not data):
-                return
-            last_look = rotated and not data
-            silent = 0.0 if data else silent + self.poll
-            if not data:
-                self.stop.wait(self.poll)
+                yield from read_place(place, once)
 
 
-def _rotated(file: BinaryIO, path: Path, read: int) -> bool:
-    """Return whether the path is another file now, or this one was cut short."""
-    try:
-        now = path.stat()
-    except OSError:  # renamed, and the new one is still to come
-        return False
-    mine = os.fstat(file.fileno())
-    return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino) or now.st_size < read
+class _Growing:
+    """An open file that may grow.
+
+    Attributes:
+        is_current: Whether it has the source's name.
+        is_over: Whether nothing more is read of it.
+    """
+
+    def __init__(self, place: Place, source: FollowSource, *, reread: bool) -> None:
+        start = place.start
+        if reread:
+            start = replace(start, offset=0, line_number=0, signature="")
+        self.is_current = place.is_current
+        self.is_over = False
+        self._source, self._files = source, source.files
+        self._file: BinaryIO = source.files.open(place.path)
+        its = self._status()
+        self._id = file_id(its)
+        self._read = start.offset
+        self._is_known = place.expected is not None and not place.expected.error
+        self._silent = 0.0  # seconds since the last data
+        sample = sample_of(self._file, source.options, its.st_mtime, offset=self._read)
+        self._of_data, self._of_texts = self._signature(), self._signature()
+        self._last = self._of_data.after(b"", self._read)
+        self._chunks = Chunks(
+            start,
+            place.expected,
+            name=source.name,
+            sample=sample,
+            signature=self._of_texts.after,
+        )
+        self._buffer = RecordBuffer(sample)
+        self._file.seek(self._read)
+        if start.offset and self._last != start.signature:  # it was cut since it was found
+            self.is_over = True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def is_same(self, other: _Growing) -> bool:
+        """Return whether this reads what another one would."""
+        return not self.is_over and self._key == other._key
+
+    def has_name(self, path: Path) -> bool:
+        """Return whether a path names this file, and nothing that was read has been cut off.
+
+        If the path names nothing, it is waited for as long as this file is read.
+        """
+        if not self.is_current or self.is_over:
+            return False
+        try:
+            named = file_id(self._files.stat(path))
+        except OSError:
+            return True
+        if named != self._id:
+            return False
+        self.is_over = self._status().st_size < self._read
+        return not self.is_over
+
+    def known_first(self) -> Iterator[SourceChunk]:
+        """Yield an empty batch, so that the store knows this file even if it is lost at once."""
+        if not self._is_known and not self.is_over:
+            yield self._chunks.of(b"", modified=self._status().st_mtime)
+
+    def look(self, *, stopping: bool) -> Iterator[SourceChunk]:
+        """Yield batches of what is new."""
+        if self.is_over:
+            return
+        its = self._status()
+        data = self._file.read(CHUNK_BYTES)
+        if data and self._signature().after(b"", self._read) != self._last:
+            self.is_over = True  # it was cut and written to again, just now: a copy may have it
+            return
+        if data:
+            self._read += len(data)
+            self._last = self._of_data.after(data, self._read)
+            self._silent = 0.0
+            self._chunks.sample.touched(its.st_mtime)
+        elif not stopping:
+            self._silent += self._source.poll
+        texts = self._buffer.add(data)
+        if not texts and (stopping or self._silent >= SILENCE):
+            texts = [self._buffer.flush()]
+        if not self.is_current and self._silent >= self._source.linger:
+            self.is_over = True
+            texts.append(self._buffer.rest())
+        for text in filter(None, texts):
+            yield self._chunks.of(text, modified=its.st_mtime)
+
+    @property
+    def _key(self) -> tuple[str, int]:
+        return self._chunks.checkpoint.source, self._chunks.checkpoint.number
+
+    def _signature(self) -> TextSignature:
+        """Return the signature of what the file holds now up to where it was read."""
+        size = min(SIGNED_BYTES, self._read)
+        head, tail = (
+            self._files.pread(self._file, size, start) for start in (0, self._read - size)
+        )
+        return TextSignature(head, tail)
+
+    def _status(self) -> os.stat_result:
+        return self._files.fstat(self._file)

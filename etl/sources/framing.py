@@ -15,15 +15,18 @@ import polars as pl
 
 from etl.formats import cuts, first_day, header_of, of_neighbours, record_start, starts
 from etl.records.context import Context, ReadOptions, whole_hours
+from etl.settings import Settings
 
 __all__ = [
     "MAX_HELD",
     "SAMPLE_BYTES",
     "SILENCE",
+    "LineBuffer",
     "RecordBuffer",
     "Sample",
     "context_of",
     "context_of_body",
+    "joined",
     "whole_records",
 ]
 
@@ -130,6 +133,49 @@ def context_of_body(text: bytes, options: ReadOptions) -> Context:
     return context
 
 
+class LineBuffer:
+    """Makes texts of whole lines of bytes as they are read.
+
+    A line of more than `Settings.max_line_bytes` is cut into pieces of so many, wherever reading
+    begins and ends: each is a text of its own, without a newline, and taken for a line.
+    """
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+        self._held = 0
+
+    def add(self, data: bytes) -> list[bytes]:
+        """Return the texts that are whole with this data, and keep what comes after them."""
+        limit = Settings.max_line_bytes
+        texts: list[bytes] = []
+        first = data.find(b"\n") + 1 or len(data)
+        while self._held + first > limit or len(data) > limit:
+            line, data = b"".join([*self._rest, data[:first]]), data[first:]
+            whole = line.endswith(b"\n")
+            while len(line) - whole > limit:
+                texts.append(line[:limit])
+                line = line[limit:]
+            self._rest, self._held = ([], 0) if whole else ([line], len(line))
+            if whole:
+                texts.append(line)
+            if not data:
+                return texts
+            first = data.find(b"\n") + 1 or len(data)
+        end = data.rfind(b"\n") + 1
+        if end:
+            texts.append(b"".join([*self._rest, data[:end]]) if self._rest or data[end:] else data)
+            self._rest, self._held = [], 0
+        if end < len(data):
+            self._rest.append(data[end:])
+            self._held += len(data) - end
+        return texts
+
+    def rest(self) -> bytes:
+        """Return the line that is kept, and forget it."""
+        line, self._rest, self._held = b"".join(self._rest), [], 0
+        return line
+
+
 class RecordBuffer:
     """Bytes of lines, and of a record, that are not whole yet.
 
@@ -139,18 +185,23 @@ class RecordBuffer:
 
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
-        self._line: list[bytes] = []
+        self._lines = LineBuffer()
         self._record = b""
 
-    def add(self, data: bytes) -> bytes:
-        """Return the records that are whole with this data, and keep what comes after them."""
-        end = data.rfind(b"\n") + 1
-        if not end:
-            self._line.append(data)
-            return b""
-        if self._line or end < len(data):
-            data, self._line = b"".join([*self._line, data[:end]]), [data[end:]]
-        lines = data
+    def add(self, data: bytes) -> list[bytes]:
+        """Return the texts of records that are whole with this data; keep what comes after them.
+
+        There is at most one, but for lines over the limit, whose pieces are texts of their own.
+        """
+        texts: list[bytes] = []
+        for lines in self._lines.add(data):
+            if lines.endswith(b"\n"):
+                texts.append(self._whole(lines))
+            else:
+                texts += [self._take(), lines]
+        return [text for text in texts if text]
+
+    def _whole(self, lines: bytes) -> bytes:
         self._sample.add(lines)
         start = self._sample.context.record_start
         if start is None:
@@ -173,7 +224,7 @@ class RecordBuffer:
 
     def rest(self) -> bytes:
         """Return all that is kept: this is the end, where a last line may lack its newline."""
-        return self._take() + b"".join(self._line)
+        return self._take() + self._lines.rest()
 
     def _take(self) -> bytes:
         text, self._record = self._record, b""
@@ -181,20 +232,34 @@ class RecordBuffer:
 
 
 def whole_records(texts: Iterable[bytes], sample: Sample) -> Iterator[bytes]:
-    """Yield the same text in blocks of whole records; the last line may lack its newline."""
+    """Yield data as it is read in texts of whole records; the last line may lack its newline.
+
+    If reading fails, the whole lines that came before are yielded first.
+    """
     buffer = RecordBuffer(sample)
-    whole = b""  # is kept back, so that a last record is no batch of its own
+    kept = b""  # a text is kept back, so that a last record is no batch of its own
     try:
-        for text in texts:
-            if whole:
-                yield whole
-            whole = buffer.add(text)
-    except Exception:  # the file is damaged there
-        if whole:
-            yield whole
+        for data in texts:
+            for text in buffer.add(data):
+                if kept:
+                    yield kept
+                kept = text
+    except Exception:
+        yield from joined(kept, buffer.flush())
         raise
-    if whole := whole + buffer.rest():
-        yield whole
+    yield from joined(kept, buffer.rest())
+
+
+def joined(text: bytes, rest: bytes) -> Iterator[bytes]:
+    """Yield two texts that follow one another as one, unless the first ends in a line that is cut.
+
+    Nothing is yielded if both are empty.
+    """
+    if text and not text.endswith(b"\n"):  # a piece of a line over the limit
+        yield text
+        text = b""
+    if text := text + rest:
+        yield text
 
 
 def _last_start(text: bytes, start: str) -> int:

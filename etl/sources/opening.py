@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from backports import zstd
 
 from etl.errors import SourceError
+from etl.filesystem import DISK, FileSystem
+from etl.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -34,6 +36,9 @@ HEAD_BYTES = 64 << 10
 
 BLOCK_BYTES = 256 << 10
 """Bytes that are converted at a time."""
+
+ALWAYS_EXPANDED = 256 << 20
+"""Bytes of text that any compressed file may have, however small it is."""
 
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 """What a file raises that cannot be read, or whose compressed data is cut or broken."""
@@ -69,7 +74,7 @@ class Kind(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[BinaryIO, Kind]]:
+def opened(path: Path, files: FileSystem = DISK) -> Iterator[tuple[BinaryIO, Kind]]:
     r"""Give a file's text, UTF-8 with `\n` at the ends of lines, and how it is read; then close it.
 
     Compressed data that is cut or broken is an error when it is read, not here; see
@@ -79,10 +84,12 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, Kind]]:
         OSError: If the file cannot be opened.
     """
     with ExitStack() as stack:
-        file: BinaryIO = stack.enter_context(path.open("rb", buffering=0))
-        head = os.pread(file.fileno(), HEAD_BYTES, 0)
+        file = stack.enter_context(files.open(path))
+        head = files.pread(file, HEAD_BYTES, 0)
         if compression := _compression_of(head):
-            file = stack.enter_context(closing(compression.open(file)))
+            size = files.fstat(file).st_size
+            unpacked = stack.enter_context(closing(compression.open(file)))
+            file = cast("BinaryIO", _Expanding(unpacked, size))
             head = _head_of(file)
         encoding = _encoding_of(head)
         binary = "" if encoding else _binary(head, compression)
@@ -97,10 +104,10 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, Kind]]:
         yield file, Kind(converted, binary)
 
 
-def look_at(path: Path) -> Kind:
+def look_at(path: Path, files: FileSystem = DISK) -> Kind:
     """Return how a file is read; plain for a pipe, and for a file that cannot be opened."""
     if path.is_file():
-        with suppress(OSError), opened(path) as (_, kind):
+        with suppress(OSError), opened(path, files) as (_, kind):
             return kind
     return Kind()
 
@@ -190,11 +197,57 @@ def _binary(head: bytes, compression: _Compression | None) -> str:
     if compression and (twice := _compression_of(head)):
         return f"looks like {twice.name} data{inside}, not like text; decompress it once"
     text = head.replace(b"\0", b"")
+    if not text and len(head) == HEAD_BYTES:
+        return (
+            f"looks like a sparse file{inside}, not like text: it begins with NUL bytes; {_OTHER}"
+        )
     controls = len(text) - len(text.translate(None, _CONTROLS))
     if controls > 0.3 * len(text):
         share = f"{controls / len(text):.0%} of its first bytes are control characters"
         return f"looks like binary data{inside}, not like text: {share}; {_OTHER}"
     return ""
+
+
+class _Expanding(io.RawIOBase):
+    """The text of a compressed file, which must not be out of all proportion to its size."""
+
+    def __init__(self, file: Any, size: int) -> None:
+        self._file = file
+        self._limit = max(ALWAYS_EXPANDED, size * Settings.max_expansion)
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset; back means to read from the start."""
+        self._read = offset
+        place: int = self._file.seek(offset, whence)
+        return place
+
+    def tell(self) -> int:
+        place: int = self._file.tell()
+        return place
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most so many bytes."""
+        return self._counted(self._file.read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return what can be had with one read of the file."""
+        return self._counted(self._file.read1(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        self._read += len(data)
+        if self._read > self._limit:
+            raise OSError(
+                f"its text is more than {Settings.max_expansion:,} times as long as the file "
+                f"({self._read:,} bytes so far); if that is right, decompress it yourself"
+            )
+        return data
 
 
 class _Converter(io.RawIOBase):

@@ -84,11 +84,32 @@ def resolve_sources(
             kind.check_text(str(path))
             if not path.is_file():  # a pipe, or a device
                 sources.append(StreamSource(name, path.open("rb"), options))
-            elif follow is None:
+            elif follow is None or (kind.converted and path != Path(name)):
                 sources.append(FileSource(str(path), path, options, by_reference))
             else:
                 kind.check_followed(str(path))
                 sources.append(FollowSource(str(path), path, follow, options))
+    return _each_once(sources)
+
+
+def _each_once(sources: Sources) -> Sources:
+    """Leave out files that have several names: links are read once.
+
+    A file is read by its own name, but followed by that of the link, which may come to name
+    another.
+    """
+    named: dict[object, Source] = {}
+    for source in sources:
+        if isinstance(source, StreamSource):
+            named[source] = source
+            continue
+        status = source.path.stat()
+        one = (status.st_dev, status.st_ino)
+        first = named.setdefault(one, source)
+        is_better = source.path.is_symlink() == isinstance(source, FollowSource)
+        if is_better and source.path.is_symlink() != first.path.is_symlink():  # type: ignore[union-attr]
+            named[one] = source
+    sources[:] = [source for source in sources if source in named.values()]
     return sources
 
 

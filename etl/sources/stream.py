@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from etl.queue import Checkpoint
 from etl.records.context import AS_FOUND, ReadOptions
-from etl.sources.chunks import CHUNK_BYTES, SourceChunk, chunks_of
-from etl.sources.framing import SILENCE, RecordBuffer, Sample
+from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
+from etl.sources.framing import SILENCE, RecordBuffer, Sample, joined
 
 __all__ = ["StreamSource"]
 
@@ -48,11 +48,11 @@ class StreamSource:
         except OSError:
             return None
 
-    def read(self, since: Checkpoint | None = None) -> Iterator[SourceChunk]:  # noqa: ARG002
+    def read(self, known: object = None, *, reread: bool = False) -> Iterator[SourceChunk]:  # noqa: ARG002
         """Yield batches as the lines come, until the stream ends."""
-        start = Checkpoint(self.key, 0, 0)
         sample = Sample(self.options, time.time())
-        yield from chunks_of(self._texts(sample), start, name=self.name, sample=sample)
+        chunks = Chunks(Checkpoint("", 0, 0), None, name=self.name, sample=sample)
+        yield from map(chunks.of, self._texts(sample))
 
     def _texts(self, sample: Sample) -> Iterator[bytes]:
         """Yield whole records: a chunk, or what has come when nothing more does for a while."""
@@ -60,7 +60,11 @@ class StreamSource:
         buffer, text = RecordBuffer(sample), bytearray()
         while data := os.read(handle, 1 << 20):
             sample.touched(time.time())
-            text += buffer.add(data)
+            for more in buffer.add(data):
+                if not (text.endswith(b"\n") and more.endswith(b"\n")) and text:  # a cut line
+                    yield bytes(text)
+                    text.clear()
+                text += more
             if len(text) < CHUNK_BYTES and _more(handle, FLUSH_AFTER):
                 continue
             if text:
@@ -69,8 +73,7 @@ class StreamSource:
             held = sample.context.record_start and not _more(handle, SILENCE)
             if held and (last := buffer.flush()):
                 yield last
-        if text := text + buffer.rest():
-            yield bytes(text)
+        yield from joined(bytes(text), buffer.rest())
 
 
 def _more(handle: int, seconds: float) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from growing import followed, knows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,7 +81,9 @@ def test_a_buffer_gives_back_what_it_was_given_cut_where_records_begin(lines: li
     text = "".join(["2026-03-05 10:00:00 INFO x\n", "\tat first\n", *lines]).encode()
     sample = Sample(ReadOptions(multiline="^2026"), 0.0)
     buffer = RecordBuffer(sample)
-    pieces = [buffer.add(text[place : place + size]) for place in range(0, len(text), size)]
+    pieces = [
+        b"".join(buffer.add(text[place : place + size])) for place in range(0, len(text), size)
+    ]
     pieces = [piece for piece in [*pieces, buffer.rest()] if piece]
     assert b"".join(pieces) == text
     assert all(piece.startswith(b"2026") for piece in pieces)
@@ -150,7 +153,7 @@ def test_fields_that_change_in_mid_file_hold_from_there_on_also_after_a_restart(
     reads = list(source.read())
     assert reads[-1].batch.context.header == "#Fields: date time s-port cs-method"
     assert reads[1].batch.context.header == "#Fields: date time cs-method"
-    (*_, last) = source.read(reads[-2].checkpoint)
+    (*_, last) = source.read(knows(reads[-2].checkpoint))
     assert last.batch.context == reads[-1].batch.context
 
 
@@ -225,7 +228,7 @@ def test_the_last_record_of_a_growing_file_is_whole_after_a_silence(tmp_path: Pa
     path = tmp_path / "a.log"
     path.write_text(TRACE)
     stop = threading.Event()
-    reads = FollowSource("a.log", path, stop, poll=0.001).read()
+    reads = followed(FollowSource("a.log", path, stop, poll=0.001))
     first = next(reads)
     assert first.batch.lines == 5  # what comes next may go on with the last line
     second = next(reads)
@@ -262,7 +265,7 @@ def test_a_file_that_grows_is_read_by_when_it_was_changed_last(tmp_path: Path):
     path.write_text("Dec 31 23:59:00 host app[1]: old\n")
     os.utime(path, (1_609_459_000, 1_609_459_000))  # 31 December 2020
     stop = threading.Event()
-    reads = FollowSource("a.log", path, stop, poll=0.001).read()
+    reads = followed(FollowSource("a.log", path, stop, poll=0.001))
     first = next(reads)
     with path.open("a") as file:
         file.write("Jan 10 00:00:00 host app[1]: new\n")

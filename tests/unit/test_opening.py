@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from backports import zstd
+from growing import knows
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -26,10 +27,10 @@ from etl.errors import SourceChanged, SourceError
 from etl.queue import Checkpoint
 from etl.records.batch import Reference
 from etl.sources.chunks import SourceChunk
-from etl.sources.files import FileSource, read_lines_at
+from etl.sources.files import FileSource, nothing_known, read_lines_at
+from etl.sources.identity import signature_of
 from etl.sources.opening import BLOCK_BYTES, HEAD_BYTES, look_at, opened
 from etl.sources.resolve import passed_over, resolve_sources
-from etl.sources.signature import signature_of
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -53,7 +54,8 @@ def text_of(read: SourceChunk) -> bytes:
 
 
 def read(path: Path, since: Checkpoint | None = None, chunk: int = 1 << 20) -> bytes:
-    return b"".join(map(text_of, FileSource("a", path, chunk=chunk).read(since)))
+    known = knows(since) if since else nothing_known
+    return b"".join(map(text_of, FileSource("a", path, chunk=chunk).read(known)))
 
 
 def written(folder: Path, data: bytes, name: str = "a.log") -> Path:
@@ -236,9 +238,9 @@ def test_reading_resumes_from_every_checkpoint(tmp_path: Path, kind: str):
     reads = list(source.read())
 
     assert b"".join(map(text_of, reads)) == "oné\n\ntwo\nlast".encode()
-    assert len(reads) > 2
+    assert len(reads) == 2
     for count, one in enumerate(reads, start=1):
-        rest = list(source.read(one.checkpoint))
+        rest = list(source.read(knows(one.checkpoint)))
         assert [(text_of(chunk), chunk.batch.first_line, chunk.checkpoint) for chunk in rest] == [
             (text_of(chunk), chunk.batch.first_line, chunk.checkpoint) for chunk in reads[count:]
         ]
@@ -249,7 +251,7 @@ def test_reading_resumes_far_inside_a_long_file(tmp_path: Path):
     source = FileSource("a", written(tmp_path, text.encode("utf-16")), chunk=700_001)
     reads = list(source.read())
     assert len(reads) > 3
-    rest = b"".join(map(text_of, source.read(reads[1].checkpoint)))
+    rest = b"".join(map(text_of, source.read(knows(reads[1].checkpoint))))
 
     assert rest == text.encode()[reads[1].checkpoint.offset :]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from backports import zstd
+from growing import followed, knows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +22,9 @@ from etl.records.batch import Batch, Reference, count_lines
 from etl.records.context import ReadOptions
 from etl.runs.registry import recorded
 from etl.sources.chunks import SourceChunk
-from etl.sources.files import FileSource, read_lines_at
+from etl.sources.files import FileSource, nothing_known, read_lines_at
 from etl.sources.follow import FollowSource
+from etl.sources.identity import Known
 from etl.sources.ingest import ingest
 from etl.sources.resolve import resolve_sources
 from etl.sources.stream import StreamSource
@@ -85,7 +87,7 @@ def test_reading_resumes_from_every_checkpoint(tmp_path: Path, *, suffix: str, b
 
     assert whole(reads) == LINES
     for count, read in enumerate(reads, start=1):
-        rest = list(source.read(read.checkpoint))
+        rest = list(source.read(knows(read.checkpoint)))
         assert whole(rest) == whole(reads[count:])
         assert [one.batch.first_line for one in rest[:1]] == [
             one.batch.first_line for one in reads[count : count + 1]
@@ -153,7 +155,7 @@ def test_a_file_that_has_grown_is_read_from_where_it_ended(tmp_path: Path):
     with path.open("ab") as file:
         file.write(b"two\n")
 
-    (read,) = source.read(last.checkpoint)
+    (read,) = source.read(knows(last.checkpoint))
     assert (text_of(read.batch), read.batch.first_line) == (b"two\n", 2)
 
 
@@ -165,7 +167,7 @@ def test_another_file_of_the_same_name_is_read_from_its_start(tmp_path: Path, ne
     *_, last = source.read()
     path.write_bytes(new)
 
-    assert whole(list(source.read(last.checkpoint))) == new
+    assert whole(list(source.read(knows(last.checkpoint)))) == new
 
 
 def test_a_batch_says_its_source_and_format(tmp_path: Path):
@@ -374,8 +376,11 @@ class Follower:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.stop = threading.Event()
-        self.source = FollowSource("a.log", path, self.stop, poll=0.001)
-        self.reads: Iterator[SourceChunk] = iter(self.source.read())
+        self.source = FollowSource("a.log", path, self.stop, poll=0.001, linger=0.01)
+        self.reads = self.read()
+
+    def read(self, known: Known = nothing_known) -> Iterator[SourceChunk]:
+        return followed(self.source, known)
 
     def append(self, data: bytes) -> None:
         with self.path.open("ab") as file:
@@ -477,7 +482,7 @@ def test_following_resumes_from_a_checkpoint(follower: Follower):
     follower.end()
     follower.append(b"two\n")
     reread = Follower(follower.path)
-    reread.reads = reread.source.read(checkpoint)
+    reread.reads = reread.read(knows(checkpoint))
 
     read = next(reread.reads)
     assert (text_of(read.batch), read.batch.first_line) == (b"two\n", 2)
@@ -487,7 +492,7 @@ def test_following_resumes_from_a_checkpoint(follower: Follower):
 def test_a_position_in_another_file_is_not_taken(follower: Follower):
     stale = Checkpoint(follower.source.key, 4, 1, "4:0000000000000000")
     follower.append(b"two\n")
-    follower.reads = follower.source.read(stale)
+    follower.reads = follower.read(knows(stale))
 
     assert follower.next() == b"one\ntwo\n"
     follower.end()

@@ -23,10 +23,22 @@ VALUES (:id, {last_payload}, :source, :format, :context, :first_line, :skip, :li
 
 -- name: set_checkpoint
 INSERT INTO checkpoints ({checkpoints}) VALUES ({checkpoints_values})
-ON CONFLICT (source) DO UPDATE SET {checkpoints_updates};
+ON CONFLICT (source, number) DO UPDATE SET {checkpoints_updates};
+
+-- name: forget_files
+-- Those that had a source's name long ago.
+DELETE FROM checkpoints WHERE source = :source AND number BETWEEN 1 AND :last;
 
 -- name: checkpoint
-SELECT {checkpoints} FROM checkpoints WHERE source = :source;
+SELECT {checkpoints} FROM checkpoints WHERE source = :source ORDER BY number DESC LIMIT 1;
+
+-- name: checkpoint_of_file
+SELECT {checkpoints} FROM checkpoints WHERE source = :source AND number = :number;
+
+-- name: checkpoints_of
+-- Of some sources, and of a file.
+SELECT {checkpoints} FROM checkpoints
+WHERE source {in_texts} OR (file <> '' AND file = :file) ORDER BY source, number;
 
 -- name: waiting_totals
 SELECT waiting AS lines, waiting_bytes AS bytes FROM totals;

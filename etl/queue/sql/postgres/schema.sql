@@ -48,7 +48,8 @@ CREATE TABLE queue_history_by_slot (
     slot BIGINT, second BIGINT, {totals_definitions}, PRIMARY KEY (slot, second)
 );
 
-CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source));
+CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number));
+CREATE INDEX checkpoints_by_file ON checkpoints (file) WHERE file <> '';
 
 CREATE TABLE failures (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

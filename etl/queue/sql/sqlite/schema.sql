@@ -44,7 +44,8 @@ CREATE TABLE queue_history_by_slot (
     slot INTEGER, second INTEGER, {totals_definitions}, PRIMARY KEY (slot, second)
 ) WITHOUT ROWID;
 
-CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source)) WITHOUT ROWID;
+CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number)) WITHOUT ROWID;
+CREATE INDEX checkpoints_by_file ON checkpoints (file) WHERE file <> '';
 
 CREATE TABLE failures (
     id INTEGER PRIMARY KEY,

@@ -1,0 +1,320 @@
+"""Which file is it? A file is known by what it is, not by its name, which rotation changes.
+
+A checkpoint keeps the device and inode of the file that was read, and a signature of its text:
+a digest of the first bytes, and of those before the offset to which it was read. The first says
+where to look, the second whether it is the one. So a file is found under another name, in a copy,
+and in a compressed copy; and a file that was cut, or has got the inode of one that was deleted,
+is taken for another one.
+
+`places` says what is to be read for a path: first what is left of files that had its name
+before, then those that had it while nobody looked, then the one that has it now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from etl.filesystem import DISK, FileSystem
+from etl.queue import Checkpoint
+from etl.sources.opening import UNREADABLE, opened
+
+__all__ = ["Known", "Place", "TextSignature", "file_id", "is_file_of", "places", "signature_of"]
+
+log = logging.getLogger("etl")
+
+SIGNED_BYTES = 4096
+"""Bytes at the start of a file, and before the offset, that make its signature."""
+
+MAX_SEARCHED = 1_000
+"""Files of a folder that are searched for one by its content."""
+
+Known = Callable[[Sequence[str], str], Sequence[Checkpoint]]
+"""Returns the checkpoints of some sources, and those of a file's id, in the order of their files:
+`QueueReader.checkpoints`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file, and from where it is to be read.
+
+    Attributes:
+        path: Where it is now.
+        start: From where; its offset is 0 for a file of which nothing was read.
+        expected: What the store must know of it until then: `start` as it was, or None.
+        is_current: Whether it is the one that has the source's name now.
+    """
+
+    path: Path
+    start: Checkpoint
+    expected: Checkpoint | None
+    is_current: bool
+
+
+def file_id(status: os.stat_result) -> str:
+    """Return what tells a file from all others that are there now: its device and inode."""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def signature_of(file: BinaryIO, offset: int, files: FileSystem = DISK) -> str:
+    """Return the signature of a plain file that was read to an offset."""
+    size = min(SIGNED_BYTES, offset)
+    first, last = (files.pread(file, size, start) for start in (0, offset - size))
+    return f"{_digest(first)}:{offset}:{_digest(last)}"
+
+
+class TextSignature:
+    """The signature of a text that is read on, and cannot be read back.
+
+    Args:
+        head: Its first bytes up to the offset from which it is read on, at most `SIGNED_BYTES`.
+        tail: Those before that offset, as many.
+    """
+
+    def __init__(self, head: bytes, tail: bytes) -> None:
+        self._head = head[:SIGNED_BYTES]
+        self._tail = tail
+
+    def after(self, text: bytes, offset: int) -> str:
+        """Return the signature at an offset, the end of a text that was read."""
+        if len(self._head) < SIGNED_BYTES:
+            self._head += text[: SIGNED_BYTES - len(self._head)]
+        self._tail = (self._tail + text[-SIGNED_BYTES:])[-SIGNED_BYTES:]
+        size = min(SIGNED_BYTES, offset)
+        return f"{_digest(self._head[:size])}:{offset}:{_digest(self._tail[-size:])}"
+
+
+def signature_of_start(file: BinaryIO, size: int = SIGNED_BYTES) -> str:
+    """Return the signature of a file that is converted when it is read: a compressed one, ..."""
+    return _digest(file.read(size))
+
+
+def is_file_of(path: Path, checkpoint: Checkpoint, files: FileSystem = DISK) -> bool:
+    """Return whether a file is the one that was read to a checkpoint; it may have grown since.
+
+    It also is if it is a copy of it, compressed or not.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    if not checkpoint.offset:
+        return checkpoint.file == file_id(files.stat(path))
+    size, _, rest = checkpoint.signature.partition(":")
+    if not size:
+        return False
+    with opened(path, files) as (text, kind):
+        if kind.plain:
+            return ":" in rest and (
+                files.fstat(text).st_size >= checkpoint.offset
+                and signature_of(text, checkpoint.offset, files) == checkpoint.signature
+            )
+        if ":" not in rest:  # it was converted, too
+            with files.open(path) as raw:
+                return signature_of_start(raw, int(size)) == checkpoint.signature
+        return _has_signature(text, checkpoint)
+
+
+def _has_signature(text: BinaryIO, checkpoint: Checkpoint) -> bool:
+    """Return whether a text that is converted has the signature of one that was plain."""
+    head = text.read(SIGNED_BYTES)
+    size = min(SIGNED_BYTES, checkpoint.offset)
+    if not checkpoint.signature.startswith(f"{_digest(head[:size])}:"):
+        return False
+    with suppress(*UNREADABLE):  # it is cut there, or broken
+        text.seek(checkpoint.offset - size)
+        tail = read_exactly(text, size)
+        signature = TextSignature(head[:size], tail).after(b"", checkpoint.offset)
+        return signature == checkpoint.signature
+    return False
+
+
+def read_exactly(file: BinaryIO, size: int) -> bytes:
+    """Return so many bytes, or all that are left."""
+    parts: list[bytes] = []
+    while size and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def places(
+    path: Path, known: Known, files: FileSystem = DISK, *, name: str | None = None
+) -> list[Place]:
+    """Return what is to be read for a path, in this order; the last is the file that it names.
+
+    Args:
+        path: What is read; it need not be there.
+        known: Returns checkpoints.
+        files: Where it is.
+        name: What messages call it; by default the path.
+    """
+    key = os.path.abspath(path)  # noqa: PTH100 - a link is followed by whoever reads
+    real = files.resolve(path)
+    rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
+    newest = rows[-1] if rows else None
+    folder = _Folder.of([real, *([Path(newest.path)] if newest and newest.path else [])], files)
+    status = _regular(path, files)
+    mine = _row_of(real, status, known, files) if status else None
+    if status:
+        folder.leave_out(file_id(status))
+    found = [
+        Place(at, row, row, is_current=False)
+        for row in rows
+        if row != mine and (at := folder.find_id(row))
+    ]
+    number = newest.number if newest else 0
+    if newest and newest != mine and not (mine and mine.offset):
+        if newest.offset and not any(place.start == newest for place in found):
+            if at := folder.find_text(newest):
+                found.append(Place(at, newest, newest, is_current=False))
+            elif status:
+                _say_lost(newest, name or str(path), real.parent)
+        for at, its in folder.since(newest, [Path(key), real]):
+            if _row_of(at, its, known, files) is None:
+                number += 1
+                start = Checkpoint(key, 0, 0, number=number)
+                found.append(Place(at, start, None, is_current=False))
+    found = [_as_found(place, files) for place in found]
+    if status:
+        start = mine or Checkpoint(key, 0, 0, number=number + 1)
+        start = replace(start, path=str(real), file=file_id(status))
+        found.append(Place(real, start, mine, is_current=True))
+    return found
+
+
+def _regular(path: Path, files: FileSystem) -> os.stat_result | None:
+    """Return what is known of a file; None if it is not there, or no regular one."""
+    try:
+        status = files.stat(path)
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _say_lost(row: Checkpoint, name: str, folder: Path) -> None:
+    log.warning(
+        "%r was read to byte %s, and is another file now; what was written to it after that is "
+        "not in %r: it is lost, unless it is put from elsewhere",
+        name,
+        f"{row.offset:,}",
+        str(folder),
+    )
+
+
+def _as_found(place: Place, files: FileSystem) -> Place:
+    with suppress(OSError):
+        id = file_id(files.stat(place.path))
+        return replace(place, start=replace(place.start, path=str(place.path), file=id))
+    return place
+
+
+def _row_of(
+    path: Path, status: os.stat_result, known: Known, files: FileSystem
+) -> Checkpoint | None:
+    """Return the checkpoint of a file, the furthest of those that are its."""
+    for row in sorted(known(_names(path), file_id(status)), key=lambda row: -row.offset):
+        with suppress(OSError):
+            if is_file_of(path, row, files):
+                return row
+    return None
+
+
+def _names(path: Path) -> list[str]:
+    """Return a path and those that it may have had before it was rotated."""
+    names = [str(path)]
+    while (shorter := _SUFFIX.sub("", names[-1])) != names[-1]:
+        names.append(shorter)
+    dated = _DATE_INSIDE.sub(r"\g<suffix>", str(path))
+    return list(dict.fromkeys([*names, dated]))
+
+
+_COMPRESSED = r"\.(?:gz|zst|xz|bz2)"
+_STAMP = r"[._@~-][0-9][0-9TZ:._-]*"
+_SUFFIX = re.compile(rf"(?<=[^/])(?:{_COMPRESSED}|{_STAMP}|\.(?:old|bak|save|prev))$")
+_DATE_INSIDE = re.compile(rf"{_STAMP}(?P<suffix>\.[a-z]+)(?:{_COMPRESSED})?$")
+
+
+class _Folder:
+    """Files of some folders, as they are now."""
+
+    def __init__(self, found: dict[Path, os.stat_result], files: FileSystem) -> None:
+        self._found = found
+        self._files = files
+
+    @classmethod
+    def of(cls, paths: Iterable[Path], files: FileSystem) -> _Folder:
+        """Return those of the folders in which some files are."""
+        found = {}
+        for folder in dict.fromkeys(path.parent for path in paths):
+            with suppress(OSError):
+                for name in sorted(files.names(folder)):
+                    with suppress(OSError):
+                        if status := _regular(folder / name, files):
+                            found[files.resolve(folder / name)] = status
+        return cls(found, files)
+
+    def leave_out(self, id: str) -> None:
+        """Forget a file, under all its names."""
+        self._found = {path: its for path, its in self._found.items() if file_id(its) != id}
+
+    def find_id(self, row: Checkpoint) -> Path | None:
+        """Return where the file of a checkpoint is, by its id, if it has grown."""
+        for path, status in self._found.items():
+            if row.file == file_id(status) and status.st_size > row.offset:
+                with suppress(OSError):
+                    if is_file_of(path, row, self._files):
+                        return path
+        return None
+
+    def find_text(self, row: Checkpoint) -> Path | None:
+        """Return where a file with the text of a checkpoint is, whatever its name."""
+        last = Path(row.path or row.source).name
+
+        def unlike(path: Path) -> tuple[bool, bool, int]:
+            same = row.file == file_id(self._found[path])
+            return not same, not path.name.startswith(last), len(path.name)
+
+        for path in sorted(self._found, key=unlike)[:MAX_SEARCHED]:
+            with suppress(*UNREADABLE):
+                if is_file_of(path, row, self._files):
+                    return path
+        return None
+
+    def since(
+        self, row: Checkpoint, current: Sequence[Path]
+    ) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the files that had the name of a source after the one of a checkpoint."""
+        like = {_without_digits(path.name) for path in (*current[1:], Path(row.path))}
+        like = {name for name in like if "#" in name}
+        later = [
+            (path, status)
+            for path, status in self._found.items()
+            if status.st_mtime >= row.modified
+            and (
+                any(str(one) in _names(path) for one in current)
+                or _without_digits(path.name) in like
+            )
+        ]
+        yield from sorted(later, key=lambda item: (item[1].st_mtime_ns, _rank(item[0].name)))
+
+
+def _without_digits(name: str) -> str:
+    return re.sub(r"[0-9]+", "#", name.removesuffix(".gz"))
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Return what sorts names of one moment: app.log.2 is older than app.log.1."""
+    found = re.search(r"\.([0-9]{1,5})(?:\.[a-z0-9]+)?$", name)
+    return (-int(found[1]) if found else 0, name)
+
+
+def _digest(data: bytes) -> str:
+    return f"{len(data)}:{hashlib.sha256(data).hexdigest()[:16]}"
