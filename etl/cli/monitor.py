@@ -19,9 +19,11 @@ def status(store: Store = None, as_json: Json = False) -> None:
     """Show the totals and processors of a store."""
     from etl.cli.tables import show_summary
     from etl.runs.run import summary
+    from etl.sources.ingest import source_errors
 
     queue = open_store(store)
-    show_summary(queue, summary(queue) | {"store": queue.url}, as_json=as_json)
+    found = summary(queue) | {"store": queue.url, "unreadable": source_errors(queue)}
+    show_summary(queue, found, as_json=as_json)
 
 
 def pause(store: Store = None) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Exit, Option
 
 from etl.cli import options as opt
 from etl.cli.store import check_store, open_store
+from etl.errors import SourceError
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.settings import Settings, settings
+from etl.text import printable
+
+if TYPE_CHECKING:
+    from etl.queue import Queue
+    from etl.sources.resolve import Source, Sources
 
 NewStore = Annotated[str | None, Option(help="URL or path. Default: a new one in data/runs.")]
 Serve = Annotated[bool, Option(help="Serve the store over HTTP on --port, until Ctrl-C.")]
@@ -87,6 +94,7 @@ def run(
             when_asked_to_end(ended.set)  # before the line that tells how to end it
             print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
             ended.wait()
+    _end_for(result.unreadable)
 
 
 def put(
@@ -105,12 +113,9 @@ def put(
     as_json: opt.Json = False,
 ) -> None:
     """Put lines into the queue of a store, for workers to process."""
-    from concurrent.futures import ThreadPoolExecutor
-
     from etl.cli.tables import print_json
     from etl.runs.registry import new_run_id, recorded_use
-    from etl.sources.ingest import ingest
-    from etl.sources.resolve import Source, passed_over, resolve_sources
+    from etl.sources.resolve import passed_over, resolve_sources
     from etl.workers.signals import when_asked_to_end
 
     stop = threading.Event() if follow else None
@@ -131,18 +136,50 @@ def put(
             f"etl: following {len(found)} files into {queue.url}; stop with Ctrl-C", file=sys.stderr
         )
 
-    def put_one(source: Source) -> int:
-        return sum(read.batch.lines for read in ingest(queue, source, reread=reread))
-
-    # Files that grow are read at the same time, others one after another.
-    with (
-        recorded_use(queue, new_run_id(), kind="put"),
-        ThreadPoolExecutor(len(found) if follow else 1) as pool,
-    ):
-        lines = sum(pool.map(put_one, found))
+    with recorded_use(queue, new_run_id(), kind="put"):
+        lines, unreadable = _put_all(queue, found, stop, reread=reread)
     if as_json:
-        print_json({"put": lines})
+        print_json({"put": lines, "unreadable": unreadable})
     else:
         print(f"{lines:,} lines put into {queue.url}")
         if words := passed_over(found.skipped, found.skipped_binary):
             print(words)
+    _end_for(unreadable)
+
+
+def _put_all(
+    queue: Queue, sources: Sources, stop: threading.Event | None, *, reread: bool
+) -> tuple[int, list[str]]:
+    """Put all sources; return how many lines that was, and what is wrong with the sources."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from etl.sources.ingest import ingest
+
+    unreadable: list[str] = []
+
+    def put(source: Source) -> int:
+        lines = 0
+        try:
+            for chunk in ingest(queue, source, reread=reread):
+                lines += chunk.batch.lines
+        except SourceError as error:
+            if len(sources) == 1 and not lines:
+                raise
+            unreadable.append(str(error))
+        except BaseException:
+            if stop:  # the others end, too, so that this is not unheard while they go on
+                stop.set()
+            raise
+        return lines
+
+    # Files that grow are read at the same time, others one after another.
+    with ThreadPoolExecutor(len(sources) if stop else 1) as pool:
+        return sum(pool.map(put, sources)), unreadable
+
+
+def _end_for(unreadable: Sequence[str]) -> None:
+    """End with exit code 1 if sources could not be read, or only in part; say which."""
+    for text in unreadable:
+        print(f"etl: {printable(text)}", file=sys.stderr)
+    if unreadable:
+        raise Exit(1)

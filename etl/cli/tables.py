@@ -305,7 +305,7 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         console.print(table(groups, GROUPS))
         console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
     for hint in _hints(result, groups):
-        console.print(Text(hint))
+        console.print(Text(hint), soft_wrap=True)
     if "out" in result:
         new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
         console.print(Text(f"{new}{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
@@ -318,6 +318,8 @@ def _hints(result: Mapping[str, Any], groups: Sequence[Row]) -> Iterator[str]:
     if result.get("new") == 0 and not result["lines_per_second"]:
         nothing = "nothing new: all lines were read before; to read them again: --reread"
         yield nothing if result["accepted"] else "the sources have no lines"
+    if "out" not in result:  # after a run, they are said as errors
+        yield from map(printable, result.get("unreadable", ()))
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {NO_FORMAT}:
         yield "every line is dead: no format fits; use --format or --template"

@@ -18,14 +18,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 from backports import zstd
 
 from etl.errors import SourceChanged, SourceUnavailable, StoreError
+from etl.filesystem import DISK, FileSystem
 from etl.records.context import DEFAULT, Context
 
-__all__ = ["Batch", "Lease", "Reference", "count_lines", "new_id"]
+__all__ = ["Batch", "Lease", "Reference", "count_lines", "new_id", "read_exactly"]
 
 _COMPRESS_FROM = 512
 """Payloads of at least this many bytes are compressed; a button click is not."""
@@ -53,25 +55,42 @@ class Reference:
     stop: int
     checksum: int
 
-    def read(self) -> bytes:
-        """Read the bytes.
+    def read(self, files: FileSystem = DISK) -> bytes:
+        """Read the bytes; if the file was renamed or compressed, where they are now.
 
         Raises:
-            SourceChanged: If its bytes are not those that were queued.
+            SourceChanged: If its bytes are not those that were queued, and no file beside it
+                has them.
             SourceUnavailable: If the file cannot be read here.
         """
-        where = f"bytes {self.start} to {self.stop} of {self.path!r}"
+        from etl.sources.moved import find_bytes
+
+        missing = ""
         try:
-            with Path(self.path).open("rb") as file:
+            with files.open(Path(self.path)) as file:
                 file.seek(self.start)
-                data = file.read(self.stop - self.start)
+                data = read_exactly(file, self.stop - self.start)
         except OSError as error:
-            raise SourceUnavailable(
-                f"{self.path!r} cannot be read on this machine: {error.strerror or error}"
-            ) from error
-        if zlib.crc32(data) != self.checksum:
-            raise SourceChanged(f"{where} are not the bytes that were queued")
-        return data
+            missing = error.strerror or str(error)
+        else:
+            if zlib.crc32(data) == self.checksum:
+                return data
+        if (found := find_bytes(self, files)) is not None:
+            return found
+        if missing:
+            raise SourceUnavailable(f"{self.path!r} cannot be read on this machine: {missing}")
+        raise SourceChanged(
+            f"bytes {self.start} to {self.stop} of {self.path!r} are not the bytes that were queued"
+        )
+
+
+def read_exactly(file: BinaryIO, size: int) -> bytes:
+    """Return so many bytes, or all that are left."""
+    parts: list[bytes] = []
+    while size and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -31,6 +31,7 @@ class RunResult(Mapping[str, Any]):
         new: Source lines that it put.
         skipped: Files of folders that it passed over: hidden, or written by etl.
         skipped_binary: Files of folders that it passed over as they are not text.
+        unreadable: What is wrong with sources that could not be read, or only in part.
         earlier: Whether it had ended before, so that this time nothing changed.
         summary: The store's totals and the processors' counts; see `summary`.
         sources: How each source was read: rows of `metrics.sources`.
@@ -44,6 +45,7 @@ class RunResult(Mapping[str, Any]):
     skipped_binary: int
     summary: Mapping[str, Any]
     sources: Sequence[Mapping[str, Any]] = ()
+    unreadable: Sequence[str] = ()
     earlier: bool = False
     _secret_url: str = ""
 
@@ -58,6 +60,7 @@ class RunResult(Mapping[str, Any]):
         before: Stats | None = None,
         skipped: int = 0,
         skipped_binary: int = 0,
+        unreadable: Sequence[str] = (),
         earlier: bool = False,
     ) -> RunResult:
         """Return the result of a run, as its store is now.
@@ -70,6 +73,7 @@ class RunResult(Mapping[str, Any]):
             before: The store's totals when it began; None if it has put nothing.
             skipped: How many files it passed over, hidden or written by etl.
             skipped_binary: How many binary files it passed over.
+            unreadable: What is wrong with sources that could not be read, or only in part.
             earlier: Whether it had ended before.
         """
         found = summary(queue, seconds=seconds, before=before)
@@ -83,6 +87,7 @@ class RunResult(Mapping[str, Any]):
             skipped_binary=skipped_binary,
             summary=found,
             sources=sources.polars(queue).to_dicts(),
+            unreadable=tuple(unreadable),
             earlier=earlier,
             _secret_url=queue.secret_url,
         )
@@ -113,7 +118,8 @@ class RunResult(Mapping[str, Any]):
         """Return what `etl run --json` prints."""
         own = {"run": self.run, "store": self.store, "out": str(self.out), "new": self.new}
         own |= {"skipped": self.skipped, "skipped_binary": self.skipped_binary}
-        return {**self.summary, **own, "sources": list(self.sources)}
+        own |= {"unreadable": list(self.unreadable), "sources": list(self.sources)}
+        return {**self.summary, **own}
 
     def __getitem__(self, name: str) -> Any:
         return self.to_dict()[name]
@@ -138,7 +144,8 @@ class RunResult(Mapping[str, Any]):
             "seconds": f"{self.seconds:,.1f}",
             "lines/s": f"{self.summary['lines_per_second']:,.0f}",
         }
-        return html_card(f"run {self.run}", tiles, note=f"output: {self.out}")
+        note = "; ".join([f"output: {self.out}", *self.unreadable])
+        return html_card(f"run {self.run}", tiles, note=note)
 
 
 def summary(

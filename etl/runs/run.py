@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from etl.errors import EtlError
+from etl.errors import EtlError, SourceError
 from etl.pipeline.load import load_pipeline
 from etl.queue import Queue, Stats, open_queue
 from etl.queue.urls import file_of, without_secrets
@@ -144,7 +144,9 @@ def run(
         work = WorkerOptions(out=str(out), pipeline=pipeline, own_sources=True, run=run_id)
         processes = WorkerProcesses(queue, workers, work, stdout=worker_stdout)
         try:
-            _process(queue, processes, found, reread=reread, started=started, watch=watch)
+            unreadable = _process(
+                queue, processes, found, reread=reread, started=started, watch=watch
+            )
         finally:
             processes.stop()
             record["counts"] = queue.stats().totals()
@@ -157,6 +159,7 @@ def run(
             before=before,
             skipped=found.skipped,
             skipped_binary=found.skipped_binary,
+            unreadable=unreadable,
         )
     queue.close()
     return result
@@ -170,20 +173,29 @@ def _process(
     reread: bool,
     started: float,
     watch: Callable[[Progress], None],
-) -> None:
-    """Put all sources from a thread; look after the workers here until nothing waits."""
+) -> list[str]:
+    """Put all sources from a thread; look after the workers here until nothing waits.
+
+    Return what is wrong with the sources that cannot be read, or only in part.
+    """
     sizes = [source.size for source in sources]
     size = None if None in sizes else sum(one or 0 for one in sizes)
     read = 0
+    unreadable: list[str] = []
     stop = threading.Event()
 
     def put_all() -> None:
         nonlocal read
         for source in sources:
-            for chunk in ingest(queue, source, reread=reread):
-                read += chunk.size
-                if stop.is_set():
-                    return
+            try:
+                for chunk in ingest(queue, source, reread=reread):
+                    read += chunk.size
+                    if stop.is_set():
+                        return
+            except SourceError as error:
+                unreadable.append(str(error))
+        if len(unreadable) == len(sources) and not read:
+            raise SourceError("; ".join(unreadable))
 
     putting = in_background(put_all, name="etl-sources")
     try:
@@ -196,7 +208,7 @@ def _process(
                 continue
             putting.result()
             if stats.idle:
-                return
+                return unreadable
             queue.wait(since, POLL_SECONDS)
     finally:
         stop.set()

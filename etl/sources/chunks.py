@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,9 +10,12 @@ from typing import BinaryIO, NamedTuple
 
 from etl.queue import Checkpoint
 from etl.records.batch import Batch, Reference, count_lines
+from etl.settings import Settings
 from etl.sources.framing import LineBuffer, Sample
 
 __all__ = ["CHUNK_BYTES", "Chunks", "SourceChunk", "texts_of"]
+
+log = logging.getLogger("etl")
 
 CHUNK_BYTES = 6 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
@@ -61,6 +65,7 @@ class Chunks:
         self._name = name
         self._signature = signature
         self._by_reference = by_reference
+        self._is_cut = False
 
     def of(self, text: bytes, *, modified: float = 0.0) -> SourceChunk:
         """Return the next batch.
@@ -83,6 +88,14 @@ class Chunks:
             context=self.sample.context,
         )
         self.sample.passed(text)
+        if len(text) == Settings.max_line_bytes and not text.endswith(b"\n") and not self._is_cut:
+            self._is_cut = True
+            log.warning(
+                "%r: line %s is longer than %s bytes and is cut into pieces",
+                self._name,
+                f"{batch.first_line:,}",
+                f"{Settings.max_line_bytes:,}",
+            )
         after = replace(
             before,
             offset=stop,

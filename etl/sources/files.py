@@ -18,7 +18,7 @@ from typing import BinaryIO
 from etl.errors import SourceChanged
 from etl.filesystem import DISK, FileSystem
 from etl.queue import Checkpoint
-from etl.records.batch import count_lines
+from etl.records.batch import count_lines, read_exactly
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk, texts_of
 from etl.sources.framing import SAMPLE_BYTES, Sample, whole_records
@@ -29,7 +29,6 @@ from etl.sources.identity import (
     TextSignature,
     is_file_of,
     places,
-    read_exactly,
     signature_of,
     signature_of_start,
 )

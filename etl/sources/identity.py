@@ -25,9 +25,19 @@ from typing import BinaryIO
 
 from etl.filesystem import DISK, FileSystem
 from etl.queue import Checkpoint
+from etl.records.batch import read_exactly
 from etl.sources.opening import UNREADABLE, opened
 
-__all__ = ["Known", "Place", "TextSignature", "file_id", "is_file_of", "places", "signature_of"]
+__all__ = [
+    "Known",
+    "Place",
+    "TextSignature",
+    "file_id",
+    "is_file_of",
+    "names_before",
+    "places",
+    "signature_of",
+]
 
 log = logging.getLogger("etl")
 
@@ -136,15 +146,6 @@ def _has_signature(text: BinaryIO, checkpoint: Checkpoint) -> bool:
     return False
 
 
-def read_exactly(file: BinaryIO, size: int) -> bytes:
-    """Return so many bytes, or all that are left."""
-    parts: list[bytes] = []
-    while size and (part := file.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
 def places(
     path: Path, known: Known, files: FileSystem = DISK, *, name: str | None = None
 ) -> list[Place]:
@@ -220,14 +221,14 @@ def _row_of(
     path: Path, status: os.stat_result, known: Known, files: FileSystem
 ) -> Checkpoint | None:
     """Return the checkpoint of a file, the furthest of those that are its."""
-    for row in sorted(known(_names(path), file_id(status)), key=lambda row: -row.offset):
+    for row in sorted(known(names_before(path), file_id(status)), key=lambda row: -row.offset):
         with suppress(OSError):
             if is_file_of(path, row, files):
                 return row
     return None
 
 
-def _names(path: Path) -> list[str]:
+def names_before(path: Path) -> list[str]:
     """Return a path and those that it may have had before it was rotated."""
     names = [str(path)]
     while (shorter := _SUFFIX.sub("", names[-1])) != names[-1]:
@@ -299,7 +300,7 @@ class _Folder:
             for path, status in self._found.items()
             if status.st_mtime >= row.modified
             and (
-                any(str(one) in _names(path) for one in current)
+                any(str(one) in names_before(path) for one in current)
                 or _without_digits(path.name) in like
             )
         ]

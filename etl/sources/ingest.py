@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from etl.errors import EtlError, SourceLocked, StoreError
 from etl.queue import Checkpoint, Queue
@@ -15,7 +16,7 @@ from etl.sources.chunks import SourceChunk
 from etl.sources.follow import FollowSource
 from etl.sources.resolve import Source
 
-__all__ = ["ingest", "keep_ingesting", "note_error"]
+__all__ = ["ingest", "source_errors"]
 
 log = logging.getLogger("etl")
 
@@ -26,6 +27,9 @@ MAX_LOCKED = 8
 def ingest(queue: Queue, source: Source, *, reread: bool = False) -> Iterator[SourceChunk]:
     """Yield a source's chunks from where it was read last, each once it is in the queue.
 
+    A file that is followed is read again whenever that fails, until it is stopped: what fails is
+    said at once, kept with its checkpoint, and tried again after a pause that grows.
+
     Args:
         queue: Where its batches are put.
         source: What to read.
@@ -34,47 +38,32 @@ def ingest(queue: Queue, source: Source, *, reread: bool = False) -> Iterator[So
     Raises:
         SourceError: If it cannot be read.
         SourceLocked: If another is reading it into the same store.
-    """
-    for chunk in source.read(queue.checkpoints, reread=reread):
-        queue.put(chunk.batch, checkpoint=chunk.checkpoint, expected=chunk.expected)
-        yield chunk
-
-
-def keep_ingesting(
-    queue: Queue, source: FollowSource, *, reread: bool = False
-) -> Iterator[SourceChunk]:
-    """Do `ingest` of a file that is followed, again whenever that fails, until it is stopped.
-
-    What fails is said at once, kept with the source's checkpoint, and tried again after a pause
-    that grows.
-
-    Raises:
         StoreError: If the store fails.
-        Exception: What fails once it is to stop.
     """
     failures = 0
     while True:
         try:
-            for chunk in ingest(queue, source, reread=reread):
+            for chunk in source.read(queue.checkpoints, reread=reread):
+                queue.put(chunk.batch, checkpoint=chunk.checkpoint, expected=chunk.expected)
                 failures, reread = 0, False
                 yield chunk
-        except SourceLocked:  # one that has its name now reads it, too, or another process does
-            if source.stop.is_set() or failures > MAX_LOCKED:
-                raise
         except StoreError:
             raise
         except Exception as error:
-            if source.stop.is_set():
+            if not isinstance(source, FollowSource) or source.stop.is_set():
                 raise
-            if not failures:
-                note_error(queue, source, error)
+            if isinstance(error, SourceLocked):  # whoever follows the name that it has now, or so
+                if failures > MAX_LOCKED:
+                    raise
+            elif not failures:
+                _note_error(queue, source, error)
+            source.stop.wait(pause_before(failures))
+            failures += 1
         else:
             return
-        source.stop.wait(pause_before(failures))
-        failures += 1
 
 
-def note_error(queue: Queue, source: FollowSource, error: Exception) -> None:
+def _note_error(queue: Queue, source: FollowSource, error: Exception) -> None:
     """Say why a source cannot be read, and keep it with its newest checkpoint."""
     text = str(error) if isinstance(error, EtlError) else f"{source.name!r}: {error!r}"
     log.warning("%s; trying again", text)
@@ -82,3 +71,13 @@ def note_error(queue: Queue, source: FollowSource, error: Exception) -> None:
     first = Checkpoint(source.key, 0, 0, number=1, modified=time.time())
     with suppress(SourceLocked):  # another has read some of it
         queue.put(checkpoint=replace(known or first, error=text), expected=known)
+
+
+def source_errors(queue: Queue) -> list[str]:
+    """Return why sources that are followed cannot be read now."""
+    newest = {row["source"]: row for row in sorted(queue.read("checkpoints"), key=_number)}
+    return [row["error"] for row in newest.values() if row["error"]]
+
+
+def _number(row: Mapping[str, Any]) -> int:
+    return int(row["number"])

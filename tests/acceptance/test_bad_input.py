@@ -97,11 +97,14 @@ def test_the_bytes_of_a_dead_line_are_kept_and_replayed(site):
     assert "caf\\\\xe9" in site.etl("dlq list", "--lines") + site.etl("dlq list --lines --json")
 
 
-def test_a_line_of_fifty_megabytes_is_one_line(site):
-    size = 50 << 20
-    run(site, b"line 1\n" + b"x" * size + b"\nline 2\n")
-    site.settled(done=3)
-    assert site.rows()["line"].str.len_bytes().sort().to_list() == [6, 6, size]
+def test_a_line_of_fifty_megabytes_is_cut_and_nothing_of_it_is_lost(site):
+    size, limit = 50 << 20, Settings.max_line_bytes
+    log = site.write("app.log", b"line 1\n" + b"x" * size + b"\nline 2\n")
+    result = site.run("run", log, *site.pipeline("named"))
+    assert "line 2 is longer than 16,777,216 bytes and is cut" in result.stderr
+    site.settled(done=6)
+    lengths = site.rows()["line"].str.len_bytes().sort().to_list()
+    assert lengths == [6, 6, size - 3 * limit, limit, limit, limit]
 
 
 def test_a_line_of_fifty_megabytes_goes_through_the_default_pipeline(site):
@@ -109,7 +112,7 @@ def test_a_line_of_fifty_megabytes_goes_through_the_default_pipeline(site):
     log = site.write("app.jsonl", content)
     result = site.json("run", log)
     site.settled(done=result["done"], dead=result["dead"])
-    assert result["accepted"] == 2
+    assert result["accepted"] == 5
     assert site.etl("trace").count("\n") < 20
     assert len(site.etl("dlq list", "--lines")) < 5_000
 

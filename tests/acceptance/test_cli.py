@@ -297,7 +297,7 @@ def test_every_list_is_there_as_json(site, verb):
 
 def test_put_says_how_many_lines_it_put(site):
     log = site.write("app.log", numbered(0, 1_234))
-    assert site.json("put", log) == {"put": 1_234}
+    assert site.json("put", log) == {"put": 1_234, "unreadable": []}
     assert site.etl("put", log).startswith("0 lines put")
     assert site.queue.stats().waiting == 1_234
     site.etl("work", "--drain", *site.pipeline("light"))

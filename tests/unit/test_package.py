@@ -50,12 +50,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Folder by folder, the folders that it may import; what is not named here may import nothing."""
 
 DELEGATES = {
-    "records": {"formats"},
+    "records": {"formats", "sources"},
     "pipeline": {"execution"},
     "testing": {"testing"},
 }
 """What functions may load when they are called: a pipeline explains itself by a dry run, and
-a batch finds its format by its name."""
+a batch finds its format by its name, and a reference the file that was renamed."""
 
 HEAVY = (
     "pandas",

@@ -82,6 +82,8 @@ def evaluate_gates(
 def raise_for_gates(result: RunResult, gates: pd.DataFrame) -> None:
     """Record in the registry of runs how the gates came out, and raise if one failed.
 
+    A source that could not be read, or only in part, is a gate that failed.
+
     Args:
         result: The batch.
         gates: As `evaluate_gates` returns them.
@@ -90,6 +92,10 @@ def raise_for_gates(result: RunResult, gates: pd.DataFrame) -> None:
         GateFailed: If a gate was not passed; all output is written.
     """
     rows = gates.to_dict("records")
+    rows += [
+        {"gate": "source", "limit": "readable", "value": text, "passed": False}
+        for text in result.unreadable
+    ]
     failed = [row for row in rows if not row["passed"]]
     why = "; ".join(f"{row['gate']}: {row['value']}, not {row['limit']}" for row in failed)
     amend(result.run, state="gate" if failed else "finished", error=why, gates=rows)
