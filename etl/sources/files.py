@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -32,7 +33,7 @@ from etl.sources.identity import (
     signature_of,
     signature_of_start,
 )
-from etl.sources.opening import as_source_error, opened
+from etl.sources.opening import UNREADABLE, as_source_error, opened
 
 __all__ = ["FileSource", "nothing_known", "read_lines_at", "read_place", "sample_of"]
 
@@ -155,7 +156,11 @@ def sample_of(file: BinaryIO, options: ReadOptions, modified: float, *, offset: 
         offset: Bytes of text that were read before.
     """
     file.seek(0)
-    sample = Sample(options, modified, read_exactly(file, SAMPLE_BYTES), offset=offset)
+    first = b""
+    with suppress(*UNREADABLE):  # a place that is damaged is met again
+        while len(first) < SAMPLE_BYTES and (data := file.read(SAMPLE_BYTES - len(first))):
+            first += data
+    sample = Sample(options, modified, first, offset=offset)
     if offset and (sample.context.header or "").startswith("#"):  # which may change at any line
         file.seek(0)
         for text in texts_of(file, CHUNK_BYTES):

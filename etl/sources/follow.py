@@ -88,11 +88,11 @@ class FollowSource:
         try:
             while True:
                 stopping = self.stop.is_set()
-                if not any(one.has_name(self.path) for one in growing) and (
-                    is_first or self._is_there()
-                ):
-                    for one in growing:
+                has_name = any(one.has_name(self.path) for one in growing)
+                if not has_name and (is_first or self._is_there()):
+                    for one in growing:  # first all of the files that had the name
                         one.is_current = False
+                        yield from one.all_of_it()
                     yield from self._open(growing, known, reread=reread)
                     is_first = reread = False
                 news = 0
@@ -122,14 +122,13 @@ class FollowSource:
     ) -> Iterator[SourceChunk]:
         """Open what the path names now; read what is left of the files that had its name before."""
         for place in places(self.path, known, self.files, name=self.name):
+            if any(one.reads(place) for one in growing):
+                continue
             if place.is_current or not look_at(place.path, self.files).converted:
                 with suppress(FileNotFoundError):  # it was renamed just now; the next look finds it
                     one = _Growing(place, self, reread=reread and place.is_current)
-                    if any(other.is_same(one) for other in growing):
-                        one.close()
-                    else:
-                        growing.append(one)
-                        yield from one.known_first()
+                    growing.append(one)
+                    yield from one.known_first()
             else:
                 once = FileSource(
                     self.name, place.path, self.options, by_reference=False, files=self.files
@@ -177,9 +176,11 @@ class _Growing:
         """Close the file."""
         self._file.close()
 
-    def is_same(self, other: _Growing) -> bool:
-        """Return whether this reads what another one would."""
-        return not self.is_over and self._key == other._key
+    def reads(self, place: Place) -> bool:
+        """Return whether this reads the file of a place already."""
+        mine = self._chunks.checkpoint
+        its = place.start.source, place.start.number
+        return not self.is_over and (mine.source, mine.number) == its
 
     def has_name(self, path: Path) -> bool:
         """Return whether a path names this file, and nothing that was read has been cut off.
@@ -202,7 +203,14 @@ class _Growing:
         if not self._is_known and not self.is_over:
             yield self._chunks.of(b"", modified=self._status().st_mtime)
 
-    def look(self, *, stopping: bool) -> Iterator[SourceChunk]:
+    def all_of_it(self) -> Iterator[SourceChunk]:
+        """Yield batches of all that is new."""
+        before = -1
+        while self._read > before:
+            before = self._read
+            yield from self.look()
+
+    def look(self, *, stopping: bool = False) -> Iterator[SourceChunk]:
         """Yield batches of what is new."""
         if self.is_over:
             return
@@ -226,10 +234,6 @@ class _Growing:
             texts.append(self._buffer.rest())
         for text in filter(None, texts):
             yield self._chunks.of(text, modified=its.st_mtime)
-
-    @property
-    def _key(self) -> tuple[str, int]:
-        return self._chunks.checkpoint.source, self._chunks.checkpoint.number
 
     def _signature(self) -> TextSignature:
         """Return the signature of what the file holds now up to where it was read."""

@@ -209,7 +209,10 @@ def _binary(head: bytes, compression: _Compression | None) -> str:
 
 
 class _Expanding(io.RawIOBase):
-    """The text of a compressed file, which must not be out of all proportion to its size."""
+    """The text of a compressed file, which must not be out of all proportion to its size.
+
+    What comes before a place that is damaged is read whole; reading on then fails.
+    """
 
     def __init__(self, file: Any, size: int) -> None:
         self._file = file
@@ -233,14 +236,20 @@ class _Expanding(io.RawIOBase):
         return place
 
     def read(self, size: int = -1) -> bytes:
-        """Return at most so many bytes."""
-        return self._counted(self._file.read(size))
+        """Return so many bytes, or all that are left."""
+        parts: list[bytes] = []
+        try:
+            while size and (part := self.read1(size)):
+                parts.append(part)
+                size -= len(part) if size > 0 else 0
+        except UNREADABLE:
+            if not parts:
+                raise
+        return b"".join(parts)
 
     def read1(self, size: int = -1) -> bytes:
         """Return what can be had with one read of the file."""
-        return self._counted(self._file.read1(size))
-
-    def _counted(self, data: bytes) -> bytes:
+        data: bytes = self._file.read1(size)
         self._read += len(data)
         if self._read > self._limit:
             raise OSError(

@@ -10,6 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from etl.settings import Settings
+
 ESC = "\x1b"
 
 
@@ -100,7 +102,7 @@ def test_the_bytes_of_a_dead_line_are_kept_and_replayed(site):
 def test_a_line_of_fifty_megabytes_is_cut_and_nothing_of_it_is_lost(site):
     size, limit = 50 << 20, Settings.max_line_bytes
     log = site.write("app.log", b"line 1\n" + b"x" * size + b"\nline 2\n")
-    result = site.run("run", log, *site.pipeline("named"))
+    result = site.finish("run", log, *site.pipeline("named"))
     assert "line 2 is longer than 16,777,216 bytes and is cut" in result.stderr
     site.settled(done=6)
     lengths = site.rows()["line"].str.len_bytes().sort().to_list()

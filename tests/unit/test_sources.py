@@ -6,9 +6,11 @@ import bz2
 import gzip
 import lzma
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from backports import zstd
@@ -16,16 +18,18 @@ from growing import followed, knows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import SourceChanged, SourceError
+from etl.errors import SourceChanged, SourceError, SourceUnavailable
+from etl.filesystem import FileSystem
 from etl.queue import Checkpoint, Queue
 from etl.records.batch import Batch, Reference, count_lines
 from etl.records.context import ReadOptions
 from etl.runs.registry import recorded
+from etl.settings import Settings
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_lines_at
 from etl.sources.follow import FollowSource
 from etl.sources.identity import Known
-from etl.sources.ingest import ingest
+from etl.sources.ingest import ingest, source_errors
 from etl.sources.resolve import resolve_sources
 from etl.sources.stream import StreamSource
 
@@ -271,6 +275,95 @@ def test_a_name_that_stands_for_nothing_is_an_error(
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("follow", [None, threading.Event()])
+def test_a_file_and_links_to_it_are_read_once(tmp_path: Path, follow: threading.Event | None):
+    (tmp_path / "b.log").write_text("one\n")
+    (tmp_path / "a.log").symlink_to(tmp_path / "b.log")
+    (tmp_path / "c.log").hardlink_to(tmp_path / "b.log")
+
+    (source,) = resolve_sources([str(tmp_path)], follow=follow)
+    # a link may come to name another file, which is to be followed then
+    assert source.path.name == ("a.log" if follow else "b.log")
+
+
+def test_what_is_compressed_in_a_folder_that_is_followed_is_read_once(tmp_path: Path):
+    (tmp_path / "a.log").write_text("one\n")
+    (tmp_path / "a.log.1.gz").write_bytes(gzip.compress(b"old\n"))
+
+    kinds = [type(one) for one in resolve_sources([str(tmp_path)], follow=threading.Event())]
+    assert kinds == [FollowSource, FileSource]
+
+
+# What is out of proportion
+
+
+def test_a_line_over_the_limit_is_cut_in_the_same_places_wherever_reading_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(Settings, "max_line_bytes", 10)
+    data = b"one\n" + b"0123456789" * 3 + b"abc\ntwo\n" + b"x" * 10 + b"\n" + b"y" * 11
+    path = tmp_path / "a.log"
+    path.write_bytes(data)
+    pieces = [b"0123456789"] * 3 + [b"abc"]
+    expected = [b"one", *pieces, b"two", b"x" * 10, b"y" * 10, b"y"]
+    for chunk in (1, 3, 7, 100):
+        reads = list(FileSource("a.log", path, chunk=chunk).read())
+        assert whole(reads) == data
+        assert sum(read.batch.lines for read in reads) == len(expected)
+        lines = [line for read in reads for line in text_of(read.batch).splitlines()]
+        assert lines == expected
+        for read in reads[:-1]:
+            rest = list(FileSource("a.log", path, chunk=2).read(knows(read.checkpoint)))
+            assert [line for one in rest for line in text_of(one.batch).splitlines()] == (
+                expected[read.checkpoint.line_number :]
+            )
+    numbered = [(line, data) for line, _, data in read_lines_at(reads[-1].checkpoint, range(1, 20))]
+    assert numbered == list(enumerate(expected, start=1))
+    assert "'a.log': line 2 is longer than 10 bytes and is cut into pieces" in caplog.messages
+    with stream(data) as source:
+        reads = list(source.read())
+    assert [line for read in reads for line in text_of(read.batch).splitlines()] == expected
+
+
+def test_a_small_file_with_a_giant_text_is_refused_once_it_is_out_of_proportion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("etl.sources.opening.ALWAYS_EXPANDED", 1 << 20)
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(b"a\n" * (10 << 20)))
+    reads = FileSource("bomb.gz", path).read()
+    with pytest.raises(
+        SourceError, match=r"'bomb.gz' cannot be read: its text is more than 1,000 "
+    ):
+        list(reads)
+
+
+def test_a_sparse_file_is_passed_over_in_a_folder_and_refused_by_its_name(tmp_path: Path):
+    (tmp_path / "a.log").write_text("one\n")
+    (tmp_path / "lastlog").touch()
+    os.truncate(tmp_path / "lastlog", 1 << 40)
+    found = resolve_sources([str(tmp_path)])
+    assert ([one.path.name for one in found], found.skipped_binary) == (["a.log"], 1)
+    with pytest.raises(SourceError, match="looks like a sparse file, not like text"):
+        resolve_sources([str(tmp_path / "lastlog")])
+
+
+@pytest.mark.parametrize("cut", [5, 40])
+def test_what_can_be_read_of_a_damaged_file_is_put_and_its_error_said(
+    queue: Queue, tmp_path: Path, cut: int
+):
+    lines = [f"line {number} {hash(str(number))}" for number in range(500)]
+    data = gzip.compress("".join(f"{line}\n" for line in lines).encode())[:-cut]
+    path = tmp_path / "a.gz"
+    path.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(SourceError, match=r"'a' cannot be read: Compressed file ended before"):
+            list(ingest(queue, FileSource("a", path)))
+    found = queue.peek(1000)["line"].to_list()
+    assert found == lines[: len(found)]
+    assert len(found) > 450
+
+
 # Into a queue
 
 
@@ -301,6 +394,78 @@ def test_a_stream_has_no_position(queue: Queue):
 
     assert queue.stats().accepted == 2
     assert queue.read("checkpoints") == []
+
+
+def renamed(path: Path) -> Path:
+    return path.rename(path.with_name("b.log"))
+
+
+def copied_and_cut(path: Path) -> Path:
+    shutil.copy(path, path.with_name("a.log.1"))
+    path.write_bytes(b"new\n" * 9)
+    return path
+
+
+def compressed_away(path: Path) -> Path:
+    path.with_name("a.log.1.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return path
+
+
+@pytest.mark.parametrize("change", [renamed, copied_and_cut, compressed_away])
+def test_bytes_that_were_queued_are_found_where_they_are_now(
+    tmp_path: Path, change: Callable[[Path], Path]
+):
+    path = tmp_path / "a.log"
+    path.write_bytes(LINES)
+    reads = list(FileSource("a.log", path, chunk=4).read())
+    change(path)
+    (tmp_path / "another.log").write_bytes(b"0" * 100)
+
+    assert whole(reads) == LINES
+
+
+def test_bytes_that_are_nowhere_are_an_error(tmp_path: Path):
+    path = tmp_path / "a.log"
+    path.write_bytes(LINES)
+    (read,) = FileSource("a.log", path).read()
+    path.write_bytes(b"another file, which is not shorter")
+    with pytest.raises(SourceChanged, match=r"bytes 0 to 20 of '.*a.log' are not the bytes that"):
+        text_of(read.batch)
+    path.unlink()
+    with pytest.raises(SourceUnavailable, match=r"a.log' cannot be read on this machine: No such"):
+        text_of(read.batch)
+
+
+class Failing(FileSystem):
+    """A disk that cannot read for a while."""
+
+    failures = 3
+
+    def open(self, path: Path, mode: str = "rb") -> BinaryIO:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(5, "Input/output error")
+        return super().open(path, mode)
+
+
+def test_a_follower_that_fails_says_so_tries_again_and_shows_it(
+    queue: Queue, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "a.log"
+    path.write_text("one\n")
+    stop = threading.Event()
+    source = FollowSource("a.log", path, stop, poll=0.001, files=Failing())
+    shown = []
+    for chunk in ingest(queue, source):
+        if not chunk.size:
+            shown.append(source_errors(queue))
+        else:
+            stop.set()
+    assert [message.partition("; ")[2] for message in caplog.messages] == ["trying again"]
+    assert "Input/output error" in caplog.messages[0]
+    assert queue.stats().accepted == 1
+    assert source_errors(queue) == []
 
 
 # Streams

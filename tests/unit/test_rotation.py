@@ -1,0 +1,341 @@
+"""Following a file whatever is done to it: each line is read once."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from etl import open_queue
+from etl.errors import SourceLocked
+from etl.filesystem import DISK, FileSystem
+from etl.queue import Queue
+from etl.sources.chunks import SourceChunk
+from etl.sources.files import FileSource
+from etl.sources.follow import FollowSource
+from etl.sources.ingest import ingest
+
+SETTLED = 12
+"""Looks at a file without news after which nothing more is expected."""
+
+
+class SameInode(FileSystem):
+    """A disk on which whatever is called app.log has the same inode."""
+
+    def stat(self, path: Path) -> os.stat_result:
+        return self._given(super().stat(path), path.name)
+
+    def fstat(self, file: BinaryIO) -> os.stat_result:
+        return self._given(super().fstat(file), Path(file.name).name)
+
+    def _given(self, status: os.stat_result, name: str) -> os.stat_result:
+        return os.stat_result((status[0], 7, *status[2:])) if name == "app.log" else status
+
+
+class Site:
+    """A file that is followed into a store, look by look."""
+
+    def __init__(self, folder: Path, files: FileSystem = DISK) -> None:
+        self.path = folder / "app.log"
+        self.files = files
+        self.queue: Queue = open_queue("sqlite://")
+        self._numbers = itertools.count()
+        self._written = 0
+        self._reading: Iterator[SourceChunk | None] | None = None
+
+    def write(self, count: int = 1, path: Path | None = None) -> None:
+        """Append lines that are not like any other."""
+        with (path or self.path).open("a") as file:
+            for _ in range(count):
+                file.write(f"line {next(self._numbers)}\n")
+        self._written += count
+
+    def look(self) -> None:
+        """Put what is there, until nothing more comes."""
+        quiet = 0
+        while quiet < SETTLED:
+            quiet += not self.step()
+
+    def step(self) -> bool:
+        """Return whether something is new; put it."""
+        if self._reading is None:
+            stop = threading.Event()
+            source = FollowSource("app.log", self.path, stop, linger=0.5, files=self.files)
+            self._reading = source.steps(self.queue.checkpoints)
+        chunk = next(self._reading)
+        if chunk:
+            try:
+                self.queue.put(chunk.batch, checkpoint=chunk.checkpoint, expected=chunk.expected)
+            except SourceLocked:  # it has two names that are followed: `ingest` looks again, too
+                self._reading = None
+        return chunk is not None
+
+    def kill(self) -> None:
+        """Forget what only the process knew."""
+        self._reading = None
+
+    def read(self) -> list[str]:
+        return sorted(self.queue.peek(1000)["line"].to_list(), key=lambda line: int(line[5:]))
+
+    def check(self) -> None:
+        """Every line was read once."""
+        assert self.read() == [f"line {number}" for number in range(self._written)]
+
+
+def keep(site: Site, kind: str) -> None:
+    """Make a copy of the file under its next name."""
+    old = site.path.with_name("app.log.1")
+    shutil.copy2(site.path, old)
+    if kind == "gzipped":
+        squeeze(old)
+
+
+def squeeze(path: Path) -> None:
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    its = path.stat()
+    os.utime(f"{path}.gz", ns=(its.st_atime_ns, its.st_mtime_ns))
+    path.unlink()
+
+
+def rename(site: Site, kind: str) -> None:
+    old = site.path.rename(site.path.with_name("app.log.1"))
+    if kind == "gzipped":
+        squeeze(old)
+    site.write(2)
+
+
+def cut_to_less(site: Site, kind: str) -> None:
+    keep(site, kind)
+    os.truncate(site.path, 0)
+    site.write(2)
+
+
+def cut_and_grown(site: Site, kind: str) -> None:
+    keep(site, kind)
+    os.truncate(site.path, 0)
+    site.write(20)
+
+
+def delete_and_create(site: Site, kind: str) -> None:
+    keep(site, kind)
+    site.path.rename(site.path.with_name(".gone"))  # keeps its inode from being used again
+    site.path.touch()
+    site.path.with_name(".gone").unlink()
+    site.write(2)
+
+
+def same_inode(site: Site, kind: str) -> None:
+    keep(site, kind)
+    site.path.unlink()
+    site.write(2)
+
+
+def move_link(site: Site, kind: str) -> None:
+    old = site.path.resolve()
+    new = old.with_name("app-2.log")
+    site.write(2, new)
+    site.path.with_name("new").symlink_to(new)
+    site.path.with_name("new").replace(site.path)
+    if kind == "gzipped":
+        squeeze(old)
+
+
+WAYS = [rename, cut_to_less, cut_and_grown, move_link, delete_and_create, same_inode]
+
+
+CELLS = [
+    (follower, way)
+    for follower in ("running", "stopped", "stalled")
+    for way in WAYS
+    if follower == "stopped" or way is not same_inode  # no open file shares its inode
+]
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzipped"])
+@pytest.mark.parametrize(("follower", "way"), CELLS)
+def test_each_line_is_read_once(
+    tmp_path: Path, follower: str, way: Callable[[Site, str], None], kind: str
+):
+    site = Site(tmp_path, SameInode() if way is same_inode else DISK)
+    if way is move_link:
+        site.path.symlink_to(tmp_path / "app-1.log")
+    site.write(3)
+    site.look()
+    if follower == "stopped":
+        site.kill()
+    site.write(2)
+    if follower == "running":
+        site.look()
+    way(site, kind)
+    site.look()
+    site.check()
+    site.write(1)
+    site.look()
+    site.check()
+    site.kill()  # and nothing is read twice
+    site.look()
+    site.check()
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzipped"])
+@pytest.mark.parametrize("follower", ["stopped", "stalled"])
+def test_a_file_that_came_and_went_between_two_looks_is_read(
+    tmp_path: Path, follower: str, kind: str
+):
+    site = Site(tmp_path)
+    site.write(2)
+    site.look()
+    if follower == "stopped":
+        site.kill()
+    for newest in range(3):
+        site.write(2)
+        for number in range(newest, 0, -1):
+            suffix = ".gz" if kind == "gzipped" else ""
+            old = tmp_path / f"app.log.{number}{suffix}"
+            old.rename(tmp_path / f"app.log.{number + 1}{suffix}")
+        site.path.rename(tmp_path / "app.log.1")
+        if kind == "gzipped":
+            squeeze(tmp_path / "app.log.1")
+    site.write(2)
+    site.look()
+    site.check()
+    site.kill()
+    site.look()
+    site.check()
+
+
+def test_a_program_that_writes_to_the_old_file_for_a_while_is_heard(tmp_path: Path):
+    site = Site(tmp_path)
+    site.write(2)
+    site.look()
+    old = site.path.rename(tmp_path / "app.log.1")
+    site.write(1)
+    while site.step():
+        pass
+    site.write(1, old)
+    site.look()
+    site.check()
+
+
+def test_what_was_written_to_the_old_file_after_the_last_look_is_found_later(tmp_path: Path):
+    site = Site(tmp_path)
+    site.write(2)
+    site.look()
+    old = site.path.rename(tmp_path / "app.log.1")
+    site.write(1)
+    site.look()
+    site.kill()
+    site.write(1, old)
+    site.look()
+    site.check()
+
+
+def test_a_file_that_was_empty_when_the_follower_was_killed_is_read(tmp_path: Path):
+    site = Site(tmp_path)
+    site.path.touch()
+    site.look()
+    site.kill()
+    site.write(2)
+    site.path.rename(tmp_path / "app.log.1")
+    site.write(1)
+    site.look()
+    site.check()
+
+
+def test_what_cannot_be_found_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    site = Site(tmp_path)
+    site.write(2)
+    site.look()
+    site.kill()
+    site.path.unlink()
+    site.write(1)
+    site.look()
+    site.check()
+    (said,) = caplog.messages
+    assert said.startswith("'app.log' was read to byte 14, and is another file now; what was writt")
+    site.kill()
+    site.look()
+    assert len(caplog.messages) == 1
+
+
+def put(queue: Queue, path: Path) -> int:
+    return sum(chunk.batch.lines for chunk in ingest(queue, FileSource(path.name, path)))
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzipped"])
+def test_a_file_that_was_put_is_not_put_again_under_its_next_name(tmp_path: Path, kind: str):
+    site = Site(tmp_path)
+    site.write(5)
+    assert put(site.queue, site.path) == 5
+    old = site.path.rename(tmp_path / "app.log.1")
+    if kind == "gzipped":
+        squeeze(old)
+        old = tmp_path / "app.log.1.gz"
+    site.write(2)
+    assert put(site.queue, old) == 0
+    assert put(site.queue, site.path) == 2
+    assert put(site.queue, old) == 0
+    site.check()
+
+
+def test_putting_a_file_again_takes_what_it_had_got_before_it_was_renamed(tmp_path: Path):
+    site = Site(tmp_path)
+    site.write(2)
+    put(site.queue, site.path)
+    site.write(3)
+    site.path.rename(tmp_path / "app-20260101.log")
+    site.write(2)
+    assert put(site.queue, site.path) == 5
+    assert put(site.queue, tmp_path / "app-20260101.log") == 0
+    site.check()
+
+
+def test_two_followers_of_names_that_a_file_has_in_turn_read_it_once(tmp_path: Path):
+    site, older = Site(tmp_path), Site(tmp_path)
+    older.queue, older.path = site.queue, tmp_path / "app.log.1"
+    site.write(2, older.path)
+    site.write(2)
+    for one in (site, older):
+        one.look()
+    older.path.rename(tmp_path / "app.log.2")
+    site.write(1)
+    site.path.rename(older.path)
+    site.write(1)
+    for one in (older, site, older):
+        one.look()
+    site.check()
+
+
+def test_other_files_beside_it_are_left_alone(tmp_path: Path):
+    site = Site(tmp_path)
+    site.write(2)
+    site.look()
+    site.kill()
+    (tmp_path / "app.log.txt").write_text("another\n")
+    (tmp_path / "application.log").write_text("another\n")
+    (tmp_path / "app.logs").write_text("another\n")
+    site.path.rename(tmp_path / "app.log.1")
+    site.write(1)
+    site.look()
+    site.check()
+
+
+def test_what_was_rotated_before_it_was_first_read_is_left_alone(tmp_path: Path):
+    (tmp_path / "app.log.1").write_text("of yesterday\n")
+    os.utime(tmp_path / "app.log.1", (1e9, 1e9))
+    site = Site(tmp_path)
+    site.write(2)
+    site.look()
+    site.kill()
+    (tmp_path / "app.log.1").rename(tmp_path / "app.log.2")
+    site.path.rename(tmp_path / "app.log.1")
+    site.write(1)
+    site.look()
+    site.check()
