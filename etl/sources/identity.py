@@ -161,34 +161,63 @@ def places(
     real = files.resolve(path)
     rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
     newest = rows[-1] if rows else None
-    folder = _Folder.of([real, *([Path(newest.path)] if newest and newest.path else [])], files)
     status = _regular(path, files)
+    id = file_id(status) if status else ""
     mine = _row_of(real, status, known, files) if status else None
+    found: list[Place] = []
+    if rows and rows != [mine]:
+        folders = [real.parent, *([Path(newest.path).parent] if newest and newest.path else [])]
+        folder = _Folder(folders, files, but=id)
+        found += _left_over(rows, mine, folder)
+        if newest and newest != mine and not (mine and mine.offset):
+            if newest.offset and not any(place.start == newest for place in found):
+                if at := folder.find_text(newest):
+                    found.append(Place(at, newest, newest, is_current=False))
+                elif status:
+                    _say_lost(newest, name or str(path), real.parent)
+            found += _unseen(newest, [Path(key), real], folder, known)
+        found = [_as_found(place, files) for place in found]
     if status:
-        folder.leave_out(file_id(status))
-    found = [
+        number = max(
+            (place.start.number for place in found if place.start.source == key), default=0
+        )
+        number = max(number, newest.number if newest else 0) + 1
+        start = mine or Checkpoint(key, 0, 0, number=number)
+        start = replace(start, path=str(real), file=id)
+        found.append(Place(real, start, mine, is_current=True))
+    return found
+
+
+def _left_over(rows: Iterable[Checkpoint], mine: Checkpoint | None, folder: _Folder) -> list[Place]:
+    """Return the files that had a source's name, and have grown since they were read."""
+    return [
         Place(at, row, row, is_current=False)
         for row in rows
         if row != mine and (at := folder.find_id(row))
     ]
-    number = newest.number if newest else 0
-    if newest and newest != mine and not (mine and mine.offset):
-        if newest.offset and not any(place.start == newest for place in found):
-            if at := folder.find_text(newest):
-                found.append(Place(at, newest, newest, is_current=False))
-            elif status:
-                _say_lost(newest, name or str(path), real.parent)
-        for at, its in folder.since(newest, [Path(key), real]):
-            if _row_of(at, its, known, files) is None:
-                number += 1
-                start = Checkpoint(key, 0, 0, number=number)
-                found.append(Place(at, start, None, is_current=False))
-    found = [_as_found(place, files) for place in found]
-    if status:
-        start = mine or Checkpoint(key, 0, 0, number=number + 1)
-        start = replace(start, path=str(real), file=file_id(status))
-        found.append(Place(real, start, mine, is_current=True))
-    return found
+
+
+def _unseen(
+    newest: Checkpoint, current: Sequence[Path], folder: _Folder, known: Known
+) -> list[Place]:
+    """Return the files that had a source's name after its newest checkpoint, and were never read.
+
+    Args:
+        newest: The checkpoint.
+        current: The source's path, as it was named and where it leads.
+        folder: Where they are.
+        known: Returns checkpoints.
+    """
+    unseen = [
+        at
+        for at, status in folder.since(newest, current)
+        if _row_of(at, status, known, folder.files) is None
+    ]
+    key = str(current[0])
+    return [
+        Place(at, Checkpoint(key, 0, 0, number=newest.number + 1 + n), None, is_current=False)
+        for n, at in enumerate(unseen)
+    ]
 
 
 def _regular(path: Path, files: FileSystem) -> os.stat_result | None:
@@ -244,48 +273,44 @@ _DATE_INSIDE = re.compile(rf"{_STAMP}(?P<suffix>\.[a-z]+)(?:{_COMPRESSED})?$")
 
 
 class _Folder:
-    """Files of some folders, as they are now."""
+    """The files of some folders, each under one name, but for one of them.
 
-    def __init__(self, found: dict[Path, os.stat_result], files: FileSystem) -> None:
-        self._found = found
-        self._files = files
+    Args:
+        folders: Which.
+        files: Where they are.
+        but: The id of a file that is left out.
+    """
 
-    @classmethod
-    def of(cls, paths: Iterable[Path], files: FileSystem) -> _Folder:
-        """Return those of the folders in which some files are."""
-        found = {}
-        for folder in dict.fromkeys(path.parent for path in paths):
+    def __init__(self, folders: Iterable[Path], files: FileSystem, *, but: str) -> None:
+        self.files = files
+        self._by_id: dict[str, tuple[Path, os.stat_result]] = {}
+        for folder in dict.fromkeys(folders):
             with suppress(OSError):
-                for name in sorted(files.names(folder)):
-                    with suppress(OSError):
-                        if status := _regular(folder / name, files):
-                            found[files.resolve(folder / name)] = status
-        return cls(found, files)
-
-    def leave_out(self, id: str) -> None:
-        """Forget a file, under all its names."""
-        self._found = {path: its for path, its in self._found.items() if file_id(its) != id}
+                for path in sorted(folder / name for name in files.names(folder)):
+                    if status := _regular(path, files):
+                        self._by_id.setdefault(file_id(status), (path, status))
+        self._by_id.pop(but, None)
 
     def find_id(self, row: Checkpoint) -> Path | None:
         """Return where the file of a checkpoint is, by its id, if it has grown."""
-        for path, status in self._found.items():
-            if row.file == file_id(status) and status.st_size > row.offset:
-                with suppress(OSError):
-                    if is_file_of(path, row, self._files):
-                        return path
+        path, status = self._by_id.get(row.file, (None, None))
+        if path and status and status.st_size > row.offset:
+            with suppress(OSError):
+                return path if is_file_of(path, row, self.files) else None
         return None
 
     def find_text(self, row: Checkpoint) -> Path | None:
         """Return where a file with the text of a checkpoint is, whatever its name."""
         last = Path(row.path or row.source).name
 
-        def unlike(path: Path) -> tuple[bool, bool, int]:
-            same = row.file == file_id(self._found[path])
-            return not same, not path.name.startswith(last), len(path.name)
+        def unlike(id: str) -> tuple[bool, bool, int]:
+            name = self._by_id[id][0].name
+            return id != row.file, not name.startswith(last), len(name)
 
-        for path in sorted(self._found, key=unlike)[:MAX_SEARCHED]:
+        for id in sorted(self._by_id, key=unlike)[:MAX_SEARCHED]:
+            path, _ = self._by_id[id]
             with suppress(*UNREADABLE):
-                if is_file_of(path, row, self._files):
+                if is_file_of(path, row, self.files):
                     return path
         return None
 
@@ -293,16 +318,14 @@ class _Folder:
         self, row: Checkpoint, current: Sequence[Path]
     ) -> Iterator[tuple[Path, os.stat_result]]:
         """Yield the files that had the name of a source after the one of a checkpoint."""
+        names = {str(path) for path in current}
         like = {_without_digits(path.name) for path in (*current[1:], Path(row.path))}
         like = {name for name in like if "#" in name}
         later = [
             (path, status)
-            for path, status in self._found.items()
+            for path, status in self._by_id.values()
             if status.st_mtime >= row.modified
-            and (
-                any(str(one) in names_before(path) for one in current)
-                or _without_digits(path.name) in like
-            )
+            and (names.intersection(names_before(path)) or _without_digits(path.name) in like)
         ]
         yield from sorted(later, key=lambda item: (item[1].st_mtime_ns, _rank(item[0].name)))
 
