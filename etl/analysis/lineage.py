@@ -10,7 +10,7 @@ line is shown only if it is still that file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -122,12 +122,34 @@ def _read(
         counts: How many lines a record has, by the number of its first.
         checkpoints: What the store has read.
     """
+    found = _checkpoints(source, checkpoints)
+    if not found:
+        yield from _notes(counts, "the store has read no such file")
+        return
+    whose: dict[int, dict[int, int]] = {}  # the records of each of the files that had this name
+    for first, count in counts.items():
+        having = [one.number for one in found if one.line_number >= first]
+        if len(having) > 1:
+            note = (
+                f"{len(having)} files of this name had such a line; it is not known which is meant"
+            )
+            yield from _notes([first], note)
+        else:
+            whose.setdefault(having[0] if having else found[-1].number, {})[first] = count
+    for checkpoint in found:
+        yield from _read_file(checkpoint, whose.get(checkpoint.number, {}))
+
+
+def _notes(numbers: Iterable[int], note: str) -> Iterator[dict[str, Any]]:
+    for number in numbers:
+        yield {"line_number": number, "note": note}
+
+
+def _read_file(checkpoint: Checkpoint, counts: Mapping[int, int]) -> Iterator[dict[str, Any]]:
+    """Yield records of a file with their text and offset, or a note why there is none."""
     notes = dict.fromkeys(counts, "the file has no such line")
     numbers = {line for first, count in counts.items() for line in range(first, first + count)}
-    checkpoint = _checkpoint(source, checkpoints)
     try:
-        if checkpoint is None:
-            raise SourceError("the store has read no such file")
         lines = {
             number: (offset, data) for number, offset, data in read_lines_at(checkpoint, numbers)
         }
@@ -145,17 +167,17 @@ def _read(
         yield {"line_number": number, "note": note}
 
 
-def _checkpoint(source: str, checkpoints: list[Checkpoint]) -> Checkpoint | None:
-    """Return the one file that the store has read under this name.
+def _checkpoints(source: str, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Return the files that the store has read under this name, by their numbers.
 
     A relative name was given in a folder that may not be the current one.
     """
     try:
         whole = str(Path(source).resolve())
     except (OSError, RuntimeError, ValueError):  # too long, links in a ring, a NUL
-        return None
+        return []
     exact = [one for one in checkpoints if one.source == whole]
     parts = Path(source).parts
     alike = [one for one in checkpoints if Path(one.source).parts[-len(parts) :] == parts]
     found = exact or alike
-    return found[0] if len(found) == 1 else None
+    return found if len({one.source for one in found}) == 1 else []

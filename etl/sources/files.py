@@ -28,10 +28,10 @@ from etl.sources.identity import (
     Known,
     Place,
     TextSignature,
-    is_file_of,
     places,
     signature_of,
     signature_of_start,
+    where_is,
 )
 from etl.sources.opening import UNREADABLE, as_source_error, opened
 
@@ -187,9 +187,9 @@ def read_lines_at(
         SourceChanged: If it is no longer the file that was read.
         SourceError: If it cannot be read.
     """
-    path = Path(checkpoint.path or checkpoint.source)
     with as_source_error(checkpoint.source):
-        if not (path.exists() and is_file_of(path, checkpoint)):
+        path = where_is(checkpoint)
+        if path is None:
             raise SourceChanged(f"{checkpoint.source!r} is gone, or not the file that was read")
         with opened(path) as (file, _):
             yield from _pick(file, sorted(set(numbers)))

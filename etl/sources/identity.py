@@ -37,6 +37,7 @@ __all__ = [
     "names_before",
     "places",
     "signature_of",
+    "where_is",
 ]
 
 log = logging.getLogger("etl")
@@ -218,6 +219,15 @@ def _unseen(
         Place(at, Checkpoint(key, 0, 0, number=newest.number + 1 + n), None, is_current=False)
         for n, at in enumerate(unseen)
     ]
+
+
+def where_is(checkpoint: Checkpoint, files: FileSystem = DISK) -> Path | None:
+    """Return where the file of a checkpoint is, whatever its name; None if nowhere."""
+    path = Path(checkpoint.path or checkpoint.source)
+    with suppress(*UNREADABLE):
+        if is_file_of(path, checkpoint, files):
+            return path
+    return _Folder([path.parent], files, but="").find_text(checkpoint)
 
 
 def _regular(path: Path, files: FileSystem) -> os.stat_result | None:

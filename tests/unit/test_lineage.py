@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -161,3 +162,19 @@ def test_a_row_that_does_not_say_where_it_is_from_is_an_error():
 
 def test_no_rows_have_no_lineage():
     assert lineage(pl.DataFrame({"source": [], "line_number": []}), open_queue("sqlite://")).empty
+
+
+def test_of_files_that_had_the_same_name_the_one_with_the_line_is_read(tmp_path: Path):
+    path = tmp_path / "a.log"
+    with closing(open_queue("sqlite://")) as queue:
+        for text in ("old 1\nold 2\nold 3\n", "new 1\n"):
+            path.write_text(text)
+            list(ingest(queue, FileSource("a.log", path)))
+            path.rename(tmp_path / f"a.log.{text[:3]}")
+        rows = [{"source": str(path), "line_number": number} for number in (1, 3)]
+        found = lineage(pl.DataFrame(rows), queue)
+    assert found["note"].tolist() == [
+        "2 files of this name had such a line; it is not known which is meant",
+        "",
+    ]
+    assert found["text"].tolist()[1] == "old 3"

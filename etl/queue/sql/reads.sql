@@ -28,7 +28,7 @@ FROM workers
 ORDER BY slot DESC LIMIT :limit;
 
 -- name: read_checkpoints
-SELECT {checkpoints} FROM checkpoints ORDER BY source DESC LIMIT :limit;
+SELECT {checkpoints} FROM checkpoints ORDER BY source DESC, number DESC LIMIT :limit;
 
 -- name: read_source_formats
 SELECT {source_formats} FROM source_formats ORDER BY source DESC, format DESC LIMIT :limit;
