@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -10,7 +11,13 @@ __all__ = ["DISK", "FileSystem"]
 
 
 class FileSystem:
-    """The file system of this machine. All methods raise OSError."""
+    """The file system of this machine. All methods raise OSError.
+
+    Attributes:
+        host: Tells its files from those of another machine.
+    """
+
+    host = socket.gethostname()
 
     def open(self, path: Path, mode: str = "rb") -> BinaryIO:
         """Open a file, without a buffer."""

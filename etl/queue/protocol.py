@@ -143,6 +143,7 @@ class Checkpoint:
         number: Which of the files that had its name, from 1; 0 for what is no file.
         path: Where that file was seen last.
         file: Its id then: device and inode.
+        host: On which machine.
         modified: Unix seconds when it was last changed, then.
         error: Why it cannot be read now; empty if it can.
     """
@@ -154,6 +155,7 @@ class Checkpoint:
     number: int = 0
     path: str = field(default="", compare=False)
     file: str = field(default="", compare=False)
+    host: str = field(default="", compare=False)
     modified: float = field(default=0.0, compare=False)
     error: str = field(default="", compare=False)
 

@@ -243,6 +243,7 @@ CHECKPOINTS = Table(
     Column("number", INTEGER, "Which of the files that had its name, from 1; 0 for no file."),
     Column("path", TEXT, "Where that file was seen last."),
     Column("file", TEXT, "Its device and inode then."),
+    Column("host", TEXT, "On which machine."),
     Column("modified", TIME, "When it was last changed, then."),
     Column("error", TEXT, "Why it cannot be read now; empty if it can."),
 )

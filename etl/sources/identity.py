@@ -161,7 +161,8 @@ def places(
     key = os.path.abspath(path)  # noqa: PTH100 - a link is followed by whoever reads
     real = files.resolve(path)
     rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
-    newest = rows[-1] if rows else None
+    last = rows[-1] if rows else None
+    newest = next((row for row in reversed(rows) if row.host == files.host), last)
     status = _regular(path, files)
     id = file_id(status) if status else ""
     mine = _row_of(real, status, known, files) if status else None
@@ -170,21 +171,21 @@ def places(
         folders = [real.parent, *([Path(newest.path).parent] if newest and newest.path else [])]
         folder = _Folder(folders, files, but=id)
         found += _left_over(rows, mine, folder)
-        if newest and newest != mine and not (mine and mine.offset):
+        if last and newest and newest != mine and not (mine and mine.offset):
             if newest.offset and not any(place.start == newest for place in found):
                 if at := folder.find_text(newest):
                     found.append(Place(at, newest, newest, is_current=False))
                 elif status:
-                    _say_lost(newest, name or str(path), real.parent)
-            found += _unseen(newest, [Path(key), real], folder, known)
+                    _say_lost(newest, name or str(path), real.parent, files.host)
+            found += _unseen(newest, [Path(key), real], folder, known, last.number)
         found = [_as_found(place, files) for place in found]
     if status:
         number = max(
             (place.start.number for place in found if place.start.source == key), default=0
         )
-        number = max(number, newest.number if newest else 0) + 1
+        number = max(number, last.number if last else 0) + 1
         start = mine or Checkpoint(key, 0, 0, number=number)
-        start = replace(start, path=str(real), file=id)
+        start = replace(start, path=str(real), file=id, host=files.host)
         found.append(Place(real, start, mine, is_current=True))
     return found
 
@@ -199,7 +200,7 @@ def _left_over(rows: Iterable[Checkpoint], mine: Checkpoint | None, folder: _Fol
 
 
 def _unseen(
-    newest: Checkpoint, current: Sequence[Path], folder: _Folder, known: Known
+    newest: Checkpoint, current: Sequence[Path], folder: _Folder, known: Known, number: int
 ) -> list[Place]:
     """Return the files that had a source's name after its newest checkpoint, and were never read.
 
@@ -208,6 +209,7 @@ def _unseen(
         current: The source's path, as it was named and where it leads.
         folder: Where they are.
         known: Returns checkpoints.
+        number: The last one of a file that had the name.
     """
     unseen = [
         at
@@ -216,7 +218,7 @@ def _unseen(
     ]
     key = str(current[0])
     return [
-        Place(at, Checkpoint(key, 0, 0, number=newest.number + 1 + n), None, is_current=False)
+        Place(at, Checkpoint(key, 0, 0, number=number + 1 + n), None, is_current=False)
         for n, at in enumerate(unseen)
     ]
 
@@ -239,12 +241,18 @@ def _regular(path: Path, files: FileSystem) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def _say_lost(row: Checkpoint, name: str, folder: Path) -> None:
+def _say_lost(row: Checkpoint, name: str, folder: Path, host: str) -> None:
+    """Say that what was written to a file after it was read cannot be found."""
+    where, if_same = "", ""
+    if row.host not in ("", host):  # it may be a file of that machine, which has nothing to do here
+        where, if_same = f" on {row.host!r}", "if that was this machine, "
     log.warning(
-        "%r was read to byte %s, and is another file now; what was written to it after that is "
+        "%r was read to byte %s%s, and is another file now; %swhat was written to it after that is "
         "not in %r: it is lost, unless it is put from elsewhere",
         name,
         f"{row.offset:,}",
+        where,
+        if_same,
         str(folder),
     )
 
@@ -252,7 +260,8 @@ def _say_lost(row: Checkpoint, name: str, folder: Path) -> None:
 def _as_found(place: Place, files: FileSystem) -> Place:
     with suppress(OSError):
         id = file_id(files.stat(place.path))
-        return replace(place, start=replace(place.start, path=str(place.path), file=id))
+        start = replace(place.start, path=str(place.path), file=id, host=files.host)
+        return replace(place, start=start)
     return place
 
 

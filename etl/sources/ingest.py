@@ -68,7 +68,8 @@ def _note_error(queue: Queue, source: FollowSource, error: Exception) -> None:
     text = str(error) if isinstance(error, EtlError) else f"{source.name!r}: {error!r}"
     log.warning("%s; trying again", text)
     known = queue.checkpoint(source.key)
-    first = Checkpoint(source.key, 0, 0, number=1, modified=time.time())
+    host = source.files.host
+    first = Checkpoint(source.key, 0, 0, number=1, modified=time.time(), host=host)
     with suppress(SourceLocked):  # another has read some of it
         queue.put(checkpoint=replace(known or first, error=text), expected=known)
 

@@ -339,3 +339,40 @@ def test_what_was_rotated_before_it_was_first_read_is_left_alone(tmp_path: Path)
     site.write(1)
     site.look()
     site.check()
+
+
+class Elsewhere(FileSystem):
+    """A disk of another machine."""
+
+    host = "elsewhere"
+
+
+def test_machines_with_a_file_of_the_same_path_do_not_confuse_one_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Each has its folder at the same path, as containers do; here they are exchanged."""
+    here, there = Site(tmp_path / "logs"), Site(tmp_path / "logs", Elsewhere())
+    there.queue = here.queue
+    there._numbers = itertools.count(100)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "logs").mkdir()
+
+    def exchange() -> None:
+        for old, new in [("logs", "here"), ("there", "logs"), ("here", "there")]:
+            (tmp_path / old).rename(tmp_path / new)
+
+    here.write(2)
+    here.look()
+    here.kill()
+    exchange()
+    there.write(3)
+    there.look()
+    there.kill()
+    exchange()
+    here.write(2)
+    squeeze(here.path.rename(here.path.with_name("app.log.1")))
+    here.write(1)
+    here.look()
+    assert here.read() == [f"line {number}" for number in [*range(5), 100, 101, 102]]
+    (said,) = caplog.messages  # of the first look there, where nothing else is known
+    assert f"on {DISK.host!r}, and is another file now; if that was this machine, what" in said

@@ -4,6 +4,6 @@ ALTER TABLE checkpoints_before DROP CONSTRAINT checkpoints_pkey;
 CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number));
 CREATE INDEX checkpoints_by_file ON checkpoints (file) WHERE file <> '';
 INSERT INTO checkpoints ({checkpoints})
-SELECT source, "offset", line_number, signature, 0, '', '', extract(epoch FROM clock_timestamp()), ''
+SELECT source, "offset", line_number, signature, 0, '', '', '', extract(epoch FROM clock_timestamp()), ''
 FROM checkpoints_before;
 DROP TABLE checkpoints_before;

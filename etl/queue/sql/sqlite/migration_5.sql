@@ -3,6 +3,6 @@ ALTER TABLE checkpoints RENAME TO checkpoints_before;
 CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number)) WITHOUT ROWID;
 CREATE INDEX checkpoints_by_file ON checkpoints (file) WHERE file <> '';
 INSERT INTO checkpoints ({checkpoints})
-SELECT source, "offset", line_number, signature, 0, '', '', (julianday('now') - 2440587.5) * 86400.0, ''
+SELECT source, "offset", line_number, signature, 0, '', '', '', (julianday('now') - 2440587.5) * 86400.0, ''
 FROM checkpoints_before;
 DROP TABLE checkpoints_before;
