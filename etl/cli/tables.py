@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from rich.text import Text
 from etl.analysis.metrics import processors, state_totals
 from etl.formats.levels import LEVELS
 from etl.queue import DeadLetterFilter, Queue, identity
+from etl.queue.check import Check
 from etl.queue.urls import file_of
 from etl.records.columns import COUNTERS
 from etl.records.result import NO_FORMAT
@@ -175,6 +176,22 @@ EMPTY_TOLD = 0.5
 
 MOST_SOURCES = 20
 """Sources that a summary lists: those of which the largest share is generic."""
+
+PARTS = (
+    Column("part"),
+    *map(_number, ("checked", "unchecked", "damaged")),
+    _number("lines affected", "lines"),
+)
+"""What `etl check` has verified."""
+
+FINDINGS = (
+    Column("part"),
+    Column("name", lambda row: near(row["name"]), wrap=True),
+    Column("source", lambda row: near(row["source"])),
+    _number("lines"),
+    Column("problem", wrap=True),
+)
+"""What is damaged or missing."""
 
 RUNS = (
     Column("run", width=20),
@@ -345,6 +362,23 @@ def _print_sources(console: Console, sources: Sequence[Row]) -> None:
     if first["generic"] > GENERIC_TOLD:
         hint = f"etl detect {shlex.quote(near(first['source']))}"
         console.print(Text(f"generic: of no known format; to see what is found: {hint}", "dim"))
+
+
+def show_check(store: str, found: Check, *, as_json: bool) -> None:
+    """Print what was verified of a store, and what of it is damaged or missing."""
+    if as_json:
+        print_json(found.to_dict() | {"store": store})
+        return
+    console = Console()
+    console.print(table([{"part": part} | asdict(one) for part, one in found.parts.items()], PARTS))
+    if found.findings:
+        console.print()
+        console.print(table([asdict(one) for one in found.findings], FINDINGS))
+    damaged = sum(part.damaged for part in found.parts.values())
+    if (more := damaged - len(found.findings)) > 0:
+        console.print(Text(f"and {more:,} more", "dim"))
+    result = ("whole ✓", "green") if found.whole else (f"damaged: {damaged:,} things ✗", "bold red")
+    console.print(Text.assemble(f"{near(store)} is ", result), soft_wrap=True)
 
 
 def live_view(queue: Queue) -> Group:

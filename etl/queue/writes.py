@@ -34,7 +34,8 @@ from etl.queue.results import (
     moved,
 )
 from etl.records.batch import Batch, Lease, new_id
-from etl.records.result import BatchResult, Output
+from etl.records.checksum import checksum_of_payload
+from etl.records.result import BatchResult
 
 __all__ = ["DatabaseQueue", "pause_before"]
 
@@ -226,9 +227,7 @@ class DatabaseQueue(Reads):
                 add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
             rows = sorted(leased, key=lambda row: row["seq"])
         self._busy = True
-        return Lease(
-            token, worker, tuple(map(batch_of, rows)), until, chosen[0]["deliveries"] + 1
-        )
+        return Lease(token, worker, tuple(map(batch_of, rows)), until, chosen[0]["deliveries"] + 1)
 
     def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
         """Let what was leased for too long wait again, and return the first that can be leased."""
@@ -261,6 +260,7 @@ class DatabaseQueue(Reads):
         if counted != lease.lines:
             raise StoreError(f"a result of {counted} lines for a lease of {lease.lines}")
         trace = encode_trace(result.trace) if result.trace else None
+        outputs = self._kept_names(result.outputs)
         ended = {"done": result.done, "filtered": result.filtered, "dead": result.dead}
         with self._database.write() as db:
             now = db.now()
@@ -270,7 +270,15 @@ class DatabaseQueue(Reads):
             with db.ending():
                 db.run("delete_unused_payloads", ids=payloads)
                 first = lease.batches[0]
-                keep_result(db, now, worker=lease.worker, batch=first, result=result, trace=trace)
+                keep_result(
+                    db,
+                    now,
+                    worker=lease.worker,
+                    batch=first,
+                    result=result,
+                    trace=trace,
+                    outputs=outputs,
+                )
                 if self._commits % TIDY_COMMITS == 0:
                     forget_the_old(db, now)
                 add_totals(db, ended, moved(gone, "leased", -1), at=now)
@@ -382,11 +390,6 @@ class DatabaseQueue(Reads):
         with self._database.write(durable=False) as db:
             db.run("delete_worker", name=worker)
 
-    def mark_published(self, outputs: Sequence[Output]) -> None:
-        """See `WorkerRegistry.mark_published`."""
-        with self._database.write(durable=False) as db:
-            db.many("delete_output", map(asdict, outputs))
-
     # Dead letters
 
     def replay(self, ids: Sequence[int], batches: Sequence[Batch]) -> None:
@@ -410,6 +413,7 @@ def _row(batch: Batch) -> Row:
     names = ("id", "source", "format", "first_line", "skip", "lines")
     row = {name: getattr(batch, name) for name in names}
     row |= {"bytes": batch.size, "encoding": encoding, "data": data}
+    row["checksum"] = checksum_of_payload(encoding, data)
     return row | {"context": batch.context.encode()}
 
 

@@ -25,6 +25,7 @@ from backports import zstd
 
 from etl.errors import PayloadDamaged, SourceChanged, SourceUnavailable
 from etl.filesystem import DISK, FileSystem
+from etl.records.checksum import checksum_of_payload
 from etl.records.context import DEFAULT, Context
 
 __all__ = [
@@ -260,12 +261,22 @@ class Batch:
                 return "zstd", zstd.compress(data, level=-1)
 
 
-def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFrame:
+def decode_payload(
+    encoding: str, data: bytes, checksum: int | None = None
+) -> bytes | Reference | pl.DataFrame:
     """Return the payload that `Batch.encode` encoded.
 
+    Args:
+        encoding: Name of its encoding.
+        data: Its bytes.
+        checksum: What `checksum_of_payload` returned of them; None for stores of before.
+
     Raises:
-        PayloadDamaged: If it cannot be decoded, or the encoding is unknown.
+        PayloadDamaged: If that is not their checksum, they cannot be decoded, or the encoding is
+            unknown.
     """
+    if checksum is not None and checksum_of_payload(encoding, data) != checksum:
+        raise PayloadDamaged(_UNREADABLE + "its bytes are not those that were put (checksum)")
     try:
         match encoding:
             case "text":

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from etl.errors import ProcessorStop
 from etl.processors.processor import Delivery
 from etl.records.batch import new_id
+from etl.records.checksum import checksum_of_file
 from etl.records.result import Output
 
 __all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file", "sync"]
@@ -80,6 +81,7 @@ def stage_file(
     try:
         place.mkdir(parents=True, exist_ok=True)
         write(staged)
+        size, checksum = checksum_of_file(staged)
         sync(staged)
         sync(place)
     except BaseException as error:
@@ -88,7 +90,7 @@ def stage_file(
         if isinstance(error, OSError) or "os error" in str(error):
             raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
         raise
-    return StagedFile([Output(str(staged.absolute()), str(final.absolute()))])
+    return StagedFile([Output(str(staged.absolute()), str(final.absolute()), size, checksum)])
 
 
 def sync(path: Path) -> None:

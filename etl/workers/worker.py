@@ -44,7 +44,7 @@ from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue
 from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
-from etl.records.result import BatchResult
+from etl.records.result import BatchResult, Output
 from etl.settings import Settings
 from etl.sinks.publish import publish_files, remove_staged
 from etl.workers.background import in_background
@@ -88,7 +88,7 @@ class Worker:
         queue: Where batches come from and results go.
         pipeline: What they run through; may be changed while the worker runs.
         name: Shown in metrics and traces; by default host, process and a number.
-        out: Folder that sinks write below.
+        out: Folder that sinks write below; by default the store's output root, or data/out.
         batch_lines: Small batches are taken together up to this many lines.
         interval: Seconds to wait after each batch; 0 for full speed.
         lease_seconds: How long a batch stays leased if this worker is killed.
@@ -105,7 +105,7 @@ class Worker:
         pipeline: Pipeline,
         *,
         name: str | None = None,
-        out: Path | str = "data/out",
+        out: Path | str | None = None,
         batch_lines: int = Settings.batch_lines,
         interval: float = 0.0,
         lease_seconds: float = Settings.lease_seconds,
@@ -119,7 +119,10 @@ class Worker:
         self.interval = interval
         self._queue = queue
         self._pipeline = pipeline
-        self._out = Path(out)
+        self._out = Path(out or "data/out").resolve()
+        self._out_given = out is not None
+        self._agreed = False  # with the store, that this is the folder
+        self._lost: set[str] = set()  # outputs that were said to be
         self._lease_seconds = lease_seconds
         self._run = run
         self._drain = drain
@@ -258,6 +261,7 @@ class Worker:
         if time.monotonic() - self._reclaimed_at > RECLAIM_SECONDS:
             self._reclaimed_at = time.monotonic()
             reclaim(self._queue, self._out)
+            self._recover()
         self._wait_for_work(since)
         return False, 0.0
 
@@ -326,10 +330,28 @@ class Worker:
 
     def _register(self) -> Runner:
         """Take a slot with its states, and publish what a killed worker had committed."""
+        self._agreed = False
+        if self._out_given:
+            self._agree_on_out()
+        else:
+            self._out = self._queue.output_root() or self._out
         self._slot = slot = self._queue.register(self.name)
         states = self._queue.states(slot)
-        recover_outputs(self._queue)
+        self._recover()
         return Runner(self._pipeline, states=states, out=self._out, slot=slot, run=self._run)
+
+    def _agree_on_out(self) -> None:
+        """Raise UsageError if the store keeps another output root."""
+        if not self._agreed:
+            self._queue.use_output_root(self._out)
+            self._agreed = True
+
+    def _recover(self) -> None:
+        """Publish what is committed and not published; say, once, what of that is lost."""
+        for output in recover_outputs(self._queue):
+            if output.final not in self._lost:
+                self._lost.add(output.final)
+                log.error("worker %s: %s", self.name, lost_output(output))
 
     def _next_batch(self) -> BatchResult | None:
         """Lease, run and commit one batch; return None if none waits."""
@@ -420,6 +442,8 @@ class Worker:
 
     def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
         try:
+            if result.outputs:
+                self._agree_on_out()
             self._queue.commit(lease, result)
         except StoreFull:  # the batch is not to blame, so that this delivery does not count
             runner.rollback()
@@ -439,10 +463,18 @@ class Worker:
             if not staged & {output.staged for output in self._queue.pending_outputs()}:
                 runner.rollback()
             raise
-        runner.publish()
+        self._publish(runner, result)
+        self._notify(lease, result)
+
+    def _publish(self, runner: Runner, result: BatchResult) -> None:
+        """Publish what is committed; what cannot be now is by whoever looks for it next."""
+        try:
+            runner.publish()
+        except OSError as error:
+            log.warning("worker %s: an output cannot be published yet: %s", self.name, error)
+            return
         if result.outputs:
             self._queue.mark_published(result.outputs)
-        self._notify(lease, result)
 
     def _dead_letter(
         self, lease: Lease, code: str, message: str, *, readable: bool = True
@@ -478,9 +510,24 @@ def reclaim(queue: Queue, out: Path) -> list[str]:
     return tokens
 
 
-def recover_outputs(queue: Queue) -> None:
-    """Publish what killed workers had committed and not yet published."""
+def recover_outputs(queue: Queue) -> list[Output]:
+    """Publish what killed workers had committed and not yet published; return what is lost."""
     pending = queue.pending_outputs()
-    if pending:
-        publish_files(one for one in pending if Path(one.staged).exists())
-        queue.mark_published([one for one in pending if Path(one.final).exists()])
+    if not pending:
+        return []
+    for output in pending:
+        if Path(output.staged).exists():
+            try:
+                publish_files([output])
+            except OSError as error:  # the others can be
+                log.warning("an output cannot be published yet: %s", error)
+    queue.mark_published([one for one in pending if Path(one.final).exists()])
+    return queue.missing_outputs()
+
+
+def lost_output(output: Output) -> str:
+    """Return what to say of an output that is there under neither of its names."""
+    return (
+        f"output {output.final!r} was committed and is lost, and so is {output.staged!r}; put it "
+        "back from a copy, or process its lines again with another store: etl check says which"
+    )

@@ -12,7 +12,7 @@ DELETE FROM batch_ids WHERE id IN (
 );
 
 -- name: insert_payload
-INSERT INTO payloads (encoding, data) VALUES (:encoding, :data);
+INSERT INTO payloads (encoding, data, checksum) VALUES (:encoding, :data, :checksum);
 
 -- name: insert_batch
 -- With the payload that was inserted before it.
@@ -71,11 +71,12 @@ SET state = 'leased', worker = :worker, token = :token, until = :until, deliveri
 WHERE seq {in_ids}
 RETURNING seq, id, source, format, context, first_line, skip, lines,
           (SELECT encoding FROM payloads WHERE payloads.id = payload) AS encoding,
-          (SELECT data FROM payloads WHERE payloads.id = payload) AS data;
+          (SELECT data FROM payloads WHERE payloads.id = payload) AS data,
+          (SELECT checksum FROM payloads WHERE payloads.id = payload) AS checksum;
 
 -- name: next_waiting_batch
 SELECT b.seq, b.put_at, b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines,
-       p.encoding, p.data
+       p.encoding, p.data, p.checksum
 FROM batches b JOIN payloads p ON p.id = b.payload
 WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
 
