@@ -103,7 +103,8 @@ def _micros(name: str, row: Row) -> str:
 
 
 def _reason(row: Row) -> str:
-    return f"{row['error'] or row['code']}: {row['message']}"
+    why = f"{row['error'] or row['code']}: {row['message']}"
+    return f"DAMAGED in the store; {why}" if row.get("damaged") else why
 
 
 def _took(row: Row) -> str:
@@ -173,6 +174,9 @@ GENERIC_TOLD = 0.05
 
 EMPTY_TOLD = 0.5
 """Share of records with neither time, level nor message from which on a summary says so."""
+
+MOST_LOST = 5
+"""Lost outputs that a summary names."""
 
 MOST_SOURCES = 20
 """Sources that a summary lists: those of which the largest share is generic."""
@@ -279,7 +283,7 @@ def show_dead_letter(dead_letter: Row) -> None:
     """Print all that is known of one dead letter, a field a line."""
     text = Text()
     for name, value in dead_letter.items():
-        if value is None or (value == "" and name != "line"):
+        if value is None or value is False or (value == "" and name != "line"):
             continue
         shown = clock(value) if name.endswith("_at") else str(value)
         body = "\n".join(map(printable, shown.split("\n")))
@@ -323,6 +327,11 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
     for hint in _hints(result, groups):
         console.print(Text(hint), soft_wrap=True)
+    if lost := result["missing_outputs"]:
+        names = ", ".join(printable(near(path)) for path in lost[:MOST_LOST])
+        more = f" and {len(lost) - MOST_LOST:,} more" if len(lost) > MOST_LOST else ""
+        text = f"committed output is lost: {names}{more}; to see whose: etl check {near(store)}"
+        console.print(Text(text, "bold red"), soft_wrap=True)
     if "out" in result:
         new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
         console.print(Text(f"{new}{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))

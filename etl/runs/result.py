@@ -155,8 +155,9 @@ def summary(
 
     Keys: `accepted`, `done`, `filtered`, `dead`, `leased`, `waiting` (source
     lines), `conserved`, `paused`, `seconds` (of the run, or between the first
-    and the last change), `lines_per_second`, `oldest_age`, and `processors`, a
-    dict by name of the columns of `metrics.processors`.
+    and the last change), `lines_per_second`, `oldest_age`, `missing_outputs` (paths of files
+    that were committed and are lost), and `processors`, a dict by name of the columns of
+    `metrics.processors`.
 
     Args:
         queue: The store.
@@ -177,6 +178,7 @@ def summary(
         "lines_per_second": rate,
         "seconds": seconds,
         "oldest_age": stats.oldest_age,
+        "missing_outputs": [output.final for output in queue.missing_outputs()],
         "processors": {
             row["processor"]: row for row in processors.polars(queue).iter_rows(named=True)
         },

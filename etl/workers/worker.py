@@ -521,8 +521,12 @@ def recover_outputs(queue: Queue) -> list[Output]:
                 publish_files([output])
             except OSError as error:  # the others can be
                 log.warning("an output cannot be published yet: %s", error)
-    queue.mark_published([one for one in pending if Path(one.final).exists()])
+    queue.mark_published([one for one in pending if _is_published(one)])
     return queue.missing_outputs()
+
+
+def _is_published(output: Output) -> bool:
+    return Path(output.final).exists() and not Path(output.staged).exists()
 
 
 def lost_output(output: Output) -> str:
