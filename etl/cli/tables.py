@@ -386,7 +386,7 @@ def show_check(store: str, found: Check, *, as_json: bool) -> None:
     damaged = sum(part.damaged for part in found.parts.values())
     if (more := damaged - len(found.findings)) > 0:
         console.print(Text(f"and {more:,} more", "dim"))
-    result = ("whole ✓", "green") if found.whole else (f"damaged: {damaged:,} things ✗", "bold red")
+    result = ("whole ✓", "green") if found.whole else (f"not whole: {damaged:,} ✗", "bold red")
     console.print(Text.assemble(f"{near(store)} is ", result), soft_wrap=True)
 
 

@@ -16,7 +16,7 @@ from backports import zstd
 from etl.errors import PayloadDamaged, SourceChanged, StoreError
 from etl.queue.database import Database
 from etl.records.batch import Reference, decode_payload
-from etl.records.checksum import checksum_of_file, checksum_of_values
+from etl.records.checksum import checksum_of_batch, checksum_of_file, checksum_of_values
 from etl.records.columns import CHECKED, TOTALS
 
 __all__ = ["Check", "Finding", "PartCheck", "check"]
@@ -25,6 +25,7 @@ MAX_FINDINGS = 1_000
 """Things of one part of a store that are listed; all are counted."""
 
 PAGES = {
+    "batch_rows": 1_000,
     "check_payloads": 16,
     "check_dead_letters": 5_000,
     "check_traces": 100,
@@ -114,6 +115,7 @@ def check(database: Database, root: Path | None, *, on_server: bool) -> Check:
     found = Check()
     found.verify("database", lambda: _database(database))
     found.verify("totals", lambda: _totals(database))
+    found.verify("batches", lambda: _batches(database))
     found.verify("payloads", lambda: _payloads(database))
     found.verify("references", lambda: _references(database))
     found.verify("dead letters", lambda: _dead_letters(database))
@@ -161,6 +163,16 @@ def _rows(database: Database, statement: str, key: str, first: Any = -1) -> Iter
         if len(page) < limit:
             return
         after = page[-1][key]
+
+
+def _batches(database: Database) -> Iterator[Finding | bool]:
+    for row in _rows(database, "batch_rows", "seq"):
+        if row["checksum"] is None:
+            yield False
+        elif checksum_of_batch(row) == row["checksum"]:
+            yield True
+        else:
+            yield Finding("batches", row["id"], CHANGED, row["source"], row["lines"])
 
 
 def _payloads(database: Database) -> Iterator[Finding | bool]:

@@ -52,22 +52,6 @@ class Outputs:
                 f"etl store init {self.url} --out {wanted}"
             )
 
-    def set_output_root(self, folder: Path) -> None:
-        """See `WorkerRegistry.set_output_root`."""
-        wanted = folder.resolve()
-        if self.output_root() == wanted:
-            return
-        with self._database.write() as db:
-            db.run("lock", name="workers")
-            worker = db.row("slots")
-            if worker is not None:
-                raise UsageError(
-                    f"worker {worker['name']!r} writes below {str(self._root)!r}; stop the workers "
-                    "before the output root is changed"
-                )
-            db.run("lock", name="control")
-            self._keep_root(db, wanted)
-
     def pending_outputs(self) -> list[Output]:
         """See `WorkerRegistry.pending_outputs`."""
         with self._database.read() as db:

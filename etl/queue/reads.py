@@ -16,7 +16,7 @@ from etl.queue.outputs import Outputs
 from etl.queue.protocol import Checkpoint, Control, DeadLetterFilter, Stats, TableName
 from etl.queue.sql import STORED
 from etl.records.batch import Batch, Damaged, Reference, decode_payload
-from etl.records.checksum import checksum_of_values
+from etl.records.checksum import checksum_of_batch, checksum_of_values
 from etl.records.columns import (
     CHECKED,
     DEAD_LETTERS,
@@ -188,6 +188,8 @@ def batch_of(row: Any) -> Batch:
     payload: bytes | Reference | pl.DataFrame | Damaged
     context = DEFAULT
     try:
+        if row["batch_checksum"] not in (None, checksum_of_batch(row)):
+            raise PayloadDamaged("payload cannot be read: what is kept of its batch is damaged")
         payload = decode_payload(row["encoding"], row["data"], row["checksum"])
         context = Context.decode(row["context"])
     except PayloadDamaged as error:

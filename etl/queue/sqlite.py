@@ -34,6 +34,10 @@ VERSION = 5
 """Of the schema; a file with a higher one was made by a newer etl."""
 
 
+MAX_ORPHANS = 100
+"""Rows that refer to none that are listed; as many as SQLite lists of what else is wrong."""
+
+
 class SqliteQueue(DatabaseQueue):
     """A `Queue` in an SQLite file, or in memory if there is no path.
 
@@ -169,8 +173,8 @@ class SqliteDatabase(Database):
             if self._path:
                 db = stack.enter_context(closing(self._connect(self._path)))
             found = [row[0] for row in db.execute("PRAGMA integrity_check")]
-            orphans = db.execute("PRAGMA foreign_key_check").fetchall()
-        found += [f"row {row[1]} of {row[0]} has no row in {row[2]}" for row in orphans[:100]]
+            orphans = db.execute("PRAGMA foreign_key_check").fetchmany(MAX_ORPHANS)
+        found += [f"row {row[1]} of {row[0]} has no row in {row[2]}" for row in orphans]
         return [] if found == ["ok"] else [one for one in found if one != "ok"]
 
     def _disconnect(self) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 from etl.errors import (
@@ -33,8 +34,8 @@ from etl.queue.results import (
     keep_result,
     moved,
 )
-from etl.records.batch import Batch, Lease, new_id
-from etl.records.checksum import checksum_of_payload
+from etl.records.batch import Batch, Damaged, Lease, new_id
+from etl.records.checksum import checksum_of_batch, checksum_of_payload
 from etl.records.result import BatchResult
 
 __all__ = ["DatabaseQueue", "pause_before"]
@@ -304,10 +305,8 @@ class DatabaseQueue(Reads):
             new: list[Row] = []
             for row, pieces in zip(rows, parts, strict=True):
                 for part in pieces:
-                    names = ("id", "first_line", "skip", "lines")
                     size = row["bytes"] * part.lines // row["lines"]
-                    new.append({name: getattr(part, name) for name in names})
-                    new[-1] |= {"seq": row["seq"], "bytes": size}
+                    new.append(_row_of(part) | {"seq": row["seq"], "bytes": size})
             db.many("insert_part", new)
             db.many("delete_batch", ({"seq": row["seq"]} for row in rows))
             add_totals(db, moved(rows, "leased", -1), moved(new, "waiting"), at=db.now())
@@ -390,6 +389,24 @@ class DatabaseQueue(Reads):
         with self._database.write(durable=False) as db:
             db.run("delete_worker", name=worker)
 
+    def set_output_root(self, folder: Path) -> None:
+        """See `WorkerRegistry.set_output_root`."""
+        wanted, found = folder.resolve(), self.output_root()
+        if found == wanted:
+            return
+        with self._database.write() as db:
+            db.run("lock", name="workers")
+            db.run("forget_silent_workers", name="", since=db.now() - WORKER_GONE)
+            worker = db.row("slots")
+            if worker is not None:
+                where = f"below {str(found)!r}" if found else "output"
+                raise UsageError(
+                    f"worker {worker['name']!r} writes {where}; stop the workers before the output "
+                    "root is changed"
+                )
+            db.run("lock", name="control")
+            self._keep_root(db, wanted)
+
     # Dead letters
 
     def replay(self, ids: Sequence[int], batches: Sequence[Batch]) -> None:
@@ -410,11 +427,20 @@ class DatabaseQueue(Reads):
 def _row(batch: Batch) -> Row:
     """Return a batch as a store keeps it, with its payload encoded."""
     encoding, data = batch.encode()
-    names = ("id", "source", "format", "first_line", "skip", "lines")
-    row = {name: getattr(batch, name) for name in names}
-    row |= {"bytes": batch.size, "encoding": encoding, "data": data}
+    row = {"bytes": batch.size, "encoding": encoding, "data": data}
     row["checksum"] = checksum_of_payload(encoding, data)
-    return row | {"context": batch.context.encode()}
+    return row | _row_of(batch)
+
+
+def _row_of(batch: Batch) -> Row:
+    """Return a batch as a store keeps it, without its payload.
+
+    The parts of one that is damaged have no right checksum, so that they are damaged, too.
+    """
+    names = ("id", "source", "format", "first_line", "skip", "lines")
+    row = {name: getattr(batch, name) for name in names} | {"context": batch.context.encode()}
+    damaged = isinstance(batch.payload, Damaged)
+    return row | {"batch_checksum": -1 if damaged else checksum_of_batch(row)}
 
 
 def _not_from(sources: Sequence[str]) -> tuple[str, Row]:

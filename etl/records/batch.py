@@ -275,9 +275,9 @@ def decode_payload(
         PayloadDamaged: If that is not their checksum, they cannot be decoded, or the encoding is
             unknown.
     """
-    if checksum is not None and checksum_of_payload(encoding, data) != checksum:
-        raise PayloadDamaged(_UNREADABLE + "its bytes are not those that were put (checksum)")
     try:
+        if checksum is not None and checksum_of_payload(encoding, data) != checksum:
+            raise PayloadDamaged(_UNREADABLE + "its bytes are not those that were put (checksum)")
         match encoding:
             case "text":
                 return bytes(data)
@@ -289,6 +289,8 @@ def decode_payload(
                 return pl.read_ipc(data)
             case "reference":
                 return Reference(*json.loads(data))
+    except PayloadDamaged:
+        raise
     except (Exception, pl.exceptions.PanicException) as error:
         why = str(error).split("\n", maxsplit=1)[0]
         raise PayloadDamaged(_UNREADABLE + f"{type(error).__name__}: {why}") from error

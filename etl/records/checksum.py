@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from etl.filesystem import DISK, FileSystem
 
-__all__ = ["checksum_of_file", "checksum_of_payload", "checksum_of_values"]
+__all__ = ["checksum_of_batch", "checksum_of_file", "checksum_of_payload", "checksum_of_values"]
 
 CHUNK = 1 << 20
 """Bytes of a file that are read at once."""
+
+
+_OF_BATCH = itemgetter("id", "source", "format", "context", "first_line", "skip", "lines")
+
+
+def checksum_of_batch(row: Mapping[str, Any]) -> int:
+    """Return the checksum of what a store keeps of a batch besides its payload, that is put."""
+    return checksum_of_values(_OF_BATCH(row))
 
 
 def checksum_of_payload(encoding: str, data: bytes) -> int:

@@ -48,7 +48,13 @@ def work(queue: Queue, out: Path) -> None:
 def change(queue: Queue, table: str, column: str, new: Callable[[Any], Any]) -> None:
     """Replace a value in every row, behind the store's back."""
     mark = "%s" if isinstance(queue, PostgresQueue) else "?"
-    key = {"payloads": "id", "dead_letters": "id", "traces": "seq", "outputs": "final"}[table]
+    key = {
+        "batches": "seq",
+        "payloads": "id",
+        "dead_letters": "id",
+        "traces": "seq",
+        "outputs": "final",
+    }[table]
     rows = queue._database.rows(f"SELECT {key}, {column} FROM {table}")
     assert rows
     with queue._database.write() as db:
@@ -90,6 +96,25 @@ def test_one_bit_of_a_payload_that_flips_is_noticed(queue, tmp_path, lines, at):
     assert (queue.stats().dead, queue.stats().done) == (batch.lines, 0)
     assert DeadLetters(queue).frame()["code"].tolist() == ["unreadable"]
     assert list(tmp_path.glob("*.jsonl")) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "new"),
+    [
+        ("source", lambda source: source + "x"),
+        ("context", lambda _context: '{"timezone": "Asia/Tokyo"}'),
+        ("context", lambda _context: "{"),
+        ("first_line", lambda number: number + 8),
+        ("format", lambda _format: "python"),
+    ],
+)
+def test_what_is_kept_of_a_batch_besides_its_text_is_checked_too(queue, tmp_path, column, new):
+    put(queue, "a")
+    put(queue, "b")
+    change(queue, "batches", column, new)
+    assert damaged(queue.check()) == {"batches": 2}
+    work(queue, tmp_path)
+    assert (queue.stats().dead, queue.stats().done) == (2, 0)
 
 
 def test_the_parts_of_a_damaged_batch_are_all_affected(queue):

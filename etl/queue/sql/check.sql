@@ -1,5 +1,9 @@
 -- What `etl check` reads, in pages.
 
+-- name: batch_rows
+SELECT seq, id, source, format, context, first_line, skip, lines, checksum FROM batches
+WHERE seq > :after ORDER BY seq LIMIT :limit;
+
 -- name: check_batches
 SELECT state, CAST(sum(lines) AS BIGINT) AS lines FROM batches GROUP BY state;
 

@@ -10,6 +10,7 @@ DROP TABLE checkpoints_before;
 -- Payloads, dead letters and outputs have checksums (those of before have none),
 -- and outputs are known for as long as the store is.
 ALTER TABLE payloads ADD COLUMN checksum BIGINT;
+ALTER TABLE batches ADD COLUMN checksum BIGINT;
 ALTER TABLE dead_letters ADD COLUMN checksum BIGINT;
 ALTER TABLE outputs RENAME TO pending_outputs;
 ALTER TABLE pending_outputs RENAME CONSTRAINT outputs_pkey TO pending_outputs_pkey;

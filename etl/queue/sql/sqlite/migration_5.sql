@@ -9,6 +9,7 @@ DROP TABLE checkpoints_before;
 -- Payloads, dead letters and outputs have checksums (those of before have none),
 -- and outputs are known for as long as the store is.
 ALTER TABLE payloads ADD COLUMN checksum INTEGER;
+ALTER TABLE batches ADD COLUMN checksum INTEGER;
 ALTER TABLE dead_letters ADD COLUMN checksum INTEGER;
 ALTER TABLE outputs RENAME TO pending_outputs;
 CREATE TABLE outputs (
