@@ -47,6 +47,10 @@ class FileSystem:
         """Make a folder, and those above it, unless it is there."""
         path.mkdir(parents=True, exist_ok=True)
 
+    def exists(self, path: Path) -> bool:
+        """Return whether there is a file or a folder of this name; a link is followed."""
+        return path.exists()
+
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file; one that has the new name is replaced."""
         source.replace(target)

@@ -25,7 +25,7 @@ def status(store: Store = None, as_json: Json = False) -> None:
     queue = open_store(store)
     found = summary(queue) | {"store": queue.url, "unreadable": source_errors(queue)}
     show_summary(queue, found, as_json=as_json)
-    sys.exit(1 if found["missing_outputs"] else 0)
+    sys.exit(1 if found["lost_outputs"] else 0)
 
 
 def pause(store: Store = None) -> None:

@@ -95,7 +95,7 @@ def run(
             print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
             ended.wait()
     _end_for(result.unreadable)
-    if result["missing_outputs"]:
+    if result["lost_outputs"]:
         raise Exit(1)
 
 

@@ -327,7 +327,7 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
     for hint in _hints(result, groups):
         console.print(Text(hint), soft_wrap=True)
-    if lost := result["missing_outputs"]:
+    if lost := result["lost_outputs"]:
         names = ", ".join(printable(near(path)) for path in lost[:MOST_LOST])
         more = f" and {len(lost) - MOST_LOST:,} more" if len(lost) > MOST_LOST else ""
         text = f"committed output is lost: {names}{more}; to see whose: etl check {near(store)}"

@@ -64,14 +64,6 @@ class Outputs:
             for one in found
         ]
 
-    def missing_outputs(self) -> list[Output]:
-        """See `WorkerRegistry.missing_outputs`."""
-        missing = [one for one in self.pending_outputs() if _is_missing(one)]
-        if not missing or (self._on_server and not self._root_is_here()):
-            return []
-        pending = set(self.pending_outputs())  # not those that were published in the meantime
-        return [one for one in missing if one in pending]
-
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """See `WorkerRegistry.mark_published`."""
         kept = self._kept_names(outputs)
@@ -93,10 +85,6 @@ class Outputs:
             for one in outputs
         ]
 
-    def _root_is_here(self) -> bool:
-        root = self.output_root()
-        return root is not None and root.is_dir()
-
     def _kept_root(self, db: Transaction) -> Path | None:
         row = db.row("output_root")
         return None if row is None else (self._folder() / row["value"]).resolve()
@@ -114,8 +102,3 @@ def _below(folder: Path, path: str) -> str:
     """Return a path from a folder, if it is below it."""
     below = Path(path)
     return str(below.relative_to(folder)) if below.is_relative_to(folder) else path
-
-
-def _is_missing(output: Output) -> bool:
-    # In this order: a file that is published in the meantime is seen under one name or both.
-    return not Path(output.staged).exists() and not Path(output.final).exists()

@@ -338,9 +338,6 @@ class WorkerRegistry(Protocol):
     def pending_outputs(self) -> list[Output]:
         """Return the files of committed batches that may not have their final names yet."""
 
-    def missing_outputs(self) -> list[Output]:
-        """Return the pending ones that are lost: there under neither of their names."""
-
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """Note that these files have their final names."""
 

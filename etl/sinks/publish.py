@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from etl.errors import ProcessorStop
+from etl.filesystem import DISK, FileSystem
 from etl.processors.processor import Delivery
 from etl.records.batch import new_id
 from etl.records.checksum import checksum_of_file
@@ -39,18 +40,18 @@ class StagedFile:
             Path(output.staged).unlink(missing_ok=True)
 
 
-def publish_files(outputs: Iterable[Output]) -> None:
+def publish_files(outputs: Iterable[Output], files: FileSystem = DISK) -> None:
     """Give committed files their final names; one that has its name is left as it is."""
     folders = set()
     for output in outputs:
         folders.add(Path(output.final).parent)
         try:
-            Path(output.staged).replace(output.final)
+            files.replace(Path(output.staged), Path(output.final))
         except FileNotFoundError:
-            if not Path(output.final).exists():
+            if not files.exists(Path(output.final)):
                 raise
     for folder in folders:
-        sync(folder)
+        files.sync(folder)
 
 
 def remove_staged(out: Path, tokens: Iterable[str]) -> None:

@@ -40,8 +40,10 @@ from etl.errors import (
 from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
+from etl.filesystem import DISK, FileSystem
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue
+from etl.queue.urls import POSTGRES
 from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult, Output
@@ -49,7 +51,7 @@ from etl.settings import Settings
 from etl.sinks.publish import publish_files, remove_staged
 from etl.workers.background import in_background
 
-__all__ = ["Worker", "reclaim", "recover_outputs"]
+__all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs"]
 
 log = logging.getLogger("etl")
 
@@ -122,7 +124,7 @@ class Worker:
         self._out = Path(out or "data/out").resolve()
         self._out_given = out is not None
         self._agreed = False  # with the store, that this is the folder
-        self._lost: set[str] = set()  # outputs that were said to be
+        self._unpublished: set[str] = set()  # outputs that were said not to be
         self._lease_seconds = lease_seconds
         self._run = run
         self._drain = drain
@@ -347,11 +349,11 @@ class Worker:
             self._agreed = True
 
     def _recover(self) -> None:
-        """Publish what is committed and not published; say, once, what of that is lost."""
-        for output in recover_outputs(self._queue):
-            if output.final not in self._lost:
-                self._lost.add(output.final)
-                log.error("worker %s: %s", self.name, lost_output(output))
+        """Publish what is committed and not published; say, once, what of that cannot be."""
+        for path, problem in recover_outputs(self._queue).items():
+            if path not in self._unpublished:
+                self._unpublished.add(path)
+                log.error("worker %s: %s", self.name, problem)
 
     def _next_batch(self) -> BatchResult | None:
         """Lease, run and commit one batch; return None if none waits."""
@@ -471,7 +473,7 @@ class Worker:
         try:
             runner.publish()
         except OSError as error:
-            log.warning("worker %s: an output cannot be published yet: %s", self.name, error)
+            log.warning("worker %s: output cannot be published yet: %s", self.name, error)
             return
         if result.outputs:
             self._queue.mark_published(result.outputs)
@@ -510,28 +512,46 @@ def reclaim(queue: Queue, out: Path) -> list[str]:
     return tokens
 
 
-def recover_outputs(queue: Queue) -> list[Output]:
-    """Publish what killed workers had committed and not yet published; return what is lost."""
-    pending = queue.pending_outputs()
-    if not pending:
-        return []
+def recover_outputs(queue: Queue, files: FileSystem = DISK) -> dict[str, str]:
+    """Publish what is committed and not published; return what cannot be, and what to say of it."""
+    pending, published = queue.pending_outputs(), []
+    problems: dict[str, str] = {}
     for output in pending:
-        if Path(output.staged).exists():
-            try:
-                publish_files([output])
-            except OSError as error:  # the others can be
-                log.warning("an output cannot be published yet: %s", error)
-    queue.mark_published([one for one in pending if _is_published(one)])
-    return queue.missing_outputs()
+        try:
+            publish_files([output], files)  # also one that is renamed, perhaps not durably
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems[output.final] = f"output {output.final!r} cannot be published yet: {error}"
+        else:
+            published.append(output)
+    if published:
+        queue.mark_published(published)
+    lost = lost_outputs(queue, files) if len(published) < len(pending) else ()
+    return problems | {
+        one.final: f"output {one.final!r} was committed and is lost, and so is {one.staged!r}; put "
+        "it back from a copy, or process its lines again with another store; see etl check"
+        for one in lost
+    }
 
 
-def _is_published(output: Output) -> bool:
-    return Path(output.final).exists() and not Path(output.staged).exists()
+def lost_outputs(queue: Queue, files: FileSystem = DISK) -> list[Output]:
+    """Return outputs that were committed and are there under neither of their names.
+
+    Those of a store on a server may be on another machine: they are not known to be lost
+    unless its output root is on this one.
+    """
+    lost = [one for one in queue.pending_outputs() if _is_lost(one, files)]
+    if not lost:
+        return []
+    if queue.url.partition("://")[0] in POSTGRES:
+        root = queue.output_root()
+        if root is None or not files.exists(root):
+            return []
+    pending = set(queue.pending_outputs())  # without those that were published in the meantime
+    return [one for one in lost if one in pending]
 
 
-def lost_output(output: Output) -> str:
-    """Return what to say of an output that is there under neither of its names."""
-    return (
-        f"output {output.final!r} was committed and is lost, and so is {output.staged!r}; put it "
-        "back from a copy, or process its lines again with another store: etl check says which"
-    )
+def _is_lost(output: Output, files: FileSystem) -> bool:
+    # In this order: one that is published in the meantime is seen under one name or both.
+    return not files.exists(Path(output.staged)) and not files.exists(Path(output.final))

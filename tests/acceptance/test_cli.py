@@ -769,9 +769,7 @@ def test_committed_output_that_is_lost_is_said_and_ends_nothing(site):
     done = site.finish("work", "--drain", *site.pipeline("light"))
     assert "was committed and is lost" in done.stderr
     assert "committed output is lost: " in site.etl("status", code=1)
-    assert json.loads(site.etl("status", "--json", code=1))["missing_outputs"] == [
-        str(site.out / "x")
-    ]
+    assert json.loads(site.etl("status", "--json", code=1))["lost_outputs"] == [str(site.out / "x")]
     (site.folder / "b.log").write_text("b 2\n")
     site.etl("run", "b.log", *site.pipeline("light"), code=1)
     assert site.queue.stats().done == 2
