@@ -392,11 +392,13 @@ class Worker:
         remove_staged(self._out, [lease.token])
         self._unsure, self._stale = None, False
 
-    def _without_source(self, lease: Lease, error: SourceChanged) -> BatchResult:
-        """Dead-letter a batch whose file has changed; leave one that has none here to others.
+    def _without_text(self, lease: Lease, error: SourceChanged | PayloadDamaged) -> BatchResult:
+        """Dead-letter a batch whose text is damaged; leave one that has no file here to others.
 
         Nothing of that source is leased for a time.
         """
+        if isinstance(error, PayloadDamaged):
+            return self._dead_letter(lease, "unreadable", str(error), readable=False)
         if not isinstance(error, SourceUnavailable):
             return self._dead_letter(lease, "source_changed", str(error), readable=False)
         source = lease.batches[0].source
@@ -418,14 +420,11 @@ class Worker:
                 lost = f"{lease.deliveries - 1} workers were lost while they had this line"
                 return self._dead_letter(lease, "worker_lost", lost)
             result = runner.run(batch_of(lease), token=lease.token)
-        except PayloadDamaged as error:
+        except (SourceChanged, PayloadDamaged) as error:
             runner.rollback()
-            return self._dead_letter(lease, "unreadable", str(error), readable=False)
+            return self._without_text(lease, error)
         except (LeaseLost, StoreError):
             raise
-        except SourceChanged as error:
-            runner.rollback()
-            return self._without_source(lease, error)
         except (ProcessorStop, PipelineError) as error:
             runner.rollback()
             self._queue.pause(str(error), by="worker")
