@@ -1,4 +1,4 @@
-"""What every store can do: five small protocols, and what they return.
+"""What every store can do: six small protocols, and what they return.
 
 A store holds everything that must survive: waiting batches, leases, dead letters,
 metrics, traces, states of processors, checkpoints of sources. It knows no pipeline.
@@ -8,6 +8,7 @@ metrics, traces, states of processors, checkpoints of sources. It knows no pipel
     WorkerRegistry    register, heartbeat, unregister, states, outputs
     DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
     QueueReader       stats, peek, read, checkpoint, checkpoints, version, wait
+    Upkeep            prune, prune_slice, shrink
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ TableName = Literal[
 
 PausedBy = Literal["operator", "worker"]
 """Who paused a queue: a person, or a worker that cannot continue."""
+
+KEY_SOURCE = "key"
+"""A checkpoint whose source begins with this and a colon is that of an idempotency key."""
 
 STATUSES = ("open", "replaying", "replayed", "discarded")
 """The statuses of a dead letter."""
@@ -411,7 +415,34 @@ class QueueReader(Protocol):
         """
 
 
-class Queue(BatchQueue, QueueControl, WorkerRegistry, DeadLetterQueue, QueueReader, Protocol):
+class Upkeep(Protocol):
+    """What keeps a store small: open dead letters and checkpoints of files stay."""
+
+    def prune(self, older_than: float | None = None, *, dry_run: bool = False) -> Mapping[str, int]:
+        """Delete what is too old, 1,000 rows at a time, and return how many rows by kind.
+
+        Args:
+            older_than: Seconds since a dead letter was closed, or an idempotency key was used;
+                by default what `ETL_RETENTION_DAYS` says.
+            dry_run: Only count them.
+        """
+
+    def prune_slice(self) -> None:
+        """Delete at most 1,000 rows of a kind that are too old, if it is time to.
+
+        Commits do the same; this is for a worker that has nothing to commit.
+        """
+
+    def shrink(self) -> int:
+        """Give space that is no longer needed back, and return how many bytes.
+
+        Only of a file of which a tenth or more is free; nobody can write to it meanwhile.
+        """
+
+
+class Queue(
+    BatchQueue, QueueControl, WorkerRegistry, DeadLetterQueue, QueueReader, Upkeep, Protocol
+):
     """A durable queue of batches and what is kept with it. Safe to use from many threads."""
 
     url: str
