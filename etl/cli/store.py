@@ -9,6 +9,7 @@ from typer import Argument
 
 from etl.errors import UsageError
 from etl.settings import settings
+from etl.text import say
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -20,7 +21,7 @@ def init(url: Annotated[str, Argument(help="URL of the store, or path of its fil
 
     check_store(url)
     with closing(open_queue(url, create=True)) as queue:
-        print(f"{queue.url} is ready")
+        say(f"{queue.url} is ready")
 
 
 def open_store(

@@ -27,7 +27,7 @@ from etl.records.result import NO_FORMAT
 from etl.runs.registry import latest_store
 from etl.runs.run import summary
 from etl.sources.resolve import passed_over
-from etl.text import clock, percent, printable
+from etl.text import clock, percent, printable, say
 
 Row = Mapping[str, Any]
 
@@ -115,9 +115,9 @@ def _end(path: str, most: int = 36) -> str:
 
 
 def near(place: str) -> str:
-    """Return a path relative to the current folder, if it is below it."""
+    """Return a path as people read it: relative to the current folder, if it is below it."""
     path, here = file_of(place), Path.cwd()
-    return str(path.relative_to(here)) if path and path.is_relative_to(here) else place
+    return printable(str(path.relative_to(here) if path and path.is_relative_to(here) else place))
 
 
 _number = partial(Column, right=True)
@@ -235,7 +235,7 @@ def _moment(value: datetime | None) -> str:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object."""
-    print(json.dumps(value, default=str))
+    print(json.dumps(value, default=str))  # noqa: T201 - escapes what is not ASCII
 
 
 def show_rows(
@@ -255,7 +255,7 @@ def show_rows(
     elif rows or not empty:
         Console().print(table(rows, columns))
     else:
-        print(empty)
+        say(empty)
 
 
 def show_dead_letter(dead_letter: Row) -> None:
@@ -290,7 +290,7 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         none = "no level" if counts.keys() - LEVELS.values() == {"None"} else "no value"
         words = ((none if key == "None" else key, count) for key, count in sorted(counts.items()))
         parts = [f"{printable(word)} {int(count):,}" for word, count in words]
-        console.print(Text(f"{name}: " + " · ".join(parts)))
+        console.print(Text(f"{printable(name)}: " + " · ".join(parts)))
     if result.get("sources"):
         _print_sources(console, result["sources"])
     console.print(_identity(result), soft_wrap=True)
@@ -305,7 +305,7 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         console.print(table(groups, GROUPS))
         console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
     for hint in _hints(result, groups):
-        console.print(Text(hint), soft_wrap=True)
+        console.print(Text(printable(hint)), soft_wrap=True)
     if "out" in result:
         new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
         console.print(Text(f"{new}{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
@@ -319,7 +319,7 @@ def _hints(result: Mapping[str, Any], groups: Sequence[Row]) -> Iterator[str]:
         nothing = "nothing new: all lines were read before; to read them again: --reread"
         yield nothing if result["accepted"] else "the sources have no lines"
     if "out" not in result:  # after a run, they are said as errors
-        yield from map(printable, result.get("unreadable", ()))
+        yield from result.get("unreadable", ())
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {NO_FORMAT}:
         yield "every line is dead: no format fits; use --format or --template"

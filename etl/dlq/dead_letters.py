@@ -173,9 +173,7 @@ class DeadLetters:
         Raises:
             UsageError: If the file cannot be written, or its name has another ending.
         """
-        dead_letters = self._pick(which)
-        write_export(dead_letters, Path(path))
-        return dead_letters.height
+        return write_export(self._pages(which), Path(path))
 
     def import_(self, path: Path | str) -> int:
         """Put the lines of exported dead letters into this queue; return how many wait now.

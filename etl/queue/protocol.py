@@ -340,6 +340,9 @@ class WorkerRegistry(Protocol):
     def pending_outputs(self) -> list[Output]:
         """Return the files of committed batches that may not have their final names yet."""
 
+    def lease_tokens(self) -> set[str]:
+        """Return the tokens of the leases that workers have."""
+
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """Note that these files have their final names."""
 
@@ -433,10 +436,14 @@ class Upkeep(Protocol):
         Commits do the same; this is for a worker that has nothing to commit.
         """
 
-    def shrink(self) -> int:
+    def shrink(self, *, always: bool = False) -> int:
         """Give space that is no longer needed back, and return how many bytes.
 
-        Only of a file of which a tenth or more is free; nobody can write to it meanwhile.
+        Rewrites a file, if a tenth or more of its pages are free; nobody can write to it
+        meanwhile. A server does this by itself.
+
+        Args:
+            always: Whatever is free: pages of which much was deleted are not.
         """
 
 

@@ -79,6 +79,11 @@ class Reads:
         with self._database.read() as db:
             return [Output(**row) for row in map(dict, db.rows("pending_outputs"))]
 
+    def lease_tokens(self) -> set[str]:
+        """See `WorkerRegistry.lease_tokens`."""
+        with self._database.read() as db:
+            return {row["token"] for row in db.rows("lease_tokens")}
+
     def read(self, table: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
         """See `QueueReader.read`."""
         with self._database.read() as db:

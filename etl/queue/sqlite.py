@@ -130,13 +130,13 @@ class SqliteDatabase(Database):
         with self.read() as db:
             return self._changes, db.connection.execute("PRAGMA data_version").fetchone()[0]
 
-    def shrink(self) -> int:
-        """See `Database.shrink`: rewrite the file if much of it is free."""
+    def shrink(self, *, always: bool) -> int:
+        """See `Database.shrink`."""
         with self._lock, self._as_store_errors():
             self._check_open()
             db = self._writer
             before, free = self._size(), self._pragma("freelist_count")
-            if free >= SHRINK_SHARE * self._pragma("page_count"):
+            if always or free >= SHRINK_SHARE * self._pragma("page_count"):
                 db.execute("PRAGMA temp_store = FILE")  # of the size that the file will have
                 db.execute("VACUUM")
                 db.execute("PRAGMA temp_store = MEMORY")

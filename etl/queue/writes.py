@@ -425,9 +425,9 @@ class DatabaseQueue(Reads):
         with self._database.write(durable=False) as db:
             self._retention.delete(db, db.now())
 
-    def shrink(self) -> int:
+    def shrink(self, *, always: bool = False) -> int:
         """See `Upkeep.shrink`."""
-        return self._database.shrink()
+        return self._database.shrink(always=always)
 
 
 def _row(batch: Batch) -> Row:

@@ -196,7 +196,7 @@ def dead_letter(service: CurrentService, id: Annotated[DeadLetterId, Path()]) ->
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def prometheus(service: CurrentService) -> Response:
-    """The store's numbers for Prometheus, with labels queue, processor, worker."""
+    """The store's numbers for Prometheus, with labels queue and processor."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StoreCollector(service.queue))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -45,10 +45,10 @@ from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult
 from etl.settings import Settings
-from etl.sinks.publish import publish_files, remove_staged
+from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
 from etl.workers.background import in_background
 
-__all__ = ["Worker", "reclaim", "recover_outputs"]
+__all__ = ["Worker", "reclaim", "recover_outputs", "sweep"]
 
 log = logging.getLogger("etl")
 
@@ -75,6 +75,9 @@ AWAY_SECONDS = 30.0
 
 RECLAIM_SECONDS = 1.0
 """Seconds between searches for dead workers while nothing waits."""
+
+SWEEP_SECONDS = 3600.0
+"""Seconds between searches for old staged files while nothing waits."""
 
 MAX_FAILURES = 8
 """Errors of the store in a row, other than that it is away or full, that end a worker."""
@@ -131,6 +134,7 @@ class Worker:
         self._requests_before = (0, 0)
         self._ready = threading.Event()
         self._reclaimed_at = 0.0
+        self._swept_at = float("-inf")
         self._stopping = threading.Event()
         self._future: Future[None] | None = None
         self._stale = False  # whether the states must be read from the store again
@@ -257,6 +261,10 @@ class Worker:
         if time.monotonic() - self._reclaimed_at > RECLAIM_SECONDS:
             self._reclaimed_at = time.monotonic()
             reclaim(self._queue, self._out)
+            self._queue.prune_slice()
+        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
+            sweep(self._queue, self._out)
         self._wait_for_work(since)
         return False, 0.0
 
@@ -472,6 +480,12 @@ def reclaim(queue: Queue, out: Path) -> list[str]:
     tokens = queue.reclaim()
     remove_staged(out, tokens)
     return tokens
+
+
+def sweep(queue: Queue, out: Path) -> None:
+    """Remove what was staged long ago by workers of which the store knows nothing any more."""
+    pending = {output.staged for output in queue.pending_outputs()}
+    remove_old_staged(out, queue.lease_tokens() | pending)
 
 
 def recover_outputs(queue: Queue) -> None:

@@ -390,9 +390,9 @@ FILL = """
 INSERT INTO failures (processor, code, error, traceback, path, version, run, fingerprint)
 SELECT 'parse', 'bad', '', '', '[]', 'v', 'r', 'f' || n FROM generate_series(1, 20) AS one (n);
 INSERT INTO dead_letters (failure, status, source, line_number, lines, line, message, attempts,
-                          first_failed_at, last_failed_at, batch, context)
+                          first_failed_at, last_failed_at, batch, context, closed_at)
 SELECT 1 + n % 20, CASE WHEN n % 10 = 0 THEN 'open' ELSE 'discarded' END, 'app.log', n, 1,
-       repeat('a line ', 40), 'bad', 1, n, n, 'b', '{}'
+       repeat('a line ', 40), 'bad', 1, n, n, 'b', '{}', CASE WHEN n % 10 > 0 THEN n END
 FROM generate_series(1, 40000) AS one (n);
 INSERT INTO payloads (encoding, data) SELECT 'text', 'a' FROM generate_series(1, 20000);
 INSERT INTO batches (id, payload, source, first_line, skip, lines, bytes, put_at, state, token,
@@ -412,7 +412,7 @@ READS = {
     ),
     "dead_letter_groups": ("status = :status", {"status": "open"}),
     "open_lines": ("", {"ids": "[1, 2]"}),
-    "close_open": ("", {"ids": "[1, 2]", "status": "discarded", "replays": 0}),
+    "close_open": ("", {"ids": "[1, 2]", "status": "discarded", "replays": 0, "closed_at": 1.0}),
     "anything_ready": ("", {"now": None}),
     "anything_waiting": ("", {}),
     "expire_leases": ("", {"now": 1.0}),
@@ -423,7 +423,14 @@ READS = {
     "renew_lease": ("", {"token": "t100", "until": 1e18}),
     "release_lease": ("", {"token": "t100", "not_before": 0.0}),
     "delete_unused_payloads": ("", {"ids": "[1]"}),
-    "forget_ids": ("", {"since": 10.0}),
+    "forget_ids": ("", {"since": 10.0, "limit": 100}),
+    "newest_of_kinds": (
+        "id < :before",
+        {"ids": "[1, 2]", "statuses": '["open", "replayed"]', "before": 9_999, "limit": 50},
+    ),
+    "forget_closed": ("", {"since": 10.0, "limit": 100}),
+    "forget_failures": ("", {"ids": "[1, 2]"}),
+    "check_failures": ("", {"after": 0, "limit": 10}),
 }
 """What is asked all the time, or by whoever looks, with its values."""
 

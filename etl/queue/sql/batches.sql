@@ -101,6 +101,9 @@ DELETE FROM batches WHERE seq = :seq;
 -- name: tokens_of_worker
 SELECT DISTINCT token FROM batches WHERE worker = :name AND state = 'leased';
 
+-- name: lease_tokens
+SELECT DISTINCT token FROM batches WHERE token IS NOT NULL;
+
 -- name: take_back_lease
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL WHERE token = :token
 RETURNING lines, bytes;
