@@ -52,33 +52,36 @@ class Retention:
     more: bool = False
     after: int = 0
     _commits: int = 0
-    _batches: int = 0
     _at: float = float("-inf")
 
-    def after_commit(self, db: Transaction, now: float, batches: int) -> None:
+    def after_commit(self, db: Transaction, now: float, rows: int) -> None:
         """Delete a slice if one is due after so many commits.
 
         Args:
             db: The transaction of the commit.
             now: Unix seconds.
-            batches: How many batches it has ended.
+            rows: How many batches and replayed dead letters it has ended.
         """
-        self._batches += batches
         if self.more or self._commits % COMMITS == 0:
-            self.delete(db, now)
+            self.delete(db, now, limit=max(SLICE, 2 * rows))  # more than will be old one day
         self._commits += 1
 
     def is_due(self, now: float) -> bool:
         """Return whether a process that commits nothing should delete a slice."""
         return self.more or abs(now - self._at) > IDLE_SECONDS
 
-    def delete(self, db: Transaction, now: float) -> Counter[str]:
+    def delete(self, db: Transaction, now: float, *, limit: int | None = None) -> Counter[str]:
         """Delete a slice of all that is too old, and return how many rows by kind.
 
         Nothing is deleted while another process does.
+
+        Args:
+            db: The store.
+            now: Unix seconds.
+            limit: How many rows of a kind at most; by default 1,000.
         """
-        limit = max(SLICE, 2 * self._batches)
-        self._at, self._batches, self.more = now, 0, False
+        limit = limit or SLICE
+        self._at, self.more = now, False
         if not db.row("try_lock", name="retention")["locked"]:
             return Counter()
         for table in ("queue_history", "processor_history"):

@@ -266,7 +266,7 @@ class DatabaseQueue(Reads):
             now = db.now()
             gone = db.rows("take_leased", token=lease.token)
             _guard(gone, lease)
-            self._retention.after_commit(db, now, len(gone))
+            self._retention.after_commit(db, now, len(gone) + len(result.passed))
             payloads = json.dumps(sorted({row["payload"] for row in gone}))
             with db.ending():
                 db.run("delete_unused_payloads", ids=payloads)

@@ -30,7 +30,7 @@ __all__ = [
     "sync",
 ]
 
-STAGED = re.compile(r"\..+-[0-9a-z]{8}-(?P<token>[0-9a-z]+)\.tmp")
+STAGED = re.compile(r"\..+-[0-9a-f]{8}-(?P<token>[0-9a-f]{24})\.tmp")
 """The name of a staged file: see `stage_file`."""
 
 STAGED_SECONDS = 86_400

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from plans import STATEMENTS
 
 from etl import Batch, Pipeline, Worker, each, open_queue, read_output
 from etl.dlq.dead_letters import DeadLetters
@@ -404,42 +405,12 @@ FROM payloads;
 INSERT INTO batch_ids (id, put_at) SELECT id, put_at FROM batches;
 """
 
-READS = {
-    "totals": ("", {}),
-    "dead_letters": (
-        "status = :status AND id < :before",
-        {"status": "open", "before": 9_999, "limit": 50},
-    ),
-    "dead_letter_groups": ("status = :status", {"status": "open"}),
-    "open_lines": ("", {"ids": "[1, 2]"}),
-    "close_open": ("", {"ids": "[1, 2]", "status": "discarded", "replays": 0, "closed_at": 1.0}),
-    "anything_ready": ("", {"now": None}),
-    "anything_waiting": ("", {}),
-    "expire_leases": ("", {"now": 1.0}),
-    "ready_batches": ("", {"now": 1e10, "after": 0, "limit": 8}),
-    "next_waiting_batch": ("", {"after": 10_000}),
-    "known_ids": ("", {"texts": '["b1", "b2"]'}),
-    "take_leased": ("", {"token": "t100"}),
-    "renew_lease": ("", {"token": "t100", "until": 1e18}),
-    "release_lease": ("", {"token": "t100", "not_before": 0.0}),
-    "delete_unused_payloads": ("", {"ids": "[1]"}),
-    "forget_ids": ("", {"since": 10.0, "limit": 100}),
-    "newest_of_kinds": (
-        "id < :before",
-        {"ids": "[1, 2]", "statuses": '["open", "replayed"]', "before": 9_999, "limit": 50},
-    ),
-    "forget_closed": ("", {"since": 10.0, "limit": 100}),
-    "forget_failures": ("", {"ids": "[1, 2]"}),
-    "check_failures": ("", {"after": 0, "limit": 10}),
-}
-"""What is asked all the time, or by whoever looks, with its values."""
-
 
 def test_no_statement_reads_a_large_table_from_end_to_end(postgres_url):
     with psycopg.connect(postgres_url, autocommit=True) as db:
         db.execute(FILL)
         db.execute("VACUUM ANALYZE dead_letters, batches, payloads, batch_ids, failures")
-        for name, (where, values) in READS.items():
+        for name, (where, values) in STATEMENTS.items():
             plan = db.execute("EXPLAIN " + POSTGRES.statement(name, where), values).fetchall()
             text = "\n".join(row[0] for row in plan)
             large = r"Seq Scan on (dead_letters|batches|payloads|batch_ids)"
