@@ -385,6 +385,28 @@ def test_a_process_has_one_connection(queue):
     assert (found, len(queue._database._held)) == ((1,), 1)
 
 
+def test_a_kind_of_failure_that_a_commit_has_begun_to_use_is_not_pruned(many):
+    one, other = many[:2]
+    kind = {"processor": "p", "code": "c", "error": "", "traceback": "", "path": "[]"}
+    kind |= {"version": "v", "run": "r", "fingerprint": "f", "source": "s"}
+    with one._database.write() as db:
+        db.run("insert_failure", **kind)
+    with one._database.write() as db:
+        db.run("insert_failure", **kind)
+        assert db.row("failure_id", **kind)
+        assert other.prune()["kinds of failure"] == 0
+    assert other.prune()["kinds of failure"] == 1
+
+
+def test_what_one_prunes_another_does_not_wait_for(many):
+    one, other = many[:2]
+    with one._database.write() as db:
+        db.run("lock", name="retention")
+        other.put(Batch.from_lines(["a"]))
+        other.commit(other.lease("w"), BatchResult(done=1))
+    assert other.stats().done == 1
+
+
 # Large tables
 
 FILL = """

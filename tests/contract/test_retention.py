@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import polars as pl
 import pytest
+from plans import STATEMENTS
 
 from etl import Batch, DeadLetters, Pipeline, Worker, metrics, reject
 from etl.errors import UsageError
 from etl.queue import Checkpoint, Queue
+from etl.queue.sql import SQLITE
 from etl.queue.sqlite import SqliteQueue
 from etl.queue.writes import DatabaseQueue
 from etl.records.result import BatchResult, ProcessorStats
@@ -137,14 +140,15 @@ def test_commits_prune_a_slice_each_until_nothing_is_left(store, clock, monkeypa
 
 def test_deleting_ids_keeps_up_with_commits_of_many_batches(store, clock, monkeypatch):
     monkeypatch.setattr("etl.queue.retention.SLICE", 10)
+    monkeypatch.setattr("etl.queue.retention.COMMITS", 4)
     queue = store()
     most = 0
-    for _ in range(200):
+    for _ in range(60):
         queue.put(*(Batch.from_lines(["x"]) for _ in range(20)))
         queue.commit(queue.lease("w", lines=20), BatchResult(done=20))
         clock.tick(100)
         most = max(most, rows(queue, "batch_ids"))
-    assert most <= 20 * (36 + 64 + 2), "an hour, and what was put until the next slice"
+    assert most <= 20 * (36 + 4 + 2), "an hour, and what was put until the next slice"
 
 
 def test_a_worker_without_work_prunes_too(store, clock):
@@ -193,26 +197,63 @@ def test_the_retention_is_what_the_environment_says(store, clock, monkeypatch):
     assert queue.prune()["closed dead letters"] == 1
 
 
+@pytest.mark.parametrize("table", ["queue_history", "processor_history", "batch_ids"])
+def test_history_and_ids_do_not_grow(store, clock, monkeypatch, table):
+    monkeypatch.setattr("etl.queue.retention.COMMITS", 4)
+    queue = store()
+    most = 0
+    for _ in range(150):
+        commit(queue)
+        clock.tick(60)
+        most = max(most, len(queue.read(table)) if "history" in table else rows(queue, table))
+    assert most <= 2 * (60 + 4 + 2), "an hour, and what there was until the next slice"
+
+
+# Large tables
+
+
+def test_no_statement_reads_a_large_table_of_a_file_from_end_to_end():
+    queue = SqliteQueue(None)
+    for name, (where, values) in STATEMENTS.items():
+        statement = "EXPLAIN QUERY PLAN " + SQLITE.statement(name, where)
+        plan = [row["detail"] for row in queue._database._writer.execute(statement, values)]
+        large = r"SCAN (d|newest|dead_letters|batches|payloads|batch_ids)( |$)(?!.*INDEX)"
+        assert not [step for step in plan if re.match(large, step)], f"{name}: {plan}"
+    queue.close()
+
+
+def test_a_page_of_a_kind_of_failure_is_found_by_an_index():
+    queue = SqliteQueue(None)
+    values = {"ids": "[1]", "statuses": '["open"]', "before": 5, "limit": 9}
+    sql = "EXPLAIN QUERY PLAN " + SQLITE.statement("newest_of_kinds", "d.id < :before")
+    plan = [row["detail"] for row in queue._database._writer.execute(sql, values)]
+    index = "SEARCH d USING COVERING INDEX dead_letters_by_failure"
+    assert f"{index} (status=? AND failure=? AND id<?)" in plan
+    assert "SEARCH newest USING INTEGER PRIMARY KEY (rowid=?)" in plan
+    queue.close()
+
+
 # The file
 
 
 def test_a_store_under_steady_load_does_not_grow(tmp_path, clock, monkeypatch):
     monkeypatch.setenv("ETL_RETENTION_DAYS", "2")
+    monkeypatch.setattr("etl.queue.retention.COMMITS", 4)
     queue = SqliteQueue(tmp_path / "steady.db", clock=clock)
     pages = []
-    for day in range(30):
-        lines = [f"day {day} line {number} {'abcdefgh'[number % 8] * 50}" for number in range(500)]
+    for day in range(16):
+        lines = [f"day {day} line {number} {'abcdefgh'[number % 8] * 50}" for number in range(200)]
         key = Checkpoint(f"key:{day}", 1, 1)
         queue.put(Batch.from_lines(lines, source="app.log"), checkpoint=key)
         Worker(queue, NO, name=f"w{day}", run=f"run {day}").drain()
         DeadLetters(queue).discard()
-        for _ in range(64):
+        for _ in range(4):
             commit(queue, f"w{day}")
         clock.tick(DAY)
         pages.append(queue._database._pragma("page_count"))
-    assert rows(queue, "dead_letters") <= 3 * 500
+    assert rows(queue, "dead_letters") <= 4 * 200
     assert rows(queue, "checkpoints") <= 4
-    assert pages[-1] <= pages[9] * 1.1, pages
+    assert pages[-1] <= pages[5] * 1.1, pages
     queue.close()
 
 
