@@ -36,6 +36,8 @@ def list_(
     before: Annotated[int | None, Option(help="List those with a lower id, with --lines.")] = None,
     fingerprint: Fingerprint = None,
     processor: Processor = None,
+    code: Annotated[str | None, Option(help="Select failures with this code.")] = None,
+    source: Annotated[str | None, Option(help="Select lines of this source.")] = None,
     status: Annotated[str, Option(help="Status: open, replaying, replayed or discarded.")] = "open",
     as_json: Json = False,
 ) -> None:
@@ -47,11 +49,14 @@ def list_(
     which = DeadLetterFilter(
         fingerprint=fingerprint,
         processor=processor,
+        code=code,
+        source=source,
         status=status,
         before=before if lines else None,
         limit=limit if lines else None,
     )
-    empty = f"no {status} dead letters{' match' if fingerprint or processor else ''}"
+    picked = any((fingerprint, processor, code, source))
+    empty = f"no {status} dead letters{' match' if picked else ''}"
     if not lines:
         groups = queue.dead_letter_groups(which)
         show_rows("groups", groups, GROUPS, as_json=as_json, empty=empty)

@@ -36,6 +36,9 @@ PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue
 MOST = 100
 """Characters of a text in a table; the terminal may have room for less."""
 
+MULTILINE = ("line", "message", "traceback")
+"""Fields of a dead letter whose line breaks are shown as such."""
+
 STYLES = dict.fromkeys(("dead", "failed", "killed", "refused"), "red")
 STYLES |= {"running": "green", "gate": "yellow", "filtered": "dim"}
 """Styles of states."""
@@ -265,7 +268,8 @@ def show_dead_letter(dead_letter: Row) -> None:
         if value is None or (value == "" and name != "line"):
             continue
         shown = clock(value) if name.endswith("_at") else str(value)
-        body = "\n".join(map(printable, shown.split("\n")))
+        parts = shown.split("\n") if name in MULTILINE else [shown]
+        body = "\n".join(map(printable, parts))
         text.append(f"{name}: ", "bold").append(f"\n{body}" if "\n" in body else body).append("\n")
     Console().print(text, soft_wrap=True)
 
