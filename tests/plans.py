@@ -12,7 +12,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "totals": ("", {}),
     "dead_letters": (
         "status = :status AND id < :before",
-        {"status": "open", "before": 9_999, "limit": 50},
+        {"status": "open", "before": 9_999, "limit": 50, "skip": 9},
     ),
     "dead_letter_groups": ("status = :status", {"status": "open"}),
     "open_lines": ("", {"ids": "[1, 2]"}),
@@ -30,7 +30,13 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "forget_ids": ("", {"since": 10.0, "limit": 100}),
     "newest_of_kinds": (
         "id < :before",
-        {"ids": "[1, 2]", "statuses": '["open", "replayed"]', "before": 9_999, "limit": 50},
+        {
+            "ids": "[1, 2]",
+            "statuses": '["open", "replayed"]',
+            "before": 9_999,
+            "limit": 50,
+            "skip": 9,
+        },
     ),
     "forget_closed": ("", {"since": 10.0, "limit": 100}),
     "forget_failures": ("", {"ids": "[1, 2]"}),

@@ -59,6 +59,7 @@ class Which(TypedDict, total=False):
     source: str | None
     before: int | None
     limit: int | None
+    skip: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ class DeadLetters:
     """The dead letters of one store.
 
     Every method that picks dead letters takes `ids`, or any of `status` (open by
-    default; None for all), `fingerprint`, `processor`, `code`, `source`, `before` (an id) and
-    `limit`. However many there are, those that only change are read in pages of 20,000.
+    default; None for all), `fingerprint`, `processor`, `code`, `source`, `before` (an id),
+    `limit` and `skip`. However many there are, those that only change are read in pages of 20,000.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -210,7 +211,7 @@ class DeadLetters:
             if page.is_empty():
                 return
             yield page
-            which = {**which, "before": page["id"][0]}
+            which = {**which, "before": page["id"][0], "skip": 0}
             left -= page.height
 
     def _pick(self, which: Which) -> pl.DataFrame:

@@ -168,7 +168,8 @@ class Checkpoint:
 class DeadLetterFilter:
     """Which dead letters: those for which everything that is given holds.
 
-    `limit` are the newest so many, and `before` those with a lower id: the page before another.
+    `limit` are the newest so many, `before` those with a lower id (the page before another), and
+    `skip` leaves out the newest so many.
 
     Raises:
         UsageError: If there is no such status.
@@ -182,6 +183,7 @@ class DeadLetterFilter:
     source: str | None = None
     before: int | None = None
     limit: int | None = None
+    skip: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a status that no dead letter can have."""

@@ -207,16 +207,21 @@ def _rows_of(db: Transaction, wanted: DeadLetterFilter) -> list[tuple[Any, ...]]
     page is, however many others there are. A long list is found by looking at one after another.
     """
     limit = ALL if wanted.limit is None else wanted.limit
+    page = {"limit": limit, "skip": wanted.skip}
     wanted, kinds = _kinds(db, wanted)
-    if kinds is None or wanted.ids is not None or len(kinds) * limit > MAX_LOOKED_UP:
+    if (
+        kinds is None
+        or wanted.ids is not None
+        or len(kinds) * (limit + wanted.skip) > MAX_LOOKED_UP
+    ):
         where, values = _condition(
             wanted, "" if kinds is None else "{one_by_one}failure {in_kinds}"
         )
-        return db.tuples("dead_letters", where, **values, kinds=json.dumps(kinds), limit=limit)
+        return db.tuples("dead_letters", where, **values, kinds=json.dumps(kinds), **page)
     statuses = STATUSES if wanted.status is None else (wanted.status,)
     where, values = _condition(replace(wanted, status=None))
-    values |= {"ids": json.dumps(kinds), "statuses": json.dumps(statuses), "limit": limit}
-    return db.tuples("newest_of_kinds", where, **values)
+    values |= {"ids": json.dumps(kinds), "statuses": json.dumps(statuses)}
+    return db.tuples("newest_of_kinds", where, **values, **page)
 
 
 def _kinds(db: Transaction, wanted: DeadLetterFilter) -> tuple[DeadLetterFilter, list[int] | None]:

@@ -154,10 +154,12 @@ def dead_letters(
         code=code,
         source=source,
         before=before,
-        limit=offset + limit + 1,
+        limit=limit + 1,
+        skip=offset,
     )
     rows = service.queue.dead_letters(wanted)[::-1].to_dicts()
-    return _page(rows, limit, offset, show=lambda row: _short(_decoded(row)))
+    items = [_short(_decoded(row)) for row in rows[:limit]]
+    return {"items": items, "next": offset + limit if len(rows) > limit else None}
 
 
 @router.get("/dlq/groups", tags=["dead letters"], response_model=models.GroupPage)

@@ -500,6 +500,11 @@ def test_a_page_by_source_or_kind_is_what_a_look_at_all_of_them_finds(store, clo
         if before is not None:
             wanted = wanted.filter(pl.col("id") < before)
         assert found.equals(wanted if limit is None else wanted.tail(limit)), which
+        after = queue.dead_letters(
+            DeadLetterFilter(status=status, limit=limit, before=before, skip=1, **which)
+        )
+        later = wanted.head(max(0, wanted.height - 1))
+        assert after.equals(later if limit is None else later.tail(limit)), which
         groups = queue.dead_letter_groups(DeadLetterFilter(status=status, **which))
         assert sum(group["lines"] for group in groups) == every.filter(**which).height
 

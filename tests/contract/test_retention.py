@@ -224,7 +224,7 @@ def test_no_statement_reads_a_large_table_of_a_file_from_end_to_end():
 
 def test_a_page_of_a_kind_of_failure_is_found_by_an_index():
     queue = SqliteQueue(None)
-    values = {"ids": "[1]", "statuses": '["open"]', "before": 5, "limit": 9}
+    values = {"ids": "[1]", "statuses": '["open"]', "before": 5, "limit": 9, "skip": 0}
     sql = "EXPLAIN QUERY PLAN " + SQLITE.statement("newest_of_kinds", "d.id < :before")
     plan = [row["detail"] for row in queue._database._writer.execute(sql, values)]
     index = "SEARCH d USING COVERING INDEX dead_letters_by_failure"

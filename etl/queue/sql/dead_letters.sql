@@ -2,7 +2,8 @@
 
 -- name: dead_letters
 -- By id: what else is asked for is looked at row by row.
-SELECT failure, {dead_letters} FROM dead_letters d WHERE <where> ORDER BY id DESC LIMIT :limit;
+SELECT failure, {dead_letters} FROM dead_letters d WHERE <where>
+ORDER BY id DESC LIMIT :limit OFFSET :skip;
 
 -- name: kinds_of_failure
 -- By conditions on them.

@@ -18,9 +18,9 @@ SELECT failure, {dead_letters} FROM dead_letters WHERE id IN (
     CROSS JOIN LATERAL (
         SELECT d.id FROM dead_letters d
         WHERE d.status = state.value AND d.failure = CAST(kind.value AS BIGINT) AND <where>
-        ORDER BY d.id DESC LIMIT :limit
+        ORDER BY d.id DESC LIMIT :limit + :skip
     ) newest
-    ORDER BY newest.id DESC LIMIT :limit
+    ORDER BY newest.id DESC LIMIT :limit OFFSET :skip
 ) ORDER BY id DESC;
 
 -- name: take_leased

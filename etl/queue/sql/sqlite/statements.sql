@@ -13,9 +13,9 @@ SELECT failure, {dead_letters} FROM dead_letters WHERE id IN (
     WHERE newest.id IN (
         SELECT d.id FROM dead_letters d
         WHERE d.status = state.value AND d.failure = kind.value AND <where>
-        ORDER BY d.id DESC LIMIT :limit
+        ORDER BY d.id DESC LIMIT :limit + :skip
     )
-    ORDER BY newest.id DESC LIMIT :limit
+    ORDER BY newest.id DESC LIMIT :limit OFFSET :skip
 ) ORDER BY id DESC;
 
 -- name: take_leased
