@@ -63,7 +63,8 @@ def fill(path: Path, count: int) -> None:
         )
         db.executemany(
             "INSERT INTO dead_letters (failure, source, line_number, lines, line, message, "
-            "attempts, first_failed_at, last_failed_at, batch, context) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            "attempts, first_failed_at, last_failed_at, batch, context) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows(count),
         )
         db.execute(
