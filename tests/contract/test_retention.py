@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from etl.queue.sqlite import SqliteQueue
 from etl.queue.writes import DatabaseQueue
 from etl.records.result import BatchResult, ProcessorStats
 from etl.settings import settings
+from etl.workers.worker import sweep
 
 DAY = 86_400
 FINE = Pipeline("p").add("fine", None)
@@ -231,6 +233,23 @@ def test_a_page_of_a_kind_of_failure_is_found_by_an_index():
     assert f"{index} (status=? AND failure=? AND id<?)" in plan
     assert "SEARCH newest USING INTEGER PRIMARY KEY (rowid=?)" in plan
     queue.close()
+
+
+# Output
+
+
+def test_staged_files_of_workers_that_are_gone_are_removed_while_nothing_waits(store, tmp_path):
+    queue = store()
+    queue.put(Batch.from_lines(["a"]))
+    lease = queue.lease("w")
+    for token in (lease.token, "0" * 24):
+        (tmp_path / f".b-01234567-{token}.tmp").touch()
+        os.utime(tmp_path / f".b-01234567-{token}.tmp", (0, 0))
+    sweep(queue, tmp_path)
+    assert [path.name.split("-")[-1] for path in tmp_path.glob(".*.tmp")] == [f"{lease.token}.tmp"]
+    queue.release(lease)
+    sweep(queue, tmp_path)
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 # The file
