@@ -17,6 +17,7 @@ from etl.errors import UsageError
 from etl.notebook.batch.execute import find_notebook
 from etl.queue.urls import url_of
 from etl.settings import settings
+from etl.text import say
 
 __all__ = ["serve_lab", "serve_page"]
 
@@ -104,7 +105,7 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
     cookie = f"_xsrf={secrets.token_hex(16)}; Path=/; SameSite=Strict"
     settings = PINGS | {"headers": {"Set-Cookie": cookie}}
     os.environ |= _environment(store) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    print(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
+    say(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)")
     server.launch_instance(_merged(options, more), tornado_settings=settings)
 
 

@@ -1,4 +1,4 @@
-"""What every store can do: five small protocols, and what they return.
+"""What every store can do: six small protocols, and what they return.
 
 A store holds everything that must survive: waiting batches, leases, dead letters,
 metrics, traces, states of processors, checkpoints of sources. It knows no pipeline.
@@ -8,6 +8,7 @@ metrics, traces, states of processors, checkpoints of sources. It knows no pipel
     WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
     DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
     QueueReader       stats, peek, read, checkpoint, checkpoints, check, version, wait
+    Upkeep            prune, prune_slice, shrink
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
 
 from etl.errors import UsageError
-from etl.queue.check import Check
 from etl.records.batch import Batch, Lease
 from etl.records.columns import TOTALS
 from etl.records.result import BatchResult, Output
+
+if TYPE_CHECKING:
+    from etl.queue.check import Check
 
 __all__ = [
     "Checkpoint",
@@ -52,6 +55,9 @@ TableName = Literal[
 
 PausedBy = Literal["operator", "worker"]
 """Who paused a queue: a person, or a worker that cannot continue."""
+
+KEY_SOURCE = "key"
+"""A checkpoint whose source begins with this and a colon is that of an idempotency key."""
 
 STATUSES = ("open", "replaying", "replayed", "discarded")
 """The statuses of a dead letter."""
@@ -166,7 +172,8 @@ class Checkpoint:
 class DeadLetterFilter:
     """Which dead letters: those for which everything that is given holds.
 
-    `limit` are the newest so many, and `before` those with a lower id: the page before another.
+    `limit` are the newest so many, `before` those with a lower id (the page before another), and
+    `skip` leaves out the newest so many.
 
     Raises:
         UsageError: If there is no such status.
@@ -180,6 +187,7 @@ class DeadLetterFilter:
     source: str | None = None
     before: int | None = None
     limit: int | None = None
+    skip: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a status that no dead letter can have."""
@@ -338,6 +346,9 @@ class WorkerRegistry(Protocol):
     def pending_outputs(self) -> list[Output]:
         """Return the files of committed batches that may not have their final names yet."""
 
+    def lease_tokens(self) -> set[str]:
+        """Return the tokens of the leases that workers have."""
+
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """Note that these files have their final names."""
 
@@ -433,7 +444,38 @@ class QueueReader(Protocol):
         """
 
 
-class Queue(BatchQueue, QueueControl, WorkerRegistry, DeadLetterQueue, QueueReader, Protocol):
+class Upkeep(Protocol):
+    """What keeps a store small: open dead letters and checkpoints of files stay."""
+
+    def prune(self, older_than: float | None = None, *, dry_run: bool = False) -> Mapping[str, int]:
+        """Delete what is too old, 1,000 rows at a time, and return how many rows by kind.
+
+        Args:
+            older_than: Seconds since a dead letter was closed, or an idempotency key was used;
+                by default what `ETL_RETENTION_DAYS` says.
+            dry_run: Only count them.
+        """
+
+    def prune_slice(self) -> None:
+        """Delete at most 1,000 rows of a kind that are too old, if it is time to.
+
+        Commits do the same; this is for a worker that has nothing to commit.
+        """
+
+    def shrink(self, *, always: bool = False) -> int:
+        """Give space that is no longer needed back, and return how many bytes.
+
+        Rewrites a file, if a tenth or more of its pages are free; nobody can write to it
+        meanwhile. A server does this by itself.
+
+        Args:
+            always: Whatever is free: pages of which much was deleted are not.
+        """
+
+
+class Queue(
+    BatchQueue, QueueControl, WorkerRegistry, DeadLetterQueue, QueueReader, Upkeep, Protocol
+):
     """A durable queue of batches and what is kept with it. Safe to use from many threads."""
 
     url: str

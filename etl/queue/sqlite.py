@@ -33,6 +33,9 @@ APPLICATION_ID = 0x45544C31
 VERSION = 5
 """Of the schema; a file with a higher one was made by a newer etl."""
 
+SHRINK_SHARE = 0.1
+"""Share of a file's pages from which on it is worth while to rewrite it without them."""
+
 
 MAX_ORPHANS = 100
 """Rows that refer to none that are listed; as many as SQLite lists of what else is wrong."""
@@ -140,6 +143,29 @@ class SqliteDatabase(Database):
         """See `Database.version`."""
         with self.read() as db:
             return self._changes, db.connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def shrink(self, *, always: bool) -> int:
+        """See `Database.shrink`."""
+        with self._lock, self._as_store_errors():
+            self._check_open()
+            db = self._writer
+            before, free = self._size(), self._pragma("freelist_count")
+            if always or free >= SHRINK_SHARE * self._pragma("page_count"):
+                db.execute("PRAGMA temp_store = FILE")  # of the size that the file will have
+                db.execute("VACUUM")
+                db.execute("PRAGMA temp_store = MEMORY")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return max(0, before - self._size())
+
+    def _size(self) -> int:
+        """Return the bytes of the file, and of the log beside it."""
+        if self._path is None:
+            return self._pragma("page_count") * self._pragma("page_size")
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def _pragma(self, name: str) -> int:
+        return int(self._writer.execute(f"PRAGMA {name}").fetchone()[0])
 
     @contextmanager
     def _writing(self, *, durable: bool) -> Iterator[Transaction]:

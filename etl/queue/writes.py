@@ -8,7 +8,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,17 +27,12 @@ from etl.queue.database import Conflict, Database, Transaction
 from etl.queue.process import alive
 from etl.queue.protocol import Checkpoint, Control, PausedBy
 from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
-from etl.queue.results import (
-    TIDY_COMMITS,
-    add_totals,
-    encode_trace,
-    forget_the_old,
-    keep_result,
-    moved,
-)
+from etl.queue.results import add_totals, encode_trace, keep_result, moved
+from etl.queue.retention import Retention, count_old
 from etl.records.batch import Batch, Damaged, Lease, new_id
 from etl.records.checksum import checksum_of_batch, checksum_of_payload
 from etl.records.result import BatchResult
+from etl.settings import settings
 
 __all__ = ["DatabaseQueue", "pause_before"]
 
@@ -79,7 +75,7 @@ class DatabaseQueue(Reads):
         limits = {"lines": max_lines, "bytes": max_bytes}
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._busy = False  # the last look for a batch found one
-        self._commits = 0
+        self._retention = Retention(settings().retention_seconds)
         self._expired_at = 0.0
 
     def __repr__(self) -> str:
@@ -164,7 +160,7 @@ class DatabaseQueue(Reads):
                     f"another run is reading {checkpoint.source!r} into this store; "
                     "wait for it to end"
                 )
-            db.run("set_checkpoint", **asdict(checkpoint))
+            db.run("set_checkpoint", **asdict(checkpoint), moved_at=db.now())
             if checkpoint.number > KEPT_FILES and found is None:
                 last = checkpoint.number - KEPT_FILES
                 db.run("forget_files", source=checkpoint.source, last=last)
@@ -267,6 +263,7 @@ class DatabaseQueue(Reads):
             now = db.now()
             gone = db.rows("take_leased", token=lease.token)
             _guard(gone, lease)
+            self._retention.after_commit(db, now, len(gone) + len(result.passed))
             payloads = json.dumps(sorted({row["payload"] for row in gone}))
             with db.ending():
                 db.run("delete_unused_payloads", ids=payloads)
@@ -280,10 +277,7 @@ class DatabaseQueue(Reads):
                     trace=trace,
                     outputs=outputs,
                 )
-                if self._commits % TIDY_COMMITS == 0:
-                    forget_the_old(db, now)
                 add_totals(db, ended, moved(gone, "leased", -1), at=now)
-        self._commits += 1
 
     def release(self, lease: Lease, *, delay: float = 0.0) -> None:
         """See `BatchQueue.release`."""
@@ -413,7 +407,7 @@ class DatabaseQueue(Reads):
         """See `DeadLetterQueue.replay`."""
         rows = [_row(batch) for batch in batches]
         with self._database.write() as db:
-            closed = {"dead": -_close_open(db, ids, "replaying")}
+            closed = {"dead": -_close_open(db, ids, "replaying", None)}
             self._insert(db, rows)
             add_totals(db, closed, moved(rows, "waiting"), at=db.now())
         self._database.announce()
@@ -421,7 +415,35 @@ class DatabaseQueue(Reads):
     def discard(self, ids: Sequence[int]) -> None:
         """See `DeadLetterQueue.discard`."""
         with self._database.write() as db:
-            _close_open(db, ids, "discarded")
+            _close_open(db, ids, "discarded", db.now())
+
+    # Retention
+
+    def prune(self, older_than: float | None = None, *, dry_run: bool = False) -> Mapping[str, int]:
+        """See `Upkeep.prune`."""
+        seconds = self._retention.seconds if older_than is None else older_than
+        if dry_run:
+            with self._database.read() as db:
+                return count_old(db, db.now(), seconds)
+        found: Counter[str] = Counter()
+        pruning = Retention(seconds)
+        while True:
+            with self._database.write(durable=False) as db:
+                db.run("lock", name="retention")
+                found += pruning.delete(db, db.now())
+            if not pruning.more and not pruning.after:
+                return found
+
+    def prune_slice(self) -> None:
+        """See `Upkeep.prune_slice`."""
+        if not self._retention.is_due((self._database.clock or time.time)()):
+            return
+        with self._database.write(durable=False) as db:
+            self._retention.delete(db, db.now())
+
+    def shrink(self, *, always: bool = False) -> int:
+        """See `Upkeep.shrink`."""
+        return self._database.shrink(always=always)
 
 
 def _row(batch: Batch) -> Row:
@@ -516,7 +538,7 @@ def _set_control(db: Transaction, **values: object) -> None:
     db.many("set_control", ({"key": key, "value": str(value)} for key, value in values.items()))
 
 
-def _close_open(db: Transaction, ids: Sequence[int], status: str) -> int:
+def _close_open(db: Transaction, ids: Sequence[int], status: str, closed_at: float | None) -> int:
     """Give open dead letters another status and return how many lines they stand for.
 
     Raises:
@@ -529,5 +551,6 @@ def _close_open(db: Transaction, ids: Sequence[int], status: str) -> int:
             f"{len(ids) - found['dead_letters']} of {len(ids)} dead letters are not open; "
             "nothing was changed"
         )
-    db.run("close_open", ids=listed, status=status, replays=int(status == "replaying"))
+    replays = int(status == "replaying")
+    db.run("close_open", ids=listed, status=status, replays=replays, closed_at=closed_at)
     return int(found["lines"])

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -21,7 +23,20 @@ from etl.records.batch import new_id
 from etl.records.checksum import checksum_of_file
 from etl.records.result import Output
 
-__all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file", "sync"]
+__all__ = [
+    "StagedFile",
+    "publish_files",
+    "remove_old_staged",
+    "remove_staged",
+    "stage_file",
+    "sync",
+]
+
+STAGED = re.compile(r"\..+-[0-9a-f]{8}-(?P<token>[0-9a-f]{24})\.tmp")
+"""The name of a staged file: see `stage_file`."""
+
+STAGED_SECONDS = 86_400
+"""Age from which a staged file of no lease is taken for one that a killed worker left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,25 @@ def remove_staged(out: Path, tokens: Iterable[str]) -> None:
     for token in tokens:
         for path in out.rglob(f".*-{token}.tmp"):
             path.unlink(missing_ok=True)
+
+
+def remove_old_staged(out: Path, keep: Collection[str]) -> None:
+    """Remove what was staged more than a day ago and is not wanted any more.
+
+    Its worker was killed, and nobody knew of it: on another machine, or when its lease had run
+    out before that was noticed.
+
+    Args:
+        out: The folder that sinks write below.
+        keep: Lease tokens of batches that workers have, and files that are yet to be published.
+    """
+    before = time.time() - STAGED_SECONDS
+    for path in out.rglob(".*.tmp"):
+        found = STAGED.fullmatch(path.name)
+        if found and found["token"] not in keep and str(path.absolute()) not in keep:
+            with contextlib.suppress(FileNotFoundError):  # another worker removes the same
+                if path.stat().st_mtime < before:
+                    path.unlink()
 
 
 def stage_file(

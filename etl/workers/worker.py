@@ -48,10 +48,10 @@ from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult, Output
 from etl.settings import Settings
-from etl.sinks.publish import publish_files, remove_staged
+from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
 from etl.workers.background import in_background
 
-__all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs"]
+__all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs", "sweep"]
 
 log = logging.getLogger("etl")
 
@@ -78,6 +78,9 @@ AWAY_SECONDS = 30.0
 
 RECLAIM_SECONDS = 1.0
 """Seconds between searches for dead workers while nothing waits."""
+
+SWEEP_SECONDS = 3600.0
+"""Seconds between searches for old staged files while nothing waits."""
 
 MAX_FAILURES = 8
 """Errors of the store in a row, other than that it is away or full, that end a worker."""
@@ -137,6 +140,7 @@ class Worker:
         self._requests_before = (0, 0)
         self._ready = threading.Event()
         self._reclaimed_at = 0.0
+        self._swept_at = float("-inf")
         self._stopping = threading.Event()
         self._future: Future[None] | None = None
         self._stale = False  # whether the states must be read from the store again
@@ -264,6 +268,10 @@ class Worker:
             self._reclaimed_at = time.monotonic()
             reclaim(self._queue, self._out)
             self._recover()
+            self._queue.prune_slice()
+        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
+            sweep(self._queue, self._out)
         self._wait_for_work(since)
         return False, 0.0
 
@@ -554,3 +562,9 @@ def lost_outputs(queue: Queue, files: FileSystem = DISK) -> list[Output]:
 def _is_lost(output: Output, files: FileSystem) -> bool:
     # In this order: one that is published in the meantime is seen under one name or both.
     return not files.exists(Path(output.staged)) and not files.exists(Path(output.final))
+
+
+def sweep(queue: Queue, out: Path) -> None:
+    """Remove what was staged long ago by workers of which the store knows nothing any more."""
+    pending = {output.staged for output in queue.pending_outputs()}
+    remove_old_staged(out, queue.lease_tokens() | pending)

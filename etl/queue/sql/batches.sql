@@ -1,15 +1,9 @@
 -- name: known_ids
--- Those of a list that were put before.
-SELECT id FROM batch_ids WHERE id {in_texts};
+-- Those of a list that were put within the time for which ids are kept, or wait.
+SELECT id FROM batch_ids WHERE id {in_texts} UNION SELECT id FROM batches WHERE id {in_texts};
 
 -- name: insert_id
 INSERT INTO batch_ids (id, put_at) VALUES (:id, :put_at);
-
--- name: forget_ids
-DELETE FROM batch_ids WHERE id IN (
-    SELECT id FROM batch_ids WHERE put_at < :since
-    AND NOT EXISTS (SELECT 1 FROM batches WHERE batches.id = batch_ids.id) {skip_locked}
-);
 
 -- name: insert_payload
 INSERT INTO payloads (encoding, data, checksum) VALUES (:encoding, :data, :checksum);
@@ -22,8 +16,8 @@ VALUES (:id, {last_payload}, :source, :format, :context, :first_line, :skip, :li
         :put_at, :batch_checksum);
 
 -- name: set_checkpoint
-INSERT INTO checkpoints ({checkpoints}) VALUES ({checkpoints_values})
-ON CONFLICT (source, number) DO UPDATE SET {checkpoints_updates};
+INSERT INTO checkpoints ({checkpoints}, moved_at) VALUES ({checkpoints_values}, :moved_at)
+ON CONFLICT (source, number) DO UPDATE SET {checkpoints_updates}, moved_at = excluded.moved_at;
 
 -- name: forget_files
 -- Those that had a source's name long ago.
@@ -109,6 +103,9 @@ DELETE FROM batches WHERE seq = :seq;
 
 -- name: tokens_of_worker
 SELECT DISTINCT token FROM batches WHERE worker = :name AND state = 'leased';
+
+-- name: lease_tokens
+SELECT DISTINCT token FROM batches WHERE token IS NOT NULL;
 
 -- name: take_back_lease
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL WHERE token = :token
