@@ -9,13 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import SourceChanged
+from etl.errors import PayloadDamaged, SourceChanged
 from etl.queue.database import Database, Transaction
 from etl.queue.protocol import Checkpoint, Control, DeadLetterFilter, Stats, TableName
 from etl.queue.sql import STORED
-from etl.records.batch import Batch, decode_payload
+from etl.records.batch import Batch, Damaged, Reference, decode_payload
 from etl.records.columns import DEAD_LETTERS, FAILURES, INTEGER, WAITING, Column, Table
-from etl.records.context import Context
+from etl.records.context import DEFAULT, Context
 from etl.records.result import Output
 
 __all__ = ["Reads", "as_control", "batch_of", "checkpoint_of", "control_of"]
@@ -84,7 +84,7 @@ class Reads:
             if row is None:
                 break
             seq = row["seq"]
-            with contextlib.suppress(SourceChanged):  # a worker will find out
+            with contextlib.suppress(SourceChanged, PayloadDamaged):  # a worker will find out
                 batch = batch_of(row)
                 found += [
                     (batch.id, row["put_at"], batch.source, number, line, batch.format)
@@ -170,10 +170,17 @@ def checkpoint_of(db: Transaction, source: str, number: int | None = None) -> Ch
 
 
 def batch_of(row: Any) -> Batch:
-    """Return the batch of a row with its payload."""
+    """Return the batch of a row with its payload, or with the reason why that cannot be read."""
     names = ("id", "source", "format", "first_line", "skip", "lines")
-    payload = decode_payload(row["encoding"], row["data"])
-    context = Context.decode(row["context"])
+    payload: bytes | Reference | pl.DataFrame | Damaged
+    context = DEFAULT
+    try:
+        payload = decode_payload(row["encoding"], row["data"])
+        context = Context.decode(row["context"])
+    except PayloadDamaged as error:
+        payload = Damaged(str(error))
+    except (ValueError, TypeError) as error:
+        payload = Damaged(f"payload cannot be read: its context is damaged: {error}")
     return Batch(payload=payload, context=context, **{name: row[name] for name in names})
 
 

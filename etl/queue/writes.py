@@ -226,13 +226,9 @@ class DatabaseQueue(Reads):
                 add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
             rows = sorted(leased, key=lambda row: row["seq"])
         self._busy = True
-        try:
-            batches = tuple(map(batch_of, rows))
-        except StoreError:  # written by another version: later, or elsewhere, it may be read
-            with self._database.write(durable=False) as db:
-                self._release(db, token, not_before=now + 1.0)
-            raise
-        return Lease(token, worker, batches, until, chosen[0]["deliveries"] + 1)
+        return Lease(
+            token, worker, tuple(map(batch_of, rows)), until, chosen[0]["deliveries"] + 1
+        )
 
     def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
         """Let what was leased for too long wait again, and return the first that can be leased."""

@@ -26,6 +26,7 @@ import anyio.to_thread
 
 from etl.errors import (
     LeaseLost,
+    PayloadDamaged,
     PipelineError,
     ProcessorStop,
     SourceChanged,
@@ -393,6 +394,9 @@ class Worker:
                 lost = f"{lease.deliveries - 1} workers were lost while they had this line"
                 return self._dead_letter(lease, "worker_lost", lost)
             result = runner.run(batch_of(lease), token=lease.token)
+        except PayloadDamaged as error:
+            runner.rollback()
+            return self._dead_letter(lease, "unreadable", str(error), readable=False)
         except (LeaseLost, StoreError):
             raise
         except SourceChanged as error:
