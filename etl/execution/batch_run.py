@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from etl.errors import PipelineError, ProcessorStop
-from etl.execution.bisect import FailedRows, ProcessorOutput, run_with_bisection
+from etl.errors import PipelineError, ProcessorStop, is_interrupt
+from etl.execution.bisect import FailedRows, ProcessorOutput, message_of, run_with_bisection
 from etl.execution.records import records_of
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
@@ -334,8 +334,10 @@ class BatchRun:
         try:
             holds = frame.select(node.when.fill_null(value=False)).to_series()
             return routed.rows(frame.filter(holds)), routed.rows(frame.filter(~holds))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            text = str(error).split("\n", maxsplit=1)[0]
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            text = message_of(error).split("\n", maxsplit=1)[0]
             reason = f"when= of {node.name!r} cannot be evaluated: {text}"
             reasons = pl.Series([reason]).new_from_index(0, frame.height)
             failed = FailedRows(frame, "when", reasons, type(error).__name__)

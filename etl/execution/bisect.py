@@ -20,11 +20,11 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout
+from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout, is_interrupt
 from etl.pipeline.plan import Node
-from etl.processors.processor import REJECT, Each, Stateful
+from etl.processors.processor import REJECT, Abandoned, Each, Stateful
 
-__all__ = ["RECOVERABLE", "FailedRows", "ProcessorOutput", "run_with_bisection"]
+__all__ = ["FailedRows", "ProcessorOutput", "message_of", "run_with_bisection"]
 
 PROBES = 32
 """Single rows, drawn at random, that are tried first when a frame fails."""
@@ -32,10 +32,6 @@ PROBES = 32
 
 TIMEOUT_PROBES = 3
 """The same after a timeout: each probe may take as long again."""
-
-
-RECOVERABLE = (Exception, SystemExit, pl.exceptions.PanicException)
-"""Exceptions that fail rows, and not the worker."""
 
 
 Call = Callable[[pl.DataFrame], pl.DataFrame]
@@ -178,7 +174,10 @@ class _Attempt:
         return True
 
     def _try(self, frame: pl.DataFrame) -> Rows | BaseException:
-        """Return the result of one call, or what it raised after going back to the state before."""
+        """Return the result of one call, or what it raised after going back to the state before.
+
+        Whatever that is, such as a CancelledError or another library's panic, it is the rows'.
+        """
         before = self._state()
         try:
             if self._timeout is None:
@@ -186,7 +185,9 @@ class _Attempt:
             return _call_within(self._timeout, self._rows, frame.clone())
         except ProcessorStop:
             raise
-        except RECOVERABLE as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             self._restore(before)
             return error
 
@@ -213,7 +214,7 @@ def _call_within(seconds: float, call: Callable[[pl.DataFrame], Rows], frame: pl
     if not wait([future], seconds).done:
         # Ends a loop in Python code; a call into C ends when it returns, and is let go.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Abandoned)
         )
         raise ProcessorTimeout(f"took longer than {seconds:g} s")
     return future.result()
@@ -241,13 +242,21 @@ def _group(frame: pl.DataFrame, errors: list[RowError], attempts: int) -> list[F
         FailedRows(
             frame[[position for position, _ in members]],
             code="timeout" if name == ProcessorTimeout.__name__ else "error",
-            reasons=pl.Series([_plain(str(error).strip() or name) for _, error in members]),
+            reasons=pl.Series([_plain(message_of(error)) for _, error in members]),
             error=name,
             traceback=_traceback(members[0][1]),
             attempts=attempts,
         )
         for (name, _, _), members in groups.items()
     ]
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an exception says, or its class if it says nothing."""
+    try:
+        return str(error).strip() or type(error).__name__
+    except BaseException:  # noqa: BLE001 - of a class whose `__str__` raises
+        return type(error).__name__
 
 
 def _plain(text: str) -> str:

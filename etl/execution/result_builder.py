@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from etl.errors import PipelineError
-from etl.execution.bisect import RECOVERABLE, FailedRows
+from etl.execution.bisect import FailedRows
 from etl.execution.routing import RoutedRows
 from etl.formats.masks import layout, mask, reason
 from etl.pipeline.plan import INPUT
@@ -37,6 +37,9 @@ __all__ = ["ResultBuilder", "all_dead", "fingerprint"]
 MAX_TRACED_LENGTH = 2000
 """Characters of a line that its trace keeps."""
 
+
+ENCODE_ERRORS = (Exception, pl.exceptions.PanicException)
+"""What Polars may raise for rows that it cannot write as JSON, such as bytes inside lists."""
 
 MAX_REASONS = 100
 """A processor with more distinct reasons than this in one batch is failing in one way."""
@@ -319,6 +322,6 @@ def _payloads(frame: pl.DataFrame) -> pl.Series:
         return pl.Series("payload", [None], pl.String).new_from_index(0, frame.height)
     try:
         return frame.select(pl.struct(writable).struct.json_encode().alias("payload")).to_series()
-    except RECOVERABLE:  # such as bytes inside lists, which Polars cannot write
+    except ENCODE_ERRORS:
         texts = [json.dumps(row, default=str) for row in frame.select(writable).to_dicts()]
         return pl.Series("payload", texts, dtype=pl.String)

@@ -226,9 +226,7 @@ class DatabaseQueue(Reads):
                 add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
             rows = sorted(leased, key=lambda row: row["seq"])
         self._busy = True
-        return Lease(
-            token, worker, tuple(map(batch_of, rows)), until, chosen[0]["deliveries"] + 1
-        )
+        return Lease(token, worker, tuple(map(batch_of, rows)), until, chosen[0]["deliveries"] + 1)
 
     def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
         """Let what was leased for too long wait again, and return the first that can be leased."""

@@ -2,8 +2,9 @@
 
 A `Batch` is some lines, their source, and what is known of how to read them. The lines are
 held in one of three ways: UTF-8 text, a `Reference` to a byte range of a durable file, or a
-Polars frame of whole records (replayed ones, whose numbers have gaps). Of one that a store
-cannot read any more there is only the reason, `Damaged`. This module knows neither stores nor pipelines, and joins no lines to records (`execution/records.py`).
+Polars frame of whole records (replayed ones, whose numbers have gaps). Of one that cannot be
+decoded there is only the reason, `Damaged`. This module knows neither stores nor pipelines, and
+joins no lines to records (`execution/records.py`).
 """
 
 from __future__ import annotations

@@ -36,8 +36,10 @@ from etl.errors import (
     StoreUnavailable,
     UsageError,
     WorkerFailed,
+    is_interrupt,
 )
 from etl.execution.batch_run import Runner
+from etl.execution.bisect import message_of
 from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
 from etl.pipeline.pipeline import Pipeline
@@ -217,7 +219,7 @@ class Worker:
         with self._registered():
             while not self._stopping.is_set():
                 try:
-                    ended, pause = await anyio.to_thread.run_sync(self._turn)
+                    ended, pause = await anyio.to_thread.run_sync(self._guarded_turn)
                     if failures and self._says:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
@@ -239,6 +241,17 @@ class Worker:
         """Return how often workers were asked to drain and to stop."""
         control = self._queue.control()
         return control.drains, control.stops
+
+    def _guarded_turn(self) -> tuple[bool, float]:
+        """Do a turn; what would end the event loop rather than the worker is raised as an error."""
+        try:
+            return self._turn()
+        except Exception:
+            raise
+        except BaseException as error:
+            raise WorkerFailed(
+                f"worker {self.name!r} ended with {type(error).__name__}: {message_of(error)}"
+            ) from error
 
     def _turn(self) -> tuple[bool, float]:
         """Do one batch, or wait for one; return whether to end, and seconds to pause."""
@@ -368,11 +381,13 @@ class Worker:
         remove_staged(self._out, [lease.token])
         self._unsure, self._stale = None, False
 
-    def _without_source(self, lease: Lease, error: SourceChanged) -> BatchResult:
-        """Dead-letter a batch whose file has changed; leave one that has none here to others.
+    def _without_text(self, lease: Lease, error: SourceChanged | PayloadDamaged) -> BatchResult:
+        """Dead-letter a batch whose text is damaged; leave one that has no file here to others.
 
         Nothing of that source is leased for a time.
         """
+        if isinstance(error, PayloadDamaged):
+            return self._dead_letter(lease, "unreadable", str(error), readable=False)
         if not isinstance(error, SourceUnavailable):
             return self._dead_letter(lease, "source_changed", str(error), readable=False)
         source = lease.batches[0].source
@@ -394,26 +409,23 @@ class Worker:
                 lost = f"{lease.deliveries - 1} workers were lost while they had this line"
                 return self._dead_letter(lease, "worker_lost", lost)
             result = runner.run(batch_of(lease), token=lease.token)
-        except PayloadDamaged as error:
+        except (SourceChanged, PayloadDamaged) as error:
             runner.rollback()
-            return self._dead_letter(lease, "unreadable", str(error), readable=False)
+            return self._without_text(lease, error)
         except (LeaseLost, StoreError):
             raise
-        except SourceChanged as error:
-            runner.rollback()
-            return self._without_source(lease, error)
         except (ProcessorStop, PipelineError) as error:
             runner.rollback()
             self._queue.pause(str(error), by="worker")
             self._queue.release(lease)
             return BatchResult()
-        except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
+        except BaseException as error:  # a bad batch never stops a worker
             runner.rollback()
-            return self._dead_letter(lease, "error", f"{type(error).__name__}: {error}")
-        except BaseException:
-            runner.rollback()
-            self._queue.release(lease)
-            raise
+            if is_interrupt(error):
+                self._queue.release(lease)
+                raise
+            said = f"{type(error).__name__}: {message_of(error)}"
+            return self._dead_letter(lease, "error", said)
         self._commit(runner, lease, result)
         self._away.pop(lease.batches[0].source, None)
         return result
@@ -453,7 +465,7 @@ class Worker:
             try:
                 rows = records_of(batch_of(lease))
             except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
-                code, message = "unreadable", f"{type(error).__name__}: {error}"
+                code, message = "unreadable", f"{type(error).__name__}: {message_of(error)}"
         if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
             self._queue.split(lease, [batch.parts(1) for batch in lease.batches])
             return BatchResult()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import SourceChanged, SourceUnavailable, PayloadDamaged
+from etl.errors import PayloadDamaged, SourceChanged, SourceUnavailable
 from etl.execution.records import batch_of
 from etl.records.batch import Batch, Lease, Reference, count_lines, decode_payload, new_id
 from etl.records.result import BatchResult

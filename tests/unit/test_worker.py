@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from etl.errors import (
     StoreFull,
     StoreUnavailable,
     UsageError,
+    WorkerFailed,
 )
 from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of
@@ -280,17 +282,16 @@ def test_a_stop_by_way_of_the_store_ends_a_running_worker(queue: Queue):
     worker.stop()
 
 
-def test_stop_raises_what_ended_the_worker(queue: Queue):
-    def interrupt(frame: pl.DataFrame) -> pl.DataFrame:
-        raise KeyboardInterrupt("by hand")
+def test_stop_raises_what_ended_the_worker(queue: Queue, monkeypatch: pytest.MonkeyPatch):
+    def broken() -> None:
+        raise ValueError("a mistake of ours")
 
-    put(queue, "a")
-    worker = Worker(queue, Pipeline().add("interrupt", interrupt)).start()
-    worker._future.exception(30)
+    worker = Worker(queue, Pipeline().add("a", same))
+    monkeypatch.setattr(queue, "work_version", broken)
+    worker.start()._future.exception(30)
 
-    with pytest.raises(KeyboardInterrupt, match="by hand"):
+    with pytest.raises(ValueError, match="a mistake of ours"):
         worker.stop()
-    assert counts(queue) == (0, 0, 0, 1)
     worker.stop()  # told once
 
 
@@ -632,6 +633,44 @@ def test_a_payload_that_is_damaged_is_a_dead_range_and_stops_no_worker(damage: s
     assert row["message"].startswith("payload cannot be read: ")
     with pytest.raises(UsageError, match=r"200 lines of 'a.log' that could not be read: payload"):
         DeadLetters(queue).replay()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("error", [CancelledError, GeneratorExit, KeyboardInterrupt])
+def test_whatever_a_processor_raises_the_worker_goes_on(
+    queue: Queue, backend: str, error: type[BaseException]
+):
+    def picky(frame: pl.DataFrame) -> pl.DataFrame:
+        if (frame["line"] == "poison").any():
+            raise error
+        return frame
+
+    for line in ("one", "poison", "two"):
+        put(queue, line)
+    worker = Worker(queue, Pipeline().add("a", picky), batch_lines=2, drain=True)
+    anyio.run(worker.run, backend=backend)
+    assert counts(queue) == (2, 0, 1, 0)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_whatever_ends_a_worker_is_raised_as_an_error(queue: Queue, backend: str):
+    class Staged:
+        outputs = ()
+
+        def publish(self) -> None:
+            raise CancelledError
+
+        def discard(self) -> None: ...
+
+    class Sink:
+        def stage(self, *_: object) -> Staged:
+            return Staged()
+
+    put(queue, "one")
+    worker = Worker(queue, Pipeline().add("a", Sink()), drain=True, name="w")
+    with pytest.raises(WorkerFailed, match="worker 'w' ended with CancelledError"):
+        anyio.run(worker.run, backend=backend)
+    assert counts(queue) == (1, 0, 0, 0)
 
 
 def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(
