@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,14 @@ from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout, is_interr
 from etl.pipeline.plan import Node
 from etl.processors.processor import REJECT, Abandoned, Each, Stateful
 
-__all__ = ["FailedRows", "ProcessorOutput", "message_of", "run_with_bisection"]
+__all__ = [
+    "FailedRows",
+    "ProcessorOutput",
+    "Watchdog",
+    "message_of",
+    "no_watchdog",
+    "run_with_bisection",
+]
 
 PROBES = 32
 """Single rows, drawn at random, that are tried first when a frame fails."""
@@ -35,6 +43,15 @@ TIMEOUT_PROBES = 3
 
 
 Call = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+Watchdog = Callable[[str, float], AbstractContextManager[object]]
+"""Given a processor's name and its timeout, ends the process if the call in it hangs."""
+
+
+def no_watchdog(_processor: str, _timeout: float) -> AbstractContextManager[object]:
+    """Let a call hang."""
+    return nullcontext()
 
 
 RowError = tuple[int, BaseException]
@@ -90,6 +107,7 @@ def run_with_bisection(
     *,
     sleep: Callable[[float], None],
     lines: Callable[[pl.DataFrame], int] = len,
+    watchdog: Watchdog = no_watchdog,
 ) -> ProcessorOutput:
     """Return what a processor makes of a frame; a row that fails takes no other with it.
 
@@ -99,11 +117,12 @@ def run_with_bisection(
         frame: The rows.
         sleep: Waits for some seconds between tries.
         lines: Returns how many source lines some of the rows stand for.
+        watchdog: Watches each call that has a timeout.
 
     Raises:
         ProcessorStop: If the processor asks for everything to stop.
     """
-    retry, attempt = node.retry, _Attempt(node, call)
+    retry, attempt = node.retry, _Attempt(node, call, watchdog)
     good, failed = attempt.run(frame)
     output = ProcessorOutput(good, errors=lines(frame[[place for place, _ in failed]]))
     tries = 1
@@ -128,13 +147,13 @@ def run_with_bisection(
 class _Attempt:
     """Calls a processor; after a failure, finds the rows that cause it."""
 
-    def __init__(self, node: Node, call: Call) -> None:
+    def __init__(self, node: Node, call: Call, watchdog: Watchdog) -> None:
         processor = node.processor
         self._rows: Callable[[pl.DataFrame], Rows] = (
             processor.rows if isinstance(processor, Each) else lambda frame: (call(frame), [])
         )
         self._stateful = processor if isinstance(processor, Stateful) else None
-        self._timeout = node.timeout
+        self._name, self._timeout, self._watchdog = node.name, node.timeout, watchdog
 
     def run(self, frame: pl.DataFrame) -> Rows:
         """Return the rows that pass, and the position and error of each that fails."""
@@ -182,7 +201,8 @@ class _Attempt:
         try:
             if self._timeout is None:
                 return self._rows(frame.clone())
-            return _call_within(self._timeout, self._rows, frame.clone())
+            with self._watchdog(self._name, self._timeout):
+                return _call_within(self._timeout, self._rows, frame.clone())
         except ProcessorStop:
             raise
         except BaseException as error:

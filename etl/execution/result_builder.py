@@ -266,7 +266,14 @@ class ResultBuilder:
 
 
 def all_dead(
-    lease: Lease, code: str, message: str, rows: pl.DataFrame | None, *, version: str, run: str
+    lease: Lease,
+    code: str,
+    message: str,
+    rows: pl.DataFrame | None,
+    *,
+    version: str,
+    run: str,
+    processor: str = INPUT,
 ) -> BatchResult:
     """Return the result of a batch that was not run: all its lines are dead.
 
@@ -278,6 +285,7 @@ def all_dead(
             read, so that one dead letter stands for all of them.
         version: The pipeline's.
         run: Name of the run.
+        processor: Where they failed.
     """
     if rows is None:
         unread = {"line": message, "line_number": lease.batches[0].first_line}
@@ -288,12 +296,15 @@ def all_dead(
         attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
     )
     empty = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
-    kind = fingerprint(INPUT, code, lease.batches[0].source)
+    kind = fingerprint(processor, code, lease.batches[0].source)
+    count = lease.lines
+    stats = ProcessorStats(received=count, errors=count, dead=count)
     return BatchResult(
         dead=lease.lines,
         dead_letters=pl.concat([empty, dead_letters], how="diagonal").select(empty.columns),
-        failures=[FailureKind(kind, INPUT, code, "", "", (INPUT,))],
-        errors=[(INPUT, code, message, lease.lines, "dead")],
+        failures=[FailureKind(kind, processor, code, "", "", (processor,))],
+        errors=[(processor, code, message, count, "dead")],
+        processor_stats={} if processor == INPUT else {processor: stats},
         version=version,
         run=run,
     )

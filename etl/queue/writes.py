@@ -23,7 +23,7 @@ from etl.errors import (
 )
 from etl.queue.database import Conflict, Database, Transaction
 from etl.queue.process import alive
-from etl.queue.protocol import Checkpoint, Control, PausedBy
+from etl.queue.protocol import Checkpoint, Control, Hang, PausedBy
 from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
 from etl.queue.results import (
     TIDY_COMMITS,
@@ -302,6 +302,14 @@ class DatabaseQueue(Reads):
             db.many("delete_batch", ({"seq": row["seq"]} for row in rows))
             add_totals(db, moved(rows, "leased", -1), moved(new, "waiting"), at=db.now())
         self._database.announce()
+
+    def note_hang(self, hang: Hang) -> None:
+        """See `BatchQueue.note_hang`."""
+        error = {"processor": hang.processor, "error": hang.ERROR, "message": str(hang)}
+        known = {"worker": hang.worker, "batch": hang.batch, "lines": hang.lines}
+        with self._database.write() as db:
+            db.run("count_hang", token=hang.token, batch=hang.batch)
+            db.run("insert_error", at=db.now(), action="retried", **error, **known)
 
     def reclaim(self) -> list[str]:
         """See `BatchQueue.reclaim`."""

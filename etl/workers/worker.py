@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -39,11 +40,12 @@ from etl.errors import (
     is_interrupt,
 )
 from etl.execution.batch_run import Runner
-from etl.execution.bisect import message_of
+from etl.execution.bisect import Watchdog, message_of, no_watchdog
 from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
 from etl.pipeline.pipeline import Pipeline
-from etl.queue import Queue
+from etl.pipeline.plan import INPUT
+from etl.queue import Hang, Queue
 from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult
@@ -99,6 +101,8 @@ class Worker:
         own_sources: Nobody else will read what this worker cannot: end with an error, rather
             than wait, if nothing else is left.
         watch: Called with each batch that is committed, and its result.
+        watchdog: Ends the process if a call hangs that has a timeout; only for one that another
+            looks after.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Worker:
         drain: bool = False,
         own_sources: bool = False,
         watch: Callable[[Lease, BatchResult], object] = lambda _lease, _result: None,
+        watchdog: Callable[[Hang], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -128,6 +133,7 @@ class Worker:
         self._own_sources = own_sources or drain
         self._says = not own_sources  # else the run whose worker it is says what goes wrong
         self._watch = watch
+        self._watchdog = watchdog
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
@@ -344,6 +350,13 @@ class Worker:
         recover_outputs(self._queue)
         return Runner(self._pipeline, states=states, out=self._out, slot=slot, run=self._run)
 
+    def _watchdog_of(self, lease: Lease) -> Watchdog:
+        """Return what watches the calls that run a lease, if anything does."""
+        if (watchdog := self._watchdog) is None:
+            return no_watchdog
+        hang = partial(Hang, self.name, lease.token, lease.batches[0].id, lease.lines)
+        return lambda processor, timeout: watchdog(hang(processor, timeout))
+
     def _next_batch(self) -> BatchResult | None:
         """Lease, run and commit one batch; return None if none waits."""
         if self._unsure:
@@ -405,10 +418,10 @@ class Worker:
                 if sum(map(len, parts)) > 1:
                     self._queue.split(lease, parts)
                     return BatchResult()
-            if lease.deliveries >= GIVE_UP_AT:
-                lost = f"{lease.deliveries - 1} workers were lost while they had this line"
-                return self._dead_letter(lease, "worker_lost", lost)
-            result = runner.run(batch_of(lease), token=lease.token)
+                if given_up := self._give_up(lease):
+                    return given_up
+            watchdog = self._watchdog_of(lease)
+            result = runner.run(batch_of(lease), token=lease.token, watchdog=watchdog)
         except (SourceChanged, PayloadDamaged) as error:
             runner.rollback()
             return self._without_text(lease, error)
@@ -429,6 +442,18 @@ class Worker:
         self._commit(runner, lease, result)
         self._away.pop(lease.batches[0].source, None)
         return result
+
+    def _give_up(self, lease: Lease) -> BatchResult | None:
+        """Dead-letter a record in which a worker hung, or with which too many were lost."""
+        for row in self._queue.read("errors"):
+            alone = (row["batch"], row["lines"]) == (lease.batches[0].id, lease.lines)
+            if alone and row["error"] == Hang.ERROR:
+                name, message = row["processor"], row["message"]
+                return self._dead_letter(lease, "timeout", message, processor=name)
+        if lease.deliveries < GIVE_UP_AT:
+            return None
+        lost = f"{lease.deliveries - 1} workers were lost while they had this line"
+        return self._dead_letter(lease, "worker_lost", lost)
 
     def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
         try:
@@ -457,7 +482,13 @@ class Worker:
         self._notify(lease, result)
 
     def _dead_letter(
-        self, lease: Lease, code: str, message: str, *, readable: bool = True
+        self,
+        lease: Lease,
+        code: str,
+        message: str,
+        *,
+        readable: bool = True,
+        processor: str = INPUT,
     ) -> BatchResult:
         """Commit a batch as dead letters: one a record, or one in all if it cannot be read."""
         rows = None
@@ -469,7 +500,15 @@ class Worker:
         if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
             self._queue.split(lease, [batch.parts(1) for batch in lease.batches])
             return BatchResult()
-        result = all_dead(lease, code, message, rows, version=self._pipeline.version, run=self._run)
+        result = all_dead(
+            lease,
+            code,
+            message,
+            rows,
+            version=self._pipeline.version,
+            run=self._run,
+            processor=processor,
+        )
         self._queue.commit(lease, result)
         self._notify(lease, result)
         return result

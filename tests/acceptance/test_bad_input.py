@@ -292,6 +292,19 @@ def test_workers_that_keep_running_find_the_line_that_kills_them(site):
     assert site.rows()["line_number"].is_unique().all()
 
 
+def test_a_line_that_hangs_its_only_worker_is_found(site):
+    site.put(["line 0", "line 1 trouble", "line 2"], of=3)
+    done = site.finish("work", "--drain", *site.pipeline("backtracks"))
+    assert done.returncode == 0, done.stderr
+    site.settled(done=2, dead=1)
+    dead_letter = site.dead_letters().row(0, named=True)
+    assert (dead_letter["line"], dead_letter["code"]) == ("line 1 trouble", "timeout")
+    assert dead_letter["processor"] == "trouble"
+    hung = "hung in processor 'trouble' for longer than its timeout of 0.3 s; killed"
+    assert dead_letter["message"].endswith(hung)
+    assert done.stderr.count(hung) == 2, done.stderr  # with the others, and alone
+
+
 def test_a_processor_that_asks_to_stop_stops_the_run_and_a_fixed_one_resumes_it(site):
     log = site.write("app.log", lines(100, {40}))
     said = site.refused("run", log, *site.pipeline("stops"), code=1)

@@ -6,6 +6,7 @@ import json
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count
 from etl.processors.processor import each, reject
 from etl.processors.retry import Retry
-from etl.queue import DeadLetterFilter, Queue
+from etl.queue import DeadLetterFilter, Hang, Queue
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Batch, Lease, Reference
 from etl.sinks.jsonl import JsonLines
@@ -671,6 +672,59 @@ def test_whatever_ends_a_worker_is_raised_as_an_error(queue: Queue, backend: str
     with pytest.raises(WorkerFailed, match="worker 'w' ended with CancelledError"):
         anyio.run(worker.run, backend=backend)
     assert counts(queue) == (1, 0, 0, 0)
+
+
+def hung(queue: SqliteQueue, clock: Clock, *, lines: int) -> None:
+    """Lease some lines for a worker that hangs, and is killed."""
+    lease = queue.lease("lost", lines=lines)
+    assert lease
+    first = lease.batches[0].id
+    queue.note_hang(Hang("lost", lease.token, first, lease.lines, "a", 2.0))
+    clock.now += 31
+
+
+def test_a_record_in_which_a_worker_hung_is_dead_at_its_next_delivery(
+    timed: SqliteQueue, clock: Clock
+):
+    put(timed, "poison")
+    hung(timed, clock, lines=1)
+    Worker(timed, Pipeline().add("a", same)).drain()
+
+    row = dead_letters(timed).row(0, named=True)
+    assert counts(timed) == (0, 0, 1, 0)
+    assert (row["processor"], row["code"], row["line"]) == ("a", "timeout", "poison")
+    assert row["message"] == (
+        "worker lost hung in processor 'a' for longer than its timeout of 2 s; killed"
+    )
+    assert [row["action"] for row in timed.read("errors")] == ["retried", "dead"]
+    assert [(row["received"], row["dead"]) for row in timed.read("processors")] == [(1, 1)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_records_that_were_only_with_one_that_hangs_are_done(
+    timed: SqliteQueue, clock: Clock, *, together: bool
+):
+    lines = ["one", "two", "three"]
+    if together:
+        timed.put(Batch.from_lines(lines))
+    else:
+        timed.put(*(Batch.from_lines([line]) for line in lines))
+    hung(timed, clock, lines=3)
+    Worker(timed, Pipeline().add("a", same)).drain()
+    assert counts(timed) == (3, 0, 0, 0)
+
+
+def test_a_watchdog_is_told_of_each_call_that_has_a_timeout(queue: Queue):
+    watched: list[Hang] = []
+
+    def watch(hang: Hang) -> AbstractContextManager[None]:
+        watched.append(hang)
+        return nullcontext()
+
+    put(queue, "one", "two")
+    pipeline = Pipeline().add("a", same, timeout=60).add("b", same)
+    Worker(queue, pipeline, name="w", watchdog=watch).step()
+    assert [(one.worker, one.processor, one.timeout) for one in watched] == [("w", "a", 60)]
 
 
 def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(

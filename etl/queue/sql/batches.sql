@@ -104,6 +104,9 @@ FROM batches WHERE seq = :seq;
 -- name: delete_batch
 DELETE FROM batches WHERE seq = :seq;
 
+-- name: count_hang
+UPDATE batches SET deliveries = deliveries + 1 WHERE token = :token OR id = :batch;
+
 -- name: tokens_of_worker
 SELECT DISTINCT token FROM batches WHERE worker = :name AND state = 'leased';
 
