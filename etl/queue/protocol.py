@@ -358,8 +358,17 @@ class QueueControl(Protocol):
 class WorkerRegistry(Protocol):
     """The workers that run, the states they keep, and the files they have yet to publish."""
 
-    def register(self, worker: str) -> int:
-        """Add a worker and return its slot: the lowest that no live worker has."""
+    def register(self, worker: str, *, again: bool = False) -> int:
+        """Add a worker and return its slot: the lowest that no live worker has.
+
+        Args:
+            worker: Its name, which no other live worker has.
+            again: Whether the caller has registered it before, so that it may be there.
+
+        Raises:
+            UsageError: If a worker of that name runs: its process lives, as far as that can be
+                known, and it was heard of within the last minute.
+        """
 
     def heartbeat(self, worker: str) -> None:
         """Note that a worker lives."""

@@ -22,7 +22,7 @@ from etl.errors import (
     UsageError,
 )
 from etl.queue.database import Conflict, Database, Transaction
-from etl.queue.process import alive
+from etl.queue.process import alive, began_after
 from etl.queue.protocol import Checkpoint, Control, Hang, PausedBy
 from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
 from etl.queue.results import (
@@ -268,7 +268,15 @@ class DatabaseQueue(Reads):
             with db.ending():
                 db.run("delete_unused_payloads", ids=payloads)
                 first = lease.batches[0]
-                keep_result(db, now, worker=lease.worker, batch=first, result=result, trace=trace)
+                keep_result(
+                    db,
+                    now,
+                    worker=lease.worker,
+                    here=_here(),
+                    batch=first,
+                    result=result,
+                    trace=trace,
+                )
                 if self._commits % TIDY_COMMITS == 0:
                     forget_the_old(db, now)
                 add_totals(db, ended, moved(gone, "leased", -1), at=now)
@@ -364,24 +372,29 @@ class DatabaseQueue(Reads):
 
     # Workers
 
-    def register(self, worker: str) -> int:
+    def register(self, worker: str, *, again: bool = False) -> int:
         """See `WorkerRegistry.register`."""
         with self._database.write() as db:
             db.run("lock", name="workers")
             now = db.now()
-            db.run("forget_silent_workers", name=worker, since=now - WORKER_GONE)
+            db.run("forget_silent_workers", since=now - WORKER_GONE)
+            known = db.row("worker", name=worker)
+            if known and not (again and _is_ours(known)) and _lives(known):
+                raise UsageError(
+                    f"worker {worker!r} runs already (process {known['pid']} on host "
+                    f"{known['host']}); give another name"
+                )
+            db.run("delete_worker", name=worker)
             taken = {row["slot"] for row in db.rows("slots")}
             slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-            here = {"host": socket.gethostname(), "pid": os.getpid()}
-            db.run(
-                "insert_worker", name=worker, slot=slot, started_at=now, heartbeat_at=now, **here
-            )
+            times = {"started_at": now, "heartbeat_at": now}
+            db.run("insert_worker", name=worker, slot=slot, **times, **_here())
         return slot
 
     def heartbeat(self, worker: str) -> None:
         """See `WorkerRegistry.heartbeat`."""
         with self._database.write(durable=False) as db:
-            db.run("heartbeat", name=worker, now=db.now())
+            db.run("heartbeat", name=worker, now=db.now(), **_here())
 
     def unregister(self, worker: str) -> None:
         """See `WorkerRegistry.unregister`."""
@@ -408,6 +421,24 @@ class DatabaseQueue(Reads):
         """See `DeadLetterQueue.discard`."""
         with self._database.write() as db:
             _close_open(db, ids, "discarded")
+
+
+def _here() -> Row:
+    """Return the host and the process that this is."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _is_ours(worker: Any) -> bool:
+    """Return whether a worker is registered by this process."""
+    return {name: worker[name] for name in ("host", "pid")} == _here()
+
+
+def _lives(worker: Any) -> bool:
+    """Return whether a worker's process runs, as far as that can be known on this host."""
+    if worker["host"] != socket.gethostname():
+        return True
+    pid = worker["pid"]
+    return alive(pid) and not began_after(pid, worker["heartbeat_at"])
 
 
 def _row(batch: Batch) -> Row:

@@ -91,7 +91,8 @@ class Worker:
     Args:
         queue: Where batches come from and results go.
         pipeline: What they run through; may be changed while the worker runs.
-        name: Shown in metrics and traces; by default host, process and a number.
+        name: Shown in metrics and traces, and of no other worker that runs; by default host,
+            process and a number.
         out: Folder that sinks write below.
         batch_lines: Small batches are taken together up to this many lines.
         interval: Seconds to wait after each batch; 0 for full speed.
@@ -147,6 +148,7 @@ class Worker:
         self._away: dict[str, tuple[float, str]] = {}  # sources: until when, and why
         self._idle = IDLE_SECONDS[0]
         self._slot = 0
+        self._known = False  # whether the store may have this worker
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} on {self._queue.url}>"
@@ -182,6 +184,7 @@ class Worker:
 
         Raises:
             PipelineError: If the pipeline cannot run.
+            UsageError: If another live worker has its name.
         """
         self._pipeline.plan()
         if not self.running:
@@ -190,6 +193,8 @@ class Worker:
             self._future = in_background(lambda: anyio.run(self.run), name=self.name)
             self._future.add_done_callback(lambda _future: self._ready.set())
             self._ready.wait()
+            if self._future.done() and isinstance(self._future.exception(), UsageError):
+                self.stop()
         return self
 
     def stop(self, timeout: float = 60.0) -> None:
@@ -220,9 +225,9 @@ class Worker:
         A store that cannot be reached, or is full, is waited for, with growing pauses.
         """
         self._requests_before = self._requests()
-        self._ready.set()
         failures = 0
         with self._registered():
+            self._ready.set()
             while not self._stopping.is_set():
                 try:
                     ended, pause = await anyio.to_thread.run_sync(self._guarded_turn)
@@ -329,8 +334,10 @@ class Worker:
             self._runner = None
             ended.set()
             beat.join()
-            with contextlib.suppress(StoreUnavailable):  # its heartbeat will be missed
-                self._queue.unregister(self.name)
+            if self._known:
+                with contextlib.suppress(StoreUnavailable):  # its heartbeat will be missed
+                    self._queue.unregister(self.name)
+                    self._known = False
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(min(5.0, self._lease_seconds / 3)):
@@ -345,7 +352,15 @@ class Worker:
 
     def _register(self) -> Runner:
         """Take a slot with its states, and publish what a killed worker had committed."""
-        self._slot = slot = self._queue.register(self.name)
+        try:
+            self._slot = slot = self._queue.register(self.name, again=self._known)
+        except UsageError:  # another has the name
+            self._known = False
+            raise
+        except StoreUnavailable:
+            self._known = True  # perhaps it took place
+            raise
+        self._known = True
         states = self._queue.states(slot)
         recover_outputs(self._queue)
         return Runner(self._pipeline, states=states, out=self._out, slot=slot, run=self._run)

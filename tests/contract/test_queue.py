@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sqlite3
 import subprocess
 import sys
@@ -660,7 +661,7 @@ def test_a_worker_gets_the_lowest_free_slot(store, clock):
     assert [queue.register(name) for name in "abc"] == [0, 1, 2]
     queue.unregister("b")
     assert queue.register("d") == 1
-    assert queue.register("a") == 0
+    assert queue.register("a", again=True) == 0
     clock.tick(59)
     queue.heartbeat("c")
     clock.tick(2)
@@ -669,6 +670,45 @@ def test_a_worker_gets_the_lowest_free_slot(store, clock):
         "c": None,
         "e": None,
     }
+
+
+def test_a_name_is_of_one_live_worker_only(store, clock):
+    queue = store()
+    queue.register("same")
+    here = {row["pid"]: row["host"] for row in queue.read("workers")}
+    said = f"worker 'same' runs already \\(process {os.getpid()} on host {here[os.getpid()]}\\)"
+    with pytest.raises(UsageError, match=said):
+        queue.register("same")
+    queue.register("same", again=True)
+    queue.unregister("same")
+    queue.register("same")
+    clock.tick(61)
+    queue.register("same")
+
+
+def test_the_name_of_a_process_that_was_killed_is_free(shared_url):
+    script = (
+        "import os, sys, etl; queue = etl.open_queue(sys.argv[1]); queue.register('same');"
+        "os._exit(9)"
+    )
+    with closing(open_queue(shared_url)) as queue:
+        subprocess.run([sys.executable, "-c", script, queue.secret_url], check=False)
+        assert [row["name"] for row in queue.read("workers")] == ["same"]
+        assert queue.register("same") == 0
+
+
+def test_a_second_worker_of_a_name_is_refused_when_it_starts(queue, tmp_path):
+    pipeline = Pipeline("p").add("count", Count("line"))
+    first = Worker(queue, pipeline, name="same", out=tmp_path).start()
+    second = Worker(queue, pipeline, name="same", out=tmp_path)
+    with pytest.raises(UsageError, match="worker 'same' runs already"):
+        second.start()
+    with pytest.raises(UsageError, match="give another name"):
+        second.step()
+    assert [row["name"] for row in queue.read("workers")] == ["same"]
+    first.stop()
+    second.start().stop()
+    assert queue.read("workers") == []
 
 
 def test_states_are_kept_only_from_the_worker_that_has_the_slot(store, clock, contents):

@@ -732,10 +732,10 @@ def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(
 ):
     register, away = queue.register, iter([StoreUnavailable("not now")] * 3)
 
-    def sometimes(name: str) -> int:
+    def sometimes(name: str, *, again: bool) -> int:
         for error in away:
             raise error
-        return register(name)
+        return register(name, again=again)
 
     monkeypatch.setattr(queue, "register", sometimes)
     put(queue, "one")
