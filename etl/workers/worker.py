@@ -30,10 +30,12 @@ from etl.errors import (
     PayloadDamaged,
     PipelineError,
     ProcessorStop,
+    QueueClosed,
     SourceChanged,
     SourceUnavailable,
     StoreError,
     StoreFull,
+    StoreLost,
     StoreUnavailable,
     UsageError,
     WorkerFailed,
@@ -236,7 +238,8 @@ class Worker:
                     failures = 0
                 except StoreError as error:
                     passing = isinstance(error, StoreUnavailable | StoreFull)
-                    if failures >= MAX_FAILURES and not passing:
+                    lost = isinstance(error, StoreLost | QueueClosed)
+                    if lost or (failures >= MAX_FAILURES and not passing):
                         raise
                     if not failures and self._says:
                         log.warning("worker %s: %s; trying again", self.name, error)

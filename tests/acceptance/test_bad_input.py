@@ -247,6 +247,25 @@ def test_a_store_of_a_newer_version_is_refused(site, verb):
     assert site.queue.stats().waiting == 1
 
 
+def test_a_store_that_is_removed_ends_who_works_on_it_and_who_serves_it(site):
+    site.put(["line 1"], of=1)
+    users = [site.start("work", *site.pipeline("unnumbered")), site.start("serve", "--port", 0)]
+    site.seen(lambda stats: stats.done == 1)
+    assert "running" in users[1].stdout.readline()
+    for path in site.store.parent.glob("store.db*"):
+        path.unlink()
+    for user in users:
+        assert "store.db' was removed while in use" in site.ended(user, code=1)
+
+
+@pytest.mark.parametrize("verb", ["run", "status"])
+def test_an_empty_file_is_no_store_for_any_command(site, verb):
+    log = [site.write("app.log", "line 1\n")] if verb == "run" else []
+    site.write("s/store.db", "")
+    assert "is empty (0 bytes)" in site.refused(verb, *log, code=1)
+    site.store.unlink()
+
+
 # Processors that misbehave
 
 

@@ -29,6 +29,7 @@ from etl.errors import (
     SourceLocked,
     StoreError,
     StoreFull,
+    StoreLost,
     UsageError,
 )
 from etl.execution.records import batch_of, parts_of
@@ -1016,10 +1017,110 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path):
     assert path.read_text().startswith("dear diary")
 
 
+@pytest.mark.parametrize("name", ["store.db", "other.db"])
+def test_an_empty_file_is_not_taken_for_a_new_store(tmp_path, name):
+    path = tmp_path / name
+    path.touch()
+    with pytest.raises(StoreLost, match=r"is empty \(0 bytes\): .* remove the file to make a new"):
+        open_queue(str(path))
+    assert path.stat().st_size == 0
+    path.unlink()
+    open_queue(str(path)).close()
+
+
+LOSSES = {
+    "was removed": lambda path: path.unlink(),
+    "was removed while": lambda path: path.rename(path.with_name("moved.db")),
+    "was replaced by another file": lambda path: (path.parent / "other.db").replace(path),
+    "was cut to nothing": lambda path: os.truncate(path, 0),
+    "the log 'q.db-wal' of store": lambda path: path.with_name("q.db-wal").unlink(),
+}
+
+
+@pytest.mark.parametrize("said", LOSSES)
+def test_a_store_whose_file_is_lost_while_in_use_says_so(tmp_path, said):
+    path = tmp_path / "q.db"
+    with closing(open_queue(str(tmp_path / "other.db"))) as other:
+        other.put(batch(7))
+    queue = open_queue(str(path))
+    queue.put(batch(3), batch(2))
+    queue.register("w")
+    lease = queue.lease("w")
+    LOSSES[said](path)
+    for use in (
+        lambda: queue.put(batch()),
+        lambda: queue.commit(lease, result_of(lease)),
+        lambda: queue.register("v"),
+        lambda: queue.lease("w"),
+        queue.stats,
+        queue.version,
+    ):
+        with pytest.raises(StoreLost, match=said):
+            use()
+    queue.close()
+
+
+def test_a_store_that_is_moved_or_replaced_while_in_use_is_whole_and_so_is_the_other(tmp_path):
+    path, moved = tmp_path / "q.db", tmp_path / "moved.db"
+    with closing(open_queue(str(tmp_path / "other.db"))) as other:
+        other.put(batch(7))
+    queue = open_queue(str(path))
+    queue.put(batch(3))
+    path.rename(moved)
+    (tmp_path / "other.db").rename(path)
+    with pytest.raises(StoreLost, match="was replaced"):
+        queue.stats()
+    queue.close()
+    for name, waiting in ((path, 7), (moved, 3)):
+        with closing(open_queue(str(name))) as again:
+            assert again.stats().waiting == waiting
+
+
+def test_a_worker_whose_store_is_removed_ends_and_says_so(tmp_path):
+    path = tmp_path / "q.db"
+    with closing(open_queue(str(path))) as queue:
+        worker = Worker(queue, Pipeline("p").add("pass", None), out=tmp_path).start()
+        path.unlink()
+        assert ended(worker)
+        with pytest.raises(StoreLost, match=r"q.db' was removed while in use"):
+            worker.stop()
+
+
+def test_the_log_of_a_store_that_is_gone_is_not_read_into_a_new_one(tmp_path):
+    path, log = tmp_path / "q.db", tmp_path / "q.db-wal"
+    log.write_bytes(b"what a killed process has left")
+    with pytest.raises(StoreLost, match=r"is not there, but the log of one is, 'q.db-wal'"):
+        open_queue(str(path))
+    assert not path.exists()
+    log.unlink()
+    open_queue(str(path)).close()
+    assert [one.name for one in tmp_path.iterdir()] == ["q.db"]
+
+
+def test_many_make_one_store_at_once(tmp_path):
+    path = str(tmp_path / "q.db")
+    with ThreadPoolExecutor(8) as pool:
+        queues = list(pool.map(lambda _: open_queue(path), range(8)))
+    for queue in queues:
+        queue.put(batch())
+    assert queues[0].stats().waiting == 8
+    for queue in queues:
+        queue.close()
+    assert [one.name for one in tmp_path.iterdir()] == ["q.db"]
+
+
+def test_a_store_stays_the_same_in_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with closing(open_queue("q.db")) as queue:
+        monkeypatch.chdir("/")
+        queue.put(batch())
+        assert queue.stats().waiting == 1
+
+
 def test_a_damaged_store_is_refused_by_name(tmp_path):
     path = tmp_path / "damaged.db"
     path.write_bytes(b"SQLite format 3\0" + b"rubbish" * 1000)
-    with pytest.raises(StoreError, match=r"damaged.db' cannot be used: .*not a database"):
+    with pytest.raises(StoreError, match=r"damaged.db' is damaged: .*not a database.* etl check"):
         open_queue(str(path))
 
 
