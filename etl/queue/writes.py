@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import random
 import socket
@@ -79,6 +80,7 @@ class DatabaseQueue(Reads):
         self._busy = False  # the last look for a batch found one
         self._commits = 0
         self._expired_at = 0.0
+        self._written_at = math.inf  # until it is known, an earlier clock may have been ahead
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -167,10 +169,19 @@ class DatabaseQueue(Reads):
                 last = checkpoint.number - KEPT_FILES
                 db.run("forget_files", source=checkpoint.source, last=last)
         accepted = {"accepted": sum(row["lines"] for row in new)}
+        self._forget_future(db)
         with db.ending():
             self._insert(db, new)
             add_totals(db, accepted, moved(new, "waiting"), at=db.now())
         return waiting.fetchone() is None
+
+    def _forget_future(self, db: Transaction) -> None:
+        """Forget what was recorded of seconds that are yet to come, if the clock was set back."""
+        now = db.now()
+        if now < self._written_at:
+            for table in ("queue_history", "processor_history"):
+                db.run(f"forget_future_{table}", second=int(now))
+        self._written_at = now
 
     def _check_room(self, db: Transaction, new: list[Row]) -> None:
         """Raise QueueFull if the batches go over a limit; into an empty queue they always fit."""
@@ -222,7 +233,9 @@ class DatabaseQueue(Reads):
             until = now + seconds
             ids = json.dumps([row["seq"] for row in chosen])
             with db.ending():
-                leased = db.run("lease_batches", worker=worker, token=token, until=until, ids=ids)
+                leased = db.run(
+                    "lease_batches", worker=worker, token=token, now=now, until=until, ids=ids
+                )
                 add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
             rows = sorted(leased, key=lambda row: row["seq"])
         self._busy = True
@@ -231,6 +244,7 @@ class DatabaseQueue(Reads):
     def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
         """Let what was leased for too long wait again, and return the first that can be leased."""
         self._expired_at = now
+        db.run("begin_leases_now", now=now)
         back = db.rows("expire_leases", now=now)
         if not back:
             return None
@@ -250,8 +264,9 @@ class DatabaseQueue(Reads):
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
         """See `BatchQueue.renew`."""
         with self._database.write(durable=False) as db:
-            until = db.now() + seconds
-            _guard(db.rows("renew_lease", until=until, token=lease.token), lease)
+            now = db.now()
+            renewed = db.rows("renew_lease", now=now, until=now + seconds, token=lease.token)
+            _guard(renewed, lease)
 
     def commit(self, lease: Lease, result: BatchResult) -> None:
         """See `BatchQueue.commit`."""
@@ -265,6 +280,7 @@ class DatabaseQueue(Reads):
             gone = db.rows("take_leased", token=lease.token)
             _guard(gone, lease)
             payloads = json.dumps(sorted({row["payload"] for row in gone}))
+            self._forget_future(db)
             with db.ending():
                 db.run("delete_unused_payloads", ids=payloads)
                 first = lease.batches[0]
@@ -377,6 +393,7 @@ class DatabaseQueue(Reads):
         with self._database.write() as db:
             db.run("lock", name="workers")
             now = db.now()
+            db.run("begin_heartbeats_now", now=now)
             db.run("forget_silent_workers", since=now - WORKER_GONE)
             known = db.row("worker", name=worker)
             if known and not (again and _is_ours(known)) and _lives(known):

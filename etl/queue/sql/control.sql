@@ -8,6 +8,10 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 -- name: forget_silent_workers
 DELETE FROM workers WHERE heartbeat_at < :since;
 
+-- name: begin_heartbeats_now
+-- The clock was set back: who was heard of later than now is taken to have been heard of now.
+UPDATE workers SET heartbeat_at = :now WHERE heartbeat_at > :now + 1;
+
 -- name: worker
 SELECT slot, host, pid, heartbeat_at FROM workers WHERE name = :name;
 

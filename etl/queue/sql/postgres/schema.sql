@@ -29,7 +29,8 @@ CREATE TABLE batches (
     worker     TEXT,
     token      TEXT,
     until      DOUBLE PRECISION,
-    context    TEXT NOT NULL DEFAULT '{{}}'   -- what is known of the source, as JSON
+    context    TEXT NOT NULL DEFAULT '{{}}',  -- what is known of the source, as JSON
+    leased_at  DOUBLE PRECISION           -- from when the lease lasts to `until`
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
 CREATE INDEX batches_by_age ON batches (state, put_at);

@@ -1,4 +1,5 @@
--- From version 4: files are known by what they are, not only by their names.
+-- From version 4: files are known by what they are, not only by their names; a lease has the time
+-- from which it lasts.
 ALTER TABLE checkpoints RENAME TO checkpoints_before;
 CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number)) WITHOUT ROWID;
 CREATE INDEX checkpoints_by_file ON checkpoints (file) WHERE file <> '';
@@ -6,3 +7,4 @@ INSERT INTO checkpoints ({checkpoints})
 SELECT source, "offset", line_number, signature, 0, '', '', '', (julianday('now') - 2440587.5) * 86400.0, ''
 FROM checkpoints_before;
 DROP TABLE checkpoints_before;
+ALTER TABLE batches ADD COLUMN leased_at REAL;
