@@ -31,6 +31,7 @@ line prints it on one line and exits with 2 for a `UsageError`, 3 for
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Iterable
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "UsageError",
     "WorkerFailed",
     "did_you_mean",
+    "is_interrupt",
 ]
 
 
@@ -149,6 +151,15 @@ class BatchFailed(EtlError):
 
 class GateFailed(EtlError):
     """A batch is processed and written, and a quality gate says it is not good enough."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether an exception is Ctrl-C, rather than raised by the code that ran.
+
+    A signal interrupts the main thread only.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    return main and isinstance(error, KeyboardInterrupt)
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -70,9 +70,9 @@ def work(
         from etl.workers import work_on
 
         work_on(on, queue.secret_url, options, workers)
-    elif workers == 1:
+    elif workers == 1 and not any(node.timeout for node in loaded.plan().order):
         run_worker(queue, loaded, options)
-    else:
+    else:  # one that hangs can only be ended from outside
         WorkerProcesses(queue, workers, options).run_until_signal()
 
 

@@ -21,8 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from etl.errors import PipelineError, ProcessorStop
-from etl.execution.bisect import FailedRows, ProcessorOutput, run_with_bisection
+from etl.errors import PipelineError, ProcessorStop, is_interrupt
+from etl.execution.bisect import (
+    FailedRows,
+    ProcessorOutput,
+    Watchdog,
+    message_of,
+    no_watchdog,
+    run_with_bisection,
+)
 from etl.execution.records import records_of
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
@@ -95,12 +102,15 @@ class Runner:
         self._states: dict[str, str] = {}
         self._traces = TraceAllowance()
 
-    def run(self, batch: Batch, *, token: str = "") -> BatchResult:
+    def run(
+        self, batch: Batch, *, token: str = "", watchdog: Watchdog = no_watchdog
+    ) -> BatchResult:
         """Return the result of a batch, with what sinks write staged; then publish or roll back.
 
         Args:
             batch: What to run.
             token: Token of the lease; staged files have it in their names.
+            watchdog: Watches each call that has a timeout.
 
         Raises:
             SourceChanged: If the batch is a reference whose file has changed.
@@ -118,6 +128,7 @@ class Runner:
             ),
             watches=[tap.see for tap in self._pipeline.taps],
             traced=self._traces.take(batch.lines),
+            watchdog=watchdog,
         )
         self._staged = batch_run.staged
         batch_run.execute()
@@ -177,6 +188,7 @@ class BatchRun:
         delivery: What sinks may know; None if they write nothing.
         watches: Called after each processor.
         traced: How many records may be traced of those that need not be.
+        watchdog: Watches each call that has a timeout.
     """
 
     plan: Plan
@@ -185,6 +197,7 @@ class BatchRun:
     delivery: Delivery | None = None
     watches: Sequence[Watch] = ()
     traced: int = Settings.kept_traces
+    watchdog: Watchdog = no_watchdog
 
     def __post_init__(self) -> None:
         """Read the batch."""
@@ -252,7 +265,12 @@ class BatchRun:
         self, node: Node, call: Callable[[pl.DataFrame], pl.DataFrame], frame: pl.DataFrame
     ) -> ProcessorOutput:
         return run_with_bisection(
-            node, call, frame, sleep=self.sleep, lines=lambda rows: self.builder.lines(rows["_row"])
+            node,
+            call,
+            frame,
+            sleep=self.sleep,
+            lines=lambda rows: self.builder.lines(rows["_row"]),
+            watchdog=self.watchdog,
         )
 
     def _run_sink(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
@@ -334,8 +352,10 @@ class BatchRun:
         try:
             holds = frame.select(node.when.fill_null(value=False)).to_series()
             return routed.rows(frame.filter(holds)), routed.rows(frame.filter(~holds))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            text = str(error).split("\n", maxsplit=1)[0]
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            text = message_of(error).split("\n", maxsplit=1)[0]
             reason = f"when= of {node.name!r} cannot be evaluated: {text}"
             reasons = pl.Series([reason]).new_from_index(0, frame.height)
             failed = FailedRows(frame, "when", reasons, type(error).__name__)

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from etl.errors import PipelineError
-from etl.execution.bisect import RECOVERABLE, FailedRows
+from etl.execution.bisect import FailedRows
 from etl.execution.routing import RoutedRows
 from etl.formats.masks import layout, mask, reason
 from etl.pipeline.plan import INPUT
@@ -37,6 +37,9 @@ __all__ = ["ResultBuilder", "all_dead", "fingerprint"]
 MAX_TRACED_LENGTH = 2000
 """Characters of a line that its trace keeps."""
 
+
+ENCODE_ERRORS = (Exception, pl.exceptions.PanicException)
+"""What Polars may raise for rows that it cannot write as JSON, such as bytes inside lists."""
 
 MAX_REASONS = 100
 """A processor with more distinct reasons than this in one batch is failing in one way."""
@@ -263,7 +266,14 @@ class ResultBuilder:
 
 
 def all_dead(
-    lease: Lease, code: str, message: str, rows: pl.DataFrame | None, *, version: str, run: str
+    lease: Lease,
+    code: str,
+    message: str,
+    rows: pl.DataFrame | None,
+    *,
+    version: str,
+    run: str,
+    processor: str = INPUT,
 ) -> BatchResult:
     """Return the result of a batch that was not run: all its lines are dead.
 
@@ -275,6 +285,7 @@ def all_dead(
             read, so that one dead letter stands for all of them.
         version: The pipeline's.
         run: Name of the run.
+        processor: Where they failed.
     """
     if rows is None:
         unread = {"line": message, "line_number": lease.batches[0].first_line}
@@ -285,12 +296,15 @@ def all_dead(
         attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
     )
     empty = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
-    kind = fingerprint(INPUT, code, lease.batches[0].source)
+    kind = fingerprint(processor, code, lease.batches[0].source)
+    count = lease.lines
+    stats = ProcessorStats(received=count, errors=count, dead=count)
     return BatchResult(
         dead=lease.lines,
         dead_letters=pl.concat([empty, dead_letters], how="diagonal").select(empty.columns),
-        failures=[FailureKind(kind, INPUT, code, "", "", (INPUT,))],
-        errors=[(INPUT, code, message, lease.lines, "dead")],
+        failures=[FailureKind(kind, processor, code, "", "", (processor,))],
+        errors=[(processor, code, message, count, "dead")],
+        processor_stats={} if processor == INPUT else {processor: stats},
         version=version,
         run=run,
     )
@@ -319,6 +333,6 @@ def _payloads(frame: pl.DataFrame) -> pl.Series:
         return pl.Series("payload", [None], pl.String).new_from_index(0, frame.height)
     try:
         return frame.select(pl.struct(writable).struct.json_encode().alias("payload")).to_series()
-    except RECOVERABLE:  # such as bytes inside lists, which Polars cannot write
+    except ENCODE_ERRORS:
         texts = [json.dumps(row, default=str) for row in frame.select(writable).to_dicts()]
         return pl.Series("payload", texts, dtype=pl.String)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
-from etl.errors import UsageError
+from etl.errors import UsageError, is_interrupt
+from etl.execution.bisect import message_of
 from etl.execution.routing import RoutedRows
 from etl.records.columns import JSON, Table
 
@@ -57,8 +58,10 @@ class Tap:
         rows = after.frame.select(pl.exclude("^_.*$", *WHERE))
         try:
             found = (rows if self._where is None else rows.filter(self._where)).tail(self._limit)
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            self._error = str(error).split("\n", maxsplit=1)[0]
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            self._error = message_of(error).split("\n", maxsplit=1)[0]
             return
         with self._lock:
             if self._seen and self._seen[-1].is_empty():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import psutil
 
-__all__ = ["alive", "birth"]
+__all__ = ["alive", "began_after", "birth"]
+
+CREATED_WITHIN = 1.0
+"""Seconds to which it is known when a process began."""
 
 
 def alive(pid: int, born: str = "") -> bool:
@@ -21,6 +24,14 @@ def alive(pid: int, born: str = "") -> bool:
     except psutil.AccessDenied:  # another user's process
         return True
     return status not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and born in ("", birth(pid))
+
+
+def began_after(pid: int, at: float) -> bool:
+    """Return whether a process began after some Unix seconds: its number was another's."""
+    try:
+        return bool(psutil.Process(pid).create_time() > at + CREATED_WITHIN)
+    except psutil.Error:
+        return False
 
 
 def birth(pid: int) -> str:

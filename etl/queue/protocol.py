@@ -3,7 +3,7 @@
 A store holds everything that must survive: waiting batches, leases, dead letters,
 metrics, traces, states of processors, checkpoints of sources. It knows no pipeline.
 
-    BatchQueue        put, lease, renew, commit, release, split, reclaim, wait_for_work
+    BatchQueue        put, lease, renew, commit, release, split, note_hang, reclaim, wait_for_work
     QueueControl      pause, resume, step, drain, stop, control
     WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
     DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import polars as pl
 
@@ -32,6 +32,7 @@ __all__ = [
     "Checkpoint",
     "Control",
     "DeadLetterFilter",
+    "Hang",
     "PausedBy",
     "Queue",
     "QueueReader",
@@ -196,6 +197,35 @@ class DeadLetterFilter:
             raise UsageError(f"unknown status {self.status!r}; {known}, or None for all")
 
 
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """A worker process that was killed because a processor hung in it.
+
+    Attributes:
+        worker: Its name.
+        token: Of its lease.
+        batch: Id of the first batch of that.
+        lines: How many lines that covers.
+        processor: What hung.
+        timeout: Seconds that one call of it may take.
+    """
+
+    worker: str
+    token: str
+    batch: str
+    lines: int
+    processor: str
+    timeout: float
+
+    ERROR: ClassVar[str] = "WorkerHung"
+
+    def __str__(self) -> str:
+        return (
+            f"worker {self.worker} hung in processor {self.processor!r} for longer than its "
+            f"timeout of {self.timeout:g} s; killed"
+        )
+
+
 class BatchQueue(Protocol):
     """Batches on their way: put, lease, renew, commit, release, split."""
 
@@ -296,6 +326,13 @@ class BatchQueue(Protocol):
             LeaseLost: If the lease ran out and was given to another.
         """
 
+    def note_hang(self, hang: Hang) -> None:
+        """Keep a hang among the recent errors, and count its delivery twice.
+
+        What kills a worker by chance is delivered again as it is; what hangs is known to, and
+        is split, or given up, at the next delivery.
+        """
+
     def reclaim(self) -> list[str]:
         """Take back leases of workers on this host whose process is gone; return their tokens."""
 
@@ -331,8 +368,17 @@ class QueueControl(Protocol):
 class WorkerRegistry(Protocol):
     """The workers that run, the states they keep, and the files they have yet to publish."""
 
-    def register(self, worker: str) -> int:
-        """Add a worker and return its slot: the lowest that no live worker has."""
+    def register(self, worker: str, *, again: bool = False) -> int:
+        """Add a worker and return its slot: the lowest that no live worker has.
+
+        Args:
+            worker: Its name, which no other live worker has.
+            again: Whether the caller has registered it before, so that it may be there.
+
+        Raises:
+            UsageError: If a worker of that name runs: its process lives, as far as that can be
+                known, and it was heard of within the last minute.
+        """
 
     def heartbeat(self, worker: str) -> None:
         """Note that a worker lives."""

@@ -42,6 +42,7 @@ def keep_result(
     now: float,
     *,
     worker: str,
+    here: Mapping[str, Any],
     batch: Batch,
     result: BatchResult,
     trace: bytes | None,
@@ -53,6 +54,7 @@ def keep_result(
         db: The store.
         now: Unix seconds.
         worker: Who commits.
+        here: On which `host`, in which process (`pid`).
         batch: The first batch.
         result: What to keep, but for the trace and the outputs.
         trace: What `encode_trace` made of that.
@@ -64,7 +66,7 @@ def keep_result(
     _keep_dead_letters(db, batch, result, now)
     _keep_stats(db, worker, result, int(now))
     _keep_formats(db, batch.source, result)
-    _keep_states(db, worker, result)
+    _keep_states(db, worker, here, result)
     _keep_errors(db, worker, batch.id, result, now)
     if trace is not None:
         head = {"at": now, "worker": worker, "batch": batch.id, "source": batch.source}
@@ -176,11 +178,13 @@ def _keep_formats(db: Transaction, source: str, result: BatchResult) -> None:
     )
 
 
-def _keep_states(db: Transaction, worker: str, result: BatchResult) -> None:
+def _keep_states(
+    db: Transaction, worker: str, here: Mapping[str, Any], result: BatchResult
+) -> None:
     """Save states, unless this worker's slot has gone to another in the meantime."""
     if not result.states:
         return
-    held = db.row("slot_of_worker", name=worker)
+    held = db.row("slot_of_worker", name=worker, **here)
     if held is None or held["slot"] != result.slot:
         raise LeaseLost(f"worker {worker!r} no longer has slot {result.slot}")
     db.many(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import random
 import socket
@@ -24,8 +25,8 @@ from etl.errors import (
     UsageError,
 )
 from etl.queue.database import Conflict, Database, Transaction
-from etl.queue.process import alive
-from etl.queue.protocol import Checkpoint, Control, PausedBy
+from etl.queue.process import alive, began_after
+from etl.queue.protocol import Checkpoint, Control, Hang, PausedBy
 from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
 from etl.queue.results import add_totals, encode_trace, keep_result, moved
 from etl.queue.retention import Retention, count_old
@@ -77,6 +78,7 @@ class DatabaseQueue(Reads):
         self._busy = False  # the last look for a batch found one
         self._retention = Retention(settings().retention_seconds)
         self._expired_at = 0.0
+        self._written_at = math.inf  # until it is known, an earlier clock may have been ahead
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -165,10 +167,19 @@ class DatabaseQueue(Reads):
                 last = checkpoint.number - KEPT_FILES
                 db.run("forget_files", source=checkpoint.source, last=last)
         accepted = {"accepted": sum(row["lines"] for row in new)}
+        self._forget_future(db)
         with db.ending():
             self._insert(db, new)
             add_totals(db, accepted, moved(new, "waiting"), at=db.now())
         return waiting.fetchone() is None
+
+    def _forget_future(self, db: Transaction) -> None:
+        """Forget what was recorded of seconds that are yet to come, if the clock was set back."""
+        now = db.now()
+        if now < self._written_at:
+            for table in ("queue_history", "processor_history"):
+                db.run(f"forget_future_{table}", second=int(now))
+        self._written_at = now
 
     def _check_room(self, db: Transaction, new: list[Row]) -> None:
         """Raise QueueFull if the batches go over a limit; into an empty queue they always fit."""
@@ -220,7 +231,9 @@ class DatabaseQueue(Reads):
             until = now + seconds
             ids = json.dumps([row["seq"] for row in chosen])
             with db.ending():
-                leased = db.run("lease_batches", worker=worker, token=token, until=until, ids=ids)
+                leased = db.run(
+                    "lease_batches", worker=worker, token=token, now=now, until=until, ids=ids
+                )
                 add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
             rows = sorted(leased, key=lambda row: row["seq"])
         self._busy = True
@@ -229,6 +242,7 @@ class DatabaseQueue(Reads):
     def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
         """Let what was leased for too long wait again, and return the first that can be leased."""
         self._expired_at = now
+        db.run("begin_leases_now", now=now)
         back = db.rows("expire_leases", now=now)
         if not back:
             return None
@@ -248,8 +262,9 @@ class DatabaseQueue(Reads):
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
         """See `BatchQueue.renew`."""
         with self._database.write(durable=False) as db:
-            until = db.now() + seconds
-            _guard(db.rows("renew_lease", until=until, token=lease.token), lease)
+            now = db.now()
+            renewed = db.rows("renew_lease", now=now, until=now + seconds, token=lease.token)
+            _guard(renewed, lease)
 
     def commit(self, lease: Lease, result: BatchResult) -> None:
         """See `BatchQueue.commit`."""
@@ -265,6 +280,7 @@ class DatabaseQueue(Reads):
             _guard(gone, lease)
             self._retention.after_commit(db, now, len(gone) + len(result.passed))
             payloads = json.dumps(sorted({row["payload"] for row in gone}))
+            self._forget_future(db)
             with db.ending():
                 db.run("delete_unused_payloads", ids=payloads)
                 first = lease.batches[0]
@@ -272,6 +288,7 @@ class DatabaseQueue(Reads):
                     db,
                     now,
                     worker=lease.worker,
+                    here=_here(),
                     batch=first,
                     result=result,
                     trace=trace,
@@ -305,6 +322,14 @@ class DatabaseQueue(Reads):
             db.many("delete_batch", ({"seq": row["seq"]} for row in rows))
             add_totals(db, moved(rows, "leased", -1), moved(new, "waiting"), at=db.now())
         self._database.announce()
+
+    def note_hang(self, hang: Hang) -> None:
+        """See `BatchQueue.note_hang`."""
+        error = {"processor": hang.processor, "error": hang.ERROR, "message": str(hang)}
+        known = {"worker": hang.worker, "batch": hang.batch, "lines": hang.lines}
+        with self._database.write() as db:
+            db.run("count_hang", token=hang.token, batch=hang.batch)
+            db.run("insert_error", at=db.now(), action="retried", **error, **known)
 
     def reclaim(self) -> list[str]:
         """See `BatchQueue.reclaim`."""
@@ -359,24 +384,30 @@ class DatabaseQueue(Reads):
 
     # Workers
 
-    def register(self, worker: str) -> int:
+    def register(self, worker: str, *, again: bool = False) -> int:
         """See `WorkerRegistry.register`."""
         with self._database.write() as db:
             db.run("lock", name="workers")
             now = db.now()
-            db.run("forget_silent_workers", name=worker, since=now - WORKER_GONE)
+            db.run("begin_heartbeats_now", now=now)
+            db.run("forget_silent_workers", since=now - WORKER_GONE)
+            known = db.row("worker", name=worker)
+            if known and not (again and _is_ours(known)) and _lives(known):
+                raise UsageError(
+                    f"worker {worker!r} runs already (process {known['pid']} on host "
+                    f"{known['host']}); give another name"
+                )
+            db.run("delete_worker", name=worker)
             taken = {row["slot"] for row in db.rows("slots")}
             slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-            here = {"host": socket.gethostname(), "pid": os.getpid()}
-            db.run(
-                "insert_worker", name=worker, slot=slot, started_at=now, heartbeat_at=now, **here
-            )
+            times = {"started_at": now, "heartbeat_at": now}
+            db.run("insert_worker", name=worker, slot=slot, **times, **_here())
         return slot
 
     def heartbeat(self, worker: str) -> None:
         """See `WorkerRegistry.heartbeat`."""
         with self._database.write(durable=False) as db:
-            db.run("heartbeat", name=worker, now=db.now())
+            db.run("heartbeat", name=worker, now=db.now(), **_here())
 
     def unregister(self, worker: str) -> None:
         """See `WorkerRegistry.unregister`."""
@@ -444,6 +475,24 @@ class DatabaseQueue(Reads):
     def shrink(self, *, always: bool = False) -> int:
         """See `Upkeep.shrink`."""
         return self._database.shrink(always=always)
+
+
+def _here() -> Row:
+    """Return the host and the process that this is."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _is_ours(worker: Any) -> bool:
+    """Return whether a worker is registered by this process."""
+    return {name: worker[name] for name in ("host", "pid")} == _here()
+
+
+def _lives(worker: Any) -> bool:
+    """Return whether a worker's process runs, as far as that can be known on this host."""
+    if worker["host"] != socket.gethostname():
+        return True
+    pid = worker["pid"]
+    return alive(pid) and not began_after(pid, worker["heartbeat_at"])
 
 
 def _row(batch: Batch) -> Row:

@@ -96,6 +96,7 @@ def serve(
     Raises:
         UsageError: If the address cannot be used.
         WorkerFailed: If the workers cannot process anything.
+        StoreLost: If the store's file is removed or replaced.
     """
     ended = threading.Event()
     with address.listen() as listening, ThreadPoolExecutor(1, "etl-workers") as pool:
@@ -146,6 +147,7 @@ def _keep_working(
     workers = start and start()
     try:
         while not ended.wait(0.1):
+            service.check_file()
             if start and workers and not workers.check() and not service.sees_drain():
                 workers.stop()
                 workers = start()

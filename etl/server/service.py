@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from etl.errors import EtlError
 from etl.queue import Checkpoint, Queue
+from etl.queue.urls import file_of
 from etl.server.logging import Log
 
 __all__ = ["CurrentService", "Service"]
@@ -60,6 +61,11 @@ class Service:
         """Return whether anyone has asked the workers to end when the queue is empty."""
         self.draining |= self.queue.control().drains > self._drains
         return self.draining
+
+    def check_file(self) -> None:
+        """Raise StoreLost if the store is a file that was removed or replaced."""
+        if file_of(self.queue.url):
+            self.queue.version()
 
     def readiness_error(self) -> str | None:
         """Return why this server cannot take lines now, or None."""

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -29,20 +30,25 @@ from etl.errors import (
     PayloadDamaged,
     PipelineError,
     ProcessorStop,
+    QueueClosed,
     SourceChanged,
     SourceUnavailable,
     StoreError,
     StoreFull,
+    StoreLost,
     StoreUnavailable,
     UsageError,
     WorkerFailed,
+    is_interrupt,
 )
 from etl.execution.batch_run import Runner
+from etl.execution.bisect import Watchdog, message_of, no_watchdog
 from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
 from etl.filesystem import DISK, FileSystem
 from etl.pipeline.pipeline import Pipeline
-from etl.queue import Queue
+from etl.pipeline.plan import INPUT
+from etl.queue import Hang, Queue
 from etl.queue.urls import POSTGRES
 from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
@@ -92,7 +98,8 @@ class Worker:
     Args:
         queue: Where batches come from and results go.
         pipeline: What they run through; may be changed while the worker runs.
-        name: Shown in metrics and traces; by default host, process and a number.
+        name: Shown in metrics and traces, and of no other worker that runs; by default host,
+            process and a number.
         out: Folder that sinks write below; by default the store's output root, or data/out.
         batch_lines: Small batches are taken together up to this many lines.
         interval: Seconds to wait after each batch; 0 for full speed.
@@ -102,6 +109,8 @@ class Worker:
         own_sources: Nobody else will read what this worker cannot: end with an error, rather
             than wait, if nothing else is left.
         watch: Called with each batch that is committed, and its result.
+        watchdog: Ends the process if a call hangs that has a timeout; only for one that another
+            looks after.
     """
 
     def __init__(
@@ -118,6 +127,7 @@ class Worker:
         drain: bool = False,
         own_sources: bool = False,
         watch: Callable[[Lease, BatchResult], object] = lambda _lease, _result: None,
+        watchdog: Callable[[Hang], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -134,6 +144,7 @@ class Worker:
         self._own_sources = own_sources or drain
         self._says = not own_sources  # else the run whose worker it is says what goes wrong
         self._watch = watch
+        self._watchdog = watchdog
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
@@ -148,6 +159,7 @@ class Worker:
         self._away: dict[str, tuple[float, str]] = {}  # sources: until when, and why
         self._idle = IDLE_SECONDS[0]
         self._slot = 0
+        self._known = False  # whether the store may have this worker
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} on {self._queue.url}>"
@@ -183,6 +195,7 @@ class Worker:
 
         Raises:
             PipelineError: If the pipeline cannot run.
+            UsageError: If another live worker has its name.
         """
         self._pipeline.plan()
         if not self.running:
@@ -191,6 +204,8 @@ class Worker:
             self._future = in_background(lambda: anyio.run(self.run), name=self.name)
             self._future.add_done_callback(lambda _future: self._ready.set())
             self._ready.wait()
+            if self._future.done() and isinstance(self._future.exception(), UsageError):
+                self.stop()
         return self
 
     def stop(self, timeout: float = 60.0) -> None:
@@ -221,18 +236,19 @@ class Worker:
         A store that cannot be reached, or is full, is waited for, with growing pauses.
         """
         self._requests_before = self._requests()
-        self._ready.set()
         failures = 0
         with self._registered():
+            self._ready.set()
             while not self._stopping.is_set():
                 try:
-                    ended, pause = await anyio.to_thread.run_sync(self._turn)
+                    ended, pause = await anyio.to_thread.run_sync(self._guarded_turn)
                     if failures and self._says:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
                 except StoreError as error:
                     passing = isinstance(error, StoreUnavailable | StoreFull)
-                    if failures >= MAX_FAILURES and not passing:
+                    lost = isinstance(error, StoreLost | QueueClosed)
+                    if lost or (failures >= MAX_FAILURES and not passing):
                         raise
                     if not failures and self._says:
                         log.warning("worker %s: %s; trying again", self.name, error)
@@ -248,6 +264,17 @@ class Worker:
         """Return how often workers were asked to drain and to stop."""
         control = self._queue.control()
         return control.drains, control.stops
+
+    def _guarded_turn(self) -> tuple[bool, float]:
+        """Do a turn; what would end the event loop rather than the worker is raised as an error."""
+        try:
+            return self._turn()
+        except Exception:
+            raise
+        except BaseException as error:
+            raise WorkerFailed(
+                f"worker {self.name!r} ended with {type(error).__name__}: {message_of(error)}"
+            ) from error
 
     def _turn(self) -> tuple[bool, float]:
         """Do one batch, or wait for one; return whether to end, and seconds to pause."""
@@ -324,8 +351,10 @@ class Worker:
             self._runner = None
             ended.set()
             beat.join()
-            with contextlib.suppress(StoreUnavailable):  # its heartbeat will be missed
-                self._queue.unregister(self.name)
+            if self._known:
+                with contextlib.suppress(StoreUnavailable):  # its heartbeat will be missed
+                    self._queue.unregister(self.name)
+                    self._known = False
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(min(5.0, self._lease_seconds / 3)):
@@ -345,7 +374,15 @@ class Worker:
             self._agree_on_out()
         else:
             self._out = self._queue.output_root() or self._out
-        self._slot = slot = self._queue.register(self.name)
+        try:
+            self._slot = slot = self._queue.register(self.name, again=self._known)
+        except UsageError:  # another has the name
+            self._known = False
+            raise
+        except StoreUnavailable:
+            self._known = True  # perhaps it took place
+            raise
+        self._known = True
         states = self._queue.states(slot)
         self._recover()
         return Runner(self._pipeline, states=states, out=self._out, slot=slot, run=self._run)
@@ -362,6 +399,13 @@ class Worker:
             if path not in self._unpublished:
                 self._unpublished.add(path)
                 log.error("worker %s: %s", self.name, problem)
+
+    def _watchdog_of(self, lease: Lease) -> Watchdog:
+        """Return what watches the calls that run a lease, if anything does."""
+        if (watchdog := self._watchdog) is None:
+            return no_watchdog
+        hang = partial(Hang, self.name, lease.token, lease.batches[0].id, lease.lines)
+        return lambda processor, timeout: watchdog(hang(processor, timeout))
 
     def _next_batch(self) -> BatchResult | None:
         """Lease, run and commit one batch; return None if none waits."""
@@ -424,10 +468,10 @@ class Worker:
                 if sum(map(len, parts)) > 1:
                     self._queue.split(lease, parts)
                     return BatchResult()
-            if lease.deliveries >= GIVE_UP_AT:
-                lost = f"{lease.deliveries - 1} workers were lost while they had this line"
-                return self._dead_letter(lease, "worker_lost", lost)
-            result = runner.run(batch_of(lease), token=lease.token)
+                if given_up := self._give_up(lease):
+                    return given_up
+            watchdog = self._watchdog_of(lease)
+            result = runner.run(batch_of(lease), token=lease.token, watchdog=watchdog)
         except (SourceChanged, PayloadDamaged) as error:
             runner.rollback()
             return self._without_text(lease, error)
@@ -438,16 +482,28 @@ class Worker:
             self._queue.pause(str(error), by="worker")
             self._queue.release(lease)
             return BatchResult()
-        except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
+        except BaseException as error:  # a bad batch never stops a worker
             runner.rollback()
-            return self._dead_letter(lease, "error", f"{type(error).__name__}: {error}")
-        except BaseException:
-            runner.rollback()
-            self._queue.release(lease)
-            raise
+            if is_interrupt(error):
+                self._queue.release(lease)
+                raise
+            said = f"{type(error).__name__}: {message_of(error)}"
+            return self._dead_letter(lease, "error", said)
         self._commit(runner, lease, result)
         self._away.pop(lease.batches[0].source, None)
         return result
+
+    def _give_up(self, lease: Lease) -> BatchResult | None:
+        """Dead-letter a record in which a worker hung, or with which too many were lost."""
+        for row in self._queue.read("errors"):
+            alone = (row["batch"], row["lines"]) == (lease.batches[0].id, lease.lines)
+            if alone and row["error"] == Hang.ERROR:
+                name, message = row["processor"], row["message"]
+                return self._dead_letter(lease, "timeout", message, processor=name)
+        if lease.deliveries < GIVE_UP_AT:
+            return None
+        lost = f"{lease.deliveries - 1} workers were lost while they had this line"
+        return self._dead_letter(lease, "worker_lost", lost)
 
     def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
         try:
@@ -486,7 +542,13 @@ class Worker:
             self._queue.mark_published(result.outputs)
 
     def _dead_letter(
-        self, lease: Lease, code: str, message: str, *, readable: bool = True
+        self,
+        lease: Lease,
+        code: str,
+        message: str,
+        *,
+        readable: bool = True,
+        processor: str = INPUT,
     ) -> BatchResult:
         """Commit a batch as dead letters: one a record, or one in all if it cannot be read."""
         rows = None
@@ -494,11 +556,19 @@ class Worker:
             try:
                 rows = records_of(batch_of(lease))
             except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
-                code, message = "unreadable", f"{type(error).__name__}: {error}"
+                code, message = "unreadable", f"{type(error).__name__}: {message_of(error)}"
         if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
             self._queue.split(lease, [batch.parts(1) for batch in lease.batches])
             return BatchResult()
-        result = all_dead(lease, code, message, rows, version=self._pipeline.version, run=self._run)
+        result = all_dead(
+            lease,
+            code,
+            message,
+            rows,
+            version=self._pipeline.version,
+            run=self._run,
+            processor=processor,
+        )
         self._queue.commit(lease, result)
         self._notify(lease, result)
         return result

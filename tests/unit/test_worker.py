@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from etl.errors import (
     StoreFull,
     StoreUnavailable,
     UsageError,
+    WorkerFailed,
 )
 from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of
@@ -27,7 +30,7 @@ from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count
 from etl.processors.processor import each, reject
 from etl.processors.retry import Retry
-from etl.queue import DeadLetterFilter, Queue
+from etl.queue import DeadLetterFilter, Hang, Queue
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Batch, Lease, Reference
 from etl.sinks.jsonl import JsonLines
@@ -280,17 +283,16 @@ def test_a_stop_by_way_of_the_store_ends_a_running_worker(queue: Queue):
     worker.stop()
 
 
-def test_stop_raises_what_ended_the_worker(queue: Queue):
-    def interrupt(frame: pl.DataFrame) -> pl.DataFrame:
-        raise KeyboardInterrupt("by hand")
+def test_stop_raises_what_ended_the_worker(queue: Queue, monkeypatch: pytest.MonkeyPatch):
+    def broken() -> None:
+        raise ValueError("a mistake of ours")
 
-    put(queue, "a")
-    worker = Worker(queue, Pipeline().add("interrupt", interrupt)).start()
-    worker._future.exception(30)
+    worker = Worker(queue, Pipeline().add("a", same))
+    monkeypatch.setattr(queue, "work_version", broken)
+    worker.start()._future.exception(30)
 
-    with pytest.raises(KeyboardInterrupt, match="by hand"):
+    with pytest.raises(ValueError, match="a mistake of ours"):
         worker.stop()
-    assert counts(queue) == (0, 0, 0, 1)
     worker.stop()  # told once
 
 
@@ -634,15 +636,106 @@ def test_a_payload_that_is_damaged_is_a_dead_range_and_stops_no_worker(damage: s
         DeadLetters(queue).replay()
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("error", [CancelledError, GeneratorExit, KeyboardInterrupt])
+def test_whatever_a_processor_raises_the_worker_goes_on(
+    queue: Queue, backend: str, error: type[BaseException]
+):
+    def picky(frame: pl.DataFrame) -> pl.DataFrame:
+        if (frame["line"] == "poison").any():
+            raise error
+        return frame
+
+    for line in ("one", "poison", "two"):
+        put(queue, line)
+    worker = Worker(queue, Pipeline().add("a", picky), batch_lines=2, drain=True)
+    anyio.run(worker.run, backend=backend)
+    assert counts(queue) == (2, 0, 1, 0)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_whatever_ends_a_worker_is_raised_as_an_error(queue: Queue, backend: str):
+    class Staged:
+        outputs = ()
+
+        def publish(self) -> None:
+            raise CancelledError
+
+        def discard(self) -> None: ...
+
+    class Sink:
+        def stage(self, *_: object) -> Staged:
+            return Staged()
+
+    put(queue, "one")
+    worker = Worker(queue, Pipeline().add("a", Sink()), drain=True, name="w")
+    with pytest.raises(WorkerFailed, match="worker 'w' ended with CancelledError"):
+        anyio.run(worker.run, backend=backend)
+    assert counts(queue) == (1, 0, 0, 0)
+
+
+def hung(queue: SqliteQueue, clock: Clock, *, lines: int) -> None:
+    """Lease some lines for a worker that hangs, and is killed."""
+    lease = queue.lease("lost", lines=lines)
+    assert lease
+    first = lease.batches[0].id
+    queue.note_hang(Hang("lost", lease.token, first, lease.lines, "a", 2.0))
+    clock.now += 31
+
+
+def test_a_record_in_which_a_worker_hung_is_dead_at_its_next_delivery(
+    timed: SqliteQueue, clock: Clock
+):
+    put(timed, "poison")
+    hung(timed, clock, lines=1)
+    Worker(timed, Pipeline().add("a", same)).drain()
+
+    row = dead_letters(timed).row(0, named=True)
+    assert counts(timed) == (0, 0, 1, 0)
+    assert (row["processor"], row["code"], row["line"]) == ("a", "timeout", "poison")
+    assert row["message"] == (
+        "worker lost hung in processor 'a' for longer than its timeout of 2 s; killed"
+    )
+    assert [row["action"] for row in timed.read("errors")] == ["retried", "dead"]
+    assert [(row["received"], row["dead"]) for row in timed.read("processors")] == [(1, 1)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_records_that_were_only_with_one_that_hangs_are_done(
+    timed: SqliteQueue, clock: Clock, *, together: bool
+):
+    lines = ["one", "two", "three"]
+    if together:
+        timed.put(Batch.from_lines(lines))
+    else:
+        timed.put(*(Batch.from_lines([line]) for line in lines))
+    hung(timed, clock, lines=3)
+    Worker(timed, Pipeline().add("a", same)).drain()
+    assert counts(timed) == (3, 0, 0, 0)
+
+
+def test_a_watchdog_is_told_of_each_call_that_has_a_timeout(queue: Queue):
+    watched: list[Hang] = []
+
+    def watch(hang: Hang) -> AbstractContextManager[None]:
+        watched.append(hang)
+        return nullcontext()
+
+    put(queue, "one", "two")
+    pipeline = Pipeline().add("a", same, timeout=60).add("b", same)
+    Worker(queue, pipeline, name="w", watchdog=watch).step()
+    assert [(one.worker, one.processor, one.timeout) for one in watched] == [("w", "a", 60)]
+
+
 def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ):
     register, away = queue.register, iter([StoreUnavailable("not now")] * 3)
 
-    def sometimes(name: str) -> int:
+    def sometimes(name: str, *, again: bool) -> int:
         for error in away:
             raise error
-        return register(name)
+        return register(name, again=again)
 
     monkeypatch.setattr(queue, "register", sometimes)
     put(queue, "one")

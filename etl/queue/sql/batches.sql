@@ -41,11 +41,21 @@ SELECT waiting AS lines, waiting_bytes AS bytes FROM totals;
 SELECT 1 FROM batches WHERE state = 'waiting' ORDER BY seq LIMIT 1;
 
 -- name: anything_ready
--- Whether a batch waits, or a lease has run out.
+-- Whether a batch waits, or a lease has run out or began later than now.
 SELECT 1 AS ready WHERE (
     SELECT seq FROM batches WHERE state = 'waiting' AND not_before <= {now} AND <where>
     ORDER BY seq LIMIT 1
-) IS NOT NULL OR EXISTS (SELECT 1 FROM batches WHERE state = 'leased' AND until < {now} AND <where>);
+) IS NOT NULL OR EXISTS (
+    SELECT 1 FROM batches
+    WHERE state = 'leased' AND (until < {now} OR leased_at > {now} + 1) AND <where>
+);
+
+-- name: begin_leases_now
+-- The clock was set back: a lease that began later than now lasts as long from now on.
+UPDATE batches SET until = until - leased_at + :now, leased_at = :now
+WHERE seq IN (
+    SELECT seq FROM batches WHERE state = 'leased' AND leased_at > :now + 1 ORDER BY seq {skip_locked}
+);
 
 -- name: expire_leases
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL
@@ -61,7 +71,8 @@ ORDER BY seq LIMIT :limit {skip_locked};
 
 -- name: lease_batches
 UPDATE batches
-SET state = 'leased', worker = :worker, token = :token, until = :until, deliveries = deliveries + 1
+SET state = 'leased', worker = :worker, token = :token, leased_at = :now, until = :until,
+    deliveries = deliveries + 1
 WHERE seq {in_ids}
 RETURNING seq, id, source, format, context, first_line, skip, lines, checksum AS batch_checksum,
           (SELECT encoding FROM payloads WHERE payloads.id = payload) AS encoding,
@@ -75,7 +86,7 @@ FROM batches b JOIN payloads p ON p.id = b.payload
 WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
 
 -- name: renew_lease
-UPDATE batches SET until = :until WHERE token = :token RETURNING seq;
+UPDATE batches SET leased_at = :now, until = :until WHERE token = :token RETURNING seq;
 
 -- name: batches_of_lease
 SELECT seq, lines, bytes FROM batches WHERE token = :token ORDER BY seq {for_update};
@@ -100,6 +111,9 @@ FROM batches WHERE seq = :seq;
 
 -- name: delete_batch
 DELETE FROM batches WHERE seq = :seq;
+
+-- name: count_hang
+UPDATE batches SET deliveries = deliveries + 1 WHERE token = :token OR id = :batch;
 
 -- name: tokens_of_worker
 SELECT DISTINCT token FROM batches WHERE worker = :name AND state = 'leased';

@@ -11,6 +11,13 @@ INSERT INTO queue_history_by_slot (slot, second, {totals})
 SELECT slot, :second, {totals} FROM totals_by_slot WHERE slot = {slot}
 ON CONFLICT (slot, second) DO UPDATE SET {totals_updates};
 
+-- name: forget_future_queue_history
+-- Of a clock that was set back since: the totals of now have all that these count.
+DELETE FROM queue_history_by_slot WHERE slot = {slot} AND second > :second;
+
+-- name: forget_future_processor_history
+DELETE FROM processor_history_by_slot WHERE slot = {slot} AND second > :second;
+
 -- name: add_processor_history
 INSERT INTO processor_history_by_slot AS processor_history (slot, {processor_history})
 SELECT {slot}, {processor_history} FROM {processor_history_rows} WHERE TRUE

@@ -1,4 +1,5 @@
--- From version 2: files are known by what they are, not only by their names.
+-- From version 2: files are known by what they are, not only by their names; a lease has the time
+-- from which it lasts.
 ALTER TABLE checkpoints RENAME TO checkpoints_before;
 ALTER TABLE checkpoints_before DROP CONSTRAINT checkpoints_pkey;
 CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number));
@@ -46,3 +47,4 @@ UPDATE checkpoints SET moved_at = extract(epoch FROM now());
 UPDATE checkpoints SET source = 'key:' || substr(source, 6)
 WHERE source LIKE 'http:%' AND (signature LIKE '%:whole' OR signature LIKE '%:part');
 CREATE INDEX checkpoints_of_keys ON checkpoints (moved_at) WHERE {is_key};
+ALTER TABLE batches ADD COLUMN leased_at DOUBLE PRECISION;

@@ -31,7 +31,8 @@ CREATE TABLE batches (
     token      TEXT,
     until      DOUBLE PRECISION,
     context    TEXT NOT NULL DEFAULT '{{}}', -- what is known of the source, as JSON
-    checksum   BIGINT             -- CRC-32; see `checksum_of_batch`
+    checksum   BIGINT,            -- CRC-32; see `checksum_of_batch`
+    leased_at  DOUBLE PRECISION             -- from when the lease lasts to `until`
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
 CREATE INDEX batches_by_age ON batches (state, put_at);

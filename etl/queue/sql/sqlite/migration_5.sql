@@ -1,4 +1,5 @@
--- From version 4: files are known by what they are, not only by their names.
+-- From version 4: files are known by what they are, not only by their names; a lease has the time
+-- from which it lasts.
 ALTER TABLE checkpoints RENAME TO checkpoints_before;
 CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number)) WITHOUT ROWID;
 CREATE INDEX checkpoints_by_file ON checkpoints (file) WHERE file <> '';
@@ -52,3 +53,4 @@ UPDATE checkpoints SET moved_at = unixepoch();
 UPDATE checkpoints SET source = 'key:' || substr(source, 6)
 WHERE source LIKE 'http:%' AND (signature LIKE '%:whole' OR signature LIKE '%:part');
 CREATE INDEX checkpoints_of_keys ON checkpoints (moved_at) WHERE {is_key};
+ALTER TABLE batches ADD COLUMN leased_at REAL;

@@ -28,7 +28,8 @@ CREATE TABLE batches (
     token      TEXT,
     until      REAL,
     context    TEXT NOT NULL DEFAULT '{{}}', -- what is known of the source, as JSON
-    checksum   INTEGER            -- CRC-32; see `checksum_of_batch`
+    checksum   INTEGER,            -- CRC-32; see `checksum_of_batch`
+    leased_at  REAL             -- from when the lease lasts to `until`
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
 CREATE INDEX batches_by_age ON batches (state, put_at);
