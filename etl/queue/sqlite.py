@@ -8,7 +8,10 @@ power cut a batch that was leased is simply waiting again.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
+import shutil
 import sqlite3
 import time
 import weakref
@@ -30,8 +33,21 @@ __all__ = ["SqliteQueue"]
 APPLICATION_ID = 0x45544C31
 """`ETL1` in the file's header: tells our files from those of other programs."""
 
+BUSY_SECONDS = 60
+"""Seconds that a transaction waits for another process's."""
+
 VERSION = 5
 """Of the schema; a file with a higher one was made by a newer etl."""
+
+
+LOG_PAGES = (16, 4000)
+"""Pages of the write-ahead log at which it is copied into the file: at least, and at most."""
+
+LOG_SHARE = 8
+"""The log takes no more than this part of what the disk has left: an eighth."""
+
+SPACE_SECONDS = 1.0
+"""Seconds between looks at what the disk has left."""
 
 
 class SqliteQueue(DatabaseQueue):
@@ -106,13 +122,14 @@ class SqliteDatabase(Database):
         name = "the store in memory" if path is None else f"store {str(path)!r}"
         super().__init__(name, clock)
         self._changes = 0  # committed by us, of which `data_version` does not tell
+        self._folder = path and path.parent
+        self._looked_at = -math.inf  # when we last asked what the disk has left
         if path is not None:
             self._check_header(path)
         with self._as_store_errors(), ExitStack() as unless_whole:
             self._writer = unless_whole.enter_context(closing(self._connect(path)))
             self._create()
             self._writer.execute("PRAGMA journal_mode = WAL")
-            self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
             self._reader = self._writer if path is None else self._connect(path)
             unless_whole.pop_all()
         if path is None:
@@ -130,6 +147,7 @@ class SqliteDatabase(Database):
     def _writing(self, *, durable: bool) -> Iterator[Transaction]:
         db = self._writer
         before = db.total_changes
+        self._limit_log()
         try:
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
@@ -140,6 +158,27 @@ class SqliteDatabase(Database):
                 db.execute("ROLLBACK")
             raise
         self._changes += db.total_changes != before
+
+    def _limit_log(self) -> None:
+        """Let the write-ahead log take only a part of what the disk has left.
+
+        Else it may fill the disk by itself, and cannot be copied into the file any more.
+        """
+        if self._folder and time.monotonic() - self._looked_at > SPACE_SECONDS:
+            self._looked_at = time.monotonic()
+            page = self._writer.execute("PRAGMA page_size").fetchone()[0]
+            pages = shutil.disk_usage(self._folder).free // page // LOG_SHARE
+            least, most = LOG_PAGES
+            pages = min(most, max(least, pages))
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            self._writer.execute(f"PRAGMA journal_size_limit = {pages * page}")
+
+    def _give_back(self) -> None:
+        """Give back the space of the write-ahead log, if nobody reads it and that can be done."""
+        with self._lock, contextlib.suppress(sqlite3.Error):  # it is as full as before
+            self._writer.execute("PRAGMA busy_timeout = 0")
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._writer.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
     @contextmanager
     def _reading(self, *, snapshot: bool) -> Iterator[Transaction]:
@@ -170,7 +209,9 @@ class SqliteDatabase(Database):
 
     def _connect(self, path: Path | None) -> sqlite3.Connection:
         target = ":memory:" if path is None else str(path)
-        db = sqlite3.connect(target, timeout=60, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(
+            target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA temp_store = MEMORY")
         return db
@@ -217,6 +258,7 @@ class SqliteDatabase(Database):
         except sqlite3.Error as error:
             text = str(error)
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+                self._give_back()
                 raise StoreFull(
                     f"{self.name} cannot be written: {text}; free some space, or check the "
                     "disk: nothing was lost"

@@ -8,13 +8,14 @@ often it was tried.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from etl.errors import ProcessorStop
+from etl.errors import OutputFull, ProcessorStop
 from etl.processors.processor import Delivery
 from etl.records.batch import new_id
 from etl.records.result import Output
@@ -86,9 +87,18 @@ def stage_file(
         with contextlib.suppress(OSError):
             staged.unlink()
         if isinstance(error, OSError) or "os error" in str(error):
-            raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
+            stop = OutputFull if _is_full(error) else ProcessorStop
+            raise stop(f"cannot write below {str(place)!r}: {error}") from error
         raise
     return StagedFile([Output(str(staged.absolute()), str(final.absolute()))])
+
+
+def _is_full(error: BaseException) -> bool:
+    """Return whether a write failed for want of room; Polars says so in its text only."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in numbers
+    return any(f"os error {number}" in str(error) for number in numbers)
 
 
 def sync(path: Path) -> None:

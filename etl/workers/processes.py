@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from etl.errors import StoreUnavailable, WorkerFailed
+from etl.errors import StoreFull, StoreUnavailable, WorkerFailed
 from etl.queue import Queue
 from etl.settings import Settings
 from etl.workers.main import GAVE_UP, WorkerOptions
@@ -80,7 +80,7 @@ class WorkerProcesses:
                 raise WorkerFailed(f"a worker process gave up: {error}")
             try:
                 taken_back = reclaim(self._queue, self._out)
-            except StoreUnavailable:  # who knows
+            except (StoreUnavailable, StoreFull):  # who knows
                 taken_back = []
             self._failures = 0 if taken_back else self._failures + 1
             if self._failures > 2 * len(self._processes):
@@ -112,7 +112,7 @@ class WorkerProcesses:
                 process.kill()
                 process.wait()
         Path(self._error_file).unlink(missing_ok=True)
-        with suppress(StoreUnavailable):  # the next who works on it does this
+        with suppress(StoreUnavailable, StoreFull):  # the next who works on it does this
             reclaim(self._queue, self._out)
             recover_outputs(self._queue)
 

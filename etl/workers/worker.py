@@ -25,7 +25,9 @@ import anyio
 import anyio.to_thread
 
 from etl.errors import (
+    EtlError,
     LeaseLost,
+    OutputFull,
     PipelineError,
     ProcessorStop,
     SourceChanged,
@@ -208,7 +210,8 @@ class Worker:
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
 
-        A store that cannot be reached, or is full, is waited for, with growing pauses.
+        A store that cannot be reached is waited for, with growing pauses, and so is room on the
+        disk of the store or of the output.
         """
         self._requests_before = self._requests()
         self._ready.set()
@@ -220,8 +223,8 @@ class Worker:
                     if failures and self._says:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
-                except StoreError as error:
-                    passing = isinstance(error, StoreUnavailable | StoreFull)
+                except (StoreError, OutputFull) as error:
+                    passing = isinstance(error, StoreUnavailable | StoreFull | OutputFull)
                     if failures >= MAX_FAILURES and not passing:
                         raise
                     if not failures and self._says:
@@ -298,7 +301,7 @@ class Worker:
         self._owner = threading.get_ident()
         try:
             self._runner = self._register()
-        except StoreUnavailable:  # the first turn registers, or the one after it
+        except (StoreUnavailable, StoreFull):  # the first turn registers, or the one after it
             self._stale = True
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(ended,), name="etl-heart", daemon=True)
@@ -309,7 +312,7 @@ class Worker:
             self._runner = None
             ended.set()
             beat.join()
-            with contextlib.suppress(StoreUnavailable):  # its heartbeat will be missed
+            with contextlib.suppress(StoreUnavailable, StoreFull):  # its heartbeat will be missed
                 self._queue.unregister(self.name)
 
     def _beat(self, ended: threading.Event) -> None:
@@ -400,9 +403,7 @@ class Worker:
             return self._without_source(lease, error)
         except (ProcessorStop, PipelineError) as error:
             runner.rollback()
-            self._queue.pause(str(error), by="worker")
-            self._queue.release(lease)
-            return BatchResult()
+            return self._stopped(lease, error)
         except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
             runner.rollback()
             return self._dead_letter(lease, "error", f"{type(error).__name__}: {error}")
@@ -413,6 +414,15 @@ class Worker:
         self._commit(runner, lease, result)
         self._away.pop(lease.batches[0].source, None)
         return result
+
+    def _stopped(self, lease: Lease, error: EtlError) -> BatchResult:
+        """Give a batch back and pause the store; where only room is missing, raise instead."""
+        if isinstance(error, OutputFull) and not self._own_sources:
+            self._queue.release(lease)
+            raise error
+        self._queue.pause(str(error), by="worker")
+        self._queue.release(lease)
+        return BatchResult()
 
     def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
         try:
