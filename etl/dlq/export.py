@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from etl.errors import UsageError, did_you_mean
+from etl.filesystem import DISK
 from etl.records.columns import DEAD_LETTERS
 from etl.records.context import Context
 
@@ -39,6 +40,7 @@ def write_export(dead_letters: pl.DataFrame, path: Path) -> None:
     exported = dead_letters.select(EXPORTED.names)
     staged = path.with_name(f".{path.name}.tmp")
     try:
+        DISK.make_file(staged)
         if suffix == ".parquet":
             exported.write_parquet(staged)
         else:

@@ -13,16 +13,19 @@ import io
 import math
 import shutil
 import sqlite3
+import tempfile
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 
 from etl.errors import IncompatibleStore, StoreError, StoreFull
+from etl.filesystem import DISK
 from etl.queue.database import Clock, Database, Transaction
 from etl.queue.sql import SQLITE
 from etl.queue.urls import IN_MEMORY, url_of
@@ -195,7 +198,7 @@ class SqliteDatabase(Database):
 
     def _check_header(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            DISK.make_folder(path.parent, private=True)
             if path.is_dir():
                 raise StoreError(f"{self.name} is a folder; name a file in it")
             head = b""
@@ -208,10 +211,16 @@ class SqliteDatabase(Database):
             raise StoreError(f"{self.name} is not an etl store; name another file")
 
     def _connect(self, path: Path | None) -> sqlite3.Connection:
-        target = ":memory:" if path is None else str(path)
-        db = sqlite3.connect(
-            target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        """Open the file; one that is made is for its owner only, and so is what goes with it."""
+        with tempfile.NamedTemporaryFile() as private:  # SQLite takes its mode
+            target = f"file:{quote(str(path))}?modeof={private.name}" if path else ":memory:"
+            db = sqlite3.connect(
+                target,
+                uri=path is not None,
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA temp_store = MEMORY")
         return db

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from etl.errors import OutputFull, ProcessorStop
+from etl.filesystem import DISK
 from etl.processors.processor import Delivery
 from etl.records.batch import new_id
 from etl.records.result import Output
@@ -79,8 +80,10 @@ def stage_file(
     final = place / f"{name}.{suffix}"
     staged = place / f".{name}-{new_id()[-8:]}-{delivery.token}.tmp"
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        write(staged)
+        root = place if Path(folder).is_absolute() else delivery.out
+        DISK.make_folder(root)
+        DISK.make_folder(place, private=DISK.is_private(root))
+        write(DISK.make_file(staged))
         sync(staged)
         sync(place)
     except BaseException as error:
