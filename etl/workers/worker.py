@@ -463,7 +463,8 @@ class Worker:
         if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
             self._queue.split(lease, [batch.parts(1) for batch in lease.batches])
             return BatchResult()
-        result = all_dead(lease, code, message, rows, version=self._pipeline.version, run=self._run)
+        plan = self._pipeline.plan()
+        result = all_dead(lease, code, message, rows, plan=plan, run=self._run)
         self._queue.commit(lease, result)
         self._notify(lease, result)
         return result
