@@ -11,11 +11,11 @@ from typing import Any
 
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import Matcher, Rule
-from tornado.web import Application, HTTPError, RequestHandler
+from tornado.web import Application, RequestHandler
 
 from etl.server.hosts import AllowedHosts
 
-__all__ = ["guarded_lab", "guarded_page"]
+__all__ = ["guarded_lab", "guarded_page", "refusal"]
 
 SAFE_METHODS = ("GET", "HEAD")
 
@@ -62,28 +62,38 @@ class _Refused(Matcher):
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
         """Return arguments for the handler, or None if the request may pass."""
-        return None if _refusal(self._hosts, request) is None else {}
+        return None if refusal(self._hosts, request) is None else {}
 
 
 class _Refusal(RequestHandler):
-    """Answers a request that is refused, of any method."""
+    """Answers a request that is refused, of any method, and leaves no line in the log."""
 
     def initialize(self, hosts: AllowedHosts) -> None:
         """Know the names of the server."""
         self._hosts = hosts
 
+    def check_xsrf_cookie(self) -> None:
+        """Ask for no cookie: the request is refused in any case."""
+
     def prepare(self) -> None:
         """Answer 421 to a foreign Host, 403 to a foreign page."""
-        status, text = _refusal(self._hosts, self.request) or (403, "refused")
-        raise HTTPError(status, reason=text)
+        status, text = refusal(self._hosts, self.request) or (403, "refused")
+        self.set_status(status)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{text}\n")
+
+    def _log(self) -> None:
+        """Log nothing: whoever sends such requests could fill the log."""
 
 
-def _refusal(hosts: AllowedHosts, request: HTTPServerRequest) -> tuple[int, str] | None:
+def refusal(hosts: AllowedHosts, request: HTTPServerRequest) -> tuple[int, str] | None:
+    """Return the status and the reason with which a request is refused, or None."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    if not hosts.allows(headers.get("host", "")):
-        return 421, "The Host header is no name of this server"
+    host = headers.get("host", "")
+    if not hosts.allows(host):
+        return 421, f"the Host header is {host!r}, which is no name of this server; see --name"
     reads = request.method in SAFE_METHODS and "upgrade" not in headers
     follows_link = reads and headers.get("sec-fetch-dest") == "document"
     if hosts.is_foreign(headers) and not follows_link:  # to read Voilà's page starts a kernel
-        return 403, "The request comes from a page of another site"
+        return 403, "the request comes from a page of another site"
     return None

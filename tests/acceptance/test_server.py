@@ -25,7 +25,8 @@ import psutil
 import pytest
 import schemathesis
 from backports import zstd
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from etl import open_queue
@@ -822,12 +823,37 @@ def tried(shared_site):
         yield client
 
 
+ROUNDS = int(os.environ.get("ETL_CHAOS_ROUNDS", "1"))
+TRIED = settings(
+    max_examples=20 * ROUNDS, derandomize=ROUNDS == 1, suppress_health_check=list(HealthCheck)
+)
+
+
 @SCHEMA.parametrize()
-@settings(max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
+@TRIED
 def test_whatever_the_schema_allows_is_answered_as_it_says(tried, case):
     answer = case.call(base_url=str(tried.base_url).rstrip("/"))
     assert answer.status_code != 500, answer.text
     case.validate_response(answer, checks=[status_code_conformance, response_schema_conformance])
+
+
+BODIES = st.binary(max_size=200) | st.sampled_from([b'"a"', b'{"line": "a"}', b"a\n", b"[]"])
+APPLIED = st.lists(st.sampled_from(list(CODERS)), max_size=3)
+
+
+@given(
+    bodies=st.tuples(BODIES, APPLIED, st.none() | st.integers(0, 60)),
+    said=st.none() | APPLIED,
+    kind=st.sampled_from(["text/plain", "application/json", "application/x-ndjson"]),
+)
+@TRIED
+def test_whatever_the_encoding_of_a_body_it_is_stored_or_refused(tried, bodies, said, kind):
+    body, applied, end = bodies
+    sent = encoded(body, applied)["content"][:end]
+    coding = ", ".join(applied if said is None else said)
+    headers = {"content-type": kind, "content-encoding": coding or "identity"}
+    answer = tried.post("/logs", content=sent, headers=headers)
+    assert answer.status_code in (202, 400, 413, 422, 429), answer.text
 
 
 # The log, and the end
@@ -844,6 +870,14 @@ def test_the_log_is_json_with_run_and_batch_in_its_lines(serve, site):
     assert {line["event"] for line in lines} == {"serving", "stored", "committed", "ended"}
     about = {line["event"] for line in lines if line.get("batch") == batch}
     assert about == {"stored", "committed"}
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(site):
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - it is no file
+        server = site.start("serve", "--port", 0, stderr=full)
+        url = server.stdout.readline().split()[-1]
+        assert httpx.post(f"{url}/logs", json="INFO a", trust_env=False).status_code == 202
+        site.end(server)
 
 
 def test_a_person_reads_the_log_and_no_line_controls_the_terminal(serve, site):

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -1104,6 +1105,20 @@ def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, content
     queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.commit(lease, result_of(lease, dead=200))
     assert queue.stats().dead == 200
+
+
+def test_the_log_of_a_store_takes_a_part_of_what_the_disk_has_left(tmp_path, monkeypatch):
+    free = 1 << 20
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=free))
+    queue = open_queue(str(tmp_path / "q.db"))
+    log = tmp_path / "q.db-wal"
+    sizes = []
+    for _ in range(30):
+        queue.put(noise(20))
+        work_off(queue)
+        sizes.append(log.stat().st_size)
+    assert max(sizes) <= free // 4
+    queue.close()
 
 
 @pytest.mark.parametrize("ring", [False, True])
