@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -177,11 +178,16 @@ class SqliteDatabase(Database):
             self._writer.execute(f"PRAGMA journal_size_limit = {pages * page}")
 
     def _give_back(self) -> None:
-        """Give back the space of the write-ahead log, if nobody reads it and that can be done."""
-        with self._lock, contextlib.suppress(sqlite3.Error):  # it is as full as before
-            self._writer.execute("PRAGMA busy_timeout = 0")
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        self._writer.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        """Give back the space of the write-ahead log, if nobody uses it and that can be done."""
+        if self._closed or not self._lock.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(sqlite3.Error):  # the disk is as full as before
+                self._writer.execute("PRAGMA busy_timeout = 0")
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._writer.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        finally:
+            self._lock.release()
 
     @contextmanager
     def _reading(self, *, snapshot: bool) -> Iterator[Transaction]:
@@ -212,11 +218,18 @@ class SqliteDatabase(Database):
 
     def _connect(self, path: Path | None) -> sqlite3.Connection:
         """Open the file; one that is made is for its owner only, and so is what goes with it."""
-        with tempfile.NamedTemporaryFile() as private:  # SQLite takes its mode
-            target = f"file:{quote(str(path))}?modeof={private.name}" if path else ":memory:"
+        target, uri = ":memory:" if path is None else str(path), False
+        with ExitStack() as while_made:
+            if path is not None and not path.exists():
+                with contextlib.suppress(OSError):  # SQLite cannot make a file there, either
+                    private = while_made.enter_context(
+                        tempfile.NamedTemporaryFile(dir=path.absolute().parent)
+                    )
+                    names = [quote(os.fsencode(one)) for one in (path.absolute(), private.name)]
+                    target, uri = f"file://{names[0]}?modeof={names[1]}", True
             db = sqlite3.connect(
                 target,
-                uri=path is not None,
+                uri=uri,
                 timeout=BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
