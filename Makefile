@@ -1,7 +1,7 @@
 # What a person does with this project; the same commands run in CI.
 #   make run    the real logs in data/ through the default pipeline
 #   make test   every check and every test
-#   make chaos  the faults of a PostgreSQL server, 20 times each
+#   make chaos  the faults of a PostgreSQL server, 20 times each; requests that nobody would send
 #   make lab    the control room in JupyterLab
 #   make app    the control room as a web page
 #   make bench  speed and memory, side by side with other tools; the stores, side by side
@@ -28,6 +28,7 @@ test: $(VENV)/.test $(VENV)/.chromium $(VENV)/.servers
 
 chaos: $(VENV)/.test $(VENV)/.servers
 	ETL_CHAOS_ROUNDS=20 $(BIN)/pytest -v tests/acceptance/test_postgres_faults.py
+	ETL_CHAOS_ROUNDS=20 $(BIN)/pytest -v tests/acceptance/test_server.py -k whatever
 
 lab: $(VENV)/.notebook
 	$(BIN)/etl lab

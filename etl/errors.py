@@ -19,6 +19,7 @@
     │   └── SourceUnavailable      a file cannot be read here: it is gone, or not on this machine
     ├── ProcessorTimeout      a processor took longer than it may
     ├── ProcessorStop         a processor failed, and its policy says stop
+    │   └── OutputFull        no room on the disk that a sink writes to
     ├── WorkerFailed          worker processes ended before their first batch
     ├── BatchFailed           a batch run's notebook failed, or one of many
     └── GateFailed            a batch is processed and written, and not good enough
@@ -41,6 +42,7 @@ __all__ = [
     "GateFailed",
     "IncompatibleStore",
     "LeaseLost",
+    "OutputFull",
     "PayloadDamaged",
     "PipelineError",
     "ProcessorStop",
@@ -139,6 +141,10 @@ class ProcessorTimeout(EtlError):
 
 class ProcessorStop(EtlError):
     """A processor failed and its retry policy says to stop."""
+
+
+class OutputFull(ProcessorStop):
+    """There is no room left on the disk that a sink writes to."""
 
 
 class WorkerFailed(EtlError):

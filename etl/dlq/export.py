@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from etl.errors import UsageError, did_you_mean
+from etl.filesystem import DISK
 from etl.records.columns import DEAD_LETTERS
 from etl.records.context import Context
 
@@ -58,6 +59,7 @@ def write_export(pages: Iterable[pl.DataFrame], path: Path) -> int:
     write, join = KINDS[_suffix(path)]
     count = 0
     try:
+        private = DISK.is_private(path.parent)
         with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             parts: list[Path] = []
             for page in pages:
@@ -67,7 +69,7 @@ def write_export(pages: Iterable[pl.DataFrame], path: Path) -> int:
             if not parts:
                 parts.append(Path(folder, f"0{path.suffix}"))
                 write(pl.DataFrame(schema=EXPORTED.schema), parts[0])
-            whole = Path(folder, "whole")
+            whole = DISK.make_file(Path(folder, "whole"), private=private)
             join(parts[::-1], whole)
             whole.replace(path)
     except OSError as error:

@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ class Runner:
             delivery=Delivery(
                 id=batch.id, token=token, out=self._out, keep_line=batch.context.keep_line
             ),
-            watches=[tap.see for tap in self._pipeline.taps],
+            watches=[partial(tap.see, plan=self._plan) for tap in self._pipeline.taps],
             traced=self._traces.take(batch.lines),
             watchdog=watchdog,
         )
@@ -203,7 +204,7 @@ class BatchRun:
         """Read the batch."""
         frame = records_of(self.batch).with_row_index("_row")
         origin = frame.select(name for name in ORIGIN if name in frame.columns)
-        self.builder = ResultBuilder(origin, self.batch.source, self.traced)
+        self.builder = ResultBuilder(origin, self.batch.source, self.plan, self.traced)
         self.staged: list[Staged] = []
         self._frame = frame.drop("raw", "dead_letter_id", strict=False)
         self._inbox: dict[str, list[RoutedRows]] = {}
@@ -387,7 +388,7 @@ class BatchRun:
 
     def _fail(self, node: Node, routed: RoutedRows, failed: FailedRows) -> None:
         """Do with rows that failed alike what the node's policy says."""
-        error, message = failed.error or failed.code, failed.reasons[0]
+        error, message = failed.error or failed.code, self.plan.masked_text(failed.reasons[0])
         lines = self.builder.lines(failed.rows["_row"])
         if node.on_error == "stop":
             raise ProcessorStop(

@@ -20,6 +20,8 @@ from etl.records.columns import JSON, Table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from etl.pipeline.plan import Plan
+
 __all__ = ["Tap"]
 
 
@@ -48,10 +50,19 @@ class Tap:
         self._error = ""
         self.closed = False
 
-    def see(self, name: str, _before: RoutedRows, after: RoutedRows, _failed: object) -> None:
+    def see(
+        self,
+        name: str,
+        _before: RoutedRows,
+        after: RoutedRows,
+        _failed: object,
+        *,
+        plan: Plan | None = None,
+    ) -> None:
         """Keep the rows that a processor passed on; a `Watch` of a `BatchRun`.
 
-        A condition that cannot be used is an error for the caller of `rows`, not for the worker.
+        What the plan masks is masked in them. A condition that cannot be used is an error for the
+        caller of `rows`, not for the worker.
         """
         if name != self.processor or self._error or self.closed:
             return
@@ -63,6 +74,7 @@ class Tap:
                 raise
             self._error = message_of(error).split("\n", maxsplit=1)[0]
             return
+        found = plan.masked(found) if plan else found
         with self._lock:
             if self._seen and self._seen[-1].is_empty():
                 self._seen.pop()

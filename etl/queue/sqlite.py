@@ -8,16 +8,21 @@ power cut a batch that was leased is simply waiting again.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import math
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 
@@ -36,6 +41,9 @@ log = logging.getLogger("etl")
 APPLICATION_ID = 0x45544C31
 """`ETL1` in the file's header: tells our files from those of other programs."""
 
+BUSY_SECONDS = 60
+"""Seconds that a transaction waits for another process's."""
+
 VERSION = 5
 """Of the schema; a file with a higher one was made by a newer etl."""
 
@@ -51,6 +59,16 @@ DAMAGED_KINDS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 DAMAGED_TEXTS = ("no such ", "Could not decode", "'utf-8' codec")
 """How the texts of other errors begin that such a file has: a table of ours is not there, or a
 text is none."""
+
+
+LOG_PAGES = (16, 4000)
+"""Pages of the write-ahead log at which it is copied into the file: at least, and at most."""
+
+LOG_SHARE = 8
+"""The log takes no more than this part of what the disk has left: an eighth."""
+
+SPACE_SECONDS = 1.0
+"""Seconds between looks at what the disk has left."""
 
 
 class SqliteQueue(DatabaseQueue):
@@ -137,6 +155,7 @@ class SqliteDatabase(Database):
         self._changes = 0  # committed by us, of which `data_version` does not tell
         self._path: Path | None = None  # while it is not open
         self._ids: dict[Path, tuple[int, int]] = {}
+        self._looked_at = -math.inf  # when we last asked what the disk has left
         if path is not None:
             path = path.absolute()  # the process may go to another folder
             self._check_header(path)
@@ -147,7 +166,6 @@ class SqliteDatabase(Database):
             self._writer.text_factory = _any_text
             self._create(self._writer)
             self._writer.execute("PRAGMA journal_mode = WAL")
-            self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
             self._reader = self._writer if path is None else self._connect(path)
             unless_whole.pop_all()
         if path is None:
@@ -192,6 +210,7 @@ class SqliteDatabase(Database):
         db = self._writer
         before = db.total_changes
         self._check_file()
+        self._limit_log()
         try:
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
@@ -202,6 +221,32 @@ class SqliteDatabase(Database):
                 db.execute("ROLLBACK")
             raise
         self._changes += db.total_changes != before
+
+    def _limit_log(self) -> None:
+        """Let the write-ahead log take only a part of what the disk has left.
+
+        Else it may fill the disk by itself, and cannot be copied into the file any more.
+        """
+        if self._path and time.monotonic() - self._looked_at > SPACE_SECONDS:
+            self._looked_at = time.monotonic()
+            page = self._writer.execute("PRAGMA page_size").fetchone()[0]
+            pages = shutil.disk_usage(self._path.parent).free // page // LOG_SHARE
+            least, most = LOG_PAGES
+            pages = min(most, max(least, pages))
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            self._writer.execute(f"PRAGMA journal_size_limit = {pages * page}")
+
+    def _give_back(self) -> None:
+        """Give back the space of the write-ahead log, if nobody uses it and that can be done."""
+        if self._closed or not self._lock.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(sqlite3.Error):  # the disk is as full as before
+                self._writer.execute("PRAGMA busy_timeout = 0")
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._writer.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        finally:
+            self._lock.release()
 
     @contextmanager
     def _reading(self, *, snapshot: bool) -> Iterator[Transaction]:
@@ -293,7 +338,7 @@ class SqliteDatabase(Database):
 
     def _check_header(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            DISK.make_folder(path.parent, private=True)
             if path.is_dir():
                 raise StoreError(f"{self.name} is a folder; name a file in it")
             log = path.with_name(f"{path.name}-wal")
@@ -320,8 +365,23 @@ class SqliteDatabase(Database):
             )
 
     def _connect(self, path: Path | None) -> sqlite3.Connection:
-        target = ":memory:" if path is None else str(path)
-        db = sqlite3.connect(target, timeout=60, isolation_level=None, check_same_thread=False)
+        """Open the file; one that is made is for its owner only, and so is what goes with it."""
+        target, uri = ":memory:" if path is None else str(path), False
+        with ExitStack() as while_made:
+            if path is not None and not path.exists():
+                with contextlib.suppress(OSError):  # SQLite cannot make a file there, either
+                    private = while_made.enter_context(
+                        tempfile.NamedTemporaryFile(dir=path.absolute().parent)
+                    )
+                    names = [quote(os.fsencode(one)) for one in (path.absolute(), private.name)]
+                    target, uri = f"file://{names[0]}?modeof={names[1]}", True
+            db = sqlite3.connect(
+                target,
+                uri=uri,
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA temp_store = MEMORY")
         return db
@@ -373,6 +433,7 @@ class SqliteDatabase(Database):
                     "restore a backup"
                 ) from error
             if kind.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+                self._give_back()
                 raise StoreFull(
                     f"{self.name} cannot be written: {text}; free some space, or check the "
                     "disk: nothing was lost"

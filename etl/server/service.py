@@ -12,8 +12,12 @@ from etl.errors import EtlError
 from etl.queue import Checkpoint, Queue
 from etl.queue.urls import file_of
 from etl.server.logging import Log
+from etl.server.problems import told
 
 __all__ = ["CurrentService", "Service"]
+
+LOG_SECONDS = 10.0
+"""Seconds for which an error that comes again is not logged again."""
 
 READY_SECONDS = 1.0
 """Seconds for which a check of readiness holds, so that frequent requests cost no writes."""
@@ -38,6 +42,15 @@ class Service:
         self._lock = threading.Lock()
         self._checked_at = 0.0
         self._error: str | None = None
+        self._logged: tuple[str, float] = ("", 0.0)
+
+    def log_error(self, error: EtlError) -> None:
+        """Log what clients are not told of an error; one that comes again, now and then."""
+        text, now = str(error), time.monotonic()
+        before, at = self._logged
+        if text != before or now - at > LOG_SECONDS:
+            self._logged = text, now
+            self.log.error("failed", error=text, kind=type(error).__name__)
 
     def drain(self) -> None:
         """Stop taking lines, and let the workers end when the queue is empty."""
@@ -77,7 +90,8 @@ class Service:
                     self.sees_drain()
                     self._error = None
                 except EtlError as error:
-                    self._error = str(error)
+                    self._error = told(error)[1]
+                    self.log_error(error)
                 self._checked_at = time.monotonic()
         return "draining" if self.draining else self._error
 

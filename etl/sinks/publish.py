@@ -8,6 +8,7 @@ often it was tried.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from etl.errors import ProcessorStop
+from etl.errors import OutputFull, ProcessorStop
 from etl.filesystem import DISK, FileSystem
 from etl.processors.processor import Delivery
 from etl.records.batch import new_id
@@ -114,8 +115,10 @@ def stage_file(
     final = place / f"{name}.{suffix}"
     staged = place / f".{name}-{new_id()[-8:]}-{delivery.token}.tmp"
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        write(staged)
+        root = place if Path(folder).is_absolute() else delivery.out
+        DISK.make_folder(root)
+        DISK.make_folder(place, private=DISK.is_private(root))
+        write(DISK.make_file(staged))
         size, checksum = checksum_of_file(staged)
         sync(staged)
         sync(place)
@@ -123,9 +126,18 @@ def stage_file(
         with contextlib.suppress(OSError):
             staged.unlink()
         if isinstance(error, OSError) or "os error" in str(error):
-            raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
+            stop = OutputFull if _is_full(error) else ProcessorStop
+            raise stop(f"cannot write below {str(place)!r}: {error}") from error
         raise
     return StagedFile([Output(str(staged.absolute()), str(final.absolute()), size, checksum)])
+
+
+def _is_full(error: BaseException) -> bool:
+    """Return whether a write failed for want of room; Polars says so in its text only."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in numbers
+    return any(f"os error {number}" in str(error) for number in numbers)
 
 
 def sync(path: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from etl.errors import EtlError, StoreUnavailable
+from etl.errors import EtlError, StoreFull, StoreUnavailable
 from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, open_queue
@@ -110,12 +110,15 @@ def run_worker(
 
 
 def _open(store: str) -> Queue:
-    """Open the store, which whoever started this process has had open: if it is away, wait."""
+    """Open the store, which whoever started this process has had open.
+
+    If it is away, or its disk is full, wait.
+    """
     attempt = 0
     while True:
         try:
             return open_queue(store)
-        except StoreUnavailable:
+        except (StoreUnavailable, StoreFull):
             time.sleep(pause_before(attempt))
             attempt += 1
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from etl.errors import StoreUnavailable, WorkerFailed
+from etl.errors import StoreFull, StoreUnavailable, WorkerFailed
 from etl.queue import Queue
 from etl.settings import Settings
 from etl.workers.main import GAVE_UP, WorkerOptions
@@ -90,7 +90,7 @@ class WorkerProcesses:
                     log.warning("%s", hang)
                     self._queue.note_hang(hang)
                 taken_back = reclaim(self._queue, self._out)
-            except StoreUnavailable:  # who knows
+            except (StoreUnavailable, StoreFull):  # who knows
                 taken_back = []
             self._failures = 0 if taken_back or hang else self._failures + 1
             if self._failures > 2 * len(self._processes):
@@ -122,7 +122,7 @@ class WorkerProcesses:
                 process.kill()
                 process.wait()
         shutil.rmtree(self._files, ignore_errors=True)
-        with suppress(StoreUnavailable):  # the next who works on it does this
+        with suppress(StoreUnavailable, StoreFull):  # the next who works on it does this
             reclaim(self._queue, self._out)
             recover_outputs(self._queue)
 

@@ -26,7 +26,9 @@ import anyio
 import anyio.to_thread
 
 from etl.errors import (
+    EtlError,
     LeaseLost,
+    OutputFull,
     PayloadDamaged,
     PipelineError,
     ProcessorStop,
@@ -233,7 +235,8 @@ class Worker:
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
 
-        A store that cannot be reached, or is full, is waited for, with growing pauses.
+        A store that cannot be reached is waited for, with growing pauses, and so is room on the
+        disk of the store or of the output.
         """
         self._requests_before = self._requests()
         failures = 0
@@ -245,8 +248,8 @@ class Worker:
                     if failures and self._says:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
-                except StoreError as error:
-                    passing = isinstance(error, StoreUnavailable | StoreFull)
+                except (StoreError, OutputFull) as error:
+                    passing = isinstance(error, StoreUnavailable | StoreFull | OutputFull)
                     lost = isinstance(error, StoreLost | QueueClosed)
                     if lost or (failures >= MAX_FAILURES and not passing):
                         raise
@@ -340,7 +343,7 @@ class Worker:
         self._owner = threading.get_ident()
         try:
             self._runner = self._register()
-        except StoreUnavailable:  # the first turn registers, or the one after it
+        except (StoreUnavailable, StoreFull):  # the first turn registers, or the one after it
             self._stale = True
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(ended,), name="etl-heart", daemon=True)
@@ -352,7 +355,7 @@ class Worker:
             ended.set()
             beat.join()
             if self._known:
-                with contextlib.suppress(StoreUnavailable):  # its heartbeat will be missed
+                with contextlib.suppress(StoreUnavailable, StoreFull):  # it will be missed
                     self._queue.unregister(self.name)
                     self._known = False
 
@@ -479,9 +482,7 @@ class Worker:
             raise
         except (ProcessorStop, PipelineError) as error:
             runner.rollback()
-            self._queue.pause(str(error), by="worker")
-            self._queue.release(lease)
-            return BatchResult()
+            return self._stopped(lease, error)
         except BaseException as error:  # a bad batch never stops a worker
             runner.rollback()
             if is_interrupt(error):
@@ -504,6 +505,15 @@ class Worker:
             return None
         lost = f"{lease.deliveries - 1} workers were lost while they had this line"
         return self._dead_letter(lease, "worker_lost", lost)
+
+    def _stopped(self, lease: Lease, error: EtlError) -> BatchResult:
+        """Give a batch back and pause the store; where only room is missing, raise instead."""
+        if isinstance(error, OutputFull) and not self._own_sources:
+            self._queue.release(lease)
+            raise error
+        self._queue.pause(str(error), by="worker")
+        self._queue.release(lease)
+        return BatchResult()
 
     def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
         try:
@@ -565,7 +575,7 @@ class Worker:
             code,
             message,
             rows,
-            version=self._pipeline.version,
+            plan=self._pipeline.plan(),
             run=self._run,
             processor=processor,
         )

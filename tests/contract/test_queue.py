@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -1280,6 +1281,48 @@ def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, content
     queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.commit(lease, result_of(lease, dead=200))
     assert queue.stats().dead == 200
+
+
+OPEN_ON_A_FULL_DISK = """
+import resource, sys
+from etl import open_queue
+from etl.errors import StoreFull
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    open_queue(sys.argv[1])
+except StoreFull as error:
+    print(error)
+"""
+
+
+def test_a_store_that_is_made_on_a_full_disk_says_so(tmp_path):
+    command = [sys.executable, "-c", OPEN_ON_A_FULL_DISK, str(tmp_path / "a?b%20#.db")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "a?b%20#.db' cannot be written" in done.stdout
+
+
+def test_a_store_may_have_any_name_and_is_for_its_owner(tmp_path):
+    path = tmp_path / "new" / "a?b%20#\udcff.db"
+    queue = open_queue(str(path))
+    queue.put(batch(1))
+    modes = {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()}
+    assert modes == {path.name + end: 0o600 for end in ("", "-wal", "-shm")}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    queue.close()
+
+
+def test_the_log_of_a_store_takes_a_part_of_what_the_disk_has_left(tmp_path, monkeypatch):
+    free = 1 << 20
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=free))
+    queue = open_queue(str(tmp_path / "q.db"))
+    log = tmp_path / "q.db-wal"
+    sizes = []
+    for _ in range(30):
+        queue.put(noise(20))
+        work_off(queue)
+        sizes.append(log.stat().st_size)
+    assert max(sizes) <= free // 4
+    queue.close()
 
 
 @pytest.mark.parametrize("ring", [False, True])

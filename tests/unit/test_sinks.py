@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import ProcessorStop
+from etl.errors import OutputFull, ProcessorStop
 from etl.processors.processor import Delivery, Sink
 from etl.records.result import Output
 from etl.sinks.jsonl import JsonLines
@@ -151,7 +151,7 @@ def test_a_full_disk_stops_the_pipeline_and_leaves_nothing(
     monkeypatch.setattr("etl.sinks.publish.new_id", lambda: "this-try")
     (tmp_path / ".b1-this-try-t1.tmp").symlink_to("/dev/full")
 
-    with pytest.raises(ProcessorStop, match="cannot write below"):
+    with pytest.raises(OutputFull, match="cannot write below"):
         sink.stage(FRAME, delivery(tmp_path))
     assert list(tmp_path.iterdir()) == []
 

@@ -16,6 +16,7 @@ import pytest
 
 from etl.dlq import DeadLetters
 from etl.errors import (
+    OutputFull,
     PipelineError,
     ProcessorStop,
     QueueClosed,
@@ -28,12 +29,13 @@ from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of
 from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count
-from etl.processors.processor import each, reject
+from etl.processors.processor import Delivery, each, reject
 from etl.processors.retry import Retry
 from etl.queue import DeadLetterFilter, Hang, Queue
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Batch, Lease, Reference
 from etl.sinks.jsonl import JsonLines
+from etl.sinks.stdout import StagedText
 from etl.sources.files import FileSource
 from etl.sources.ingest import ingest
 from etl.workers.worker import GIVE_UP_AT, SPLIT_AT, Worker
@@ -756,6 +758,49 @@ def test_a_full_disk_is_not_held_against_a_line(queue: Queue, monkeypatch: pytes
             with pytest.raises(StoreFull):
                 worker.step()
     worker.drain()
+    assert counts(queue) == (1, 0, 0, 0)
+
+
+class FullDisk:
+    """A sink without room, at first."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def stage(self, frame: pl.DataFrame, _delivery: Delivery) -> StagedText:
+        self.left -= 1
+        if self.left >= 0:
+            raise OutputFull("no room")
+        return StagedText(frame["line"].to_list())
+
+
+def test_a_worker_that_stays_waits_for_room_for_its_output(queue: Queue, caplog: Any):
+    put(queue, "one")
+    worker = Worker(queue, Pipeline().add("out", FullDisk(2))).start()
+    wait_until(queue, lambda: queue.stats().done == 1)
+    worker.stop()
+    assert not queue.control().paused
+    assert "no room; trying again" in caplog.text
+    put(queue, "two")
+    drains = Worker(queue, Pipeline().add("out", FullDisk(1)), drain=True)
+    with pytest.raises(ProcessorStop, match="no room"):
+        drains.drain()
+    assert queue.control().paused, "one that only empties the queue says so and ends"
+
+
+def test_a_worker_that_starts_on_a_full_disk_waits_for_room(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+):
+    register, full = queue.register, iter([StoreFull("no room")] * 2)
+
+    def sometimes(name: str, *, again: bool) -> int:
+        for error in full:
+            raise error
+        return register(name, again=again)
+
+    monkeypatch.setattr(queue, "register", sometimes)
+    put(queue, "one")
+    anyio.run(Worker(queue, Pipeline().add("a", same), drain=True).run)
     assert counts(queue) == (1, 0, 0, 0)
 
 
