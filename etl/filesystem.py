@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -46,6 +47,18 @@ class FileSystem:
     def make_folder(self, path: Path) -> None:
         """Make a folder, and those above it, unless it is there."""
         path.mkdir(parents=True, exist_ok=True)
+
+    def exists(self, path: Path) -> bool:
+        """Return whether there is a file or a folder of this name; a link is followed."""
+        return path.exists()
+
+    def find(self, folder: Path, pattern: str) -> Iterator[Path]:
+        """Yield what lies below a folder, at any depth, under a name that fits a pattern."""
+        yield from folder.rglob(pattern)
+
+    def create(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Make a file by a function that is given its path, or a file in its place."""
+        write(path)
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file; one that has the new name is replaced."""

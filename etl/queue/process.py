@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import psutil
 
-__all__ = ["alive", "birth"]
+__all__ = ["HERE", "Host", "alive", "birth"]
+
+
+class Host:
+    """This machine and its processes, as a store knows them; simulations give another one."""
+
+    @property
+    def name(self) -> str:
+        """Its name on the network."""
+        return socket.gethostname()
+
+    @property
+    def process(self) -> int:
+        """Number of the process that asks."""
+        return os.getpid()
+
+    def alive(self, pid: int) -> bool:
+        """Return whether a process of this machine runs."""
+        return alive(pid)
+
+
+HERE = Host()
 
 
 def alive(pid: int, born: str = "") -> bool:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
-import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal
@@ -22,7 +20,7 @@ from etl.errors import (
     UsageError,
 )
 from etl.queue.database import Conflict, Database, Transaction
-from etl.queue.process import alive
+from etl.queue.process import HERE, Host
 from etl.queue.protocol import Checkpoint, Control, PausedBy
 from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
 from etl.queue.results import (
@@ -65,15 +63,25 @@ class DatabaseQueue(Reads):
         database: The database; closed with the queue.
         max_lines: Waiting lines at which `put` blocks or is refused.
         max_bytes: The same in bytes of text.
+        ids: Returns an id that no other call returns.
+        host: The machine and process that asks.
     """
 
     url: str
     secret_url: str
 
     def __init__(
-        self, database: Database, *, max_lines: int | None = None, max_bytes: int | None = None
+        self,
+        database: Database,
+        *,
+        max_lines: int | None = None,
+        max_bytes: int | None = None,
+        ids: Callable[[], str] = new_id,
+        host: Host = HERE,
     ) -> None:
         self._database = database
+        self._ids = ids
+        self._host = host
         limits = {"lines": max_lines, "bytes": max_bytes}
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._busy = False  # the last look for a batch found one
@@ -201,7 +209,7 @@ class DatabaseQueue(Reads):
         if not self._busy and not self._may_lease(without):
             return None
         self._busy = False
-        token = new_id()
+        token = self._ids()
         with self._database.write(durable=False) as db:
             now = db.now()
             with db.together():
@@ -312,8 +320,8 @@ class DatabaseQueue(Reads):
     def reclaim(self) -> list[str]:
         """See `BatchQueue.reclaim`."""
         with self._database.read() as db:
-            known = db.rows("workers_of_host", host=socket.gethostname())
-        gone = [row["name"] for row in known if not alive(row["pid"])]
+            known = db.rows("workers_of_host", host=self._host.name)
+        gone = [row["name"] for row in known if not self._host.alive(row["pid"])]
         tokens: list[str] = []
         if gone:
             with self._database.write(durable=False) as db:
@@ -370,7 +378,7 @@ class DatabaseQueue(Reads):
             db.run("forget_silent_workers", name=worker, since=now - WORKER_GONE)
             taken = {row["slot"] for row in db.rows("slots")}
             slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-            here = {"host": socket.gethostname(), "pid": os.getpid()}
+            here = {"host": self._host.name, "pid": self._host.process}
             db.run(
                 "insert_worker", name=worker, slot=slot, started_at=now, heartbeat_at=now, **here
             )

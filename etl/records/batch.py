@@ -169,7 +169,7 @@ class Batch:
             case data:
                 return len(data)
 
-    def frame(self) -> pl.DataFrame:
+    def frame(self, files: FileSystem = DISK) -> pl.DataFrame:
         r"""Return the lines as a frame of `line` String, `line_number` Int64, `source` String.
 
         If any line is not UTF-8 there is also `raw` Binary, which holds the
@@ -180,7 +180,9 @@ class Batch:
         Raises:
             SourceChanged: If the payload is a reference whose file has changed.
         """
-        payload = self.payload.read() if isinstance(self.payload, Reference) else self.payload
+        payload = self.payload
+        if isinstance(payload, Reference):
+            payload = payload.read(files)
         if isinstance(payload, pl.DataFrame):
             frame = payload
             if "line_count" in frame.columns:

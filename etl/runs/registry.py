@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl.errors import StoreError, UsageError
+from etl.filesystem import DISK
 from etl.queue import Queue
 from etl.queue.process import alive, birth
 from etl.queue.urls import IN_MEMORY, file_of, url_of, without_secrets
@@ -33,7 +34,6 @@ from etl.records.batch import new_id
 from etl.records.columns import INTEGER, INTEGER_OR_NULL, JSON, NUMBER, TEXT, TIME, TOTALS, Table
 from etl.records.run_record import FILE, Record, read
 from etl.settings import settings
-from etl.sinks.publish import sync
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,8 +229,8 @@ def _write(place: Path, record: Record) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         staged.write_text(text, encoding="utf-8")
-        sync(staged)
+        DISK.sync(staged)
         staged.replace(place / FILE)
-        sync(place)
+        DISK.sync(place)
     except OSError as error:
         logging.getLogger(__name__).warning("run %s is not recorded: %s", place.name, error)

@@ -8,18 +8,18 @@ often it was tried.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from etl.errors import ProcessorStop
+from etl.filesystem import DISK, FileSystem
 from etl.processors.processor import Delivery
 from etl.records.batch import new_id
 from etl.records.result import Output
 
-__all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file", "sync"]
+__all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,36 +27,37 @@ class StagedFile:
     """A file under its hidden name."""
 
     outputs: Sequence[Output]
+    files: FileSystem = DISK
 
     def publish(self) -> None:
         """Give it its name."""
-        publish_files(self.outputs)
+        publish_files(self.outputs, self.files)
 
     def discard(self) -> None:
         """Remove it."""
         for output in self.outputs:
-            Path(output.staged).unlink(missing_ok=True)
+            self.files.unlink(Path(output.staged))
 
 
-def publish_files(outputs: Iterable[Output]) -> None:
+def publish_files(outputs: Iterable[Output], files: FileSystem = DISK) -> None:
     """Give committed files their final names; one that has its name is left as it is."""
     folders = set()
     for output in outputs:
         folders.add(Path(output.final).parent)
         try:
-            Path(output.staged).replace(output.final)
+            files.replace(Path(output.staged), Path(output.final))
         except FileNotFoundError:
-            if not Path(output.final).exists():
+            if not files.exists(Path(output.final)):
                 raise
     for folder in folders:
-        sync(folder)
+        files.sync(folder)
 
 
-def remove_staged(out: Path, tokens: Iterable[str]) -> None:
+def remove_staged(out: Path, tokens: Iterable[str], files: FileSystem = DISK) -> None:
     """Remove what killed workers had staged with these lease tokens and not committed."""
     for token in tokens:
-        for path in out.rglob(f".*-{token}.tmp"):
-            path.unlink(missing_ok=True)
+        for path in files.find(out, f".*-{token}.tmp"):
+            files.unlink(path)
 
 
 def stage_file(
@@ -73,28 +74,19 @@ def stage_file(
     Raises:
         ProcessorStop: If nothing can be written there.
     """
-    place = delivery.out / folder
+    place, files = delivery.out / folder, delivery.files
     name = quote(delivery.id, safe="~")
     final = place / f"{name}.{suffix}"
     staged = place / f".{name}-{new_id()[-8:]}-{delivery.token}.tmp"
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        write(staged)
-        sync(staged)
-        sync(place)
+        files.make_folder(place)
+        files.create(staged, write)
+        files.sync(staged)
+        files.sync(place)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            staged.unlink()
+            files.unlink(staged)
         if isinstance(error, OSError) or "os error" in str(error):
             raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
         raise
-    return StagedFile([Output(str(staged.absolute()), str(final.absolute()))])
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return StagedFile([Output(str(staged.absolute()), str(final.absolute()))], files)

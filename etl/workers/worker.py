@@ -39,6 +39,7 @@ from etl.errors import (
 from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
+from etl.filesystem import DISK, FileSystem
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue
 from etl.queue.writes import pause_before
@@ -96,6 +97,8 @@ class Worker:
         own_sources: Nobody else will read what this worker cannot: end with an error, rather
             than wait, if nothing else is left.
         watch: Called with each batch that is committed, and its result.
+        files: Where what is referred to is read, and sinks write.
+        clock: Returns seconds that only grow.
     """
 
     def __init__(
@@ -112,6 +115,8 @@ class Worker:
         drain: bool = False,
         own_sources: bool = False,
         watch: Callable[[Lease, BatchResult], object] = lambda _lease, _result: None,
+        files: FileSystem = DISK,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -125,6 +130,8 @@ class Worker:
         self._own_sources = own_sources or drain
         self._says = not own_sources  # else the run whose worker it is says what goes wrong
         self._watch = watch
+        self._files = files
+        self._clock = clock
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
@@ -254,18 +261,18 @@ class Worker:
             return True, 0.0
         if self._own_sources or drains > drains_before:
             self._check_sources()
-        if time.monotonic() - self._reclaimed_at > RECLAIM_SECONDS:
-            self._reclaimed_at = time.monotonic()
-            reclaim(self._queue, self._out)
+        if self._clock() - self._reclaimed_at > RECLAIM_SECONDS:
+            self._reclaimed_at = self._clock()
+            reclaim(self._queue, self._out, self._files)
         self._wait_for_work(since)
         return False, 0.0
 
     def _wait_for_work(self, since: object) -> None:
         """Wait until work is announced, or for a time that grows while there is none."""
-        until = time.monotonic() + self._idle * random.uniform(0.7, 1.0)
+        until = self._clock() + self._idle * random.uniform(0.7, 1.0)
         self._idle = min(IDLE_SECONDS[1], self._idle * 2)
         while not self._stopping.is_set():
-            left = until - time.monotonic()
+            left = until - self._clock()
             if left <= 0:
                 return
             if self._queue.wait_for_work(since, min(left, STOP_SECONDS)):
@@ -327,8 +334,15 @@ class Worker:
         """Take a slot with its states, and publish what a killed worker had committed."""
         self._slot = slot = self._queue.register(self.name)
         states = self._queue.states(slot)
-        recover_outputs(self._queue)
-        return Runner(self._pipeline, states=states, out=self._out, slot=slot, run=self._run)
+        recover_outputs(self._queue, self._files)
+        return Runner(
+            self._pipeline,
+            states=states,
+            out=self._out,
+            slot=slot,
+            run=self._run,
+            files=self._files,
+        )
 
     def _next_batch(self) -> BatchResult | None:
         """Lease, run and commit one batch; return None if none waits."""
@@ -336,7 +350,7 @@ class Worker:
             self._resolve(self._unsure)
         if self._stale:
             self._runner, self._stale = self._register(), False
-        now = time.monotonic()
+        now = self._clock()
         lease = self._queue.lease(
             self.name,
             lines=self.batch_lines,
@@ -364,7 +378,7 @@ class Worker:
         with contextlib.suppress(LeaseLost):  # it took place, or another has the batch
             self._queue.release(lease)
         self._runner = self._register()  # with the states, and the files, of what took place
-        remove_staged(self._out, [lease.token])
+        remove_staged(self._out, [lease.token], self._files)
         self._unsure, self._stale = None, False
 
     def _without_source(self, lease: Lease, error: SourceChanged) -> BatchResult:
@@ -377,7 +391,7 @@ class Worker:
         source = lease.batches[0].source
         if source not in self._away and not self._own_sources:  # else the end says so
             log.warning("worker %s: %s; its lines are left to others", self.name, error)
-        self._away[source] = (time.monotonic() + AWAY_SECONDS, str(error))
+        self._away[source] = (self._clock() + AWAY_SECONDS, str(error))
         self._queue.release(lease)
         return BatchResult()
 
@@ -385,14 +399,14 @@ class Worker:
         """Run and commit a batch; one that cannot be run is split, dead-lettered or released."""
         try:
             if lease.deliveries >= SPLIT_AT:
-                parts = parts_of(lease)
+                parts = parts_of(lease, files=self._files)
                 if sum(map(len, parts)) > 1:
                     self._queue.split(lease, parts)
                     return BatchResult()
             if lease.deliveries >= GIVE_UP_AT:
                 lost = f"{lease.deliveries - 1} workers were lost while they had this line"
                 return self._dead_letter(lease, "worker_lost", lost)
-            result = runner.run(batch_of(lease), token=lease.token)
+            result = runner.run(batch_of(lease, self._files), token=lease.token)
         except (LeaseLost, StoreError):
             raise
         except SourceChanged as error:
@@ -447,7 +461,7 @@ class Worker:
         rows = None
         if readable:
             try:
-                rows = records_of(batch_of(lease))
+                rows = records_of(batch_of(lease, self._files), self._files)
             except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
                 code, message = "unreadable", f"{type(error).__name__}: {error}"
         if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
@@ -463,20 +477,20 @@ class Worker:
             self._watch(lease, result)
 
 
-def reclaim(queue: Queue, out: Path) -> list[str]:
+def reclaim(queue: Queue, out: Path, files: FileSystem = DISK) -> list[str]:
     """Take back what dead workers of this machine had leased, and remove what they had staged.
 
     Returns:
         The tokens of the leases.
     """
     tokens = queue.reclaim()
-    remove_staged(out, tokens)
+    remove_staged(out, tokens, files)
     return tokens
 
 
-def recover_outputs(queue: Queue) -> None:
+def recover_outputs(queue: Queue, files: FileSystem = DISK) -> None:
     """Publish what killed workers had committed and not yet published."""
     pending = queue.pending_outputs()
     if pending:
-        publish_files(one for one in pending if Path(one.staged).exists())
-        queue.mark_published([one for one in pending if Path(one.final).exists()])
+        publish_files((one for one in pending if files.exists(Path(one.staged))), files)
+        queue.mark_published([one for one in pending if files.exists(Path(one.final))])
