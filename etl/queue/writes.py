@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal
@@ -63,7 +63,6 @@ class DatabaseQueue(Reads):
         database: The database; closed with the queue.
         max_lines: Waiting lines at which `put` blocks or is refused.
         max_bytes: The same in bytes of text.
-        ids: Returns an id that no other call returns.
         host: The machine and process that asks.
     """
 
@@ -76,11 +75,9 @@ class DatabaseQueue(Reads):
         *,
         max_lines: int | None = None,
         max_bytes: int | None = None,
-        ids: Callable[[], str] = new_id,
         host: Host = HERE,
     ) -> None:
         self._database = database
-        self._ids = ids
         self._host = host
         limits = {"lines": max_lines, "bytes": max_bytes}
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
@@ -209,7 +206,7 @@ class DatabaseQueue(Reads):
         if not self._busy and not self._may_lease(without):
             return None
         self._busy = False
-        token = self._ids()
+        token = new_id()
         with self._database.write(durable=False) as db:
             now = db.now()
             with db.together():

@@ -41,9 +41,9 @@ class StagedFile:
 
 def publish_files(outputs: Iterable[Output], files: FileSystem = DISK) -> None:
     """Give committed files their final names; one that has its name is left as it is."""
-    folders = set()
+    folders: dict[Path, None] = {}
     for output in outputs:
-        folders.add(Path(output.final).parent)
+        folders[Path(output.final).parent] = None
         try:
             files.replace(Path(output.staged), Path(output.final))
         except FileNotFoundError:
