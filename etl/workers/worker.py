@@ -492,5 +492,9 @@ def recover_outputs(queue: Queue, files: FileSystem = DISK) -> None:
     """Publish what killed workers had committed and not yet published."""
     pending = queue.pending_outputs()
     if pending:
-        publish_files((one for one in pending if files.exists(Path(one.staged))), files)
-        queue.mark_published([one for one in pending if files.exists(Path(one.final))])
+        names = ("staged", "final")
+        found = [
+            one for one in pending if any(files.exists(Path(getattr(one, name))) for name in names)
+        ]
+        publish_files(found, files)  # also of one that is renamed, perhaps not durably
+        queue.mark_published(found)

@@ -15,6 +15,7 @@ from etl import Batch, Count, JsonLines, Pipeline, Worker, each, open_queue
 from etl.analysis import metrics
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import QueueClosed, SourceLocked, StoreUnavailable, UsageError
+from etl.filesystem import FileSystem
 from etl.queue import Checkpoint
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Lease
@@ -23,6 +24,7 @@ from etl.sinks.publish import publish_files
 from etl.sources.files import FileSource
 from etl.sources.ingest import ingest
 from etl.sources.resolve import resolve_sources
+from etl.workers.worker import recover_outputs
 
 
 def written(out: Path) -> list[str]:
@@ -217,3 +219,27 @@ def test_what_was_committed_and_not_said_to_be_is_published_and_counted_once(tmp
     assert metrics.state_totals(queue) == {"count": {f"INFO {n}": 1 for n in range(3)}}
     assert queue.stats().done == 3
     queue.close()
+
+
+class Syncing(FileSystem):
+    """A disk that knows of which folders the names were synced."""
+
+    def __init__(self) -> None:
+        self.synced: list[Path] = []
+
+    def sync(self, path: Path) -> None:
+        self.synced.append(path)
+        super().sync(path)
+
+
+def test_a_file_that_was_renamed_is_synced_before_its_staged_name_is_forgotten(queue, tmp_path):
+    queue.put(Batch.from_lines(["a"]))
+    lease = queue.lease("x")
+    final = tmp_path / "final"
+    final.write_text("x")
+    output = Output(str(tmp_path / "staged"), str(final))
+    queue.commit(lease, BatchResult(done=1, outputs=[output]))
+    files = Syncing()
+    recover_outputs(queue, files)
+    assert files.synced == [tmp_path]
+    assert queue.pending_outputs() == []

@@ -1,0 +1,184 @@
+"""What runs on the machine: programs that log, producers, workers, an operator, a replayer."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from greenlet import getcurrent
+from simulation.world import OUT, Killed, Process, World
+
+from etl import Batch, Count, JsonLines, Parquet, Pipeline, reject
+from etl.dlq.dead_letters import DeadLetters
+from etl.errors import LeaseLost, StoreError, UsageError
+from etl.queue import Checkpoint
+from etl.records.batch import Reference
+from etl.workers.worker import Worker
+
+LOGS = Path("/logs")
+
+
+class Model:
+    """Every line that was written, and what the engine must do with it."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.killers = False
+
+    def line(self, world: World, *, killers: bool = False) -> str:
+        """Return a new line of some kind."""
+        kinds, weights = ["good", "drop", "poison", "reject", "killer"], [12, 2, 1.5, 1, 0.0]
+        weights[-1] = 0.7 * killers
+        (kind,) = world.random.choices(kinds, weights)
+        self.killers |= kind == "killer"
+        self.written.append(f"INFO line {len(self.written)} {kind}")
+        return self.written[-1]
+
+    def lines(self, world: World, count: int, *, killers: bool) -> list[str]:
+        """Return some new lines."""
+        return [self.line(world, killers=killers) for _ in range(count)]
+
+
+def having(kind: str) -> pl.Expr:
+    return pl.col("line").str.ends_with(kind)
+
+
+def poison(frame: pl.DataFrame) -> pl.DataFrame:
+    """Raise at a poison line."""
+    if frame.select(having("poison").any()).item():
+        raise ValueError("poison")
+    return frame
+
+
+def kill(frame: pl.DataFrame) -> pl.DataFrame:
+    """End the process at a killer line."""
+    if frame.select(having("killer").any()).item():
+        process = getcurrent().process
+        process.world.note(f"{process.name} is killed by a line")
+        process.alive = False
+        raise Killed
+    return frame
+
+
+@cache
+def pipeline_to(sink: type[JsonLines | Parquet]) -> Pipeline:
+    """Return the pipeline that all workers have."""
+    pipeline = Pipeline("simulation").add("kill", kill)
+    pipeline.add("drop", lambda frame: frame.filter(~having("drop")))
+    pipeline.add("poison", poison)
+    pipeline.add("refuse", lambda frame: reject(frame, having("reject"), "no", "no"))
+    pipeline.add("count", Count("line"))
+    return pipeline.add("out", sink("sink"))
+
+
+class TurnWorker(Worker):
+    """A worker whose waiting is a turn of the others."""
+
+    def _wait_for_work(self, since: object) -> None:  # noqa: ARG002
+        self.gate("idle")
+
+
+def work(process: Process) -> None:
+    """Work until asked to stop, as `Worker.run` does."""
+    world = process.world
+    worker = process.worker = TurnWorker(
+        process.queue,
+        pipeline_to(world.sink),
+        name=process.name,
+        out=OUT,
+        batch_lines=world.batch_lines,
+        files=process.files,
+        clock=lambda: world.now,
+    )
+    worker.gate = process.gate
+    worker._stale = True
+    worker._requests_before = _patiently(process, worker._requests)
+    while True:
+        try:
+            ended, _ = worker._turn()
+        except StoreError:
+            process.gate("pause")
+            continue
+        if ended:
+            break
+    with suppress(StoreError):
+        process.queue.unregister(worker.name)
+
+
+def heartbeat(process: Process) -> None:
+    """Be known to live, as the thread of a worker does."""
+    with suppress(StoreError, LeaseLost):
+        process.worker._heartbeat()
+
+
+def _patiently(process: Process, call: Callable[[], Any]) -> Any:
+    while True:
+        try:
+            return call()
+        except StoreError:
+            process.gate("pause")
+
+
+def client(batches: list[Batch]) -> Callable[[Process], None]:
+    """Return a producer that puts each batch until it is told that it is stored."""
+
+    def main(process: Process) -> None:
+        while batches:
+            process.queue.put(batches[0])
+            process.gate("answer")
+            batches.pop(0)
+
+    return main
+
+
+def read_file(path: Path, *, by_reference: bool) -> Callable[[Process], None]:
+    """Return a producer that puts a file from where it was read last."""
+
+    def main(process: Process) -> None:
+        queue = process.queue
+        expected = _patiently(process, lambda: queue.checkpoint(str(path)))
+        with process.files.open(path) as file:
+            file.seek(expected.offset if expected else 0)
+            data = file.read()
+        place, number = (expected.offset, expected.line_number) if expected else (0, 0)
+        while data:
+            lines = data.splitlines(keepends=True)[:3]
+            text, data = b"".join(lines), data[len(b"".join(lines)) :]
+            reference = Reference(str(path), place, place + len(text), zlib.crc32(text))
+            batch = Batch(
+                lines=len(lines),
+                payload=reference if by_reference else text,
+                source=str(path),
+                first_line=number + 1,
+            )
+            place, number = place + len(text), number + len(lines)
+            checkpoint = Checkpoint(str(path), place, number)
+            queue.put(batch, checkpoint=checkpoint, expected=expected)
+            expected = checkpoint
+
+    return main
+
+
+def operate(process: Process) -> None:
+    """Ask for something, as a person does."""
+    queue = process.queue
+    what = process.world.random.choice(["pause", "resume", "resume", "step", "stop", "drain"])
+    process.world.note(f"operator: {what}")
+    getattr(queue, what)()
+
+
+def replay(process: Process) -> None:
+    """Replay some dead letters."""
+    with suppress(UsageError):
+        DeadLetters(process.queue).replay(limit=process.world.random.randint(1, 4))
+
+
+def discard(process: Process) -> None:
+    """Close a dead letter."""
+    with suppress(UsageError):
+        DeadLetters(process.queue).discard(limit=1)
