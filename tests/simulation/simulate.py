@@ -160,6 +160,8 @@ class Simulation:
             return False
         if not self.store.stats().idle:
             return False
+        if self.store.pending_outputs() and not self.world.alive("work last"):
+            self.world.start("work last", actors.work)  # who begins sees to what was left
         return not self.store.pending_outputs()
 
     # What must hold
