@@ -92,6 +92,7 @@ def work(process: Process) -> None:
         name=process.name,
         out=OUT,
         batch_lines=world.batch_lines,
+        lease_seconds=world.lease_seconds,
         files=process.files,
         clock=lambda: world.now,
     )

@@ -47,7 +47,7 @@ class Faults:
             return chance if random.random() < 0.4 else 0.0
 
         self.kill = sometimes(0.02) or 0.004
-        self.stall = sometimes(0.01)
+        self.stall = sometimes(0.03)
         self.power_cut = sometimes(0.3)
         self.store_full = sometimes(0.02)
         self.no_answer = sometimes(0.03)
@@ -338,7 +338,7 @@ class World:
             self.kill(process)
             return True
         if self.happens("stall"):
-            process.asleep_until = self.now + self.random.choice([5.0, 40.0, 100.0])
+            process.asleep_until = self.now + self.random.choice([2.0, 8.0, 40.0, 70.0])
             self.note(f"{process.name} stalls at {task.doing}")
             return True
         self.note(f"{process.name}: {task.doing}")
