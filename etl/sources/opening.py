@@ -14,6 +14,7 @@ import io
 import lzma
 import os
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -106,9 +107,10 @@ def opened(path: Path, files: FileSystem = DISK) -> Iterator[tuple[BinaryIO, Kin
 
 def look_at(path: Path, files: FileSystem = DISK) -> Kind:
     """Return how a file is read; plain for a pipe, and for a file that cannot be opened."""
-    if path.is_file():
-        with suppress(OSError), opened(path, files) as (_, kind):
-            return kind
+    with suppress(OSError):
+        if stat.S_ISREG(files.stat(path).st_mode):
+            with opened(path, files) as (_, kind):
+                return kind
     return Kind()
 
 

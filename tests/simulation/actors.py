@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -16,8 +15,9 @@ from simulation.world import OUT, Killed, Process, World
 from etl import Batch, Count, JsonLines, Parquet, Pipeline, reject
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import LeaseLost, StoreError, UsageError
-from etl.queue import Checkpoint
-from etl.records.batch import Reference
+from etl.sources.files import FileSource
+from etl.sources.follow import FollowSource
+from etl.sources.ingest import ingest
 from etl.workers.worker import Worker
 
 LOGS = Path("/logs")
@@ -36,7 +36,8 @@ class Model:
         weights[-1] = 0.7 * killers
         (kind,) = world.random.choices(kinds, weights)
         self.killers |= kind == "killer"
-        self.written.append(f"INFO line {len(self.written)} {kind}")
+        number = len(self.written)
+        self.written.append(f"2026-11-22 09:00:00,000 INFO shop: line {number} {kind}")
         return self.written[-1]
 
     def lines(self, world: World, count: int, *, killers: bool) -> list[str]:
@@ -137,30 +138,41 @@ def client(batches: list[Batch]) -> Callable[[Process], None]:
     return main
 
 
-def read_file(path: Path, *, by_reference: bool) -> Callable[[Process], None]:
-    """Return a producer that puts a file from where it was read last."""
+class Stop:
+    """An event that a source waits for: its waiting is a turn of the others."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def is_set(self) -> bool:
+        return self._process.stopping
+
+    def wait(self, _seconds: float) -> bool:
+        self._process.gate("poll")
+        return self._process.stopping
+
+
+def follow(path: Path) -> Callable[[Process], None]:
+    """Return a producer that follows a file until it is asked to stop."""
 
     def main(process: Process) -> None:
-        queue = process.queue
-        expected = _patiently(process, lambda: queue.checkpoint(str(path)))
-        with process.files.open(path) as file:
-            file.seek(expected.offset if expected else 0)
-            data = file.read()
-        place, number = (expected.offset, expected.line_number) if expected else (0, 0)
-        while data:
-            lines = data.splitlines(keepends=True)[:3]
-            text, data = b"".join(lines), data[len(b"".join(lines)) :]
-            reference = Reference(str(path), place, place + len(text), zlib.crc32(text))
-            batch = Batch(
-                lines=len(lines),
-                payload=reference if by_reference else text,
-                source=str(path),
-                first_line=number + 1,
-            )
-            place, number = place + len(text), number + len(lines)
-            checkpoint = Checkpoint(str(path), place, number)
-            queue.put(batch, checkpoint=checkpoint, expected=expected)
-            expected = checkpoint
+        stop: Any = Stop(process)
+        source = FollowSource(path.name, path, stop, poll=2.0, files=process.files)
+        for _ in ingest(process.queue, source):
+            pass
+
+    return main
+
+
+def put(path: Path, *, by_reference: bool, chunk: int) -> Callable[[Process], None]:
+    """Return a producer that puts what is new in a file, and ends."""
+
+    def main(process: Process) -> None:
+        source = FileSource(
+            path.name, path, by_reference=by_reference, chunk=chunk, files=process.files
+        )
+        for _ in ingest(process.queue, source):
+            pass
 
     return main
 

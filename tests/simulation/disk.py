@@ -73,7 +73,7 @@ class Disk:
             node = node.names[part]
             last = place == len(parts) - 1
             if node.kind == stat.S_IFLNK and (follow or not last):
-                target = Path(*path.parts[: place + 1]).parent / node.target
+                target = Path(*path.parts[: place + 1]) / node.target
                 node = self.find(target, depth=depth + 1)
         return node
 

@@ -8,6 +8,7 @@ from collections import Counter
 import polars as pl
 from simulation import actors
 from simulation.actors import LOGS, Model
+from simulation.logs import Log
 from simulation.world import OUT, World
 
 from etl import Batch, JsonLines, Parquet
@@ -22,6 +23,9 @@ STEPS = 350
 
 PACE = (0.01, 0.05, 0.2, 0.5)
 """Seconds that pass at a turn or an event."""
+
+IDLE_TURNS = 150
+"""Turns without a new line after which followers have read all."""
 
 MAX_STEPS = 6_000
 """Turns after which what is not done then never will be."""
@@ -58,6 +62,10 @@ class Simulation:
         self.store = Observer(self.world)
         world = self.world
         self.wanted: dict[str, object] = {}
+        self.logs: list[Log] = []
+        self.killers = False
+        self.idle_turns = 0
+        self.wild = False
         world.sink = self.random.choice([JsonLines, Parquet])
         world.lease_seconds = self.random.choice([5.0, 30.0])
         world.batch_lines = self.random.choice([1, 1, 6])
@@ -68,7 +76,7 @@ class Simulation:
     def begin(self) -> None:
         """Choose who acts."""
         world = self.world
-        killers = self.random.random() < 0.15
+        killers = self.killers = self.random.random() < 0.15
         for number in range(self.random.randint(1, 2)):
             batches = [
                 Batch.from_lines(
@@ -79,11 +87,20 @@ class Simulation:
             ]
             self.wanted[f"client {number}"] = actors.client(batches)
         for number in range(self.random.randint(0, 2)):
-            path = LOGS / f"{number}.log"
-            for _ in range(self.random.randint(1, 10)):
-                world.disk.append(path, self.model.line(world, killers=killers).encode() + b"\n")
-            by_reference = self.random.random() < 0.5
-            self.wanted[f"put {number}"] = actors.read_file(path, by_reference=by_reference)
+            folder = LOGS / str(number)
+            world.disk.make_folder(folder)
+            way = self.random.choice(["none", "rename", "rename", "copytruncate", "link"])
+            log = Log(world, self.model, folder / "shop.log", way)
+            self.logs.append(log)
+            if self.random.random() < 0.5:
+                log.in_parts = True
+                self.wanted[f"follow {number}"] = actors.follow(log.path)
+            else:
+                by_reference = way == "none" and self.random.random() < 0.5
+                chunk = self.random.choice([60, 200])
+                self.wanted[f"put {number}"] = actors.put(
+                    log.path, by_reference=by_reference, chunk=chunk
+                )
         for number in range(self.random.randint(1, 2)):
             self.wanted[f"work {number}"] = actors.work
 
@@ -98,7 +115,11 @@ class Simulation:
         for _ in range(MAX_STEPS):
             if self.settled():
                 break
+            before = self.store.stats().accepted
             self.event()
+            self.idle_turns += 1
+            if self.store.stats().accepted != before:
+                self.idle_turns = 0
         else:
             raise AssertionError(f"not done after {MAX_STEPS} turns: {self.store.stats()}")
         self.check()
@@ -110,6 +131,10 @@ class Simulation:
         draw = chance()
         if world.healed:
             draw = max(draw, 0.03)
+        elif self.logs and chance() < 0.03:
+            self.random.choice(self.logs).write(killers=self.killers)
+        elif self.logs and chance() < 0.012:
+            self.rotate()
         if draw < 0.01:
             self.act("operator", actors.operate)
         elif draw < 0.02:
@@ -127,6 +152,15 @@ class Simulation:
             stats = self.store.stats()
             assert stats.conserved, f"lines are missing: {stats}"
 
+    def rotate(self) -> None:
+        """Rotate a log; if the seed is calm, while nobody is about to look at its folder."""
+        number = self.random.randrange(len(self.logs))
+        readers = [one for one in self.world.alive() if one.role.endswith(f" {number}")]
+        doing = {task.doing for one in readers for task in one.tasks if "work" not in one.role}
+        known = self.store.checkpoints([str(self.logs[number].path)], "")
+        if known and (self.wild or doing <= {"poll", "start"}):
+            self.logs[number].rotate()
+
     def act(self, role: str, main: object) -> None:
         if not self.world.alive(role):
             self.world.start(role, main)
@@ -143,6 +177,8 @@ class Simulation:
             latest = [one for one in self.world.processes if one.role == role][-1:]
             gone = not latest or not latest[0].alive
             over = latest and latest[0].ended and not role.startswith("work")
+            if over and role.startswith("put"):  # once more, for what was written since
+                over = self.world.healed and latest[0].began_healed
             if gone and not over and (self.world.healed or self.random.random() < 0.5):
                 self.world.start(role, main)
 
@@ -151,6 +187,9 @@ class Simulation:
         world = self.world
         world.note("healed")
         world.healed = True
+        for log in self.logs:
+            log.reopen()
+            log.finish_line()
         for process in world.alive():
             process.asleep_until = 0.0
         self.start_missing()
@@ -158,6 +197,9 @@ class Simulation:
     def settled(self) -> bool:
         busy = [one for one in self.world.alive() if not one.role.startswith("work")]
         if busy:
+            if all(one.role.startswith("follow") for one in busy) and self.idle_turns > IDLE_TURNS:
+                for one in busy:
+                    one.stopping = True
             return False
         if self.store.control().paused:
             self.world.start("operator", lambda process: process.queue.resume())
@@ -236,7 +278,7 @@ def simulate(seed: int, *, steps: int = 60) -> Simulation:
     except Exception as error:
         shown = "\n".join(world.steps[-steps:])
         raise Failed(
-            f"seed {seed}: {error}\nfaults: {world.faults}\n{shown}\n"
+            f"seed {seed}: {error}\nfaults: {world.faults}; logs: {simulation.logs}\n{shown}\n"
             f"again: ETL_SIMULATION_SEED={seed} pytest tests/simulation"
         ) from error
     finally:

@@ -34,6 +34,9 @@ __all__ = ["Faults", "Killed", "Process", "World"]
 
 START = 1_800_000_000.0
 
+READS = ("read", "pread", "fstat", "stat", "exists", "find")
+"""Accesses that change nothing, and at which others take a turn only sometimes."""
+
 
 class Killed(BaseException):
     """A process was killed: what unwinds of it can change nothing more."""
@@ -69,6 +72,8 @@ class Process:
         self.alive = True
         self.ended = False  # by itself, and well
         self.error: BaseException | None = None
+        self.stopping = False
+        self.began_healed = world.healed
         self.asleep_until = 0.0
         self.worker: Worker | None = None
         self.files = Files(world.disk, self.file_gate)
@@ -100,8 +105,11 @@ class Process:
 
     def file_gate(self, what: str) -> None:
         """Give way before an access to a file; raise what goes wrong with it."""
-        self.gate(what)
         verb = what.split(maxsplit=1)[0]
+        if verb not in READS or self.world.random.random() < 0.2:
+            self.gate(what)
+        elif not self.alive:
+            raise Killed
         changes = verb in ("write", "mkdir") or (verb == "open" and not what.endswith(" rb"))
         if changes and self.world.happens("disk_full"):
             raise self._error(errno.ENOSPC, what)
@@ -275,6 +283,7 @@ class World:
                 ("etl.queue.writes", "time", clock),
                 ("etl.queue.writes", "random", random),
                 ("etl.workers.worker", "random", random),
+                ("etl.sources.ingest", "time", clock),
             ):
                 stack.enter_context(patch(f"{module}.{name}", value))
             yield
