@@ -12,19 +12,19 @@ from simulation.logs import Log
 from simulation.world import OUT, World
 
 from etl import Batch, JsonLines, Parquet
-from etl.queue import DeadLetterFilter
+from etl.queue import DeadLetterFilter, Stats
 from etl.queue.reads import Reads
 from etl.queue.sqlite import SqliteDatabase
 
 __all__ = ["Failed", "simulate"]
 
-STEPS = 350
+STEPS = 250
 """Turns and events before all is healed."""
 
 PACE = (0.01, 0.05, 0.2, 0.5)
 """Seconds that pass at a turn or an event."""
 
-IDLE_TURNS = 150
+IDLE_TURNS = 120
 """Turns without a new line after which followers have read all."""
 
 MAX_STEPS = 6_000
@@ -66,6 +66,7 @@ class Simulation:
         self.killers = False
         self.idle_turns = 0
         self.wild = False
+        self._known = -1
         world.sink = self.random.choice([JsonLines, Parquet])
         world.lease_seconds = self.random.choice([5.0, 30.0])
         world.batch_lines = self.random.choice([1, 1, 6])
@@ -96,8 +97,8 @@ class Simulation:
                 log.in_parts = True
                 self.wanted[f"follow {number}"] = actors.follow(log.path)
             else:
-                by_reference = way == "none" and self.random.random() < 0.5
-                chunk = self.random.choice([60, 200])
+                by_reference = self.random.random() < 0.5
+                chunk = self.random.choice([60, 300])
                 self.wanted[f"put {number}"] = actors.put(
                     log.path, by_reference=by_reference, chunk=chunk
                 )
@@ -115,40 +116,37 @@ class Simulation:
         for _ in range(MAX_STEPS):
             if self.settled():
                 break
-            before = self.store.stats().accepted
+            before = self.stats().accepted
             self.event()
-            self.idle_turns += 1
-            if self.store.stats().accepted != before:
-                self.idle_turns = 0
+            self.idle_turns = self.idle_turns + 1 if self.stats().accepted == before else 0
         else:
             raise AssertionError(f"not done after {MAX_STEPS} turns: {self.store.stats()}")
         self.check()
 
     def event(self) -> None:
         """Do one thing that can happen now."""
-        world, chance = self.world, self.random.random
+        world, draw = self.world, self.random.random()
         world.now += self.random.choice(PACE)
-        draw = chance()
         if world.healed:
-            draw = max(draw, 0.03)
-        elif self.logs and chance() < 0.03:
-            self.random.choice(self.logs).write(killers=self.killers)
-        elif self.logs and chance() < 0.012:
-            self.rotate()
+            draw = max(draw, 0.07)
         if draw < 0.01:
             self.act("operator", actors.operate)
         elif draw < 0.02:
             self.act("replayer", self.random.choice([actors.replay, actors.replay, actors.discard]))
         elif draw < 0.03 and world.happens("power_cut"):
             world.power_cut()
-        elif draw < 0.05:
+        elif draw < 0.06 and self.logs:
+            self.random.choice(self.logs).write(killers=self.killers)
+        elif draw < 0.07 and self.logs:
+            self.rotate()
+        elif draw < 0.09:
             self.beat()
-        elif draw < 0.12 or not world.turn():
+        elif draw < 0.16 or not world.turn():
             world.now += 0.5
             self.start_missing()
         if world.happens("jump"):
             world.now += self.random.choice([2.0, 31.0, 61.0])
-        if chance() < 0.1:
+        if self.random.random() < 0.05:
             stats = self.store.stats()
             assert stats.conserved, f"lines are missing: {stats}"
 
@@ -194,6 +192,12 @@ class Simulation:
             process.asleep_until = 0.0
         self.start_missing()
 
+    def stats(self) -> Stats:
+        """Return the store's totals, which are read again only if it has changed."""
+        if self._known != self.world.changes:
+            self._known, self._stats = self.world.changes, self.store.stats()
+        return self._stats
+
     def settled(self) -> bool:
         busy = [one for one in self.world.alive() if not one.role.startswith("work")]
         if busy:
@@ -201,10 +205,10 @@ class Simulation:
                 for one in busy:
                     one.stopping = True
             return False
-        if self.store.control().paused:
+        if self.stats().paused:
             self.world.start("operator", lambda process: process.queue.resume())
             return False
-        if not self.store.stats().idle:
+        if not self.stats().idle:
             return False
         if self.store.pending_outputs() and not self.world.alive("work last"):
             self.world.start("work last", actors.work)  # who begins sees to what was left

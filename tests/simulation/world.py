@@ -284,6 +284,7 @@ class World:
                 ("etl.queue.writes", "random", random),
                 ("etl.workers.worker", "random", random),
                 ("etl.sources.ingest", "time", clock),
+                ("etl.sources.moved", "_last_found", {}),
             ):
                 stack.enter_context(patch(f"{module}.{name}", value))
             yield
