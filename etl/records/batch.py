@@ -75,8 +75,11 @@ class Reference:
         else:
             if zlib.crc32(data) == self.checksum:
                 return data
-        if (found := find_bytes(self, files)) is not None:
-            return found
+        try:
+            if (found := find_bytes(self, files)) is not None:
+                return found
+        except OSError as error:
+            missing = missing or error.strerror or str(error)
         if missing:
             raise SourceUnavailable(f"{self.path!r} cannot be read on this machine: {missing}")
         raise SourceChanged(

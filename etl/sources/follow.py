@@ -29,7 +29,7 @@ from etl.sources.identity import (
     file_id,
     places,
 )
-from etl.sources.opening import look_at
+from etl.sources.opening import opened
 
 __all__ = ["FollowSource"]
 
@@ -124,16 +124,20 @@ class FollowSource:
         for place in places(self.path, known, self.files, name=self.name):
             if any(one.reads(place) for one in growing):
                 continue
-            if place.is_current or not look_at(place.path, self.files).converted:
-                with suppress(FileNotFoundError):  # it was renamed just now; the next look finds it
+            with suppress(FileNotFoundError):  # it was renamed just now; the next look finds it
+                if place.is_current or self._is_plain(place.path):
                     one = _Growing(place, self, reread=reread and place.is_current)
                     growing.append(one)
                     yield from one.known_first()
-            else:
-                once = FileSource(
-                    self.name, place.path, self.options, by_reference=False, files=self.files
-                )
-                yield from read_place(place, once)
+                else:
+                    once = FileSource(
+                        self.name, place.path, self.options, by_reference=False, files=self.files
+                    )
+                    yield from read_place(place, once)
+
+    def _is_plain(self, path: Path) -> bool:
+        with opened(path, self.files) as (_, kind):
+            return kind.plain
 
 
 class _Growing:

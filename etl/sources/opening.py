@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import errno
 import gzip
 import io
 import lzma
@@ -30,7 +31,7 @@ from etl.settings import Settings
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Kind", "as_source_error", "look_at", "opened"]
+__all__ = ["Kind", "as_source_error", "if_readable", "look_at", "opened"]
 
 HEAD_BYTES = 64 << 10
 """Bytes at the start of a file that say what it is."""
@@ -43,6 +44,24 @@ ALWAYS_EXPANDED = 256 << 20
 
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 """What a file raises that cannot be read, or whose compressed data is cut or broken."""
+
+
+SAYS_SO = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
+"""What an OSError says if a file is not there, is none, or is not ours to read; None is said of
+compressed data. Any other says nothing of the file: a disk that fails, too many open files."""
+
+
+@contextmanager
+def if_readable() -> Iterator[None]:
+    """Pass over a file that is gone, hidden, cut or broken; raise what says nothing of it.
+
+    Else a file that cannot be read at this moment would be taken for another one.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno not in SAYS_SO:
+            raise
 
 
 class Kind(NamedTuple):
