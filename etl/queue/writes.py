@@ -160,7 +160,7 @@ class DatabaseQueue(Reads):
         self._check_room(db, new)
         if checkpoint is not None:
             found = checkpoint_of(db, checkpoint.source, checkpoint.number)
-            if rows and not new and found == checkpoint:  # an earlier attempt has stored it all
+            if not new and found == checkpoint:  # an earlier attempt has stored it all
                 return False
             if expected not in ("any", found):
                 raise SourceLocked(

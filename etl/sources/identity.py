@@ -227,7 +227,7 @@ def _unseen(
 def where_is(checkpoint: Checkpoint, files: FileSystem = DISK) -> Path | None:
     """Return where the file of a checkpoint is, whatever its name; None if nowhere."""
     path = Path(checkpoint.path or checkpoint.source)
-    with suppress(*UNREADABLE):
+    with if_readable():
         if is_file_of(path, checkpoint, files):
             return path
     return _Folder([path.parent], files, but="").find_text(checkpoint)

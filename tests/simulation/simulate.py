@@ -127,18 +127,8 @@ class Simulation:
         """Do one thing that can happen now."""
         world, draw = self.world, self.random.random()
         world.now += self.random.choice(PACE)
-        if world.healed:
-            draw = max(draw, 0.07)
-        if draw < 0.01:
-            self.act("operator", actors.operate)
-        elif draw < 0.02:
-            self.act("replayer", self.random.choice([actors.replay, actors.replay, actors.discard]))
-        elif draw < 0.03 and world.happens("power_cut"):
-            world.power_cut()
-        elif draw < 0.06 and self.logs:
-            self.random.choice(self.logs).write(killers=self.killers)
-        elif draw < 0.07 and self.logs:
-            self.rotate()
+        if draw < 0.07 and not world.healed:
+            self.disturb()
         elif draw < 0.09:
             self.beat()
         elif draw < 0.16 or not world.turn():
@@ -149,6 +139,21 @@ class Simulation:
         if self.random.random() < 0.05:
             stats = self.store.stats()
             assert stats.conserved, f"lines are missing: {stats}"
+
+    def disturb(self) -> None:
+        """Let something come from outside."""
+        world, draw = self.world, self.random.randrange(7)
+        if draw == 0:
+            self.act("operator", actors.operate)
+        elif draw == 1:
+            self.act("replayer", self.random.choice([actors.replay, actors.replay, actors.discard]))
+        elif draw == 2:
+            if world.happens("power_cut"):
+                world.power_cut()
+        elif self.logs and draw == 3:
+            self.rotate()
+        elif self.logs:
+            self.random.choice(self.logs).write(killers=self.killers)
 
     def rotate(self) -> None:
         """Rotate a log; if the seed is calm, while nobody is about to look at its folder."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import itertools
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -376,3 +378,59 @@ def test_machines_with_a_file_of_the_same_path_do_not_confuse_one_another(
     assert here.read() == [f"line {number}" for number in [*range(5), 100, 101, 102]]
     (said,) = caplog.messages  # of the first look there, where nothing else is known
     assert f"on {DISK.host!r}, and is another file now; if that was this machine, what" in said
+
+
+def test_what_is_left_of_a_renamed_file_is_put_before_the_new_one_is_known(tmp_path: Path):
+    site = Site(tmp_path)
+    site.write()
+    site.look()
+    site.kill()
+    site.write()
+    site.path.rename(site.path.with_name("app.log.1"))
+    site.write()
+    assert site.step()
+    site.kill()
+    squeeze(site.path.with_name("app.log.1"))
+    site.look()
+    site.check()
+
+
+class Failing(FileSystem):
+    """A disk that fails once, at one of its accesses."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def stat(self, path: Path) -> os.stat_result:
+        self._fail()
+        return super().stat(path)
+
+    def pread(self, file: BinaryIO, size: int, offset: int) -> bytes:
+        self._fail()
+        return super().pread(file, size, offset)
+
+    def names(self, folder: Path) -> list[str]:
+        self._fail()
+        return super().names(folder)
+
+    def _fail(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("at", range(1, 20))
+def test_a_disk_that_fails_once_makes_no_file_another_one(tmp_path: Path, at: int):
+    site = Site(tmp_path)
+    site.write()
+    site.look()
+    site.kill()
+    site.write()
+    site.path.rename(site.path.with_name("app.log.1"))
+    site.write()
+    site.files = Failing(at)
+    with suppress(OSError):
+        site.look()
+    site.kill()
+    site.look()
+    site.check()
