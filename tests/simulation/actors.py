@@ -81,7 +81,7 @@ class TurnWorker(Worker):
     """A worker whose waiting is a turn of the others."""
 
     def _wait_for_work(self, since: object) -> None:  # noqa: ARG002
-        self.gate("idle")
+        self.gate("idle", seconds=0.5)
 
 
 def work(process: Process) -> None:
@@ -147,8 +147,8 @@ class Stop:
     def is_set(self) -> bool:
         return self._process.stopping
 
-    def wait(self, _seconds: float) -> bool:
-        self._process.gate("poll")
+    def wait(self, seconds: float) -> bool:
+        self._process.gate("poll", seconds=seconds)
         return self._process.stopping
 
 

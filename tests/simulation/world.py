@@ -92,13 +92,14 @@ class Process:
             task.end()
         self.tasks.clear()
 
-    def gate(self, what: str) -> None:
-        """Give way to others; raise Killed if this process does not live any more."""
+    def gate(self, what: str, *, seconds: float = 0.0) -> None:
+        """Give way to others, for some time; raise Killed if this process lives no more."""
         if not self.alive:
             raise Killed
         task = getcurrent()
         assert isinstance(task, Task)
         task.doing = what
+        task.asleep_until = self.world.now + seconds
         task.parent.switch()
         if not self.alive:
             raise Killed
@@ -128,7 +129,7 @@ class Task(greenlet):
         self, process: Process, main: Callable[[Process], object], *, ends_process: bool
     ) -> None:
         super().__init__(self._main, parent=process.world.hub)
-        self.process, self.doing = process, "start"
+        self.process, self.doing, self.asleep_until = process, "start", 0.0
         self._what, self._ends_process = main, ends_process
 
     def _main(self) -> None:
@@ -272,7 +273,7 @@ class World:
                 time=lambda: self.now,
                 monotonic=lambda: self.now,
                 perf_counter=time.perf_counter,
-                sleep=lambda _seconds: getcurrent().process.gate("sleep"),
+                sleep=lambda seconds: getcurrent().process.gate("sleep", seconds=seconds),
             ),
         )
         ids = SimpleNamespace(token_hex=lambda size: random.randbytes(size).hex())
@@ -339,6 +340,7 @@ class World:
             for process in self.alive()
             if process.asleep_until <= self.now
             for task in process.tasks
+            if task.asleep_until <= self.now
         ]
         if not ready:
             return False
