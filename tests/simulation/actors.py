@@ -49,32 +49,27 @@ def having(kind: str) -> pl.Expr:
     return pl.col("line").str.ends_with(kind)
 
 
-def poison(frame: pl.DataFrame) -> pl.DataFrame:
-    """Raise at a poison line."""
-    if frame.select(having("poison").any()).item():
-        raise ValueError("poison")
-    return frame
-
-
-def kill(frame: pl.DataFrame) -> pl.DataFrame:
-    """End the process at a killer line."""
+def check(frame: pl.DataFrame) -> pl.DataFrame:
+    """Do with each line what its kind says; a killer line ends the process."""
     if frame.select(having("killer").any()).item():
         process = getcurrent().process
         process.world.note(f"{process.name} is killed by a line")
         process.alive = False
         raise Killed
-    return frame
+    if frame.select(having("poison").any()).item():
+        raise ValueError("poison")
+    return reject(frame.filter(~having("drop")), having("reject"), "no", "no")
 
 
 @cache
 def pipeline_to(sink: type[JsonLines | Parquet]) -> Pipeline:
     """Return the pipeline that all workers have."""
-    pipeline = Pipeline("simulation").add("kill", kill)
-    pipeline.add("drop", lambda frame: frame.filter(~having("drop")))
-    pipeline.add("poison", poison)
-    pipeline.add("refuse", lambda frame: reject(frame, having("reject"), "no", "no"))
-    pipeline.add("count", Count("line"))
-    return pipeline.add("out", sink("sink"))
+    return (
+        Pipeline("simulation")
+        .add("check", check)
+        .add("count", Count("line"))
+        .add("out", sink("sink"))
+    )
 
 
 class TurnWorker(Worker):

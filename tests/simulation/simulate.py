@@ -265,7 +265,7 @@ class Simulation:
         assert received["out"] == output.total(), received
         if "worker_lost" not in dead["code"]:
             replays = int(dead["replays"].sum())
-            assert received["kill"] == len(self.model.written) + replays, (received, replays)
+            assert received["check"] == len(self.model.written) + replays, (received, replays)
 
     def output(self) -> Counter[str]:
         """Return the lines of all files that are to be seen."""
