@@ -127,7 +127,5 @@ def test_each_line_is_processed_once_whatever_is_killed_stopped_and_rotated(site
         chaos.end()
         chaos.check()
     except AssertionError as error:
-        folder = sorted(
-            (path.name, path.stat().st_size) for path in Path(chaos.path.parent).iterdir()
-        )
-        raise AssertionError(f"round {round}, {chaos.way}, {folder}: {error}") from error
+        files = {path.name: path.stat().st_size for path in chaos.path.parent.iterdir()}
+        raise AssertionError(f"round {number}, {chaos.way}, {files}: {error}") from error
