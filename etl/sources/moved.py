@@ -48,13 +48,14 @@ def find_bytes(reference: Reference, files: FileSystem) -> bytes | None:
 
 def _bytes_in(candidate: Path, reference: Reference, files: FileSystem) -> bytes | None:
     """Return the bytes of a reference if a file has them."""
+    had = set(names_before(Path(reference.path)))  # it may have been read under its second name
     with if_readable():
         status = files.stat(candidate)
         if not stat.S_ISREG(status.st_mode):
             return None
         with opened(candidate, files) as (text, kind):
             is_long_enough = status.st_size >= reference.stop
-            if is_long_enough if kind.plain else reference.path in names_before(candidate):
+            if is_long_enough if kind.plain else had.intersection(names_before(candidate)):
                 text.seek(reference.start)
                 data = read_exactly(text, reference.stop - reference.start)
                 if zlib.crc32(data) == reference.checksum:

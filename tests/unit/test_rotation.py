@@ -22,7 +22,7 @@ from etl.queue import Queue
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
-from etl.sources.ingest import ingest
+from etl.sources.ingest import _note_error, ingest
 
 SETTLED = 12
 """Looks at a file without news after which nothing more is expected."""
@@ -432,5 +432,32 @@ def test_a_disk_that_fails_once_makes_no_file_another_one(tmp_path: Path, at: in
     with suppress(OSError):
         site.look()
     site.kill()
+    site.look()
+    site.check()
+
+
+def test_bytes_that_were_queued_under_a_rotated_name_are_found_compressed(tmp_path: Path):
+    queue = open_queue("sqlite://")
+    path = tmp_path / "app.log"
+    path.write_text("one\n")
+    put(queue, path)
+    with path.open("a") as file:
+        file.write("two\n")
+    path.rename(tmp_path / "app.log.1")
+    path.write_text("three\n")
+    put(queue, path)
+    (tmp_path / "app.log.1").rename(tmp_path / "app.log.2")
+    squeeze(tmp_path / "app.log.2")
+    path.rename(tmp_path / "app.log.1")
+    assert sorted(queue.peek()["line"]) == ["one", "three", "two"]
+
+
+def test_a_file_that_failed_at_the_first_look_is_read_after_it_was_rotated(tmp_path: Path):
+    site = Site(tmp_path)
+    site.write()
+    source = FollowSource("app.log", site.path, threading.Event())
+    _note_error(site.queue, source, OSError("broken"))
+    site.path.rename(site.path.with_name("app.log.1"))
+    site.write()
     site.look()
     site.check()
