@@ -451,7 +451,8 @@ class Worker:
             raise
         runner.publish()
         if result.outputs:
-            self._queue.mark_published(result.outputs)
+            with contextlib.suppress(StoreError):  # the batch is done; who registers next does it
+                self._queue.mark_published(result.outputs)
         self._notify(lease, result)
 
     def _dead_letter(

@@ -14,7 +14,7 @@ import pytest
 from etl import Batch, Count, JsonLines, Pipeline, Worker, each, open_queue
 from etl.analysis import metrics
 from etl.dlq.dead_letters import DeadLetters
-from etl.errors import QueueClosed, SourceLocked, StoreUnavailable, UsageError
+from etl.errors import QueueClosed, SourceLocked, StoreFull, StoreUnavailable, UsageError
 from etl.filesystem import FileSystem
 from etl.queue import Checkpoint
 from etl.queue.sqlite import SqliteQueue
@@ -242,4 +242,23 @@ def test_a_file_that_was_renamed_is_synced_before_its_staged_name_is_forgotten(q
     files = Syncing()
     recover_outputs(queue, files)
     assert files.synced == [tmp_path]
+    assert queue.pending_outputs() == []
+
+
+def test_a_batch_is_done_even_if_it_cannot_be_noted_that_its_file_has_its_name(
+    queue, tmp_path, monkeypatch
+):
+    def full(_outputs: Any) -> None:
+        raise StoreFull
+
+    monkeypatch.setattr(queue, "mark_published", full)
+    queue.put(Batch.from_lines(["a"]))
+    seen: list[int] = []
+    pipeline = Pipeline().add("out", JsonLines())
+    worker = Worker(queue, pipeline, out=tmp_path, watch=lambda _, result: seen.append(result.done))
+    assert worker.step().done == 1
+    assert seen == [1]
+    assert len(queue.pending_outputs()) == 1
+    monkeypatch.undo()
+    worker.step()
     assert queue.pending_outputs() == []
