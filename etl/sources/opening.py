@@ -158,7 +158,7 @@ def _compression_of(head: bytes) -> _Compression | None:
 def _head_of(file: BinaryIO) -> bytes:
     """Return the first bytes of what is in a compressed file, or those that can be read."""
     head = b""
-    with suppress(*UNREADABLE):
+    with if_readable():  # after an error of the disk it could not be read from its start again
         while data := file.read1(HEAD_BYTES - len(head)):  # type: ignore[attr-defined]
             head += data
     file.seek(0)

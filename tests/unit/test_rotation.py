@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import itertools
 import os
 import shutil
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -395,11 +396,35 @@ def test_what_is_left_of_a_renamed_file_is_put_before_the_new_one_is_known(tmp_p
     site.check()
 
 
+class FailingFile(io.RawIOBase):
+    """A file each read of which may fail."""
+
+    def __init__(self, file: BinaryIO, fail: Callable[[], None]) -> None:
+        self.file, self.fail = file, fail
+        self.name = file.name
+        self.fileno, self.seek, self.tell = file.fileno, file.seek, file.tell
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        self.fail()
+        return self.file.readinto(buffer)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
 class Failing(FileSystem):
     """A disk that fails once, at one of its accesses."""
 
     def __init__(self, at: int) -> None:
         self.left = at
+
+    def open(self, path: Path, mode: str = "rb") -> BinaryIO:
+        file = super().open(path, mode)
+        return cast("BinaryIO", FailingFile(file, self._fail)) if path.suffix == ".gz" else file
 
     def stat(self, path: Path) -> os.stat_result:
         self._fail()
@@ -419,14 +444,15 @@ class Failing(FileSystem):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-@pytest.mark.parametrize("at", range(1, 20))
-def test_a_disk_that_fails_once_makes_no_file_another_one(tmp_path: Path, at: int):
+@pytest.mark.parametrize("kind", ["plain", "gzipped"])
+@pytest.mark.parametrize("at", range(1, 24))
+def test_a_disk_that_fails_once_makes_no_file_another_one(tmp_path: Path, at: int, kind: str):
     site = Site(tmp_path)
     site.write()
     site.look()
     site.kill()
     site.write()
-    site.path.rename(site.path.with_name("app.log.1"))
+    rename(site, kind)
     site.write()
     site.files = Failing(at)
     with suppress(OSError):
