@@ -316,7 +316,7 @@ class Worker:
             self._runner = None
             ended.set()
             beat.join()
-            with contextlib.suppress(StoreUnavailable):  # its heartbeat will be missed
+            with contextlib.suppress(StoreError):  # its heartbeat will be missed
                 self._queue.unregister(self.name)
 
     def _beat(self, ended: threading.Event) -> None:
