@@ -9,6 +9,8 @@
     │   ├── IncompatibleStore      made by a newer etl, or by an older one
     │   ├── StoreFull         no room on the disk
     │   ├── StoreUnavailable         cannot be reached at this moment
+    │   ├── StoreLost         its file was removed or replaced while in use, or is damaged
+    │   ├── PayloadDamaged    the text of a batch cannot be read
     │   └── QueueClosed       used after close()
     ├── QueueFull             the limit on waiting lines or bytes is reached
     ├── LeaseLost             the lease ran out; another worker has the batch
@@ -38,6 +40,7 @@ __all__ = [
     "GateFailed",
     "IncompatibleStore",
     "LeaseLost",
+    "PayloadDamaged",
     "PipelineError",
     "ProcessorStop",
     "ProcessorTimeout",
@@ -49,6 +52,7 @@ __all__ = [
     "SourceUnavailable",
     "StoreError",
     "StoreFull",
+    "StoreLost",
     "StoreUnavailable",
     "UsageError",
     "WorkerFailed",
@@ -95,6 +99,10 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached at this moment."""
 
 
+class StoreLost(StoreError):
+    """The store's file was removed or replaced while it was in use, or is damaged."""
+
+
 class QueueClosed(StoreError):
     """The queue was closed; open it again with open_queue()."""
 
@@ -117,6 +125,10 @@ class SourceChanged(EtlError):
 
 class SourceUnavailable(SourceChanged):
     """The source cannot be read on this machine at this moment."""
+
+
+class PayloadDamaged(StoreError):
+    """The text of a batch cannot be read: what the store keeps of it is damaged."""
 
 
 class ProcessorTimeout(EtlError):

@@ -11,6 +11,7 @@ It knows no pipeline and runs nothing: workers do that, here or elsewhere.
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +21,11 @@ from etl.analysis import metrics, traces
 from etl.dlq import DeadLetters
 from etl.errors import UsageError
 from etl.queue import Queue, Stats, open_queue
+from etl.records.columns import FINDINGS
 from etl.text import html_card
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
 __all__ = ["Store", "open"]
@@ -62,6 +65,14 @@ class Store:
     def status(self) -> Stats:
         """The totals now, in source lines."""
         return self.queue.stats()
+
+    def check(self) -> pd.DataFrame:
+        """Verify all that the store holds and return what is damaged or missing, as a pandas frame.
+
+        Columns and dtypes: those of `etl.records.columns.FINDINGS`. It is empty if all is whole;
+        at most 1,000 of each part are listed. `queue.check()` also returns how many there are.
+        """
+        return FINDINGS.frame(map(asdict, self.queue.check().findings))
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import polars as pl
@@ -37,7 +38,8 @@ def traces(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     for record in reversed(queue.read("traces", limit=limit)):
         if len(rows) >= limit:
             break
-        rows += reversed(_rows(record))
+        with suppress(zstd.ZstdError, ValueError):  # damaged: `etl check` says so
+            rows += reversed(_rows(record))
     return rows[:limit][::-1]
 
 

@@ -25,7 +25,7 @@ COMMANDS = (
     *(detect.detect, detect.formats),
     *(run.run, run.put, work.work, work.serve),
     *(monitor.status, monitor.pause, monitor.resume, monitor.trace, monitor.graph, monitor.top),
-    *(notebook.lab, notebook.app, runs.batch, runs.runs, runs.prune),
+    *(notebook.lab, notebook.app, runs.batch, runs.runs, runs.prune, store.check),
 )
 GROUPS = {
     "dlq": (

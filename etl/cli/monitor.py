@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from typer import Option
@@ -16,7 +17,7 @@ Once = Annotated[bool, Option(help="Print one view and exit.")]
 
 
 def status(store: Store = None, as_json: Json = False) -> None:
-    """Show the totals and processors of a store."""
+    """Show the totals and processors of a store (exit code 1: committed output is lost)."""
     from etl.cli.tables import show_summary
     from etl.runs.run import summary
     from etl.sources.ingest import source_errors
@@ -24,6 +25,7 @@ def status(store: Store = None, as_json: Json = False) -> None:
     queue = open_store(store)
     found = summary(queue) | {"store": queue.url, "unreadable": source_errors(queue)}
     show_summary(queue, found, as_json=as_json)
+    sys.exit(1 if found["lost_outputs"] else 0)
 
 
 def pause(store: Store = None) -> None:

@@ -95,6 +95,8 @@ def run(
             print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
             ended.wait()
     _end_for(result.unreadable)
+    if result["lost_outputs"]:
+        raise Exit(1)
 
 
 def put(

@@ -1,12 +1,15 @@
-"""`etl store`, and how every command opens its store."""
+"""`etl store` and `etl check`, and how every command opens its store."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
+from etl.cli.options import Json
 from etl.errors import UsageError
 from etl.settings import settings
 
@@ -14,13 +17,36 @@ if TYPE_CHECKING:
     from etl.queue import Queue
 
 
-def init(url: Annotated[str, Argument(help="URL of the store, or path of its file.")]) -> None:
-    """Create a store, if it does not exist; upgrade one on PostgreSQL."""
+Named = Annotated[str, Argument(help="URL of the store, or path of its file.")]
+Checked = Annotated[
+    str | None,
+    Argument(envvar="ETL_STORE", help="URL or path of the store. Default: that of the newest run."),
+]
+Root = Annotated[
+    Path | None, Option(help="Folder for output, which all workers of the store must use.")
+]
+
+
+def init(url: Named, out: Root = None) -> None:
+    """Create a store, if it does not exist; upgrade one on PostgreSQL; name its output folder."""
     from etl.queue import open_queue
 
     check_store(url)
     with closing(open_queue(url, create=True)) as queue:
+        if out is not None:
+            queue.reclaim()
+            queue.set_output_root(out)
         print(f"{queue.url} is ready")
+
+
+def check(store: Checked = None, as_json: Json = False) -> None:
+    """Verify all that a store holds, and its output (exit code 1: something is damaged)."""
+    from etl.cli.tables import show_check
+
+    with closing(open_store(store)) as queue:
+        found = queue.check()
+        show_check(queue.url, found, as_json=as_json)
+    sys.exit(0 if found.whole else 1)
 
 
 def open_store(

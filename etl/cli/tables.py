@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from rich.text import Text
 from etl.analysis.metrics import processors, state_totals
 from etl.formats.levels import LEVELS
 from etl.queue import DeadLetterFilter, Queue, identity
+from etl.queue.check import Check
 from etl.queue.urls import file_of
 from etl.records.columns import COUNTERS
 from etl.records.result import NO_FORMAT
@@ -102,7 +103,8 @@ def _micros(name: str, row: Row) -> str:
 
 
 def _reason(row: Row) -> str:
-    return f"{row['error'] or row['code']}: {row['message']}"
+    why = f"{row['error'] or row['code']}: {row['message']}"
+    return f"DAMAGED in the store; {why}" if row.get("damaged") else why
 
 
 def _took(row: Row) -> str:
@@ -173,8 +175,27 @@ GENERIC_TOLD = 0.05
 EMPTY_TOLD = 0.5
 """Share of records with neither time, level nor message from which on a summary says so."""
 
+MOST_LOST = 5
+"""Lost outputs that a summary names."""
+
 MOST_SOURCES = 20
 """Sources that a summary lists: those of which the largest share is generic."""
+
+PARTS = (
+    Column("part"),
+    *map(_number, ("checked", "unchecked", "damaged")),
+    _number("lines affected", "lines"),
+)
+"""What `etl check` has verified."""
+
+FINDINGS = (
+    Column("part"),
+    Column("name", lambda row: near(row["name"]), wrap=True),
+    Column("source", lambda row: near(row["source"])),
+    _number("lines"),
+    Column("problem", wrap=True),
+)
+"""What is damaged or missing."""
 
 RUNS = (
     Column("run", width=20),
@@ -262,7 +283,7 @@ def show_dead_letter(dead_letter: Row) -> None:
     """Print all that is known of one dead letter, a field a line."""
     text = Text()
     for name, value in dead_letter.items():
-        if value is None or (value == "" and name != "line"):
+        if value is None or value is False or (value == "" and name != "line"):
             continue
         shown = clock(value) if name.endswith("_at") else str(value)
         body = "\n".join(map(printable, shown.split("\n")))
@@ -306,6 +327,11 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
     for hint in _hints(result, groups):
         console.print(Text(hint), soft_wrap=True)
+    if lost := result["lost_outputs"]:
+        names = ", ".join(printable(near(path)) for path in lost[:MOST_LOST])
+        more = f" and {len(lost) - MOST_LOST:,} more" if len(lost) > MOST_LOST else ""
+        text = f"committed output is lost: {names}{more}; to see whose: etl check {near(store)}"
+        console.print(Text(text, "bold red"), soft_wrap=True)
     if "out" in result:
         new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
         console.print(Text(f"{new}{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
@@ -345,6 +371,23 @@ def _print_sources(console: Console, sources: Sequence[Row]) -> None:
     if first["generic"] > GENERIC_TOLD:
         hint = f"etl detect {shlex.quote(near(first['source']))}"
         console.print(Text(f"generic: of no known format; to see what is found: {hint}", "dim"))
+
+
+def show_check(store: str, found: Check, *, as_json: bool) -> None:
+    """Print what was verified of a store, and what of it is damaged or missing."""
+    if as_json:
+        print_json(found.to_dict() | {"store": store})
+        return
+    console = Console()
+    console.print(table([{"part": part} | asdict(one) for part, one in found.parts.items()], PARTS))
+    if found.findings:
+        console.print()
+        console.print(table([asdict(one) for one in found.findings], FINDINGS))
+    damaged = sum(part.damaged for part in found.parts.values())
+    if (more := damaged - len(found.findings)) > 0:
+        console.print(Text(f"and {more:,} more", "dim"))
+    result = ("whole ✓", "green") if found.whole else (f"not whole: {damaged:,} ✗", "bold red")
+    console.print(Text.assemble(f"{near(store)} is ", result), soft_wrap=True)
 
 
 def live_view(queue: Queue) -> Group:

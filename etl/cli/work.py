@@ -57,7 +57,7 @@ def work(
         if queue.control().paused:
             print("etl: the store is paused; to continue: etl resume", file=sys.stderr)
     options = WorkerOptions(
-        out=str(out or output_folder(queue.url)),
+        out=str(out or output_folder(queue)),
         pipeline=pipeline,
         batch_lines=batch_lines,
         interval=interval,
@@ -114,7 +114,7 @@ def serve(
     address = server.Address(host, port, token, name or ())
     service = Service(queue, run=run, log=open_log(kind, run=run))
     options = WorkerOptions(
-        out=str(out or output_folder(queue.url)),
+        out=str(out or output_folder(queue)),
         pipeline=pipeline,
         run=run,
         watch=COMMIT_LOG,

@@ -47,6 +47,9 @@ PAGE = 20_000
 HAS_TEXT = (pl.col("processor") != INPUT) | ~pl.col("code").is_in(UNREAD)
 """Which dead letters have the text of a line, rather than why it could not be read."""
 
+CAN_RUN = HAS_TEXT & ~pl.col("damaged")
+"""Which of them have the text that they were written with."""
+
 
 class Which(TypedDict, total=False):
     """Which dead letters: those for which everything given holds; see `DeadLetterFilter`."""
@@ -106,13 +109,13 @@ class DeadLetters:
     def dry_run(self, pipeline: Pipeline, **which: Unpack[Which]) -> DryRun:
         """Return which dead letters would pass a pipeline as it is now; nothing is changed.
 
-        Those whose text could not be read count as failing.
+        Those whose text could not be read, or is damaged, count as failing.
         """
         would_pass: list[int] = []
         would_fail: list[int] = []
         for page in self._pages(which):
             passed: list[int] = []
-            for batch in _batches(page.filter(HAS_TEXT)):
+            for batch in _batches(page.filter(CAN_RUN)):
                 passed += pipeline.dry_run(batch).passed
             would_pass += passed
             would_fail += page.filter(~pl.col("id").is_in(passed))["id"].to_list()
@@ -132,7 +135,7 @@ class DeadLetters:
             **which: Which dead letters, if there is no edited frame.
 
         Raises:
-            UsageError: If a dead letter is not open, was replayed too often, or
+            UsageError: If a dead letter is not open, was replayed too often, is damaged, or
                 stands for a range of a file that has changed.
         """
         if edited is not None:
@@ -184,12 +187,12 @@ class DeadLetters:
         bytes; nothing changes in the store they came from. The same set of dead
         letters is put only once, whatever the name of its file; those that two
         files share are put twice. Ranges that could not be read have no lines and
-        are left out.
+        are left out, as are dead letters that were damaged.
 
         Raises:
             UsageError: If the file does not exist or was not made by `export`.
         """
-        dead_letters = read_export(Path(path)).filter(HAS_TEXT)
+        dead_letters = read_export(Path(path)).filter(CAN_RUN)
         checkpoint = Checkpoint(f"dead letters {content_id(dead_letters)}", 0, dead_letters.height)
         if not dead_letters.height or self._queue.checkpoint(checkpoint.source):
             return 0
@@ -288,6 +291,13 @@ def _apply_edits(dead_letters: pl.DataFrame, edited: pd.DataFrame) -> pl.DataFra
 
 
 def _check_replay(dead_letters: pl.DataFrame, *, force: bool) -> None:
+    damaged = dead_letters.filter("damaged")
+    if damaged.height:
+        raise UsageError(
+            f"dead letter {damaged['id'][0]}, line {damaged['line_number'][0]:,} of "
+            f"{damaged['source'][0]!r}, is damaged in the store and is not replayed; look at it: "
+            f"etl dlq show {damaged['id'][0]}, discard it, and replay the others"
+        )
     unread = dead_letters.filter(~HAS_TEXT)
     if unread.height:
         raise UsageError(

@@ -21,11 +21,20 @@ EXPORTED = DEAD_LETTERS.drop("id", "status")
 """Columns of an exported file."""
 
 IMPORTED = DEAD_LETTERS.pick(
-    "source", "line_number", "lines", "line", "raw", "format", "processor", "code", "context"
+    "source",
+    "line_number",
+    "lines",
+    "line",
+    "raw",
+    "format",
+    "processor",
+    "code",
+    "context",
+    "damaged",
 )
 """Those of them that an import needs; the others are for people."""
 
-LATER = {"context": "{}"}
+LATER = {"context": "{}", "damaged": False}
 """Columns that files of earlier versions lack, and what they stand for there."""
 
 

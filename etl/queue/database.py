@@ -168,6 +168,10 @@ class Database(ABC):
             self._closed = True
             self._disconnect()
 
+    def own_check(self) -> list[str] | None:
+        """Return what the database finds damaged in itself, or None if it has no such check."""
+        return None
+
     @abstractmethod
     def version(self) -> object:
         """Return a value that differs once anything has been written by anyone."""

@@ -104,6 +104,8 @@ class PostgresQueue(DatabaseQueue):
         StoreUnavailable: If the server cannot be reached.
     """
 
+    _on_server = True
+
     def __init__(
         self,
         url: str,

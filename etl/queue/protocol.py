@@ -5,20 +5,22 @@ metrics, traces, states of processors, checkpoints of sources. It knows no pipel
 
     BatchQueue        put, lease, renew, commit, release, split, reclaim, wait_for_work
     QueueControl      pause, resume, step, drain, stop, control
-    WorkerRegistry    register, heartbeat, unregister, states, outputs
+    WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
     DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
-    QueueReader       stats, peek, read, checkpoint, checkpoints, version, wait
+    QueueReader       stats, peek, read, checkpoint, checkpoints, check, version, wait
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import polars as pl
 
 from etl.errors import UsageError
+from etl.queue.check import Check
 from etl.records.batch import Batch, Lease
 from etl.records.columns import TOTALS
 from etl.records.result import BatchResult, Output
@@ -339,6 +341,23 @@ class WorkerRegistry(Protocol):
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """Note that these files have their final names."""
 
+    def output_root(self) -> Path | None:
+        """Return the folder below which outputs lie, or None if the store keeps none."""
+
+    def use_output_root(self, folder: Path) -> None:
+        """Agree to write below a folder; a store in a file that keeps none keeps this one.
+
+        Raises:
+            UsageError: If the store keeps another one.
+        """
+
+    def set_output_root(self, folder: Path) -> None:
+        """Keep another folder below which outputs lie; what is there is not moved.
+
+        Raises:
+            UsageError: If workers run.
+        """
+
 
 class DeadLetterQueue(Protocol):
     """Dead letters: read, replay, discard."""
@@ -395,6 +414,9 @@ class QueueReader(Protocol):
             sources: Their names.
             file: Device and inode, as `Checkpoint.file`.
         """
+
+    def check(self) -> Check:
+        """Verify all that is kept, and the files that it refers to; nothing is changed."""
 
     def version(self) -> object:
         """Return a value that differs once the store has changed; see `wait`."""

@@ -9,25 +9,40 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import SourceChanged
-from etl.queue.database import Database, Transaction
+from etl.errors import PayloadDamaged, SourceChanged
+from etl.queue.check import Check, check
+from etl.queue.database import Transaction
+from etl.queue.outputs import Outputs
 from etl.queue.protocol import Checkpoint, Control, DeadLetterFilter, Stats, TableName
 from etl.queue.sql import STORED
-from etl.records.batch import Batch, decode_payload
-from etl.records.columns import DEAD_LETTERS, FAILURES, INTEGER, WAITING, Column, Table
-from etl.records.context import Context
-from etl.records.result import Output
+from etl.records.batch import Batch, Damaged, Reference, decode_payload
+from etl.records.checksum import checksum_of_batch, checksum_of_values
+from etl.records.columns import (
+    CHECKED,
+    DEAD_LETTERS,
+    FAILURES,
+    INTEGER,
+    STORED_DEAD_LETTERS,
+    WAITING,
+    Column,
+    Table,
+)
+from etl.records.context import DEFAULT, Context
 
 __all__ = ["Reads", "as_control", "batch_of", "checkpoint_of", "control_of"]
 
 ALL = 2**62
 """A limit that no table reaches."""
 
+CHECKED_PLACES = tuple(map(STORED_DEAD_LETTERS.names.index, CHECKED.names))
+"""Where the values are that a dead letter's checksum is of."""
 
-class Reads:
+PAYLOAD_PLACE = STORED_DEAD_LETTERS.names.index("payload")
+"""Where a dead letter's fields are."""
+
+
+class Reads(Outputs):
     """The reads of a `Queue`, over one `Database`."""
-
-    _database: Database
 
     def stats(self) -> Stats:
         """See `QueueReader.stats`."""
@@ -63,11 +78,6 @@ class Reads:
         with self._database.read() as db:
             return dict(db.tuples("states_of_slot", slot=slot))
 
-    def pending_outputs(self) -> list[Output]:
-        """See `WorkerRegistry.pending_outputs`."""
-        with self._database.read() as db:
-            return [Output(**row) for row in map(dict, db.rows("pending_outputs"))]
-
     def read(self, table: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
         """See `QueueReader.read`."""
         with self._database.read() as db:
@@ -84,7 +94,7 @@ class Reads:
             if row is None:
                 break
             seq = row["seq"]
-            with contextlib.suppress(SourceChanged):  # a worker will find out
+            with contextlib.suppress(SourceChanged, PayloadDamaged):  # a worker will find out
                 batch = batch_of(row)
                 found += [
                     (batch.id, row["put_at"], batch.source, number, line, batch.format)
@@ -97,12 +107,11 @@ class Reads:
         where, values = _condition(wanted)
         values["limit"] = ALL if wanted.limit is None else wanted.limit
         with self._database.read(snapshot=True) as db:
-            rows = db.tuples("dead_letters", where, **values)
+            rows = list(map(_checked, db.tuples("dead_letters", where, **values)))
             kinds = db.tuples("failures", ids=json.dumps(sorted({row[0] for row in rows})))
-        own, shared = (
-            Table("", Column("failure", INTEGER, "Its failure."), *columns).schema
-            for columns in (STORED["dead_letters"], FAILURES)
-        )
+        failure, damaged = Column("failure", INTEGER, "Its failure."), DEAD_LETTERS["damaged"]
+        own = Table("", failure, damaged, *STORED["dead_letters"]).schema
+        shared = Table("", failure, *FAILURES).schema
         found = pl.DataFrame(rows[::-1], schema=own, orient="row")
         failures = pl.DataFrame(kinds, schema=shared, orient="row")
         joined = found.join(failures, on="failure", how="left", maintain_order="left")
@@ -124,6 +133,10 @@ class Reads:
             groups[row["fingerprint"]] = row
         ranked = sorted(groups.values(), key=lambda row: (-row["lines"], row["fingerprint"]))
         return ranked[: wanted.limit]
+
+    def check(self) -> Check:
+        """See `QueueReader.check`."""
+        return check(self._database, self.output_root(), on_server=self._on_server)
 
     def work_version(self) -> object:
         """See `BatchQueue.work_version`."""
@@ -170,11 +183,32 @@ def checkpoint_of(db: Transaction, source: str, number: int | None = None) -> Ch
 
 
 def batch_of(row: Any) -> Batch:
-    """Return the batch of a row with its payload."""
+    """Return the batch of a row with its payload, or with the reason why that cannot be read."""
     names = ("id", "source", "format", "first_line", "skip", "lines")
-    payload = decode_payload(row["encoding"], row["data"])
-    context = Context.decode(row["context"])
+    payload: bytes | Reference | pl.DataFrame | Damaged
+    context = DEFAULT
+    try:
+        if row["batch_checksum"] not in (None, checksum_of_batch(row)):
+            raise PayloadDamaged("payload cannot be read: what is kept of its batch is damaged")
+        payload = decode_payload(row["encoding"], row["data"], row["checksum"])
+        context = Context.decode(row["context"])
+    except PayloadDamaged as error:
+        payload = Damaged(str(error))
+    except (ValueError, TypeError) as error:
+        payload = Damaged(f"payload cannot be read: its context is damaged: {error}")
     return Batch(payload=payload, context=context, **{name: row[name] for name in names})
+
+
+def _checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a dead letter with whether it is damaged in the place of its checksum.
+
+    Fields of one that is may not even be JSON: they are left out.
+    """
+    failure, checksum, *values = row
+    if checksum is None or checksum == checksum_of_values(map(values.__getitem__, CHECKED_PLACES)):
+        return failure, False, *values
+    values[PAYLOAD_PLACE] = None
+    return failure, True, *values
 
 
 def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:

@@ -6,7 +6,7 @@ Each function writes one part of it, inside the commit's transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from math import log2
 from typing import Any
@@ -17,7 +17,9 @@ from etl.errors import LeaseLost
 from etl.queue.database import Transaction
 from etl.queue.sql import COUNTS
 from etl.records.batch import Batch
-from etl.records.result import BatchResult, FailureKind, Trace
+from etl.records.checksum import checksum_of_values
+from etl.records.columns import CHECKED
+from etl.records.result import BatchResult, FailureKind, Output, Trace
 from etl.settings import Settings
 
 __all__ = [
@@ -33,6 +35,12 @@ __all__ = [
 TIDY_COMMITS = 64
 """Commits of a process between two deletions of what is old."""
 
+WITH_CHECKSUM: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: -1,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
+"""Whoever decompresses it notices what has changed."""
+
 IDS_KEPT = 3600.0
 """Seconds for which the id of a batch is known, from when it was put."""
 
@@ -45,6 +53,7 @@ def keep_result(
     batch: Batch,
     result: BatchResult,
     trace: bytes | None,
+    outputs: Sequence[Output],
 ) -> None:
     """Write all of a result but for its counts of lines.
 
@@ -53,8 +62,9 @@ def keep_result(
         now: Unix seconds.
         worker: Who commits.
         batch: The first batch.
-        result: What to keep, but for the trace.
+        result: What to keep, but for the trace and the outputs.
         trace: What `encode_trace` made of that.
+        outputs: Its outputs, by the names that are kept.
 
     Raises:
         LeaseLost: If the worker's slot, and with it its state, has gone to another.
@@ -67,7 +77,8 @@ def keep_result(
     if trace is not None:
         head = {"at": now, "worker": worker, "batch": batch.id, "source": batch.source}
         _keep_trace(db, head | {"version": result.version}, trace, result.trace)
-    db.many("insert_output", map(asdict, result.outputs))
+    of_batch = {"source": batch.source, "lines": result.done}
+    db.many("insert_output", (asdict(one) | of_batch for one in outputs))
 
 
 def moved(rows: Iterable[Mapping[str, int]], state: str, sign: int = 1) -> dict[str, int]:
@@ -115,7 +126,7 @@ def forget_the_old(db: Transaction, now: float) -> None:
 def encode_trace(trace: Trace) -> bytes:
     """Return a trace as compressed JSON."""
     text = json.dumps([trace.lines.to_dict(as_series=False), list(trace.paths)])
-    return zstd.compress(text.encode(), level=-1)
+    return zstd.compress(text.encode(), options=WITH_CHECKSUM)
 
 
 def _keep_dead_letters(db: Transaction, batch: Batch, result: BatchResult, now: float) -> None:
@@ -129,10 +140,10 @@ def _keep_dead_letters(db: Transaction, batch: Batch, result: BatchResult, now: 
     known |= {"context": batch.context.encode(), "first_failed_at": now, "last_failed_at": now}
     new: list[dict[str, Any]] = []
     replayed: list[dict[str, Any]] = []
-    for row in result.dead_letters.iter_rows(named=True):
-        (new if row["dead_letter_id"] is None else replayed).append(
-            row | known | {"failure": ids[row["failure"]]}
-        )
+    for found in result.dead_letters.iter_rows(named=True):
+        row = found | known | {"failure": ids[found["failure"]]}
+        row["checksum"] = checksum_of_values(row[name] for name in CHECKED.names)
+        (new if row["dead_letter_id"] is None else replayed).append(row)
     db.many("insert_dead_letter", new)
     db.many("reopen_dead_letter", replayed)
 

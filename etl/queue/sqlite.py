@@ -34,6 +34,10 @@ VERSION = 5
 """Of the schema; a file with a higher one was made by a newer etl."""
 
 
+MAX_ORPHANS = 100
+"""Rows that refer to none that are listed; as many as SQLite lists of what else is wrong."""
+
+
 class SqliteQueue(DatabaseQueue):
     """A `Queue` in an SQLite file, or in memory if there is no path.
 
@@ -58,6 +62,7 @@ class SqliteQueue(DatabaseQueue):
     ) -> None:
         super().__init__(SqliteDatabase(path, clock), max_lines=max_lines, max_bytes=max_bytes)
         self.url = self.secret_url = IN_MEMORY if path is None else url_of(str(path))
+        self._file = path.absolute() if path else None
 
 
 class SqliteTransaction(Transaction):
@@ -74,7 +79,15 @@ class SqliteTransaction(Transaction):
     def run(self, statement: str, where: str = "", /, **values: Any) -> Any:
         """See `Transaction.run`."""
         cursor = super().run(statement, where, **values)
-        return cursor if cursor.description is None else _Rows(cursor)
+        if cursor.description is None:
+            return cursor
+        try:
+            return _Rows(cursor)
+        except sqlite3.OperationalError as error:
+            if "UTF-8" not in str(error):
+                raise
+        self.connection.text_factory = _any_text  # slower
+        return _Rows(super().run(statement, where, **values))
 
     def tuples(self, statement: str, where: str = "", /, **values: Any) -> list[tuple[Any, ...]]:
         """See `Transaction.tuples`."""
@@ -105,11 +118,13 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path | None, clock: Clock | None) -> None:
         name = "the store in memory" if path is None else f"store {str(path)!r}"
         super().__init__(name, clock)
+        self._path = path
         self._changes = 0  # committed by us, of which `data_version` does not tell
         if path is not None:
             self._check_header(path)
         with self._as_store_errors(), ExitStack() as unless_whole:
             self._writer = unless_whole.enter_context(closing(self._connect(path)))
+            self._writer.text_factory = _any_text
             self._create()
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
@@ -150,6 +165,17 @@ class SqliteDatabase(Database):
         finally:
             if snapshot and self._reader.in_transaction:
                 self._reader.execute("ROLLBACK")
+
+    def own_check(self) -> list[str]:
+        """See `Database.own_check`; on a connection of its own, so that others go on reading."""
+        with self._as_store_errors(), ExitStack() as stack:
+            db = self._reader
+            if self._path:
+                db = stack.enter_context(closing(self._connect(self._path)))
+            found = [row[0] for row in db.execute("PRAGMA integrity_check")]
+            orphans = db.execute("PRAGMA foreign_key_check").fetchmany(MAX_ORPHANS)
+        found += [f"row {row[1]} of {row[0]} has no row in {row[2]}" for row in orphans]
+        return [] if found == ["ok"] else [one for one in found if one != "ok"]
 
     def _disconnect(self) -> None:
         self._close()
@@ -222,6 +248,11 @@ class SqliteDatabase(Database):
                     "disk: nothing was lost"
                 ) from error
             raise StoreError(f"{self.name} cannot be used: {text}") from error
+
+
+def _any_text(data: bytes) -> str:
+    """Return a text, even one that is damaged: its row's checksum tells."""
+    return data.decode("utf-8", "backslashreplace")
 
 
 def _close_all(*connections: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 from etl.errors import (
@@ -31,8 +32,9 @@ from etl.queue.results import (
     keep_result,
     moved,
 )
-from etl.records.batch import Batch, Lease, new_id
-from etl.records.result import BatchResult, Output
+from etl.records.batch import Batch, Damaged, Lease, new_id
+from etl.records.checksum import checksum_of_batch, checksum_of_payload
+from etl.records.result import BatchResult
 
 __all__ = ["DatabaseQueue", "pause_before"]
 
@@ -231,13 +233,7 @@ class DatabaseQueue(Reads):
                 add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
             rows = sorted(leased, key=lambda row: row["seq"])
         self._busy = True
-        try:
-            batches = tuple(map(batch_of, rows))
-        except StoreError:  # written by another version: later, or elsewhere, it may be read
-            with self._database.write(durable=False) as db:
-                self._release(db, token, not_before=now + 1.0)
-            raise
-        return Lease(token, worker, batches, until, chosen[0]["deliveries"] + 1)
+        return Lease(token, worker, tuple(map(batch_of, rows)), until, chosen[0]["deliveries"] + 1)
 
     def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
         """Let what was leased for too long wait again, and return the first that can be leased."""
@@ -270,6 +266,7 @@ class DatabaseQueue(Reads):
         if counted != lease.lines:
             raise StoreError(f"a result of {counted} lines for a lease of {lease.lines}")
         trace = encode_trace(result.trace) if result.trace else None
+        outputs = self._kept_names(result.outputs)
         ended = {"done": result.done, "filtered": result.filtered, "dead": result.dead}
         with self._database.write() as db:
             now = db.now()
@@ -279,7 +276,15 @@ class DatabaseQueue(Reads):
             with db.ending():
                 db.run("delete_unused_payloads", ids=payloads)
                 first = lease.batches[0]
-                keep_result(db, now, worker=lease.worker, batch=first, result=result, trace=trace)
+                keep_result(
+                    db,
+                    now,
+                    worker=lease.worker,
+                    batch=first,
+                    result=result,
+                    trace=trace,
+                    outputs=outputs,
+                )
                 if self._commits % TIDY_COMMITS == 0:
                     forget_the_old(db, now)
                 add_totals(db, ended, moved(gone, "leased", -1), at=now)
@@ -305,10 +310,8 @@ class DatabaseQueue(Reads):
             new: list[Row] = []
             for row, pieces in zip(rows, parts, strict=True):
                 for part in pieces:
-                    names = ("id", "first_line", "skip", "lines")
                     size = row["bytes"] * part.lines // row["lines"]
-                    new.append({name: getattr(part, name) for name in names})
-                    new[-1] |= {"seq": row["seq"], "bytes": size}
+                    new.append(_row_of(part) | {"seq": row["seq"], "bytes": size})
             db.many("insert_part", new)
             db.many("delete_batch", ({"seq": row["seq"]} for row in rows))
             add_totals(db, moved(rows, "leased", -1), moved(new, "waiting"), at=db.now())
@@ -391,10 +394,23 @@ class DatabaseQueue(Reads):
         with self._database.write(durable=False) as db:
             db.run("delete_worker", name=worker)
 
-    def mark_published(self, outputs: Sequence[Output]) -> None:
-        """See `WorkerRegistry.mark_published`."""
-        with self._database.write(durable=False) as db:
-            db.many("delete_output", map(asdict, outputs))
+    def set_output_root(self, folder: Path) -> None:
+        """See `WorkerRegistry.set_output_root`."""
+        wanted, found = folder.resolve(), self.output_root()
+        if found == wanted:
+            return
+        with self._database.write() as db:
+            db.run("lock", name="workers")
+            db.run("forget_silent_workers", name="", since=db.now() - WORKER_GONE)
+            worker = db.row("slots")
+            if worker is not None:
+                where = f"below {str(found)!r}" if found else "output"
+                raise UsageError(
+                    f"worker {worker['name']!r} writes {where}; stop the workers before the output "
+                    "root is changed"
+                )
+            db.run("lock", name="control")
+            self._keep_root(db, wanted)
 
     # Dead letters
 
@@ -416,10 +432,20 @@ class DatabaseQueue(Reads):
 def _row(batch: Batch) -> Row:
     """Return a batch as a store keeps it, with its payload encoded."""
     encoding, data = batch.encode()
+    row = {"bytes": batch.size, "encoding": encoding, "data": data}
+    row["checksum"] = checksum_of_payload(encoding, data)
+    return row | _row_of(batch)
+
+
+def _row_of(batch: Batch) -> Row:
+    """Return a batch as a store keeps it, without its payload.
+
+    The parts of one that is damaged have no right checksum, so that they are damaged, too.
+    """
     names = ("id", "source", "format", "first_line", "skip", "lines")
-    row = {name: getattr(batch, name) for name in names}
-    row |= {"bytes": batch.size, "encoding": encoding, "data": data}
-    return row | {"context": batch.context.encode()}
+    row = {name: getattr(batch, name) for name in names} | {"context": batch.context.encode()}
+    damaged = isinstance(batch.payload, Damaged)
+    return row | {"batch_checksum": -1 if damaged else checksum_of_batch(row)}
 
 
 def _not_from(sources: Sequence[str]) -> tuple[str, Row]:

@@ -2,8 +2,9 @@
 
 A `Batch` is some lines, their source, and what is known of how to read them. The lines are
 held in one of three ways: UTF-8 text, a `Reference` to a byte range of a durable file, or a
-Polars frame of whole records (replayed ones, whose numbers have gaps). This module knows
-neither stores nor pipelines, and joins no lines to records (`execution/records.py`).
+Polars frame of whole records (replayed ones, whose numbers have gaps). Of one that cannot be
+decoded there is only the reason, `Damaged`. This module knows neither stores nor pipelines, and
+joins no lines to records (`execution/records.py`).
 """
 
 from __future__ import annotations
@@ -23,14 +24,25 @@ from typing import BinaryIO
 import polars as pl
 from backports import zstd
 
-from etl.errors import SourceChanged, SourceUnavailable, StoreError
+from etl.errors import PayloadDamaged, SourceChanged, SourceUnavailable
 from etl.filesystem import DISK, FileSystem
+from etl.records.checksum import checksum_of_payload
 from etl.records.context import DEFAULT, Context
 
-__all__ = ["Batch", "Lease", "Reference", "count_lines", "new_id", "read_exactly"]
+__all__ = [
+    "Batch",
+    "Damaged",
+    "Lease",
+    "Reference",
+    "count_lines",
+    "new_id",
+    "read_exactly",
+]
 
 _COMPRESS_FROM = 512
 """Payloads of at least this many bytes are compressed; a button click is not."""
+
+_UNREADABLE = "payload cannot be read: "
 
 
 def new_id() -> str:
@@ -96,13 +108,21 @@ def read_exactly(file: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """What stands for a payload that cannot be decoded: `reason` is the message of the error."""
+
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Batch:
     """Some lines of one source: the unit that is put, leased and committed.
 
     Attributes:
         lines: How many source lines it has.
-        payload: Their text as UTF-8, a reference to it, or a frame of records.
+        payload: Their text as UTF-8, a reference to it, or a frame of records; or why there is
+            none.
         source: Where they come from: a file's path, or a name.
         first_line: Number of the first line in its source, from 1.
         format: Spec of the lines' format, or None to have it detected; `from_lines` and the
@@ -114,7 +134,7 @@ class Batch:
     """
 
     lines: int
-    payload: bytes | Reference | pl.DataFrame
+    payload: bytes | Reference | pl.DataFrame | Damaged
     source: str
     first_line: int = 1
     format: str | None = None
@@ -169,6 +189,8 @@ class Batch:
                 return stop - start
             case pl.DataFrame() as frame:
                 return int(frame["line"].str.len_bytes().sum())
+            case Damaged():
+                return 0
             case data:
                 return len(data)
 
@@ -182,8 +204,11 @@ class Batch:
 
         Raises:
             SourceChanged: If the payload is a reference whose file has changed.
+            PayloadDamaged: If it cannot be decoded, or does not have the lines that were put.
         """
         payload = self.payload
+        if isinstance(payload, Damaged):
+            raise PayloadDamaged(payload.reason)
         if isinstance(payload, Reference):
             payload = payload.read(files)
         if isinstance(payload, pl.DataFrame):
@@ -197,6 +222,9 @@ class Batch:
             frame = _decode_text(payload).slice(self.skip, self.lines)
             numbers = pl.int_range(self.first_line, self.first_line + frame.height, dtype=pl.Int64)
             frame = frame.with_columns(line_number=numbers)
+        lines = frame["line_count"].sum() if "line_count" in frame.columns else frame.height
+        if lines != self.lines:
+            raise PayloadDamaged(_UNREADABLE + f"it has {lines:,} lines, not {self.lines:,}")
         return frame.with_columns(source=pl.lit(self.source))
 
     def parts(self, count: int, starts: Sequence[int] | None = None) -> list[Batch]:
@@ -231,30 +259,48 @@ class Batch:
                 buffer = io.BytesIO()
                 frame.write_ipc(buffer, compression="zstd")
                 return "arrow", buffer.getvalue()
+            case Damaged(reason):
+                raise PayloadDamaged(reason)
             case data if len(data) < _COMPRESS_FROM:
                 return "text", data
             case data:
                 return "zstd", zstd.compress(data, level=-1)
 
 
-def decode_payload(encoding: str, data: bytes) -> bytes | Reference | pl.DataFrame:
+def decode_payload(
+    encoding: str, data: bytes, checksum: int | None = None
+) -> bytes | Reference | pl.DataFrame:
     """Return the payload that `Batch.encode` encoded.
 
+    Args:
+        encoding: Name of its encoding.
+        data: Its bytes.
+        checksum: What `checksum_of_payload` returned of them; None for stores of before.
+
     Raises:
-        StoreError: If the encoding is unknown.
+        PayloadDamaged: If that is not their checksum, they cannot be decoded, or the encoding is
+            unknown.
     """
-    match encoding:
-        case "text":
-            return data
-        case "zstd":
-            size = zstd.get_frame_info(data).decompressed_size
-            # One buffer of the right size; growing one takes three times as long.
-            return zstd.ZstdDecompressor().decompress(data, -1 if size is None else size)
-        case "arrow":
-            return pl.read_ipc(data)
-        case "reference":
-            return Reference(*json.loads(data))
-    raise StoreError(f"a payload's encoding is {encoding!r}, which this etl does not know")
+    try:
+        if checksum is not None and checksum_of_payload(encoding, data) != checksum:
+            raise PayloadDamaged(_UNREADABLE + "its bytes are not those that were put (checksum)")
+        match encoding:
+            case "text":
+                return bytes(data)
+            case "zstd":
+                size = zstd.get_frame_info(data).decompressed_size
+                # One buffer of the right size; growing one takes three times as long.
+                return zstd.ZstdDecompressor().decompress(data, -1 if size is None else size)
+            case "arrow":
+                return pl.read_ipc(data)
+            case "reference":
+                return Reference(*json.loads(data))
+    except PayloadDamaged:
+        raise
+    except (Exception, pl.exceptions.PanicException) as error:
+        why = str(error).split("\n", maxsplit=1)[0]
+        raise PayloadDamaged(_UNREADABLE + f"{type(error).__name__}: {why}") from error
+    raise PayloadDamaged(_UNREADABLE + f"its encoding {encoding!r} is not known to this etl")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

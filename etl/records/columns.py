@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BYTES",
+    "CHECKED",
     "CHECKPOINTS",
     "COUNTERS",
     "DEAD_LETTERS",
     "DEAD_LETTER_GROUPS",
     "ERRORS",
     "FAILURES",
+    "FINDINGS",
     "FLAG",
     "INTEGER",
     "INTEGER_OR_NULL",
@@ -286,6 +288,7 @@ DEAD_LETTERS = Table(
     Column("fingerprint", TEXT, "The same for failures of the same kind."),
     Column("batch", TEXT, "Id of its batch."),
     Column("context", TEXT, "What is known of its source, to read it by: a `Context` as JSON."),
+    Column("damaged", FLAG, "Whether the store holds something else than was written."),
 )
 """Records that could not be processed, each with its failure."""
 
@@ -294,8 +297,13 @@ FAILURES = DEAD_LETTERS.pick(
 )
 """What dead letters that failed alike share: a store keeps it once for all of them."""
 
-STORED_DEAD_LETTERS = DEAD_LETTERS.drop(*FAILURES.names)
+STORED_DEAD_LETTERS = DEAD_LETTERS.drop(*FAILURES.names, "damaged")
 """What a store keeps of each dead letter besides its failure."""
+
+CHECKED = DEAD_LETTERS.pick(
+    *("source", "line_number", "lines", "line", "raw", "format", "payload", "message", "context")
+)
+"""What a dead letter's checksum is of."""
 
 DEAD_LETTER_GROUPS = Table(
     "dead_letter_groups",
@@ -354,6 +362,16 @@ WORKERS = Table(
     Column("heartbeat_at", TIME, "When it was last heard of."),
     Column("batch", TEXT, "Id of the batch that it has leased.", null=True),
 )
+
+FINDINGS = Table(
+    "findings",
+    Column("part", TEXT, "Part of the store: payloads, dead letters, outputs, ..."),
+    Column("name", TEXT, "Id of the batch or dead letter, or path of the file."),
+    Column("problem", TEXT, "What is wrong with it."),
+    Column("source", TEXT, "Where its lines are from; empty if that is not known."),
+    Column("lines", INTEGER, "How many source lines are affected."),
+)
+"""What `etl check` finds damaged or missing."""
 
 WAITING = Table(
     "waiting",

@@ -77,10 +77,15 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that a sink has staged, and the name that it gets after the commit."""
+    """A file that a sink has staged, and the name that it gets after the commit.
+
+    `size` is in bytes, `checksum` the CRC-32 of them; None if the sink does not tell.
+    """
 
     staged: str
     final: str
+    size: int | None = None
+    checksum: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -16,6 +16,7 @@ from etl.sinks.parquet import read_output
 from etl.store import Store
 from etl.store import open as open_store
 from etl.text import html_card, printable
+from etl.workers.worker import lost_outputs
 
 __all__ = ["RunResult", "summary"]
 
@@ -155,8 +156,9 @@ def summary(
 
     Keys: `accepted`, `done`, `filtered`, `dead`, `leased`, `waiting` (source
     lines), `conserved`, `paused`, `seconds` (of the run, or between the first
-    and the last change), `lines_per_second`, `oldest_age`, and `processors`, a
-    dict by name of the columns of `metrics.processors`.
+    and the last change), `lines_per_second`, `oldest_age`, `lost_outputs` (paths of files that
+    were committed and are not there), and `processors`, a dict by name of the columns of
+    `metrics.processors`.
 
     Args:
         queue: The store.
@@ -177,6 +179,7 @@ def summary(
         "lines_per_second": rate,
         "seconds": seconds,
         "oldest_age": stats.oldest_age,
+        "lost_outputs": [output.final for output in lost_outputs(queue)],
         "processors": {
             row["processor"]: row for row in processors.polars(queue).iter_rows(named=True)
         },

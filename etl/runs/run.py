@@ -53,10 +53,10 @@ class Progress:
     seconds: float
 
 
-def output_folder(url: str) -> Path:
-    """Return the folder for output that goes with a store: `out` beside its file."""
-    file = file_of(url)
-    return file.parent / "out" if file else Path("data/out")
+def output_folder(queue: Queue) -> Path:
+    """Return the folder for output of a store: its output root, or else `out` beside its file."""
+    file = file_of(queue.url)
+    return queue.output_root() or (file.parent / "out" if file else Path("data/out"))
 
 
 def run(
@@ -126,7 +126,7 @@ def run(
     endless = any(isinstance(source, StreamSource) for source in found)
     limit = Settings.max_waiting_bytes if endless else None
     queue = open_queue(store or str(settings().runs / run_id / "store.db"), max_bytes=limit)
-    out = out or output_folder(queue.url)
+    out = out or output_folder(queue)
     given = {**asdict(options), "workers": workers, "reread": reread}
     known: dict[str, Any] = {
         "sources": list(map(without_secrets, names)),

@@ -17,6 +17,7 @@ from etl.errors import ProcessorStop
 from etl.filesystem import DISK, FileSystem
 from etl.processors.processor import Delivery
 from etl.records.batch import new_id
+from etl.records.checksum import checksum_of_file
 from etl.records.result import Output
 
 __all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file"]
@@ -81,6 +82,7 @@ def stage_file(
     try:
         files.make_folder(place)
         files.create(staged, write)
+        size, checksum = checksum_of_file(staged, files)
         files.sync(staged)
         files.sync(place)
     except BaseException as error:
@@ -89,4 +91,5 @@ def stage_file(
         if isinstance(error, OSError) or "os error" in str(error):
             raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
         raise
-    return StagedFile([Output(str(staged.absolute()), str(final.absolute()))], files)
+    output = Output(str(staged.absolute()), str(final.absolute()), size, checksum)
+    return StagedFile([output], files)

@@ -26,6 +26,7 @@ import anyio.to_thread
 
 from etl.errors import (
     LeaseLost,
+    PayloadDamaged,
     PipelineError,
     ProcessorStop,
     SourceChanged,
@@ -42,14 +43,15 @@ from etl.execution.result_builder import all_dead
 from etl.filesystem import DISK, FileSystem
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue
+from etl.queue.urls import POSTGRES
 from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
-from etl.records.result import BatchResult
+from etl.records.result import BatchResult, Output
 from etl.settings import Settings
 from etl.sinks.publish import publish_files, remove_staged
 from etl.workers.background import in_background
 
-__all__ = ["Worker", "reclaim", "recover_outputs"]
+__all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs"]
 
 log = logging.getLogger("etl")
 
@@ -88,7 +90,7 @@ class Worker:
         queue: Where batches come from and results go.
         pipeline: What they run through; may be changed while the worker runs.
         name: Shown in metrics and traces; by default host, process and a number.
-        out: Folder that sinks write below.
+        out: Folder that sinks write below; by default the store's output root, or data/out.
         batch_lines: Small batches are taken together up to this many lines.
         interval: Seconds to wait after each batch; 0 for full speed.
         lease_seconds: How long a batch stays leased if this worker is killed.
@@ -107,7 +109,7 @@ class Worker:
         pipeline: Pipeline,
         *,
         name: str | None = None,
-        out: Path | str = "data/out",
+        out: Path | str | None = None,
         batch_lines: int = Settings.batch_lines,
         interval: float = 0.0,
         lease_seconds: float = Settings.lease_seconds,
@@ -123,7 +125,10 @@ class Worker:
         self.interval = interval
         self._queue = queue
         self._pipeline = pipeline
-        self._out = Path(out)
+        self._out = Path(out or "data/out").resolve()
+        self._out_given = out is not None
+        self._agreed = False  # with the store, that this is the folder
+        self._unpublished: set[str] = set()  # outputs that were said not to be
         self._lease_seconds = lease_seconds
         self._run = run
         self._drain = drain
@@ -264,6 +269,7 @@ class Worker:
         if self._clock() - self._reclaimed_at > RECLAIM_SECONDS:
             self._reclaimed_at = self._clock()
             reclaim(self._queue, self._out, self._files)
+            self._recover()
         self._wait_for_work(since)
         return False, 0.0
 
@@ -332,9 +338,14 @@ class Worker:
 
     def _register(self) -> Runner:
         """Take a slot with its states, and publish what a killed worker had committed."""
+        self._agreed = False
+        if self._out_given:
+            self._agree_on_out()
+        else:
+            self._out = self._queue.output_root() or self._out
         self._slot = slot = self._queue.register(self.name)
         states = self._queue.states(slot)
-        recover_outputs(self._queue, self._files)
+        self._recover()
         return Runner(
             self._pipeline,
             states=states,
@@ -343,6 +354,19 @@ class Worker:
             run=self._run,
             files=self._files,
         )
+
+    def _agree_on_out(self) -> None:
+        """Raise UsageError if the store keeps another output root."""
+        if not self._agreed:
+            self._queue.use_output_root(self._out)
+            self._agreed = True
+
+    def _recover(self) -> None:
+        """Publish what is committed and not published; say, once, what of that cannot be."""
+        for path, problem in recover_outputs(self._queue, self._files).items():
+            if path not in self._unpublished:
+                self._unpublished.add(path)
+                log.error("worker %s: %s", self.name, problem)
 
     def _next_batch(self) -> BatchResult | None:
         """Lease, run and commit one batch; return None if none waits."""
@@ -381,11 +405,13 @@ class Worker:
         remove_staged(self._out, [lease.token], self._files)
         self._unsure, self._stale = None, False
 
-    def _without_source(self, lease: Lease, error: SourceChanged) -> BatchResult:
-        """Dead-letter a batch whose file has changed; leave one that has none here to others.
+    def _without_text(self, lease: Lease, error: SourceChanged | PayloadDamaged) -> BatchResult:
+        """Dead-letter a batch whose text is damaged; leave one that has no file here to others.
 
         Nothing of that source is leased for a time.
         """
+        if isinstance(error, PayloadDamaged):
+            return self._dead_letter(lease, "unreadable", str(error), readable=False)
         if not isinstance(error, SourceUnavailable):
             return self._dead_letter(lease, "source_changed", str(error), readable=False)
         source = lease.batches[0].source
@@ -407,11 +433,11 @@ class Worker:
                 lost = f"{lease.deliveries - 1} workers were lost while they had this line"
                 return self._dead_letter(lease, "worker_lost", lost)
             result = runner.run(batch_of(lease, self._files), token=lease.token)
+        except (SourceChanged, PayloadDamaged) as error:
+            runner.rollback()
+            return self._without_text(lease, error)
         except (LeaseLost, StoreError):
             raise
-        except SourceChanged as error:
-            runner.rollback()
-            return self._without_source(lease, error)
         except (ProcessorStop, PipelineError) as error:
             runner.rollback()
             self._queue.pause(str(error), by="worker")
@@ -430,6 +456,8 @@ class Worker:
 
     def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
         try:
+            if result.outputs:
+                self._agree_on_out()
             self._queue.commit(lease, result)
         except StoreFull:  # the batch is not to blame, so that this delivery does not count
             runner.rollback()
@@ -449,11 +477,19 @@ class Worker:
             if not staged & {output.staged for output in self._queue.pending_outputs()}:
                 runner.rollback()
             raise
-        runner.publish()
+        self._publish(runner, result)
+        self._notify(lease, result)
+
+    def _publish(self, runner: Runner, result: BatchResult) -> None:
+        """Publish what is committed; what cannot be now is by whoever looks for it next."""
+        try:
+            runner.publish()
+        except OSError as error:
+            log.warning("worker %s: output cannot be published yet: %s", self.name, error)
+            return
         if result.outputs:
             with contextlib.suppress(StoreError):  # the batch is done; who registers next does it
                 self._queue.mark_published(result.outputs)
-        self._notify(lease, result)
 
     def _dead_letter(
         self, lease: Lease, code: str, message: str, *, readable: bool = True
@@ -489,13 +525,46 @@ def reclaim(queue: Queue, out: Path, files: FileSystem = DISK) -> list[str]:
     return tokens
 
 
-def recover_outputs(queue: Queue, files: FileSystem = DISK) -> None:
-    """Publish what killed workers had committed and not yet published."""
-    pending = queue.pending_outputs()
-    if pending:
-        names = ("staged", "final")
-        found = [
-            one for one in pending if any(files.exists(Path(getattr(one, name))) for name in names)
-        ]
-        publish_files(found, files)  # also of one that is renamed, perhaps not durably
-        queue.mark_published(found)
+def recover_outputs(queue: Queue, files: FileSystem = DISK) -> dict[str, str]:
+    """Publish what is committed and not published; return what cannot be, and what to say of it."""
+    pending, published = queue.pending_outputs(), []
+    problems: dict[str, str] = {}
+    for output in pending:
+        try:
+            publish_files([output], files)  # also one that is renamed, perhaps not durably
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems[output.final] = f"output {output.final!r} cannot be published yet: {error}"
+        else:
+            published.append(output)
+    if published:
+        queue.mark_published(published)
+    lost = lost_outputs(queue, files) if len(published) < len(pending) else ()
+    return problems | {
+        one.final: f"output {one.final!r} was committed and is lost, and so is {one.staged!r}; put "
+        "it back from a copy, or process its lines again with another store; see etl check"
+        for one in lost
+    }
+
+
+def lost_outputs(queue: Queue, files: FileSystem = DISK) -> list[Output]:
+    """Return outputs that were committed and are there under neither of their names.
+
+    Those of a store on a server may be on another machine: they are not known to be lost
+    unless its output root is on this one.
+    """
+    lost = [one for one in queue.pending_outputs() if _is_lost(one, files)]
+    if not lost:
+        return []
+    if queue.url.partition("://")[0] in POSTGRES:
+        root = queue.output_root()
+        if root is None or not files.exists(root):
+            return []
+    pending = set(queue.pending_outputs())  # without those that were published in the meantime
+    return [one for one in lost if one in pending]
+
+
+def _is_lost(output: Output, files: FileSystem) -> bool:
+    # In this order: one that is published in the meantime is seen under one name or both.
+    return not files.exists(Path(output.staged)) and not files.exists(Path(output.final))

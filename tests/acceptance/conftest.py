@@ -39,7 +39,16 @@ class Site:
     def command(self, verb: str, *arguments: object) -> list[str]:
         """Return an `etl` command; its store is this site's unless another is named."""
         given = [*verb.split(), *map(str, arguments)]
-        bare = verb in ("batch", "detect", "formats", "graph", "prune", "runs", "store init")
+        bare = verb in (
+            "batch",
+            "check",
+            "detect",
+            "formats",
+            "graph",
+            "prune",
+            "runs",
+            "store init",
+        )
         own = [] if bare or "--store" in given else ["--store", str(self.store)]
         return [sys.executable, "-m", "etl", *given, *own]
 

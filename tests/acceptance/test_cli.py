@@ -720,3 +720,56 @@ def test_the_status_says_why_a_worker_paused_the_store(site):
     site.seen(lambda stats: stats.paused)
     assert re.search(r"^paused by a worker.*: .*trouble", site.etl("status"), re.MULTILINE)
     site.end(work)
+
+
+# What is damaged, and where output lies
+
+
+def test_a_check_tells_a_person_and_a_script_what_is_damaged(site):
+    site.put(["a 1", "a 2"], of=2)
+    site.etl("work", "--drain", *site.pipeline("light"), "--out", site.out)
+    assert "is whole ✓" in site.etl("check", site.store)
+    (file,) = site.out.glob("*")
+    file.write_bytes(file.read_bytes() + b"x")
+    said = site.etl("check", site.store, code=1)
+    assert re.search(r"outputs .*test +2 +has [\d,]+ bytes", said)
+    assert "is not whole: 1 ✗" in said
+    found = json.loads(site.etl("check", site.store, "--json", code=1))
+    assert (found["whole"], found["parts"]["outputs"]["lines"]) == (False, 2)
+    assert found["findings"][0]["name"] == str(file)
+    assert "does not exist" in site.finish("check", "none.db").stderr
+    assert site.finish("check", "none.db").returncode == 2
+
+
+def test_output_goes_where_the_store_has_it_wherever_both_are_moved(site):
+    work = ("work", "--drain", *site.pipeline("light"))
+    site.put(["a 1"], of=1)
+    site.etl(*work, "--out", site.out)
+    site.put(["b 2"], of=1)
+    refused = site.finish(*work, "--out", "other")
+    assert refused.returncode == 2
+    assert f"etl store init {site.queue.url} --out {site.folder / 'other'}" in refused.stderr
+    moved = site.folder / "moved"
+    site.queue.close()
+    site.store.parent.rename(moved)
+    site.etl(*work, "--store", moved / "store.db")
+    assert len(list((moved / "out").glob("*"))) == 2
+    site.etl("check", moved / "store.db")
+    (moved / "out").rename(site.folder / "other")
+    site.etl("check", moved / "store.db", code=1)
+    site.etl("store init", moved / "store.db", "--out", site.folder / "other")
+    site.etl("check", moved / "store.db")
+
+
+def test_committed_output_that_is_lost_is_said_and_ends_nothing(site):
+    site.put(["a 1"], of=1)
+    with site.queue._database.write() as db:
+        lost = "INSERT INTO outputs (final, staged, source, lines) VALUES ('x', '.x', 'x.log', 7)"
+        db.connection.execute(lost)
+    done = site.finish("work", "--drain", *site.pipeline("light"))
+    assert "was committed and is lost" in done.stderr
+    assert "committed output is lost: " in site.etl("status", code=1)
+    assert json.loads(site.etl("status", "--json", code=1))["lost_outputs"] == [str(site.out / "x")]
+    (site.folder / "b.log").write_text("b 2\n")
+    site.etl("run", "b.log", *site.pipeline("light"), code=1)
+    assert site.queue.stats().done == 2

@@ -117,12 +117,13 @@ def test_lines_of_a_source_that_is_not_there_wait_until_it_is_back(site, command
     queue_a_reference(site, log)
     site.write("other.log", numbered(1_000, 1_500))
     site.etl("put", "other.log")
-    log.rename(site.folder / "away.log")
+    away = site.write("elsewhere/app.log", "")  # beside its name it would be found
+    log.rename(away)
     told = site.finish(command, *site.pipeline("light")).stderr
     assert f"{str(log)!r} cannot be read on this machine: No such file" in told
     assert "the 1,000 lines that wait" in told
     site.seen(lambda stats: (stats.done, stats.waiting, stats.leased) == (500, 1_000, 0))
-    (site.folder / "away.log").rename(log)
+    away.rename(log)
     site.etl("work", "--drain", *site.pipeline("light"))
     site.settled(done=1_500)
     assert numbers(site) == list(range(1_500))

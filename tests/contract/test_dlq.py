@@ -106,7 +106,7 @@ def test_the_frame_has_the_documented_columns(queue):
     order = ["id", "status", "source", "line_number", "lines", "line", "raw", "format", "payload"]
     order += ["processor", "code", "error", "message", "traceback", "attempts", "replays"]
     order += ["first_failed_at", "last_failed_at", "path", "version", "run", "fingerprint", "batch"]
-    order += ["context"]
+    order += ["context", "damaged"]
     assert frame.columns.to_list() == order
     assert {name: kinds(frame)[name] for name in INTEGERS} == dict.fromkeys(INTEGERS, "int64")
     assert {name: kinds(frame)[name] for name in TEXTS} == dict.fromkeys(TEXTS, "str")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import SourceChanged, SourceUnavailable, StoreError
+from etl.errors import PayloadDamaged, SourceChanged, SourceUnavailable
 from etl.execution.records import batch_of
 from etl.records.batch import Batch, Lease, Reference, count_lines, decode_payload, new_id
 from etl.records.result import BatchResult
@@ -259,7 +259,7 @@ def test_a_frame_of_replayed_lines_comes_back_with_gaps_and_ids():
 
 
 def test_an_unknown_encoding_is_named():
-    with pytest.raises(StoreError, match="encoding is 'pickle', which this etl does not know"):
+    with pytest.raises(PayloadDamaged, match="cannot be read: its encoding 'pickle' is not known"):
         decode_payload("pickle", b"")
 
 

@@ -12,7 +12,15 @@ import anyio
 import polars as pl
 import pytest
 
-from etl.errors import PipelineError, ProcessorStop, QueueClosed, StoreFull, StoreUnavailable
+from etl.dlq import DeadLetters
+from etl.errors import (
+    PipelineError,
+    ProcessorStop,
+    QueueClosed,
+    StoreFull,
+    StoreUnavailable,
+    UsageError,
+)
 from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of
 from etl.filesystem import FileSystem
@@ -595,6 +603,36 @@ def test_a_batch_that_cannot_be_read_is_a_dead_range_and_stops_no_worker(
     assert counts(queue) == (2, 0, 1, 0)
     assert (row["code"], row["lines"]) == ("unreadable", 1)
     assert row["message"] == "OSError: cannot be decoded"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE payloads SET data = CAST(X'00' || substr(data, 2) AS BLOB)",
+        "UPDATE payloads SET data = X''",
+        "UPDATE payloads SET encoding = 'arrow'",
+        "UPDATE payloads SET encoding = 'reference'",
+        "UPDATE payloads SET encoding = 'future'",
+        "UPDATE payloads SET encoding = 'text', data = X'610A'",
+        "UPDATE batches SET context = '{'",
+        "UPDATE batches SET context = '{\"colour\": 1}'",
+    ],
+)
+def test_a_payload_that_is_damaged_is_a_dead_range_and_stops_no_worker(damage: str):
+    queue = SqliteQueue(None)
+    queue.put(Batch.from_lines([f"line {number}" for number in range(200)], source="a.log"))
+    with queue._database.write() as db:
+        db.connection.execute(damage)
+    put(queue, "good")
+    queue.peek()  # shows what can be read
+    assert Worker(queue, Pipeline().add("a", same), batch_lines=1000).drain() == 201
+
+    row = dead_letters(queue).row(0, named=True)
+    assert counts(queue) == (1, 0, 200, 0)
+    assert (row["code"], row["lines"], row["source"]) == ("unreadable", 200, "a.log")
+    assert row["message"].startswith("payload cannot be read: ")
+    with pytest.raises(UsageError, match=r"200 lines of 'a.log' that could not be read: payload"):
+        DeadLetters(queue).replay()
 
 
 def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(

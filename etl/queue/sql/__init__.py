@@ -30,6 +30,7 @@ from functools import cache, cached_property
 from importlib import resources
 
 from etl.records.columns import (
+    CHECKED,
     CHECKPOINTS,
     COUNTERS,
     ERRORS,
@@ -58,6 +59,7 @@ COUNTS = TOTALS.add(
 """What each slot counts."""
 
 STORED: dict[str, Table] = {
+    "checked": CHECKED,
     "checkpoints": CHECKPOINTS,
     "counts": COUNTS,
     "dead_letters": STORED_DEAD_LETTERS,
@@ -85,7 +87,7 @@ COUNTED: dict[str, tuple[str, ...]] = {
 }
 """Columns that are added up."""
 
-SHARED = ("batches", "control", "dead_letters", "reads", "results")
+SHARED = ("batches", "check", "control", "dead_letters", "reads", "results")
 """Files of statements that are the same for every store."""
 
 

@@ -12,14 +12,14 @@ DELETE FROM batch_ids WHERE id IN (
 );
 
 -- name: insert_payload
-INSERT INTO payloads (encoding, data) VALUES (:encoding, :data);
+INSERT INTO payloads (encoding, data, checksum) VALUES (:encoding, :data, :checksum);
 
 -- name: insert_batch
 -- With the payload that was inserted before it.
 INSERT INTO batches
-    (id, payload, source, format, context, first_line, skip, lines, bytes, put_at)
+    (id, payload, source, format, context, first_line, skip, lines, bytes, put_at, checksum)
 VALUES (:id, {last_payload}, :source, :format, :context, :first_line, :skip, :lines, :bytes,
-        :put_at);
+        :put_at, :batch_checksum);
 
 -- name: set_checkpoint
 INSERT INTO checkpoints ({checkpoints}) VALUES ({checkpoints_values})
@@ -69,13 +69,14 @@ ORDER BY seq LIMIT :limit {skip_locked};
 UPDATE batches
 SET state = 'leased', worker = :worker, token = :token, until = :until, deliveries = deliveries + 1
 WHERE seq {in_ids}
-RETURNING seq, id, source, format, context, first_line, skip, lines,
+RETURNING seq, id, source, format, context, first_line, skip, lines, checksum AS batch_checksum,
           (SELECT encoding FROM payloads WHERE payloads.id = payload) AS encoding,
-          (SELECT data FROM payloads WHERE payloads.id = payload) AS data;
+          (SELECT data FROM payloads WHERE payloads.id = payload) AS data,
+          (SELECT checksum FROM payloads WHERE payloads.id = payload) AS checksum;
 
 -- name: next_waiting_batch
 SELECT b.seq, b.put_at, b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines,
-       p.encoding, p.data
+       p.encoding, p.data, p.checksum, b.checksum AS batch_checksum
 FROM batches b JOIN payloads p ON p.id = b.payload
 WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
 
@@ -97,8 +98,10 @@ RETURNING lines, bytes;
 
 -- name: insert_part
 INSERT INTO batches
-    (id, payload, source, format, context, first_line, skip, lines, bytes, put_at, deliveries)
-SELECT :id, payload, source, format, context, :first_line, :skip, :lines, :bytes, put_at, 1
+    (id, payload, source, format, context, first_line, skip, lines, bytes, put_at, deliveries,
+     checksum)
+SELECT :id, payload, :source, :format, :context, :first_line, :skip, :lines, :bytes, put_at, 1,
+       :batch_checksum
 FROM batches WHERE seq = :seq;
 
 -- name: delete_batch

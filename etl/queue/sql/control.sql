@@ -9,7 +9,7 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 DELETE FROM workers WHERE name = :name OR heartbeat_at < :since;
 
 -- name: slots
-SELECT slot FROM workers;
+SELECT name, slot FROM workers;
 
 -- name: insert_worker
 INSERT INTO workers ({workers}) VALUES ({workers_values});
@@ -30,7 +30,11 @@ SELECT slot FROM workers WHERE name = :name;
 SELECT processor, state FROM states WHERE slot = :slot;
 
 -- name: pending_outputs
-SELECT staged, final FROM outputs;
+SELECT staged, final, size, checksum FROM outputs WHERE staged IS NOT NULL;
 
--- name: delete_output
-DELETE FROM outputs WHERE staged = :staged;
+-- name: mark_published
+-- By the name that it is kept under; stores of before kept whole paths.
+UPDATE outputs SET staged = NULL WHERE staged IN (:staged, :path);
+
+-- name: output_root
+SELECT value FROM control WHERE key = 'output_root';

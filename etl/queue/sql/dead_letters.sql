@@ -1,7 +1,7 @@
 -- What is in <> comes from a `DeadLetterFilter`: conditions on dead letters (d).
 
 -- name: dead_letters
-SELECT failure, {dead_letters} FROM dead_letters d WHERE <where> ORDER BY id DESC LIMIT :limit;
+SELECT failure, checksum, {dead_letters} FROM dead_letters d WHERE <where> ORDER BY id DESC LIMIT :limit;
 
 -- name: failures
 SELECT id AS failure, {failures} FROM failures WHERE id {in_ids};

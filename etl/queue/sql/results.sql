@@ -50,13 +50,16 @@ SELECT id FROM failures
 WHERE fingerprint = :fingerprint AND path = :path AND version = :version AND run = :run;
 
 -- name: insert_dead_letter
-INSERT INTO dead_letters (failure, {new_dead_letters}) VALUES (:failure, {new_dead_letters_values});
+INSERT INTO dead_letters (failure, checksum, {new_dead_letters})
+VALUES (:failure, :checksum, {new_dead_letters_values});
 
 -- name: reopen_dead_letter
 -- A replayed line that failed again.
 UPDATE dead_letters
-SET status = 'open', failure = :failure, line = :line, raw = :raw, payload = :payload,
-    message = :message, attempts = attempts + :attempts, last_failed_at = :last_failed_at
+SET status = 'open', failure = :failure, checksum = :checksum,
+    source = :source, line_number = :line_number, lines = :lines, line = :line, raw = :raw,
+    format = :format, payload = :payload, message = :message, context = :context,
+    attempts = attempts + :attempts, last_failed_at = :last_failed_at
 WHERE id = :dead_letter_id;
 
 -- name: close_replayed
@@ -96,4 +99,7 @@ DELETE FROM traces WHERE seq IN (
 );
 
 -- name: insert_output
-INSERT INTO outputs (staged, final) VALUES (:staged, :final);
+INSERT INTO outputs (final, staged, size, checksum, source, lines)
+VALUES (:final, :staged, :size, :checksum, :source, :lines)
+ON CONFLICT (final) DO UPDATE SET staged = excluded.staged, size = excluded.size,
+    checksum = excluded.checksum, source = excluded.source, lines = excluded.lines;

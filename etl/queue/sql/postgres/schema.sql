@@ -7,7 +7,8 @@ CREATE TABLE etl_store (version INTEGER NOT NULL);
 CREATE TABLE payloads (
     id       BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     encoding TEXT NOT NULL,              -- text, zstd, arrow or reference
-    data     BYTEA NOT NULL
+    data     BYTEA NOT NULL,
+    checksum BIGINT                      -- CRC-32 of encoding and data
 );
 ALTER TABLE payloads ALTER COLUMN data SET STORAGE EXTERNAL;  -- it is compressed already
 
@@ -29,7 +30,8 @@ CREATE TABLE batches (
     worker     TEXT,
     token      TEXT,
     until      DOUBLE PRECISION,
-    context    TEXT NOT NULL DEFAULT '{{}}'   -- what is known of the source, as JSON
+    context    TEXT NOT NULL DEFAULT '{{}}', -- what is known of the source, as JSON
+    checksum   BIGINT             -- CRC-32; see `checksum_of_batch`
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
 CREATE INDEX batches_by_age ON batches (state, put_at);
@@ -63,6 +65,7 @@ CREATE TABLE dead_letters (
     status  TEXT NOT NULL DEFAULT 'open'
             CHECK (status IN ('open', 'replaying', 'replayed', 'discarded')),
     replays BIGINT NOT NULL DEFAULT 0,
+    checksum BIGINT,                     -- CRC-32 of the values of `CHECKED`
     {new_dead_letters_definitions}
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
@@ -99,13 +102,19 @@ CREATE TABLE states ({states_definitions}, PRIMARY KEY (slot, processor));
 
 CREATE TABLE workers ({workers_definitions}, PRIMARY KEY (name), UNIQUE (slot));
 
--- Files that are committed and may not have their final names yet.
+-- Files of committed batches. Those that may not have their final names yet have a staged one.
 CREATE TABLE outputs (
-    staged TEXT PRIMARY KEY,
-    final  TEXT NOT NULL
+    final    TEXT COLLATE "C" PRIMARY KEY, -- below the output root, or an absolute path
+    staged   TEXT,                       -- the same; null once the file has its final name
+    size     BIGINT,                     -- bytes
+    checksum BIGINT,                     -- CRC-32 of them
+    source   TEXT NOT NULL,
+    lines    BIGINT NOT NULL             -- of the batch, that were done
 );
+CREATE UNIQUE INDEX outputs_by_staged ON outputs (staged) WHERE staged IS NOT NULL;
 
--- What an operator has asked for: paused, paused_by, reason, steps, drains, stops.
+-- What an operator has asked for: paused, paused_by, reason, steps, drains, stops;
+-- and the output root, an absolute path.
 CREATE TABLE control (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL

@@ -5,7 +5,8 @@
 CREATE TABLE payloads (
     id       INTEGER PRIMARY KEY,
     encoding TEXT NOT NULL,              -- text, zstd, arrow or reference
-    data     BLOB NOT NULL
+    data     BLOB NOT NULL,
+    checksum INTEGER                     -- CRC-32 of encoding and data
 );
 
 -- A row per waiting or leased batch.
@@ -26,7 +27,8 @@ CREATE TABLE batches (
     worker     TEXT,
     token      TEXT,
     until      REAL,
-    context    TEXT NOT NULL DEFAULT '{{}}'  -- what is known of the source, as JSON
+    context    TEXT NOT NULL DEFAULT '{{}}', -- what is known of the source, as JSON
+    checksum   INTEGER            -- CRC-32; see `checksum_of_batch`
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
 CREATE INDEX batches_by_age ON batches (state, put_at);
@@ -59,6 +61,7 @@ CREATE TABLE dead_letters (
     status  TEXT NOT NULL DEFAULT 'open'
             CHECK (status IN ('open', 'replaying', 'replayed', 'discarded')),
     replays INTEGER NOT NULL DEFAULT 0,
+    checksum INTEGER,                    -- CRC-32 of the values of `CHECKED`
     {new_dead_letters_definitions}
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
@@ -94,13 +97,19 @@ CREATE TABLE states ({states_definitions}, PRIMARY KEY (slot, processor)) WITHOU
 
 CREATE TABLE workers ({workers_definitions}, PRIMARY KEY (name), UNIQUE (slot)) WITHOUT ROWID;
 
--- Files that are committed and may not have their final names yet.
+-- Files of committed batches. Those that may not have their final names yet have a staged one.
 CREATE TABLE outputs (
-    staged TEXT PRIMARY KEY,
-    final  TEXT NOT NULL
+    final    TEXT PRIMARY KEY,           -- below the output root, or an absolute path
+    staged   TEXT,                       -- the same; null once the file has its final name
+    size     INTEGER,                    -- bytes
+    checksum INTEGER,                    -- CRC-32 of them
+    source   TEXT NOT NULL,
+    lines    INTEGER NOT NULL            -- of the batch, that were done
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX outputs_by_staged ON outputs (staged) WHERE staged IS NOT NULL;
 
--- What an operator has asked for: paused, paused_by, reason, steps, drains, stops.
+-- What an operator has asked for: paused, paused_by, reason, steps, drains, stops;
+-- and the output root, relative to the store's folder or absolute.
 CREATE TABLE control (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL

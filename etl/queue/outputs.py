@@ -1,0 +1,104 @@
+"""The files that committed batches have left: where they lie, and which are not published yet.
+
+A store keeps each by its path below the output root, a folder that it keeps, too: of a store in
+a file by its path from the store's folder, if it is below it, so that both can be moved. What
+lies elsewhere is kept by its whole path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from etl.errors import UsageError
+from etl.queue.database import Database, Transaction
+from etl.records.result import Output
+
+__all__ = ["Outputs"]
+
+
+class Outputs:
+    """What a `Queue` knows of outputs, over one `Database`."""
+
+    url: str
+    _database: Database
+    _file: Path | None = None
+    """The store's file, if it is one."""
+    _on_server = False
+    """Whether other machines use the store, too, so that a folder must be named for all."""
+    _root: Path | None = None
+    """The output root, as it was last read."""
+
+    def output_root(self) -> Path | None:
+        """See `WorkerRegistry.output_root`."""
+        with self._database.read() as db:
+            self._root = self._kept_root(db)
+        return self._root
+
+    def use_output_root(self, folder: Path) -> None:
+        """See `WorkerRegistry.use_output_root`."""
+        wanted, found = folder.resolve(), self.output_root()
+        if found is None and not self._on_server:
+            with self._database.write() as db:
+                db.run("lock", name="control")
+                found = self._kept_root(db)
+                if found is None:
+                    self._keep_root(db, wanted)
+        if found not in (None, wanted):
+            raise UsageError(
+                f"outputs of {self.url} lie below {str(found)!r}, not below {str(wanted)!r}; omit "
+                "--out, use another store, or move them there and say so: "
+                f"etl store init {self.url} --out {wanted}"
+            )
+
+    def pending_outputs(self) -> list[Output]:
+        """See `WorkerRegistry.pending_outputs`."""
+        with self._database.read() as db:
+            found = [Output(**row) for row in map(dict, db.rows("pending_outputs"))]
+            root = self._kept_root(db) if found else None
+        if root is None:
+            return found
+        return [
+            replace(one, staged=str(root / one.staged), final=str(root / one.final))
+            for one in found
+        ]
+
+    def mark_published(self, outputs: Sequence[Output]) -> None:
+        """See `WorkerRegistry.mark_published`."""
+        kept = self._kept_names(outputs)
+        rows = [
+            {"staged": name.staged, "path": one.staged}
+            for name, one in zip(kept, outputs, strict=True)
+        ]
+        with self._database.write(durable=False) as db:
+            db.many("mark_published", rows)
+
+    def _kept_names(self, outputs: Iterable[Output]) -> list[Output]:
+        """Return outputs by the names that the store keeps."""
+        outputs = list(outputs)
+        root = self._root or (self.output_root() if outputs else None)
+        if root is None:
+            return outputs
+        return [
+            replace(one, staged=_below(root, one.staged), final=_below(root, one.final))
+            for one in outputs
+        ]
+
+    def _kept_root(self, db: Transaction) -> Path | None:
+        row = db.row("output_root")
+        return None if row is None else (self._folder() / row["value"]).resolve()
+
+    def _keep_root(self, db: Transaction, root: Path) -> None:
+        value = _below(self._folder(), str(root)) if self._file else str(root)
+        db.run("set_control", key="output_root", value=value)
+        self._root = root
+
+    def _folder(self) -> Path:
+        return self._file.resolve().parent if self._file else Path("/")
+
+
+def _below(folder: Path, path: str) -> str:
+    """Return a path from a folder, if it is below it."""
+    below = Path(path)
+    return str(below.relative_to(folder)) if below.is_relative_to(folder) else path
