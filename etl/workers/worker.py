@@ -459,10 +459,10 @@ class Worker:
             if result.outputs:
                 self._agree_on_out()
             self._queue.commit(lease, result)
-        except StoreFull:  # the batch is not to blame, so that this delivery does not count
-            runner.rollback()
-            with contextlib.suppress(StoreError, LeaseLost):
-                self._queue.release(lease)
+        except StoreFull:  # also of a commit that could not be synced, and is there after a crash
+            self._unsure = lease
+            with contextlib.suppress(StoreError):  # else before anything else is done
+                self._resolve(lease)
             raise
         except StoreUnavailable:  # whether it took place is found out before anything else
             raise

@@ -74,7 +74,13 @@ class Chaos:
                 self.written += 1
 
     def rotate(self, _name: str = "") -> None:
-        """Do what logrotate does, in one of three ways."""
+        """Do what logrotate does, in one of three ways.
+
+        What is copied and cut before anything of it was read cannot be known of.
+        """
+        known = self.site.queue.checkpoints([str(self.path)], "")
+        if self.way == "copytruncate" and not (known and known[-1].offset):
+            return
         older = self.path.with_name("app.log.1")
         if older.exists():
             packed = self.path.with_name(f"app.log.2-{self.written}.gz")

@@ -64,7 +64,13 @@ def check(folder: Path, said: dict[str, Any]) -> None:
     queue = SqliteQueue(folder / "store.db", clock=lambda: time.time() + 3600)
     stats = queue.stats()
     assert stats.conserved
-    assert (stats.accepted, stats.done) == (counted(said["puts"]), counted(said["steps"]))
+    accepted, done = counted(said["puts"]), counted(said["steps"])
+    if said["steps"] and isinstance(said["steps"][-1], str):  # it could write nothing ever after
+        unsure = (0, 3)  # so that what could not be synced last may be there, or not
+        assert stats.accepted - accepted in unsure
+        assert stats.done - done in unsure
+    else:
+        assert (stats.accepted, stats.done) == (accepted, done)
     queue.resume()
     Worker(queue, Pipeline().add("out", JsonLines()), out=folder / "out").drain()
     files = sorted((folder / "out").rglob("*.jsonl"))
