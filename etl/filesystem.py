@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -80,6 +81,17 @@ class FileSystem:
     def exists(self, path: Path) -> bool:
         """Return whether there is a file or a folder of this name; a link is followed."""
         return path.exists()
+
+    def find(self, folder: Path, pattern: str) -> Iterator[Path]:
+        """Yield what lies below a folder, at any depth, under a name that fits a pattern."""
+        yield from folder.rglob(pattern)
+
+    def create(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Make a file, as private as its folder, by a function that is given its path.
+
+        Or one that is given a file in its place.
+        """
+        write(self.make_file(path))
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file; one that has the new name is replaced."""

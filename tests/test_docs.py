@@ -192,3 +192,14 @@ def test_every_link_of_the_docs_leads_to_a_file():
         if not (page.parent / link).exists()
     ]
     assert missing == []
+
+
+def test_every_test_that_the_docs_name_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", TEXT)
+    assert named
+    missing = [
+        (path, name)
+        for path, name in named
+        if not (ROOT / path).exists() or f"def {name}" not in (ROOT / path).read_text("utf-8")
+    ]
+    assert missing == []

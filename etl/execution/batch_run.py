@@ -34,6 +34,7 @@ from etl.execution.bisect import (
 from etl.execution.records import records_of
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
+from etl.filesystem import DISK, FileSystem
 from etl.pipeline.plan import INPUT, Node, Plan
 from etl.processors.processor import Delivery, Staged
 from etl.records.batch import Batch
@@ -80,6 +81,7 @@ class Runner:
         slot: Slot of the worker; each has states of its own.
         run: Name of the run, kept with dead letters.
         sleep: Waits for some seconds between tries.
+        files: Where what is referred to is read, and sinks write.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Runner:
         slot: int = 0,
         run: str = "",
         sleep: Callable[[float], None] = time.sleep,
+        files: FileSystem = DISK,
     ) -> None:
         self._pipeline = pipeline
         self._committed = dict(states or {})
@@ -98,6 +101,7 @@ class Runner:
         self._slot = slot
         self._run = run
         self._sleep = sleep
+        self._files = files
         self._defined = self._plan = Plan(pipeline.name, {})
         self._staged: list[Staged] = []
         self._states: dict[str, str] = {}
@@ -125,11 +129,16 @@ class Runner:
             batch,
             sleep=self._sleep,
             delivery=Delivery(
-                id=batch.id, token=token, out=self._out, keep_line=batch.context.keep_line
+                id=batch.id,
+                token=token,
+                out=self._out,
+                keep_line=batch.context.keep_line,
+                files=self._files,
             ),
             watches=[partial(tap.see, plan=self._plan) for tap in self._pipeline.taps],
             traced=self._traces.take(batch.lines),
             watchdog=watchdog,
+            files=self._files,
         )
         self._staged = batch_run.staged
         batch_run.execute()
@@ -190,6 +199,7 @@ class BatchRun:
         watches: Called after each processor.
         traced: How many records may be traced of those that need not be.
         watchdog: Watches each call that has a timeout.
+        files: Where what is referred to is read.
     """
 
     plan: Plan
@@ -199,10 +209,11 @@ class BatchRun:
     watches: Sequence[Watch] = ()
     traced: int = Settings.kept_traces
     watchdog: Watchdog = no_watchdog
+    files: FileSystem = DISK
 
     def __post_init__(self) -> None:
         """Read the batch."""
-        frame = records_of(self.batch).with_row_index("_row")
+        frame = records_of(self.batch, self.files).with_row_index("_row")
         origin = frame.select(name for name in ORIGIN if name in frame.columns)
         self.builder = ResultBuilder(origin, self.batch.source, self.plan, self.traced)
         self.staged: list[Staged] = []

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import polars as pl
 
+from etl.filesystem import DISK, FileSystem
 from etl.formats import join_records, starts
 from etl.records.batch import Batch, Lease
 
@@ -16,7 +17,7 @@ FIRST = ("line", "line_number", "line_count", "source")
 """The first columns of a record."""
 
 
-def records_of(batch: Batch) -> pl.DataFrame:
+def records_of(batch: Batch, files: FileSystem = DISK) -> pl.DataFrame:
     r"""Return a batch's records: the columns of `Batch.frame`, and `line_count` Int64.
 
     `line` is all lines of the record with `\n` between them, `line_number` the first one's.
@@ -25,14 +26,14 @@ def records_of(batch: Batch) -> pl.DataFrame:
     Raises:
         SourceChanged: If the batch is a reference whose file has changed.
     """
-    frame = batch.frame()
+    frame = batch.frame(files)
     if "line_count" in frame.columns:
         return frame
     records = join_records(frame, batch.context.record_start)
     return records.select(*FIRST, pl.exclude(*FIRST))
 
 
-def batch_of(lease: Lease) -> Batch:
+def batch_of(lease: Lease, files: FileSystem = DISK) -> Batch:
     """Return the batch to run: the only one, or the records of all under the id of the first.
 
     Raises:
@@ -41,21 +42,21 @@ def batch_of(lease: Lease) -> Batch:
     first = lease.batches[0]
     if len(lease.batches) == 1:
         return first
-    frames = [records_of(batch).drop("source") for batch in lease.batches]
+    frames = [records_of(batch, files).drop("source") for batch in lease.batches]
     return replace(first, lines=lease.lines, payload=pl.concat(frames, how="diagonal"), skip=0)
 
 
-def parts_of(lease: Lease, count: int = 16) -> list[list[Batch]]:
+def parts_of(lease: Lease, count: int = 16, files: FileSystem = DISK) -> list[list[Batch]]:
     """Return for each batch of a lease at most `count` parts, of whole records.
 
     Raises:
         SourceChanged: If a batch is a reference whose file has changed.
     """
-    return [batch.parts(count, _starts(batch)) for batch in lease.batches]
+    return [batch.parts(count, _starts(batch, files)) for batch in lease.batches]
 
 
-def _starts(batch: Batch) -> list[int]:
-    frame = batch.frame()
+def _starts(batch: Batch, files: FileSystem) -> list[int]:
+    frame = batch.frame(files)
     if "line_count" in frame.columns:
         counts = frame["line_count"]
         return (counts.cum_sum() - counts).to_list()

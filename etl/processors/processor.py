@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import polars as pl
 
 from etl.errors import is_interrupt
+from etl.filesystem import DISK, FileSystem
 from etl.records.batch import Batch
 from etl.records.result import Output
 
@@ -60,12 +61,14 @@ class Delivery:
         token: Another each time the batch runs.
         out: The run's output folder.
         keep_line: Whether `line` is to be written by a sink that leaves it out.
+        files: Where files are written.
     """
 
     id: str
     token: str
     out: Path
     keep_line: bool = False
+    files: FileSystem = DISK
 
 
 class Staged(Protocol):

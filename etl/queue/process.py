@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import psutil
 
-__all__ = ["alive", "began_after", "birth"]
+__all__ = ["HERE", "Host", "alive", "birth"]
 
 CREATED_WITHIN = 1.0
 """Seconds to which it is known when a process began."""
+
+
+class Host:
+    """This machine and its processes, as a store knows them; simulations give another one."""
+
+    @property
+    def name(self) -> str:
+        """Its name on the network."""
+        return socket.gethostname()
+
+    @property
+    def process(self) -> int:
+        """Number of the process that asks."""
+        return os.getpid()
+
+    def alive(self, pid: int) -> bool:
+        """Return whether a process of this machine runs."""
+        return alive(pid)
+
+    def began_after(self, pid: int, at: float) -> bool:
+        """Return whether a process began after some Unix seconds: its number was another's."""
+        try:
+            return bool(psutil.Process(pid).create_time() > at + CREATED_WITHIN)
+        except psutil.Error:
+            return False
+
+
+HERE = Host()
 
 
 def alive(pid: int, born: str = "") -> bool:
@@ -24,14 +55,6 @@ def alive(pid: int, born: str = "") -> bool:
     except psutil.AccessDenied:  # another user's process
         return True
     return status not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and born in ("", birth(pid))
-
-
-def began_after(pid: int, at: float) -> bool:
-    """Return whether a process began after some Unix seconds: its number was another's."""
-    try:
-        return bool(psutil.Process(pid).create_time() > at + CREATED_WITHIN)
-    except psutil.Error:
-        return False
 
 
 def birth(pid: int) -> str:

@@ -149,11 +149,12 @@ class SqliteDatabase(Database):
 
     poll = (0.001, 0.025)
 
+    _path: Path | None = None  # of the file, once it is open
+
     def __init__(self, path: Path | None, clock: Clock | None) -> None:
         name = "the store in memory" if path is None else f"store {str(path)!r}"
         super().__init__(name, clock)
         self._changes = 0  # committed by us, of which `data_version` does not tell
-        self._path: Path | None = None  # while it is not open
         self._ids: dict[Path, tuple[int, int]] = {}
         self._looked_at = -math.inf  # when we last asked what the disk has left
         if path is not None:

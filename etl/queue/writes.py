@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import random
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +23,7 @@ from etl.errors import (
     UsageError,
 )
 from etl.queue.database import Conflict, Database, Transaction
-from etl.queue.process import alive, began_after
+from etl.queue.process import HERE, Host
 from etl.queue.protocol import Checkpoint, Control, Hang, PausedBy
 from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
 from etl.queue.results import add_totals, encode_trace, keep_result, moved
@@ -64,15 +62,22 @@ class DatabaseQueue(Reads):
         database: The database; closed with the queue.
         max_lines: Waiting lines at which `put` blocks or is refused.
         max_bytes: The same in bytes of text.
+        host: The machine and process that asks.
     """
 
     url: str
     secret_url: str
 
     def __init__(
-        self, database: Database, *, max_lines: int | None = None, max_bytes: int | None = None
+        self,
+        database: Database,
+        *,
+        max_lines: int | None = None,
+        max_bytes: int | None = None,
+        host: Host = HERE,
     ) -> None:
         self._database = database
+        self._host = host
         limits = {"lines": max_lines, "bytes": max_bytes}
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._busy = False  # the last look for a batch found one
@@ -155,7 +160,7 @@ class DatabaseQueue(Reads):
         self._check_room(db, new)
         if checkpoint is not None:
             found = checkpoint_of(db, checkpoint.source, checkpoint.number)
-            if rows and not new and found == checkpoint:  # an earlier attempt has stored it all
+            if not new and found == checkpoint:  # an earlier attempt has stored it all
                 return False
             if expected not in ("any", found):
                 raise SourceLocked(
@@ -288,7 +293,7 @@ class DatabaseQueue(Reads):
                     db,
                     now,
                     worker=lease.worker,
-                    here=_here(),
+                    here=self._here(),
                     batch=first,
                     result=result,
                     trace=trace,
@@ -334,8 +339,8 @@ class DatabaseQueue(Reads):
     def reclaim(self) -> list[str]:
         """See `BatchQueue.reclaim`."""
         with self._database.read() as db:
-            known = db.rows("workers_of_host", host=socket.gethostname())
-        gone = [row["name"] for row in known if not alive(row["pid"])]
+            known = db.rows("workers_of_host", host=self._host.name)
+        gone = [row["name"] for row in known if not self._host.alive(row["pid"])]
         tokens: list[str] = []
         if gone:
             with self._database.write(durable=False) as db:
@@ -392,7 +397,7 @@ class DatabaseQueue(Reads):
             db.run("begin_heartbeats_now", now=now)
             db.run("forget_silent_workers", since=now - WORKER_GONE)
             known = db.row("worker", name=worker)
-            if known and not (again and _is_ours(known)) and _lives(known):
+            if known and not (again and self._is_ours(known)) and self._lives(known):
                 raise UsageError(
                     f"worker {worker!r} runs already (process {known['pid']} on host "
                     f"{known['host']}); give another name"
@@ -401,13 +406,28 @@ class DatabaseQueue(Reads):
             taken = {row["slot"] for row in db.rows("slots")}
             slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
             times = {"started_at": now, "heartbeat_at": now}
-            db.run("insert_worker", name=worker, slot=slot, **times, **_here())
+            db.run("insert_worker", name=worker, slot=slot, **times, **self._here())
         return slot
+
+    def _here(self) -> Row:
+        """Return the host and the process that this is."""
+        return {"host": self._host.name, "pid": self._host.process}
+
+    def _is_ours(self, worker: Any) -> bool:
+        """Return whether a worker is registered by this process."""
+        return {name: worker[name] for name in ("host", "pid")} == self._here()
+
+    def _lives(self, worker: Any) -> bool:
+        """Return whether a worker's process runs, as far as that can be known on this host."""
+        if worker["host"] != self._host.name:
+            return True
+        host, pid = self._host, worker["pid"]
+        return host.alive(pid) and not host.began_after(pid, worker["heartbeat_at"])
 
     def heartbeat(self, worker: str) -> None:
         """See `WorkerRegistry.heartbeat`."""
         with self._database.write(durable=False) as db:
-            db.run("heartbeat", name=worker, now=db.now(), **_here())
+            db.run("heartbeat", name=worker, now=db.now(), **self._here())
 
     def unregister(self, worker: str) -> None:
         """See `WorkerRegistry.unregister`."""
@@ -475,24 +495,6 @@ class DatabaseQueue(Reads):
     def shrink(self, *, always: bool = False) -> int:
         """See `Upkeep.shrink`."""
         return self._database.shrink(always=always)
-
-
-def _here() -> Row:
-    """Return the host and the process that this is."""
-    return {"host": socket.gethostname(), "pid": os.getpid()}
-
-
-def _is_ours(worker: Any) -> bool:
-    """Return whether a worker is registered by this process."""
-    return {name: worker[name] for name in ("host", "pid")} == _here()
-
-
-def _lives(worker: Any) -> bool:
-    """Return whether a worker's process runs, as far as that can be known on this host."""
-    if worker["host"] != socket.gethostname():
-        return True
-    pid = worker["pid"]
-    return alive(pid) and not began_after(pid, worker["heartbeat_at"])
 
 
 def _row(batch: Batch) -> Row:

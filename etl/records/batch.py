@@ -87,8 +87,11 @@ class Reference:
         else:
             if zlib.crc32(data) == self.checksum:
                 return data
-        if (found := find_bytes(self, files)) is not None:
-            return found
+        try:
+            if (found := find_bytes(self, files)) is not None:
+                return found
+        except OSError as error:
+            missing = missing or error.strerror or str(error)
         if missing:
             raise SourceUnavailable(f"{self.path!r} cannot be read on this machine: {missing}")
         raise SourceChanged(
@@ -191,7 +194,7 @@ class Batch:
             case data:
                 return len(data)
 
-    def frame(self) -> pl.DataFrame:
+    def frame(self, files: FileSystem = DISK) -> pl.DataFrame:
         r"""Return the lines as a frame of `line` String, `line_number` Int64, `source` String.
 
         If any line is not UTF-8 there is also `raw` Binary, which holds the
@@ -203,9 +206,11 @@ class Batch:
             SourceChanged: If the payload is a reference whose file has changed.
             PayloadDamaged: If it cannot be decoded, or does not have the lines that were put.
         """
-        if isinstance(self.payload, Damaged):
-            raise PayloadDamaged(self.payload.reason)
-        payload = self.payload.read() if isinstance(self.payload, Reference) else self.payload
+        payload = self.payload
+        if isinstance(payload, Damaged):
+            raise PayloadDamaged(payload.reason)
+        if isinstance(payload, Reference):
+            payload = payload.read(files)
         if isinstance(payload, pl.DataFrame):
             frame = payload
             if "line_count" in frame.columns:

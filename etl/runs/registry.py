@@ -34,7 +34,6 @@ from etl.records.batch import new_id
 from etl.records.columns import INTEGER, INTEGER_OR_NULL, JSON, NUMBER, TEXT, TIME, TOTALS, Table
 from etl.records.run_record import FILE, Record, read
 from etl.settings import settings
-from etl.sinks.publish import sync
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,8 +236,8 @@ def _write(place: Path, record: Record) -> None:
     try:
         DISK.make_folder(place, private=True)
         DISK.make_file(staged).write_text(text, encoding="utf-8")
-        sync(staged)
+        DISK.sync(staged)
         staged.replace(place / FILE)
-        sync(place)
+        DISK.sync(place)
     except OSError as error:
         logging.getLogger(__name__).warning("run %s is not recorded: %s", place.name, error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -30,7 +29,6 @@ __all__ = [
     "remove_old_staged",
     "remove_staged",
     "stage_file",
-    "sync",
 ]
 
 STAGED = re.compile(r"\..+-[0-9a-f]{8}-(?P<token>[0-9a-f]{24})\.tmp")
@@ -45,22 +43,23 @@ class StagedFile:
     """A file under its hidden name."""
 
     outputs: Sequence[Output]
+    files: FileSystem = DISK
 
     def publish(self) -> None:
         """Give it its name."""
-        publish_files(self.outputs)
+        publish_files(self.outputs, self.files)
 
     def discard(self) -> None:
         """Remove it."""
         for output in self.outputs:
-            Path(output.staged).unlink(missing_ok=True)
+            self.files.unlink(Path(output.staged))
 
 
 def publish_files(outputs: Iterable[Output], files: FileSystem = DISK) -> None:
     """Give committed files their final names; one that has its name is left as it is."""
-    folders = set()
+    folders: dict[Path, None] = {}
     for output in outputs:
-        folders.add(Path(output.final).parent)
+        folders[Path(output.final).parent] = None
         try:
             files.replace(Path(output.staged), Path(output.final))
         except FileNotFoundError:
@@ -70,11 +69,11 @@ def publish_files(outputs: Iterable[Output], files: FileSystem = DISK) -> None:
         files.sync(folder)
 
 
-def remove_staged(out: Path, tokens: Iterable[str]) -> None:
+def remove_staged(out: Path, tokens: Iterable[str], files: FileSystem = DISK) -> None:
     """Remove what killed workers had staged with these lease tokens and not committed."""
     for token in tokens:
-        for path in out.rglob(f".*-{token}.tmp"):
-            path.unlink(missing_ok=True)
+        for path in files.find(out, f".*-{token}.tmp"):
+            files.unlink(path)
 
 
 def remove_old_staged(out: Path, keep: Collection[str]) -> None:
@@ -110,26 +109,27 @@ def stage_file(
     Raises:
         ProcessorStop: If nothing can be written there.
     """
-    place = delivery.out / folder
+    place, files = delivery.out / folder, delivery.files
     name = quote(delivery.id, safe="~")
     final = place / f"{name}.{suffix}"
     staged = place / f".{name}-{new_id()[-8:]}-{delivery.token}.tmp"
     try:
         root = place if Path(folder).is_absolute() else delivery.out
-        DISK.make_folder(root)
-        DISK.make_folder(place, private=DISK.is_private(root))
-        write(DISK.make_file(staged))
-        size, checksum = checksum_of_file(staged)
-        sync(staged)
-        sync(place)
+        files.make_folder(root)
+        files.make_folder(place, private=files.is_private(root))
+        files.create(staged, write)
+        size, checksum = checksum_of_file(staged, files)
+        files.sync(staged)
+        files.sync(place)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            staged.unlink()
+            files.unlink(staged)
         if isinstance(error, OSError) or "os error" in str(error):
             stop = OutputFull if _is_full(error) else ProcessorStop
             raise stop(f"cannot write below {str(place)!r}: {error}") from error
         raise
-    return StagedFile([Output(str(staged.absolute()), str(final.absolute()), size, checksum)])
+    output = Output(str(staged.absolute()), str(final.absolute()), size, checksum)
+    return StagedFile([output], files)
 
 
 def _is_full(error: BaseException) -> bool:
@@ -138,12 +138,3 @@ def _is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in numbers
     return any(f"os error {number}" in str(error) for number in numbers)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -29,7 +29,7 @@ from etl.sources.identity import (
     file_id,
     places,
 )
-from etl.sources.opening import look_at
+from etl.sources.opening import opened
 
 __all__ = ["FollowSource"]
 
@@ -124,16 +124,22 @@ class FollowSource:
         for place in places(self.path, known, self.files, name=self.name):
             if any(one.reads(place) for one in growing):
                 continue
-            if place.is_current or not look_at(place.path, self.files).converted:
-                with suppress(FileNotFoundError):  # it was renamed just now; the next look finds it
+            with suppress(FileNotFoundError):  # it was renamed just now; the next look finds it
+                if place.is_current or self._is_plain(place.path):
                     one = _Growing(place, self, reread=reread and place.is_current)
                     growing.append(one)
                     yield from one.known_first()
-            else:
-                once = FileSource(
-                    self.name, place.path, self.options, by_reference=False, files=self.files
-                )
-                yield from read_place(place, once)
+                    if not place.is_current:  # before the next one is known
+                        yield from one.all_of_it()
+                else:
+                    once = FileSource(
+                        self.name, place.path, self.options, by_reference=False, files=self.files
+                    )
+                    yield from read_place(place, once)
+
+    def _is_plain(self, path: Path) -> bool:
+        with opened(path, self.files) as (_, kind):
+            return kind.plain
 
 
 class _Growing:
@@ -151,26 +157,28 @@ class _Growing:
         self.is_current = place.is_current
         self.is_over = False
         self._source, self._files = source, source.files
-        self._file: BinaryIO = source.files.open(place.path)
-        its = self._status()
-        self._id = file_id(its)
-        self._read = start.offset
-        self._is_known = place.expected is not None and not place.expected.error
-        self._silent = 0.0  # seconds since the last data
-        sample = sample_of(self._file, source.options, its.st_mtime, offset=self._read)
-        self._of_data, self._of_texts = self._signature(), self._signature()
-        self._last = self._of_data.after(b"", self._read)
-        self._chunks = Chunks(
-            start,
-            place.expected,
-            name=source.name,
-            sample=sample,
-            signature=self._of_texts.after,
-        )
-        self._buffer = RecordBuffer(sample)
-        self._file.seek(self._read)
-        if start.offset and self._last != start.signature:  # it was cut since it was found
-            self.is_over = True
+        with ExitStack() as unless_whole:
+            self._file: BinaryIO = unless_whole.enter_context(source.files.open(place.path))
+            its = self._status()
+            self._id = file_id(its)
+            self._read = start.offset
+            self._is_known = place.expected is not None and not place.expected.error
+            self._silent = 0.0  # seconds since the last data
+            sample = sample_of(self._file, source.options, its.st_mtime, offset=self._read)
+            self._of_data, self._of_texts = self._signature(), self._signature()
+            self._last = self._of_data.after(b"", self._read)
+            self._chunks = Chunks(
+                start,
+                place.expected,
+                name=source.name,
+                sample=sample,
+                signature=self._of_texts.after,
+            )
+            self._buffer = RecordBuffer(sample)
+            self._file.seek(self._read)
+            if start.offset and self._last != start.signature:  # it was cut since it was found
+                self.is_over = True
+            unless_whole.pop_all()
 
     def close(self) -> None:
         """Close the file."""

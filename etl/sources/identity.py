@@ -18,7 +18,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -26,7 +25,7 @@ from typing import BinaryIO
 from etl.filesystem import DISK, FileSystem
 from etl.queue import Checkpoint
 from etl.records.batch import read_exactly
-from etl.sources.opening import UNREADABLE, opened
+from etl.sources.opening import if_readable, opened
 
 __all__ = [
     "Known",
@@ -139,7 +138,7 @@ def _has_signature(text: BinaryIO, checkpoint: Checkpoint) -> bool:
     size = min(SIGNED_BYTES, checkpoint.offset)
     if not checkpoint.signature.startswith(f"{_digest(head[:size])}:"):
         return False
-    with suppress(*UNREADABLE):  # it is cut there, or broken
+    with if_readable():  # else it is cut there, or broken
         text.seek(checkpoint.offset - size)
         tail = read_exactly(text, size)
         signature = TextSignature(head[:size], tail).after(b"", checkpoint.offset)
@@ -176,7 +175,9 @@ def places(
                 if at := folder.find_text(newest):
                     found.append(Place(at, newest, newest, is_current=False))
                 elif status:
+                    folder.check()
                     _say_lost(newest, name or str(path), real.parent, files.host)
+            folder.check()
             found += _unseen(newest, [Path(key), real], folder, known, last.number)
         found = [_as_found(place, files) for place in found]
     if status:
@@ -226,7 +227,7 @@ def _unseen(
 def where_is(checkpoint: Checkpoint, files: FileSystem = DISK) -> Path | None:
     """Return where the file of a checkpoint is, whatever its name; None if nowhere."""
     path = Path(checkpoint.path or checkpoint.source)
-    with suppress(*UNREADABLE):
+    with if_readable():
         if is_file_of(path, checkpoint, files):
             return path
     return _Folder([path.parent], files, but="").find_text(checkpoint)
@@ -234,11 +235,10 @@ def where_is(checkpoint: Checkpoint, files: FileSystem = DISK) -> Path | None:
 
 def _regular(path: Path, files: FileSystem) -> os.stat_result | None:
     """Return what is known of a file; None if it is not there, or no regular one."""
-    try:
-        status = files.stat(path)
-    except OSError:
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
+    with if_readable():
+        if stat.S_ISREG((status := files.stat(path)).st_mode):
+            return status
+    return None
 
 
 def _say_lost(row: Checkpoint, name: str, folder: Path, host: str) -> None:
@@ -258,7 +258,7 @@ def _say_lost(row: Checkpoint, name: str, folder: Path, host: str) -> None:
 
 
 def _as_found(place: Place, files: FileSystem) -> Place:
-    with suppress(OSError):
+    with if_readable():
         id = file_id(files.stat(place.path))
         start = replace(place.start, path=str(place.path), file=id, host=files.host)
         return replace(place, start=start)
@@ -270,7 +270,7 @@ def _row_of(
 ) -> Checkpoint | None:
     """Return the checkpoint of a file, the furthest of those that are its."""
     for row in sorted(known(names_before(path), file_id(status)), key=lambda row: -row.offset):
-        with suppress(OSError):
+        with if_readable():
             if is_file_of(path, row, files):
                 return row
     return None
@@ -302,11 +302,17 @@ class _Folder:
 
     def __init__(self, folders: Iterable[Path], files: FileSystem, *, but: str) -> None:
         self.files = files
+        self._errors: list[OSError] = []
         self._by_id: dict[str, tuple[Path, os.stat_result]] = {}
         for folder in dict.fromkeys(folders):
-            with suppress(OSError):
+            with if_readable():
                 for path in sorted(folder / name for name in files.names(folder)):
-                    if status := _regular(path, files):
+                    try:
+                        status = _regular(path, files)
+                    except OSError as error:
+                        self._errors.append(error)
+                        continue
+                    if status:
                         self._by_id.setdefault(file_id(status), (path, status))
         self._by_id.pop(but, None)
 
@@ -314,7 +320,7 @@ class _Folder:
         """Return where the file of a checkpoint is, by its id, if it has grown."""
         path, status = self._by_id.get(row.file, (None, None))
         if path and status and status.st_size > row.offset:
-            with suppress(OSError):
+            with if_readable():
                 return path if is_file_of(path, row, self.files) else None
         return None
 
@@ -328,10 +334,18 @@ class _Folder:
 
         for id in sorted(self._by_id, key=unlike)[:MAX_SEARCHED]:
             path, _ = self._by_id[id]
-            with suppress(*UNREADABLE):
-                if is_file_of(path, row, self.files):
-                    return path
+            try:
+                with if_readable():
+                    if is_file_of(path, row, self.files):
+                        return path
+            except OSError as error:
+                self._errors.append(error)
         return None
+
+    def check(self) -> None:
+        """Raise the first error of files that could not be looked at: one may be the one."""
+        if self._errors:
+            raise self._errors[0]
 
     def since(
         self, row: Checkpoint, current: Sequence[Path]

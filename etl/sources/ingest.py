@@ -69,9 +69,17 @@ def _note_error(queue: Queue, source: FollowSource, error: Exception) -> None:
     log.warning("%s; trying again", text)
     known = queue.checkpoint(source.key)
     host = source.files.host
-    first = Checkpoint(source.key, 0, 0, number=1, modified=time.time(), host=host)
+    modified = _modified(source)
+    first = Checkpoint(source.key, 0, 0, number=1, modified=modified, host=host)
     with suppress(SourceLocked):  # another has read some of it
         queue.put(checkpoint=replace(known or first, error=text), expected=known)
+
+
+def _modified(source: FollowSource) -> float:
+    """Return when a file was last changed: what is rotated later is not older than that."""
+    with suppress(OSError):
+        return source.files.stat(source.path).st_mtime
+    return time.time()
 
 
 def source_errors(queue: Queue) -> list[str]:

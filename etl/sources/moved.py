@@ -5,13 +5,12 @@ from __future__ import annotations
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from etl.filesystem import FileSystem
 from etl.records.batch import Reference, read_exactly
 from etl.sources.identity import names_before
-from etl.sources.opening import UNREADABLE, opened
+from etl.sources.opening import if_readable, opened
 
 __all__ = ["find_bytes"]
 
@@ -27,16 +26,39 @@ def find_bytes(reference: Reference, files: FileSystem) -> bytes | None:
 
     Those of a file that was renamed, copied or compressed are found. That they are the ones is
     said by their checksum.
+
+    Raises:
+        OSError: If none has them, and some could not be looked at.
     """
     path = Path(reference.path)
+    failed: OSError | None = None
     for candidate in _candidates(path, files):
-        with suppress(*UNREADABLE), opened(candidate, files) as (text, kind):
-            is_long_enough = files.stat(candidate).st_size >= reference.stop
-            if is_long_enough if kind.plain else str(path) in names_before(candidate):
+        try:
+            data = _bytes_in(candidate, reference, files)
+        except OSError as error:
+            failed = failed or error
+            continue
+        if data is not None:
+            _last_found[reference.path] = candidate
+            return data
+    if failed:
+        raise failed
+    return None
+
+
+def _bytes_in(candidate: Path, reference: Reference, files: FileSystem) -> bytes | None:
+    """Return the bytes of a reference if a file has them."""
+    had = set(names_before(Path(reference.path)))  # it may have been read under its second name
+    with if_readable():
+        status = files.stat(candidate)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        with opened(candidate, files) as (text, kind):
+            is_long_enough = status.st_size >= reference.stop
+            if is_long_enough if kind.plain else had.intersection(names_before(candidate)):
                 text.seek(reference.start)
                 data = read_exactly(text, reference.stop - reference.start)
                 if zlib.crc32(data) == reference.checksum:
-                    _last_found[reference.path] = candidate
                     return data
     return None
 
@@ -46,13 +68,8 @@ def _candidates(path: Path, files: FileSystem) -> Iterator[Path]:
     last = _last_found.get(str(path))
     if last:
         yield last
-    try:
+    with if_readable():
         names = files.names(path.parent)
-    except OSError:
-        return
-    names.sort(key=lambda name: (not name.startswith(path.name), len(name), name))
-    for name in names[:MAX_SEARCHED]:
-        other = path.with_name(name)
-        with suppress(OSError):
-            if other not in (path, last) and stat.S_ISREG(files.stat(other).st_mode):
-                yield other
+        names.sort(key=lambda name: (not name.startswith(path.name), len(name), name))
+        others = (path.with_name(name) for name in names[:MAX_SEARCHED])
+        yield from (other for other in others if other not in (path, last))

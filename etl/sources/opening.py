@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import errno
 import gzip
 import io
 import lzma
 import os
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -29,7 +31,7 @@ from etl.settings import Settings
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Kind", "as_source_error", "look_at", "opened"]
+__all__ = ["Kind", "as_source_error", "if_readable", "look_at", "opened"]
 
 HEAD_BYTES = 64 << 10
 """Bytes at the start of a file that say what it is."""
@@ -42,6 +44,24 @@ ALWAYS_EXPANDED = 256 << 20
 
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 """What a file raises that cannot be read, or whose compressed data is cut or broken."""
+
+
+SAYS_SO = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
+"""What an OSError says if a file is not there, is none, or is not ours to read; None is said of
+compressed data. Any other says nothing of the file: a disk that fails, too many open files."""
+
+
+@contextmanager
+def if_readable() -> Iterator[None]:
+    """Pass over a file that is gone, hidden, cut or broken; raise what says nothing of it.
+
+    Else a file that cannot be read at this moment would be taken for another one.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno not in SAYS_SO:
+            raise
 
 
 class Kind(NamedTuple):
@@ -106,9 +126,10 @@ def opened(path: Path, files: FileSystem = DISK) -> Iterator[tuple[BinaryIO, Kin
 
 def look_at(path: Path, files: FileSystem = DISK) -> Kind:
     """Return how a file is read; plain for a pipe, and for a file that cannot be opened."""
-    if path.is_file():
-        with suppress(OSError), opened(path, files) as (_, kind):
-            return kind
+    with suppress(OSError):
+        if stat.S_ISREG(files.stat(path).st_mode):
+            with opened(path, files) as (_, kind):
+                return kind
     return Kind()
 
 
@@ -137,7 +158,7 @@ def _compression_of(head: bytes) -> _Compression | None:
 def _head_of(file: BinaryIO) -> bytes:
     """Return the first bytes of what is in a compressed file, or those that can be read."""
     head = b""
-    with suppress(*UNREADABLE):
+    with if_readable():  # after an error of the disk it could not be read from its start again
         while data := file.read1(HEAD_BYTES - len(head)):  # type: ignore[attr-defined]
             head += data
     file.seek(0)

@@ -113,6 +113,8 @@ class Worker:
         watch: Called with each batch that is committed, and its result.
         watchdog: Ends the process if a call hangs that has a timeout; only for one that another
             looks after.
+        files: Where what is referred to is read, and sinks write.
+        clock: Returns seconds that only grow.
     """
 
     def __init__(
@@ -130,6 +132,8 @@ class Worker:
         own_sources: bool = False,
         watch: Callable[[Lease, BatchResult], object] = lambda _lease, _result: None,
         watchdog: Callable[[Hang], AbstractContextManager[object]] | None = None,
+        files: FileSystem = DISK,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -147,6 +151,8 @@ class Worker:
         self._says = not own_sources  # else the run whose worker it is says what goes wrong
         self._watch = watch
         self._watchdog = watchdog
+        self._files = files
+        self._clock = clock
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
@@ -294,9 +300,9 @@ class Worker:
             return True, 0.0
         if self._own_sources or drains > drains_before:
             self._check_sources()
-        if time.monotonic() - self._reclaimed_at > RECLAIM_SECONDS:
-            self._reclaimed_at = time.monotonic()
-            reclaim(self._queue, self._out)
+        if self._clock() - self._reclaimed_at > RECLAIM_SECONDS:
+            self._reclaimed_at = self._clock()
+            reclaim(self._queue, self._out, self._files)
             self._recover()
             self._queue.prune_slice()
         if time.monotonic() - self._swept_at > SWEEP_SECONDS:
@@ -307,10 +313,10 @@ class Worker:
 
     def _wait_for_work(self, since: object) -> None:
         """Wait until work is announced, or for a time that grows while there is none."""
-        until = time.monotonic() + self._idle * random.uniform(0.7, 1.0)
+        until = self._clock() + self._idle * random.uniform(0.7, 1.0)
         self._idle = min(IDLE_SECONDS[1], self._idle * 2)
         while not self._stopping.is_set():
-            left = until - time.monotonic()
+            left = until - self._clock()
             if left <= 0:
                 return
             if self._queue.wait_for_work(since, min(left, STOP_SECONDS)):
@@ -355,7 +361,7 @@ class Worker:
             ended.set()
             beat.join()
             if self._known:
-                with contextlib.suppress(StoreUnavailable, StoreFull):  # it will be missed
+                with contextlib.suppress(StoreError):  # its heartbeat will be missed
                     self._queue.unregister(self.name)
                     self._known = False
 
@@ -388,7 +394,14 @@ class Worker:
         self._known = True
         states = self._queue.states(slot)
         self._recover()
-        return Runner(self._pipeline, states=states, out=self._out, slot=slot, run=self._run)
+        return Runner(
+            self._pipeline,
+            states=states,
+            out=self._out,
+            slot=slot,
+            run=self._run,
+            files=self._files,
+        )
 
     def _agree_on_out(self) -> None:
         """Raise UsageError if the store keeps another output root."""
@@ -398,7 +411,7 @@ class Worker:
 
     def _recover(self) -> None:
         """Publish what is committed and not published; say, once, what of that cannot be."""
-        for path, problem in recover_outputs(self._queue).items():
+        for path, problem in recover_outputs(self._queue, self._files).items():
             if path not in self._unpublished:
                 self._unpublished.add(path)
                 log.error("worker %s: %s", self.name, problem)
@@ -416,7 +429,7 @@ class Worker:
             self._resolve(self._unsure)
         if self._stale:
             self._runner, self._stale = self._register(), False
-        now = time.monotonic()
+        now = self._clock()
         lease = self._queue.lease(
             self.name,
             lines=self.batch_lines,
@@ -444,7 +457,7 @@ class Worker:
         with contextlib.suppress(LeaseLost):  # it took place, or another has the batch
             self._queue.release(lease)
         self._runner = self._register()  # with the states, and the files, of what took place
-        remove_staged(self._out, [lease.token])
+        remove_staged(self._out, [lease.token], self._files)
         self._unsure, self._stale = None, False
 
     def _without_text(self, lease: Lease, error: SourceChanged | PayloadDamaged) -> BatchResult:
@@ -459,7 +472,7 @@ class Worker:
         source = lease.batches[0].source
         if source not in self._away and not self._own_sources:  # else the end says so
             log.warning("worker %s: %s; its lines are left to others", self.name, error)
-        self._away[source] = (time.monotonic() + AWAY_SECONDS, str(error))
+        self._away[source] = (self._clock() + AWAY_SECONDS, str(error))
         self._queue.release(lease)
         return BatchResult()
 
@@ -467,14 +480,15 @@ class Worker:
         """Run and commit a batch; one that cannot be run is split, dead-lettered or released."""
         try:
             if lease.deliveries >= SPLIT_AT:
-                parts = parts_of(lease)
+                parts = parts_of(lease, files=self._files)
                 if sum(map(len, parts)) > 1:
                     self._queue.split(lease, parts)
                     return BatchResult()
                 if given_up := self._give_up(lease):
                     return given_up
             watchdog = self._watchdog_of(lease)
-            result = runner.run(batch_of(lease), token=lease.token, watchdog=watchdog)
+            batch = batch_of(lease, self._files)
+            result = runner.run(batch, token=lease.token, watchdog=watchdog)
         except (SourceChanged, PayloadDamaged) as error:
             runner.rollback()
             return self._without_text(lease, error)
@@ -520,10 +534,10 @@ class Worker:
             if result.outputs:
                 self._agree_on_out()
             self._queue.commit(lease, result)
-        except StoreFull:  # the batch is not to blame, so that this delivery does not count
-            runner.rollback()
-            with contextlib.suppress(StoreError, LeaseLost):
-                self._queue.release(lease)
+        except StoreFull:  # also of a commit that could not be synced, and is there after a crash
+            self._unsure = lease
+            with contextlib.suppress(StoreError):  # else before anything else is done
+                self._resolve(lease)
             raise
         except StoreUnavailable:  # whether it took place is found out before anything else
             raise
@@ -549,7 +563,8 @@ class Worker:
             log.warning("worker %s: output cannot be published yet: %s", self.name, error)
             return
         if result.outputs:
-            self._queue.mark_published(result.outputs)
+            with contextlib.suppress(StoreError):  # the batch is done; who registers next does it
+                self._queue.mark_published(result.outputs)
 
     def _dead_letter(
         self,
@@ -564,7 +579,7 @@ class Worker:
         rows = None
         if readable:
             try:
-                rows = records_of(batch_of(lease))
+                rows = records_of(batch_of(lease, self._files), self._files)
             except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
                 code, message = "unreadable", f"{type(error).__name__}: {message_of(error)}"
         if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
@@ -588,14 +603,14 @@ class Worker:
             self._watch(lease, result)
 
 
-def reclaim(queue: Queue, out: Path) -> list[str]:
+def reclaim(queue: Queue, out: Path, files: FileSystem = DISK) -> list[str]:
     """Take back what dead workers of this machine had leased, and remove what they had staged.
 
     Returns:
         The tokens of the leases.
     """
     tokens = queue.reclaim()
-    remove_staged(out, tokens)
+    remove_staged(out, tokens, files)
     return tokens
 
 

@@ -1335,3 +1335,10 @@ def test_a_store_that_is_forgotten_closes_its_connections(tmp_path, ring):
     gc.collect()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         writer.execute("SELECT 1")
+
+
+def test_a_checkpoint_that_is_put_again_is_there_already(queue: Queue):
+    checkpoint = Checkpoint("a", 0, 0, number=1)
+    for _ in range(2):
+        queue.put(checkpoint=checkpoint, expected=None)
+    assert queue.checkpoint("a") == checkpoint

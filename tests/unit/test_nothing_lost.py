@@ -14,7 +14,8 @@ import pytest
 from etl import Batch, Count, JsonLines, Pipeline, Worker, each, open_queue
 from etl.analysis import metrics
 from etl.dlq.dead_letters import DeadLetters
-from etl.errors import QueueClosed, SourceLocked, StoreUnavailable, UsageError
+from etl.errors import QueueClosed, SourceLocked, StoreFull, StoreUnavailable, UsageError
+from etl.filesystem import FileSystem
 from etl.queue import Checkpoint
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Lease
@@ -23,6 +24,7 @@ from etl.sinks.publish import publish_files
 from etl.sources.files import FileSource
 from etl.sources.ingest import ingest
 from etl.sources.resolve import resolve_sources
+from etl.workers.worker import recover_outputs
 
 
 def written(out: Path) -> list[str]:
@@ -217,3 +219,46 @@ def test_what_was_committed_and_not_said_to_be_is_published_and_counted_once(tmp
     assert metrics.state_totals(queue) == {"count": {f"INFO {n}": 1 for n in range(3)}}
     assert queue.stats().done == 3
     queue.close()
+
+
+class Syncing(FileSystem):
+    """A disk that knows of which folders the names were synced."""
+
+    def __init__(self) -> None:
+        self.synced: list[Path] = []
+
+    def sync(self, path: Path) -> None:
+        self.synced.append(path)
+        super().sync(path)
+
+
+def test_a_file_that_was_renamed_is_synced_before_its_staged_name_is_forgotten(queue, tmp_path):
+    queue.put(Batch.from_lines(["a"]))
+    lease = queue.lease("x")
+    final = tmp_path / "final"
+    final.write_text("x")
+    output = Output(str(tmp_path / "staged"), str(final))
+    queue.commit(lease, BatchResult(done=1, outputs=[output]))
+    files = Syncing()
+    recover_outputs(queue, files)
+    assert files.synced == [tmp_path]
+    assert queue.pending_outputs() == []
+
+
+@pytest.mark.parametrize("name", ["mark_published", "unregister"])
+def test_a_batch_is_done_even_if_the_disk_is_full_right_after_its_commit(
+    queue, tmp_path, monkeypatch, name
+):
+    def full(*_arguments: Any) -> None:
+        raise StoreFull
+
+    monkeypatch.setattr(queue, name, full)
+    queue.put(Batch.from_lines(["a"]))
+    seen: list[int] = []
+    pipeline = Pipeline().add("out", JsonLines())
+    worker = Worker(queue, pipeline, out=tmp_path, watch=lambda _, result: seen.append(result.done))
+    assert worker.step().done == 1
+    assert seen == [1]
+    monkeypatch.undo()
+    worker.step()
+    assert queue.pending_outputs() == []

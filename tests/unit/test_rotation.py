@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import itertools
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -20,7 +23,7 @@ from etl.queue import Queue
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
-from etl.sources.ingest import ingest
+from etl.sources.ingest import _note_error, ingest
 
 SETTLED = 12
 """Looks at a file without news after which nothing more is expected."""
@@ -376,3 +379,111 @@ def test_machines_with_a_file_of_the_same_path_do_not_confuse_one_another(
     assert here.read() == [f"line {number}" for number in [*range(5), 100, 101, 102]]
     (said,) = caplog.messages  # of the first look there, where nothing else is known
     assert f"on {DISK.host!r}, and is another file now; if that was this machine, what" in said
+
+
+def test_what_is_left_of_a_renamed_file_is_put_before_the_new_one_is_known(tmp_path: Path):
+    site = Site(tmp_path)
+    site.write()
+    site.look()
+    site.kill()
+    site.write()
+    site.path.rename(site.path.with_name("app.log.1"))
+    site.write()
+    assert site.step()
+    site.kill()
+    squeeze(site.path.with_name("app.log.1"))
+    site.look()
+    site.check()
+
+
+class FailingFile(io.RawIOBase):
+    """A file each read of which may fail."""
+
+    def __init__(self, file: BinaryIO, fail: Callable[[], None]) -> None:
+        self.file, self.fail = file, fail
+        self.name = file.name
+        self.fileno, self.seek, self.tell = file.fileno, file.seek, file.tell
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        self.fail()
+        return self.file.readinto(buffer)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+class Failing(FileSystem):
+    """A disk that fails once, at one of its accesses."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def open(self, path: Path, mode: str = "rb") -> BinaryIO:
+        file = super().open(path, mode)
+        return cast("BinaryIO", FailingFile(file, self._fail)) if path.suffix == ".gz" else file
+
+    def stat(self, path: Path) -> os.stat_result:
+        self._fail()
+        return super().stat(path)
+
+    def pread(self, file: BinaryIO, size: int, offset: int) -> bytes:
+        self._fail()
+        return super().pread(file, size, offset)
+
+    def names(self, folder: Path) -> list[str]:
+        self._fail()
+        return super().names(folder)
+
+    def _fail(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzipped"])
+@pytest.mark.parametrize("at", range(1, 24))
+def test_a_disk_that_fails_once_makes_no_file_another_one(tmp_path: Path, at: int, kind: str):
+    site = Site(tmp_path)
+    site.write()
+    site.look()
+    site.kill()
+    site.write()
+    rename(site, kind)
+    site.write()
+    site.files = Failing(at)
+    with suppress(OSError):
+        site.look()
+    site.kill()
+    site.look()
+    site.check()
+
+
+def test_bytes_that_were_queued_under_a_rotated_name_are_found_compressed(tmp_path: Path):
+    queue = open_queue("sqlite://")
+    path = tmp_path / "app.log"
+    path.write_text("one\n")
+    put(queue, path)
+    with path.open("a") as file:
+        file.write("two\n")
+    path.rename(tmp_path / "app.log.1")
+    path.write_text("three\n")
+    put(queue, path)
+    (tmp_path / "app.log.1").rename(tmp_path / "app.log.2")
+    squeeze(tmp_path / "app.log.2")
+    path.rename(tmp_path / "app.log.1")
+    assert sorted(queue.peek()["line"]) == ["one", "three", "two"]
+
+
+def test_a_file_that_failed_at_the_first_look_is_read_after_it_was_rotated(tmp_path: Path):
+    site = Site(tmp_path)
+    site.write()
+    source = FollowSource("app.log", site.path, threading.Event())
+    _note_error(site.queue, source, OSError("broken"))
+    site.path.rename(site.path.with_name("app.log.1"))
+    site.write()
+    site.look()
+    site.check()

@@ -27,6 +27,7 @@ from etl.errors import (
 )
 from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of
+from etl.filesystem import FileSystem
 from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count
 from etl.processors.processor import Delivery, each, reject
@@ -592,10 +593,10 @@ def test_a_batch_that_cannot_be_read_is_a_dead_range_and_stops_no_worker(
 ):
     frame = Batch.frame
 
-    def broken(batch: Batch) -> pl.DataFrame:
+    def broken(batch: Batch, *files: FileSystem) -> pl.DataFrame:
         if isinstance(batch.payload, bytes) and b"bad" in batch.payload:
             raise OSError("cannot be decoded")
-        return frame(batch)
+        return frame(batch, *files)
 
     monkeypatch.setattr(Batch, "frame", broken)
     for line in ("one", "bad", "two"):
