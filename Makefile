@@ -1,7 +1,7 @@
 # What a person does with this project; the same commands run in CI.
 #   make run    the real logs in data/ through the default pipeline
 #   make test   every check and every test
-#   make chaos  faults by chance and for longer: servers, disks, killed processes, simulated seeds
+#   make chaos  faults by chance, for longer: servers, disks, processes, seeds, requests
 #   make lab    the control room in JupyterLab
 #   make app    the control room as a web page
 #   make bench  speed and memory, side by side with other tools; the stores, side by side
@@ -31,6 +31,7 @@ chaos: $(VENV)/.test $(VENV)/.servers
 	ETL_CHAOS_ROUNDS=1 $(BIN)/pytest -v tests/acceptance/test_disk_faults.py
 	ETL_CHAOS_ROUNDS=500 $(BIN)/pytest -n 2 tests/acceptance/test_chaos.py
 	ETL_CHAOS_MINUTES=10 $(BIN)/pytest -n 2 --dist loadfile tests/simulation tests/fuzz
+	ETL_CHAOS_ROUNDS=20 $(BIN)/pytest -v tests/acceptance/test_server.py -k whatever
 
 lab: $(VENV)/.notebook
 	$(BIN)/etl lab

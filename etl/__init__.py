@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from etl.processors import Retry as Retry
     from etl.processors import drop as drop
     from etl.processors import each as each
+    from etl.processors import mask as mask
     from etl.processors import normalise as normalise
     from etl.processors import reject as reject
     from etl.processors import upper as upper
@@ -55,6 +56,7 @@ _HOME = {
     "compare": "runs.compare",
     "drop": "processors",
     "each": "processors",
+    "mask": "processors",
     "normalise": "processors",
     "open": "store",
     "open_queue": "queue",

@@ -19,6 +19,7 @@
     │   └── SourceUnavailable      a file cannot be read here: it is gone, or not on this machine
     ├── ProcessorTimeout      a processor took longer than it may
     ├── ProcessorStop         a processor failed, and its policy says stop
+    │   └── OutputFull        no room on the disk that a sink writes to
     ├── WorkerFailed          worker processes ended before their first batch
     ├── BatchFailed           a batch run's notebook failed, or one of many
     └── GateFailed            a batch is processed and written, and not good enough
@@ -31,6 +32,7 @@ line prints it on one line and exits with 2 for a `UsageError`, 3 for
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Iterable
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "GateFailed",
     "IncompatibleStore",
     "LeaseLost",
+    "OutputFull",
     "PayloadDamaged",
     "PipelineError",
     "ProcessorStop",
@@ -57,6 +60,7 @@ __all__ = [
     "UsageError",
     "WorkerFailed",
     "did_you_mean",
+    "is_interrupt",
 ]
 
 
@@ -139,6 +143,10 @@ class ProcessorStop(EtlError):
     """A processor failed and its retry policy says to stop."""
 
 
+class OutputFull(ProcessorStop):
+    """There is no room left on the disk that a sink writes to."""
+
+
 class WorkerFailed(EtlError):
     """Worker processes ended before their first batch."""
 
@@ -149,6 +157,15 @@ class BatchFailed(EtlError):
 
 class GateFailed(EtlError):
     """A batch is processed and written, and a quality gate says it is not good enough."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether an exception is Ctrl-C, rather than raised by the code that ran.
+
+    A signal interrupts the main thread only.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    return main and isinstance(error, KeyboardInterrupt)
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -1,4 +1,9 @@
-"""What sources and sinks do with a disk, as an object: tests give one that fails or forgets."""
+"""What sources and sinks do with a disk, as an object: tests give one that fails or forgets.
+
+Logs are private: folders and files that etl makes by itself are for their owner only, whatever
+the umask. A folder that a user names follows the umask, and what is made in a folder is as
+private as the folder is. The mode of what is there already is never changed.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +49,34 @@ class FileSystem:
         """Return the absolute path, with links followed."""
         return path.resolve()
 
-    def make_folder(self, path: Path) -> None:
-        """Make a folder, and those above it, unless it is there."""
-        path.mkdir(parents=True, exist_ok=True)
+    def make_folder(self, path: Path, *, private: bool = False) -> None:
+        """Make a folder, and those above it, unless it is there.
+
+        Args:
+            path: The folder.
+            private: Whether only its owner can read those that are made.
+        """
+        missing = [one for one in (path, *path.parents) if not one.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(0o700 if private else 0o777, exist_ok=True)
+        if not missing:
+            path.mkdir(exist_ok=True)  # raises if it is a file
+
+    def make_file(self, path: Path, *, private: bool | None = None) -> Path:
+        """Make an empty file, and return its path.
+
+        Args:
+            path: The file.
+            private: Whether only its owner can read it; by default, as private as its folder.
+        """
+        private = self.is_private(path.parent) if private is None else private
+        mode = 0o600 if private else 0o666
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, mode))
+        return path
+
+    def is_private(self, folder: Path) -> bool:
+        """Return whether only its owner can read or list a folder."""
+        return not self.stat(folder).st_mode & 0o077
 
     def exists(self, path: Path) -> bool:
         """Return whether there is a file or a folder of this name; a link is followed."""
@@ -58,7 +88,7 @@ class FileSystem:
 
     def create(self, path: Path, write: Callable[[Path], object]) -> None:
         """Make a file by a function that is given its path, or a file in its place."""
-        write(path)
+        write(self.make_file(path))
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file; one that has the new name is replaced."""

@@ -9,6 +9,7 @@
 | `ETL_RUNS`    | the folder in which runs are recorded; `data/runs` without it         |
 | `ETL_FORMATS` | a TOML file of formats of one's own; `etl-formats.toml` without it    |
 | `ETL_TOKEN`   | what clients of the HTTP server must show                             |
+| `ETL_RETENTION_DAYS` | days for which a store keeps dead letters that were closed; 30 without it |
 | `ETL_ERROR_FILE` | where a worker process writes why it ended; set by whoever starts it |
 """
 
@@ -18,6 +19,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+from etl.errors import UsageError
 
 __all__ = ["Settings", "settings"]
 
@@ -32,6 +35,8 @@ class Settings:
         formats: TOML file with formats of the user's own, or None.
         token: What clients of the HTTP server must show, or None.
         error_file: Where a worker process writes why it ended, or None.
+        retention_seconds: Seconds for which a store keeps dead letters that were replayed or
+            discarded; open ones are kept for good.
         formats_file: The file of formats that is used, if it is there, when none is named.
         pipeline: The pipeline that is used when none is named.
         workers: Worker processes of a run: one per core that this process may use.
@@ -41,11 +46,15 @@ class Settings:
         max_line_bytes: Bytes of a line; a longer one is cut into pieces of so many.
         max_expansion: How many times its size on disk the text of a compressed file may have.
         max_replays: Replays after which a dead letter is only replayed when forced.
+        retention_days: Those days, if the environment says nothing.
         kept_traces: Lines whose paths a store keeps.
         traces_per_second: Lines a second whose paths a worker records; and all that are
             replayed, dead, or alone in their batch.
         kept_errors: Recent errors that a store keeps.
+        kept_workers: Workers that have ended of which a store counts apart what they did.
         history_seconds: Seconds of history that a store keeps.
+        key_seconds: Seconds for which a store knows an idempotency key, if that is less than
+            the retention.
         server_port: Port of the HTTP server.
         lab_port: Port of JupyterLab.
         app_port: Port of the control room as a web page.
@@ -56,6 +65,7 @@ class Settings:
     formats: Path | None
     token: str | None
     error_file: Path | None
+    retention_seconds: float
 
     formats_file: ClassVar[Path] = Path("etl-formats.toml")
     pipeline: ClassVar[str] = "etl.default:pipeline"
@@ -71,14 +81,21 @@ class Settings:
     kept_traces: ClassVar[int] = 1_000
     traces_per_second: ClassVar[int] = 200
     kept_errors: ClassVar[int] = 1_000
+    kept_workers: ClassVar[int] = 100
     history_seconds: ClassVar[int] = 3_600
+    key_seconds: ClassVar[int] = 7 * 86_400
+    retention_days: ClassVar[int] = 30
     server_port: ClassVar[int] = 8000
     lab_port: ClassVar[int] = 8888
     app_port: ClassVar[int] = 8866
 
 
 def settings() -> Settings:
-    """Return what the environment says now."""
+    """Return what the environment says now.
+
+    Raises:
+        UsageError: If a variable has no value that can be used.
+    """
     given = os.environ.get
     error_file, formats = given("ETL_ERROR_FILE"), given("ETL_FORMATS")
     return Settings(
@@ -87,4 +104,16 @@ def settings() -> Settings:
         formats=Path(formats) if formats else None,
         token=given("ETL_TOKEN") or None,
         error_file=Path(error_file) if error_file else None,
+        retention_seconds=86_400 * _days("ETL_RETENTION_DAYS", Settings.retention_days),
     )
+
+
+def _days(variable: str, default: float) -> float:
+    text = os.environ.get(variable) or str(default)
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0.0
+    if not 0 < days < float("inf"):
+        raise UsageError(f"{variable} must be a number of days above 0, got {text!r}")
+    return days

@@ -1,13 +1,24 @@
-"""Text for people: made harmless, cut, times and sizes, and tables as HTML."""
+"""Text for people: made harmless, cut, printed, times and sizes, and tables as HTML."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TypeGuard
 
-__all__ = ["Html", "cell_text", "clock", "duration", "html_card", "html_table", "printable", "size"]
+__all__ = [
+    "Html",
+    "cell_text",
+    "clock",
+    "duration",
+    "html_card",
+    "html_table",
+    "printable",
+    "say",
+    "size",
+]
 
 SHORT = 28
 """Characters up to which a cell of a table stays on one line."""
@@ -26,6 +37,16 @@ def printable(text: str, most: int | None = None) -> str:
             char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown
         )
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines that cannot control a terminal: this is how all text for people is printed.
+
+    Args:
+        lines: What to print, a line each; a line break inside of one is an escape.
+        err: Whether they go to stderr.
+    """
+    print("\n".join(map(printable, lines)), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def clock(seconds: float) -> str:

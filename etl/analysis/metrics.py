@@ -72,6 +72,8 @@ def rates(queue: Queue) -> dict[str, float]:
     """Return lines a second, in and out, over the last ten seconds."""
     now = time.time()
     rows = queue.read("queue_history", limit=RATE_SECONDS + 2)
+    # The clock may have been set back: what follows is forgotten with the next change.
+    rows = [row for row in rows if row["second"] <= now + RATE_SECONDS]
     if not rows or rows[-1]["second"] < now - RATE_SECONDS:
         return {"accepted_per_second": 0.0, "done_per_second": 0.0}
     before = [row for row in rows if row["second"] < now - RATE_SECONDS]

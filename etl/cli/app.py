@@ -18,6 +18,7 @@ from typer import Exit, Option, Typer
 import etl
 from etl.cli import detect, dlq, monitor, notebook, run, runs, store, work
 from etl.errors import EtlError, GateFailed, UsageError
+from etl.text import say
 
 __all__ = ["app", "main"]
 
@@ -50,7 +51,7 @@ app = _group("Send log lines through a durable queue and a pipeline.", COMMANDS)
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's signature
     if wanted:
-        print(f"etl {etl.__version__}")
+        say(f"etl {etl.__version__}")
         raise Exit
 
 
@@ -86,7 +87,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from etl.text import printable
-
-    print(f"etl: {printable(message)}", file=sys.stderr)
+    say(f"etl: {message}", err=True)
     sys.exit(code)

@@ -13,6 +13,7 @@ from typer import Argument
 
 from etl.cli import options as opt
 from etl.errors import SourceError
+from etl.text import say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +56,8 @@ def detect(
         if as_json:
             found.append({"file": source.name, **_fields(one), "next": command})
         else:
-            print(end="\n" if number else "")
+            if number:
+                say("")
             _show(Console(), source.name, one, named=spec, command=command)
     if as_json:
         print_json({"files": found})
@@ -159,29 +161,29 @@ def _show(
     from etl.cli.tables import CANDIDATES, UNFIT, row_columns, table
     from etl.text import percent, printable
 
-    def say(text: str, style: str = "") -> None:
+    def show(text: str, style: str = "") -> None:
         console.print(Text(printable(text), style), soft_wrap=True)
 
     if not found.records:
-        say(f"{name}: no lines")
+        show(f"{name}: no lines")
         return
-    say(_headline(name, found, named), "bold")
+    show(_headline(name, found, named), "bold")
     several = f"{found.several:,} of {found.records:,}" if found.several else "none"
-    say(f"a record begins at {found.begins}; {several} have several lines")
+    show(f"a record begins at {found.begins}; {several} have several lines")
     if named is None and (rows := _candidates(found)):
         console.print(table(rows[:MOST], CANDIDATES))
     if found.template:
         text = _quoted(found.template.removeprefix("template:"))
         share = percent(found.template_share)
-        say(f"layout of the generic records ({share} fit): --template {text}")
+        show(f"layout of the generic records ({share} fit): --template {text}")
     if rows := found.rows.to_dicts():
         console.print(table(rows, row_columns(rows)))
     if more := _others(found.rows):
-        say(f"more columns: {more}")
+        show(f"more columns: {more}")
     if found.unfit.height:
-        say("the first that do not fit:")
+        show("the first that do not fit:")
         console.print(table(found.unfit.to_dicts(), UNFIT))
-    say(f"next: {command}", "dim")
+    show(f"next: {command}", "dim")
 
 
 def _others(rows: pl.DataFrame) -> str:

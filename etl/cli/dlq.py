@@ -11,6 +11,7 @@ from etl.cli.options import Json, NamedStore, Pipeline, Store
 from etl.cli.store import open_store
 from etl.errors import UsageError
 from etl.settings import Settings
+from etl.text import say
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -35,6 +36,8 @@ def list_(
     before: Annotated[int | None, Option(help="List those with a lower id, with --lines.")] = None,
     fingerprint: Fingerprint = None,
     processor: Processor = None,
+    code: Annotated[str | None, Option(help="Select failures with this code.")] = None,
+    source: Annotated[str | None, Option(help="Select lines of this source.")] = None,
     status: Annotated[str, Option(help="Status: open, replaying, replayed or discarded.")] = "open",
     as_json: Json = False,
 ) -> None:
@@ -46,11 +49,14 @@ def list_(
     which = DeadLetterFilter(
         fingerprint=fingerprint,
         processor=processor,
+        code=code,
+        source=source,
         status=status,
         before=before if lines else None,
         limit=limit if lines else None,
     )
-    empty = f"no {status} dead letters{' match' if fingerprint or processor else ''}"
+    picked = any((fingerprint, processor, code, source))
+    empty = f"no {status} dead letters{' match' if picked else ''}"
     if not lines:
         groups = queue.dead_letter_groups(which)
         show_rows("groups", groups, GROUPS, as_json=as_json, empty=empty)
@@ -58,7 +64,7 @@ def list_(
     rows = queue.dead_letters(which).drop("raw").to_dicts()
     show_rows("letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
     if len(rows) == limit and not as_json:
-        print(f"{limit:,} are listed; for older ones: --before {rows[0]['id']}")
+        say(f"{limit:,} are listed; for older ones: --before {rows[0]['id']}")
 
 
 def show(dead_letter: Id, store: Store = None) -> None:
@@ -89,11 +95,11 @@ def replay(
     queue = open_store(store)
     dead_letters = DeadLetters(queue)
     if dry_run:
-        print(dead_letters.dry_run(load_pipeline(dry_run), **which))
+        say(str(dead_letters.dry_run(load_pipeline(dry_run), **which)))
         return
     count = dead_letters.replay(force=force, **which)
     put = f"lines put back into the queue: {count:,}; process them with: {_work_command(queue)}"
-    print(put if count else "no open dead letter matches")
+    say(put if count else "no open dead letter matches")
 
 
 def discard(
@@ -107,7 +113,7 @@ def discard(
     from etl.dlq.dead_letters import DeadLetters
 
     which = _which(ids, fingerprint, processor, everything=everything)
-    print(f"dead letters discarded: {DeadLetters(open_store(store)).discard(**which):,}")
+    say(f"dead letters discarded: {DeadLetters(open_store(store)).discard(**which):,}")
 
 
 def export(
@@ -123,7 +129,7 @@ def export(
 
     which = _which(ids, fingerprint, processor, everything=everything)
     count = DeadLetters(open_store(store)).export(file, **which)
-    print(f"dead letters written to {file}: {count:,}")
+    say(f"dead letters written to {file}: {count:,}")
 
 
 def import_(file: ImportFile, store: NamedStore = None) -> None:
@@ -133,7 +139,7 @@ def import_(file: ImportFile, store: NamedStore = None) -> None:
     queue = open_store(store, create=True)
     count = DeadLetters(queue).import_(file)
     done = f"lines put into the queue: {count:,}; process them with: {_work_command(queue)}"
-    print(done if count else f"nothing new in {file}")
+    say(done if count else f"nothing new in {file}")
 
 
 def case(
@@ -150,7 +156,7 @@ def case(
 
     load_pipeline(pipeline)
     found = DeadLetters(open_store(store)).frame(ids=[dead_letter], status=None).to_dict("records")
-    print(append_case(file, found[0], pipeline=pipeline, dead=dead), end="")
+    say(*append_case(file, found[0], pipeline=pipeline, dead=dead).removesuffix("\n").split("\n"))
 
 
 def _work_command(queue: Queue) -> str:

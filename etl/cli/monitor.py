@@ -10,6 +10,7 @@ from typer import Option
 from etl.cli.options import Json, Pipeline, Store
 from etl.cli.store import open_store
 from etl.settings import Settings
+from etl.text import say
 
 Limit = Annotated[int, Option(min=1, help="Maximum number of lines to show, the newest.")]
 Interval = Annotated[float, Option(min=0.1, help="Seconds between updates.")]
@@ -31,13 +32,13 @@ def status(store: Store = None, as_json: Json = False) -> None:
 def pause(store: Store = None) -> None:
     """Pause a store: workers lease no further batch until `etl resume`."""
     open_store(store).pause("")
-    print("paused; to continue: etl resume")
+    say("paused; to continue: etl resume")
 
 
 def resume(store: Store = None) -> None:
     """Resume a paused store."""
     open_store(store).resume()
-    print("resumed")
+    say("resumed")
 
 
 def trace(store: Store = None, limit: Limit = 100, as_json: Json = False) -> None:
@@ -52,7 +53,7 @@ def graph(pipeline: Pipeline = Settings.pipeline) -> None:
     """Print a pipeline as a Mermaid flowchart."""
     from etl.pipeline.load import load_pipeline
 
-    print(load_pipeline(pipeline).to_mermaid())
+    say(*load_pipeline(pipeline).to_mermaid().split("\n"))
 
 
 def top(store: Store = None, interval: Interval = 0.5, once: Once = False) -> None:

@@ -13,22 +13,33 @@ STORE = "data/runs/control_room.db"
 More = Annotated[list[str] | None, Argument(help="Options for the Jupyter server, after --.")]
 Store = Annotated[str, Option(envvar="ETL_STORE", help="URL or path of the store to show.")]
 Port = Annotated[int, Option(help="Port to listen on.")]
+Name = Annotated[
+    list[str] | None, Option(help="Additional host name of this server, such as a proxy's.")
+]
 Browser = Annotated[bool, Option(help="Open a browser.")]
 
 
 def lab(
-    more: More = None, store: Store = STORE, port: Port = Settings.lab_port, browser: Browser = True
+    more: More = None,
+    store: Store = STORE,
+    port: Port = Settings.lab_port,
+    name: Name = None,
+    browser: Browser = True,
 ) -> None:
     """Open the control room in JupyterLab, until Ctrl-C."""
     from etl.notebook.launch import serve_lab
 
-    serve_lab(store, port, more or (), browser=browser)
+    serve_lab(store, port, more or (), names=name or (), browser=browser)
 
 
 def app(
-    more: More = None, store: Store = STORE, port: Port = Settings.app_port, browser: Browser = True
+    more: More = None,
+    store: Store = STORE,
+    port: Port = Settings.app_port,
+    name: Name = None,
+    browser: Browser = True,
 ) -> None:
     """Serve the control room as a web page for this machine only, until Ctrl-C."""
     from etl.notebook.launch import serve_page
 
-    serve_page(store, port, more or (), browser=browser)
+    serve_page(store, port, more or (), names=name or (), browser=browser)

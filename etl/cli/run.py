@@ -15,7 +15,7 @@ from etl.cli.store import check_store, open_store
 from etl.errors import SourceError
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.settings import Settings, settings
-from etl.text import printable
+from etl.text import say
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -62,7 +62,7 @@ def run(
     with contextlib.ExitStack() as stack:
         if serve:
             url = stack.enter_context(serve_beside(store, run_id, port))
-            stack.callback(print, "Shutting down...", file=stdout, flush=True)
+            stack.callback(say, "Shutting down...", err=as_json)
         show = stack.enter_context(show_progress())
         try:
             result = run_sources(
@@ -84,7 +84,7 @@ def run(
             )
         except KeyboardInterrupt:
             place = without_secrets(store)
-            print(f"etl: interrupted; to continue: etl work --store {place}", file=sys.stderr)
+            say(f"etl: interrupted; to continue: etl work --store {place}", err=True)
             raise
         queue = open_store(store)
         more = {"traces": traces.polars(queue, 100).to_dicts()} if trace else {}
@@ -92,7 +92,7 @@ def run(
         if serve:
             ended = threading.Event()
             when_asked_to_end(ended.set)  # before the line that tells how to end it
-            print(f"📊 Dashboard running at {url}", file=stdout, flush=True)
+            say(f"📊 Dashboard running at {url}", err=as_json)
             ended.wait()
     _end_for(result.unreadable)
     if result["lost_outputs"]:
@@ -134,18 +134,16 @@ def put(
     queue = open_store(store, create=True)
     found = resolve_sources(sources, options, by_reference=False, follow=stop)
     if follow:
-        print(
-            f"etl: following {len(found)} files into {queue.url}; stop with Ctrl-C", file=sys.stderr
-        )
+        say(f"etl: following {len(found)} files into {queue.url}; stop with Ctrl-C", err=True)
 
     with recorded_use(queue, new_run_id(), kind="put"):
         lines, unreadable = _put_all(queue, found, stop, reread=reread)
     if as_json:
         print_json({"put": lines, "unreadable": unreadable})
     else:
-        print(f"{lines:,} lines put into {queue.url}")
+        say(f"{lines:,} lines put into {queue.url}")
         if words := passed_over(found.skipped, found.skipped_binary):
-            print(words)
+            say(words)
     _end_for(unreadable)
 
 
@@ -182,6 +180,6 @@ def _put_all(
 def _end_for(unreadable: Sequence[str]) -> None:
     """End with exit code 1 if sources could not be read, or only in part; say which."""
     for text in unreadable:
-        print(f"etl: {printable(text)}", file=sys.stderr)
+        say(f"etl: {text}", err=True)
     if unreadable:
         raise Exit(1)

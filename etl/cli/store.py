@@ -12,6 +12,7 @@ from typer import Argument, Option
 from etl.cli.options import Json
 from etl.errors import UsageError
 from etl.settings import settings
+from etl.text import say
 
 if TYPE_CHECKING:
     from etl.queue import Queue
@@ -36,7 +37,7 @@ def init(url: Named, out: Root = None) -> None:
         if out is not None:
             queue.reclaim()
             queue.set_output_root(out)
-        print(f"{queue.url} is ready")
+        say(f"{queue.url} is ready")
 
 
 def check(store: Checked = None, as_json: Json = False) -> None:

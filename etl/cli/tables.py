@@ -28,7 +28,7 @@ from etl.records.result import NO_FORMAT
 from etl.runs.registry import latest_store
 from etl.runs.run import summary
 from etl.sources.resolve import passed_over
-from etl.text import clock, percent, printable
+from etl.text import clock, percent, printable, say
 
 Row = Mapping[str, Any]
 
@@ -36,6 +36,9 @@ PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue
 
 MOST = 100
 """Characters of a text in a table; the terminal may have room for less."""
+
+MULTILINE = ("line", "message", "traceback")
+"""Fields of a dead letter whose line breaks are shown as such."""
 
 STYLES = dict.fromkeys(("dead", "failed", "killed", "refused"), "red")
 STYLES |= {"running": "green", "gate": "yellow", "filtered": "dim"}
@@ -117,9 +120,9 @@ def _end(path: str, most: int = 36) -> str:
 
 
 def near(place: str) -> str:
-    """Return a path relative to the current folder, if it is below it."""
+    """Return a path as people read it: relative to the current folder, if it is below it."""
     path, here = file_of(place), Path.cwd()
-    return str(path.relative_to(here)) if path and path.is_relative_to(here) else place
+    return printable(str(path.relative_to(here) if path and path.is_relative_to(here) else place))
 
 
 _number = partial(Column, right=True)
@@ -256,7 +259,7 @@ def _moment(value: datetime | None) -> str:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object."""
-    print(json.dumps(value, default=str))
+    print(json.dumps(value, default=str))  # noqa: T201 - escapes what is not ASCII
 
 
 def show_rows(
@@ -276,7 +279,7 @@ def show_rows(
     elif rows or not empty:
         Console().print(table(rows, columns))
     else:
-        print(empty)
+        say(empty)
 
 
 def show_dead_letter(dead_letter: Row) -> None:
@@ -286,7 +289,8 @@ def show_dead_letter(dead_letter: Row) -> None:
         if value is None or value is False or (value == "" and name != "line"):
             continue
         shown = clock(value) if name.endswith("_at") else str(value)
-        body = "\n".join(map(printable, shown.split("\n")))
+        parts = shown.split("\n") if name in MULTILINE else [shown]
+        body = "\n".join(map(printable, parts))
         text.append(f"{name}: ", "bold").append(f"\n{body}" if "\n" in body else body).append("\n")
     Console().print(text, soft_wrap=True)
 
@@ -311,7 +315,7 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         none = "no level" if counts.keys() - LEVELS.values() == {"None"} else "no value"
         words = ((none if key == "None" else key, count) for key, count in sorted(counts.items()))
         parts = [f"{printable(word)} {int(count):,}" for word, count in words]
-        console.print(Text(f"{name}: " + " · ".join(parts)))
+        console.print(Text(f"{printable(name)}: " + " · ".join(parts)))
     if result.get("sources"):
         _print_sources(console, result["sources"])
     console.print(_identity(result), soft_wrap=True)
@@ -326,7 +330,7 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
         console.print(table(groups, GROUPS))
         console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
     for hint in _hints(result, groups):
-        console.print(Text(hint), soft_wrap=True)
+        console.print(Text(printable(hint)), soft_wrap=True)
     if lost := result["lost_outputs"]:
         names = ", ".join(printable(near(path)) for path in lost[:MOST_LOST])
         more = f" and {len(lost) - MOST_LOST:,} more" if len(lost) > MOST_LOST else ""
@@ -345,7 +349,7 @@ def _hints(result: Mapping[str, Any], groups: Sequence[Row]) -> Iterator[str]:
         nothing = "nothing new: all lines were read before; to read them again: --reread"
         yield nothing if result["accepted"] else "the sources have no lines"
     if "out" not in result:  # after a run, they are said as errors
-        yield from map(printable, result.get("unreadable", ()))
+        yield from result.get("unreadable", ())
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {NO_FORMAT}:
         yield "every line is dead: no format fits; use --format or --template"

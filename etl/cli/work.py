@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from typer import Option
 from etl.cli.options import LogFormat, NamedStore, Out, Pipeline, Port, Workers
 from etl.cli.store import open_store
 from etl.settings import Settings
+from etl.text import say
 
 BatchLines = Annotated[int, Option(min=1, help="Number of lines to process together.")]
 LeaseSeconds = Annotated[
@@ -53,9 +53,9 @@ def work(
     if log_format:
         import_module("etl.server.logging")  # raises here if it cannot be had
     else:
-        print(f"etl: working on {queue.url}; stop with Ctrl-C", file=sys.stderr)
+        say(f"etl: working on {queue.url}; stop with Ctrl-C", err=True)
         if queue.control().paused:
-            print("etl: the store is paused; to continue: etl resume", file=sys.stderr)
+            say("etl: the store is paused; to continue: etl resume", err=True)
     options = WorkerOptions(
         out=str(out or output_folder(queue)),
         pipeline=pipeline,
@@ -70,9 +70,9 @@ def work(
         from etl.workers import work_on
 
         work_on(on, queue.secret_url, options, workers)
-    elif workers == 1:
+    elif workers == 1 and not any(node.timeout for node in loaded.plan().order):
         run_worker(queue, loaded, options)
-    else:
+    else:  # one that hangs can only be ended from outside
         WorkerProcesses(queue, workers, options).run_until_signal()
 
 

@@ -62,6 +62,7 @@ class Which(TypedDict, total=False):
     source: str | None
     before: int | None
     limit: int | None
+    skip: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class DeadLetters:
     """The dead letters of one store.
 
     Every method that picks dead letters takes `ids`, or any of `status` (open by
-    default; None for all), `fingerprint`, `processor`, `code`, `source`, `before` (an id) and
-    `limit`. However many there are, those that only change are read in pages of 20,000.
+    default; None for all), `fingerprint`, `processor`, `code`, `source`, `before` (an id),
+    `limit` and `skip`. However many there are, those that only change are read in pages of 20,000.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -176,9 +177,7 @@ class DeadLetters:
         Raises:
             UsageError: If the file cannot be written, or its name has another ending.
         """
-        dead_letters = self._pick(which)
-        write_export(dead_letters, Path(path))
-        return dead_letters.height
+        return write_export(self._pages(which), Path(path))
 
     def import_(self, path: Path | str) -> int:
         """Put the lines of exported dead letters into this queue; return how many wait now.
@@ -215,7 +214,7 @@ class DeadLetters:
             if page.is_empty():
                 return
             yield page
-            which = {**which, "before": page["id"][0]}
+            which = {**which, "before": page["id"][0], "skip": 0}
             left -= page.height
 
     def _pick(self, which: Which) -> pl.DataFrame:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 
 from etl.errors import UsageError, did_you_mean
+from etl.filesystem import DISK
 from etl.records.columns import DEAD_LETTERS
 from etl.records.context import Context
 
@@ -34,27 +37,44 @@ IMPORTED = DEAD_LETTERS.pick(
 )
 """Those of them that an import needs; the others are for people."""
 
+ROW_GROUP = 20_000
+"""Dead letters in a part of a Parquet file: what is in memory when it is written."""
+
 LATER = {"context": "{}", "damaged": False}
 """Columns that files of earlier versions lack, and what they stand for there."""
 
 
-def write_export(dead_letters: pl.DataFrame, path: Path) -> None:
-    """Write dead letters to a file, which appears whole or not at all.
+def write_export(pages: Iterable[pl.DataFrame], path: Path) -> int:
+    """Write dead letters to a file, which appears whole or not at all, and return how many.
+
+    A page is in memory at a time; each is a file beside this one until all are there.
+
+    Args:
+        pages: The dead letters, the newest page first, as a store returns them.
+        path: The file; the oldest page is its first part.
 
     Raises:
         UsageError: If it cannot be written, or is neither .jsonl nor .parquet.
     """
-    suffix = _suffix(path)
-    exported = dead_letters.select(EXPORTED.names)
-    staged = path.with_name(f".{path.name}.tmp")
+    write, join = KINDS[_suffix(path)]
+    count = 0
     try:
-        if suffix == ".parquet":
-            exported.write_parquet(staged)
-        else:
-            exported.with_columns(pl.col("raw").bin.encode("base64")).write_ndjson(staged)
-        staged.replace(path)
+        private = DISK.is_private(path.parent)
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            parts: list[Path] = []
+            for page in pages:
+                count += page.height
+                parts.append(Path(folder, f"{len(parts)}{path.suffix}"))
+                write(page.select(EXPORTED.names), parts[-1])
+            if not parts:
+                parts.append(Path(folder, f"0{path.suffix}"))
+                write(pl.DataFrame(schema=EXPORTED.schema), parts[0])
+            whole = DISK.make_file(Path(folder, "whole"), private=private)
+            join(parts[::-1], whole)
+            whole.replace(path)
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be written: {error}") from error
+    return count
 
 
 def read_export(path: Path) -> pl.DataFrame:
@@ -87,8 +107,36 @@ def content_id(dead_letters: pl.DataFrame) -> str:
     return digest.hexdigest()[:24]
 
 
+def _write_json(page: pl.DataFrame, path: Path) -> None:
+    page.with_columns(pl.col("raw").bin.encode("base64")).write_ndjson(path)
+
+
+def _join_json(parts: list[Path], whole: Path) -> None:
+    with whole.open("wb") as target:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, target)
+
+
+def _join_parquet(parts: list[Path], whole: Path) -> None:
+    pl.scan_parquet(parts, glob=False).sink_parquet(whole, row_group_size=ROW_GROUP)
+
+
+def _write_parquet(page: pl.DataFrame, path: Path) -> None:
+    page.write_parquet(path)
+
+
+KINDS: dict[
+    str, tuple[Callable[[pl.DataFrame, Path], None], Callable[[list[Path], Path], None]]
+] = {
+    ".jsonl": (_write_json, _join_json),
+    ".parquet": (_write_parquet, _join_parquet),
+}
+"""How a page is written and how pages are joined, by the ending of the file."""
+
+
 def _suffix(path: Path) -> str:
-    if path.suffix not in (".jsonl", ".parquet"):
+    if path.suffix not in KINDS:
         raise UsageError(
             f"dead letters cannot be kept in {str(path)!r}; name a .jsonl or a .parquet file"
         )

@@ -16,13 +16,21 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from etl.errors import PipelineError, ProcessorStop
-from etl.execution.bisect import FailedRows, ProcessorOutput, run_with_bisection
+from etl.errors import PipelineError, ProcessorStop, is_interrupt
+from etl.execution.bisect import (
+    FailedRows,
+    ProcessorOutput,
+    Watchdog,
+    message_of,
+    no_watchdog,
+    run_with_bisection,
+)
 from etl.execution.records import records_of
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
@@ -99,12 +107,15 @@ class Runner:
         self._states: dict[str, str] = {}
         self._traces = TraceAllowance()
 
-    def run(self, batch: Batch, *, token: str = "") -> BatchResult:
+    def run(
+        self, batch: Batch, *, token: str = "", watchdog: Watchdog = no_watchdog
+    ) -> BatchResult:
         """Return the result of a batch, with what sinks write staged; then publish or roll back.
 
         Args:
             batch: What to run.
             token: Token of the lease; staged files have it in their names.
+            watchdog: Watches each call that has a timeout.
 
         Raises:
             SourceChanged: If the batch is a reference whose file has changed.
@@ -124,9 +135,10 @@ class Runner:
                 keep_line=batch.context.keep_line,
                 files=self._files,
             ),
-            watches=[tap.see for tap in self._pipeline.taps],
+            watches=[partial(tap.see, plan=self._plan) for tap in self._pipeline.taps],
             traced=self._traces.take(batch.lines),
             files=self._files,
+            watchdog=watchdog,
         )
         self._staged = batch_run.staged
         batch_run.execute()
@@ -187,6 +199,7 @@ class BatchRun:
         watches: Called after each processor.
         traced: How many records may be traced of those that need not be.
         files: Where what is referred to is read.
+        watchdog: Watches each call that has a timeout.
     """
 
     plan: Plan
@@ -196,12 +209,13 @@ class BatchRun:
     watches: Sequence[Watch] = ()
     traced: int = Settings.kept_traces
     files: FileSystem = DISK
+    watchdog: Watchdog = no_watchdog
 
     def __post_init__(self) -> None:
         """Read the batch."""
         frame = records_of(self.batch, self.files).with_row_index("_row")
         origin = frame.select(name for name in ORIGIN if name in frame.columns)
-        self.builder = ResultBuilder(origin, self.batch.source, self.traced)
+        self.builder = ResultBuilder(origin, self.batch.source, self.plan, self.traced)
         self.staged: list[Staged] = []
         self._frame = frame.drop("raw", "dead_letter_id", strict=False)
         self._inbox: dict[str, list[RoutedRows]] = {}
@@ -263,7 +277,12 @@ class BatchRun:
         self, node: Node, call: Callable[[pl.DataFrame], pl.DataFrame], frame: pl.DataFrame
     ) -> ProcessorOutput:
         return run_with_bisection(
-            node, call, frame, sleep=self.sleep, lines=lambda rows: self.builder.lines(rows["_row"])
+            node,
+            call,
+            frame,
+            sleep=self.sleep,
+            lines=lambda rows: self.builder.lines(rows["_row"]),
+            watchdog=self.watchdog,
         )
 
     def _run_sink(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
@@ -345,8 +364,10 @@ class BatchRun:
         try:
             holds = frame.select(node.when.fill_null(value=False)).to_series()
             return routed.rows(frame.filter(holds)), routed.rows(frame.filter(~holds))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            text = str(error).split("\n", maxsplit=1)[0]
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            text = message_of(error).split("\n", maxsplit=1)[0]
             reason = f"when= of {node.name!r} cannot be evaluated: {text}"
             reasons = pl.Series([reason]).new_from_index(0, frame.height)
             failed = FailedRows(frame, "when", reasons, type(error).__name__)
@@ -378,7 +399,7 @@ class BatchRun:
 
     def _fail(self, node: Node, routed: RoutedRows, failed: FailedRows) -> None:
         """Do with rows that failed alike what the node's policy says."""
-        error, message = failed.error or failed.code, failed.reasons[0]
+        error, message = failed.error or failed.code, self.plan.masked_text(failed.reasons[0])
         lines = self.builder.lines(failed.rows["_row"])
         if node.on_error == "stop":
             raise ProcessorStop(

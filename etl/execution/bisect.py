@@ -15,16 +15,24 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
-from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout
+from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout, is_interrupt
 from etl.pipeline.plan import Node
-from etl.processors.processor import REJECT, Each, Stateful
+from etl.processors.processor import REJECT, Abandoned, Each, Stateful
 
-__all__ = ["RECOVERABLE", "FailedRows", "ProcessorOutput", "run_with_bisection"]
+__all__ = [
+    "FailedRows",
+    "ProcessorOutput",
+    "Watchdog",
+    "message_of",
+    "no_watchdog",
+    "run_with_bisection",
+]
 
 PROBES = 32
 """Single rows, drawn at random, that are tried first when a frame fails."""
@@ -34,11 +42,16 @@ TIMEOUT_PROBES = 3
 """The same after a timeout: each probe may take as long again."""
 
 
-RECOVERABLE = (Exception, SystemExit, pl.exceptions.PanicException)
-"""Exceptions that fail rows, and not the worker."""
-
-
 Call = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+Watchdog = Callable[[str, float], AbstractContextManager[object]]
+"""Given a processor's name and its timeout, ends the process if the call in it hangs."""
+
+
+def no_watchdog(_processor: str, _timeout: float) -> AbstractContextManager[object]:
+    """Let a call hang."""
+    return nullcontext()
 
 
 RowError = tuple[int, BaseException]
@@ -94,6 +107,7 @@ def run_with_bisection(
     *,
     sleep: Callable[[float], None],
     lines: Callable[[pl.DataFrame], int] = len,
+    watchdog: Watchdog = no_watchdog,
 ) -> ProcessorOutput:
     """Return what a processor makes of a frame; a row that fails takes no other with it.
 
@@ -103,11 +117,12 @@ def run_with_bisection(
         frame: The rows.
         sleep: Waits for some seconds between tries.
         lines: Returns how many source lines some of the rows stand for.
+        watchdog: Watches each call that has a timeout.
 
     Raises:
         ProcessorStop: If the processor asks for everything to stop.
     """
-    retry, attempt = node.retry, _Attempt(node, call)
+    retry, attempt = node.retry, _Attempt(node, call, watchdog)
     good, failed = attempt.run(frame)
     output = ProcessorOutput(good, errors=lines(frame[[place for place, _ in failed]]))
     tries = 1
@@ -132,13 +147,13 @@ def run_with_bisection(
 class _Attempt:
     """Calls a processor; after a failure, finds the rows that cause it."""
 
-    def __init__(self, node: Node, call: Call) -> None:
+    def __init__(self, node: Node, call: Call, watchdog: Watchdog) -> None:
         processor = node.processor
         self._rows: Callable[[pl.DataFrame], Rows] = (
             processor.rows if isinstance(processor, Each) else lambda frame: (call(frame), [])
         )
         self._stateful = processor if isinstance(processor, Stateful) else None
-        self._timeout = node.timeout
+        self._name, self._timeout, self._watchdog = node.name, node.timeout, watchdog
 
     def run(self, frame: pl.DataFrame) -> Rows:
         """Return the rows that pass, and the position and error of each that fails."""
@@ -178,15 +193,21 @@ class _Attempt:
         return True
 
     def _try(self, frame: pl.DataFrame) -> Rows | BaseException:
-        """Return the result of one call, or what it raised after going back to the state before."""
+        """Return the result of one call, or what it raised after going back to the state before.
+
+        Whatever that is, such as a CancelledError or another library's panic, it is the rows'.
+        """
         before = self._state()
         try:
             if self._timeout is None:
                 return self._rows(frame.clone())
-            return _call_within(self._timeout, self._rows, frame.clone())
+            with self._watchdog(self._name, self._timeout):
+                return _call_within(self._timeout, self._rows, frame.clone())
         except ProcessorStop:
             raise
-        except RECOVERABLE as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             self._restore(before)
             return error
 
@@ -213,7 +234,7 @@ def _call_within(seconds: float, call: Callable[[pl.DataFrame], Rows], frame: pl
     if not wait([future], seconds).done:
         # Ends a loop in Python code; a call into C ends when it returns, and is let go.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Abandoned)
         )
         raise ProcessorTimeout(f"took longer than {seconds:g} s")
     return future.result()
@@ -241,13 +262,21 @@ def _group(frame: pl.DataFrame, errors: list[RowError], attempts: int) -> list[F
         FailedRows(
             frame[[position for position, _ in members]],
             code="timeout" if name == ProcessorTimeout.__name__ else "error",
-            reasons=pl.Series([_plain(str(error).strip() or name) for _, error in members]),
+            reasons=pl.Series([_plain(message_of(error)) for _, error in members]),
             error=name,
             traceback=_traceback(members[0][1]),
             attempts=attempts,
         )
         for (name, _, _), members in groups.items()
     ]
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an exception says, or its class if it says nothing."""
+    try:
+        return str(error).strip() or type(error).__name__
+    except BaseException:  # noqa: BLE001 - of a class whose `__str__` raises
+        return type(error).__name__
 
 
 def _plain(text: str) -> str:

@@ -98,15 +98,21 @@ def explain(
 ) -> Explanation:
     """Return what a pipeline does with one line; see `Pipeline.explain`."""
     hops: list[Hop] = []
+    plan = pipeline.plan()
 
     def watch(name: str, routed: RoutedRows, out: RoutedRows, failed: list[FailedRows]) -> None:
-        errors = [f"{group.error or group.code}: {_safe(group.reasons[0])}" for group in failed]
-        hops.append(Hop(name, _fields(routed), _fields(out), errors))
+        errors = [
+            f"{group.error or group.code}: {_safe(plan.masked_text(group.reasons[0]))}"
+            for group in failed
+        ]
+        before, after = (_fields(one.rows(plan.masked(one.frame))) for one in (routed, out))
+        hops.append(Hop(name, before, after, errors))
 
     batch = Batch.from_lines([line], source="explain", format=format, context=context)
     result, ended = dry_run(pipeline, batch, watch=watch)
     state = "dead" if result.dead else "done" if result.done else "filtered"
-    return Explanation(batch.frame()["line"][0], state, hops, _ends(result, ended))
+    text = plan.masked_text(batch.frame()["line"][0])
+    return Explanation(text, state, hops, _ends(result, ended))
 
 
 def dry_run(

@@ -46,7 +46,7 @@ def batch_of(lease: Lease, files: FileSystem = DISK) -> Batch:
     return replace(first, lines=lease.lines, payload=pl.concat(frames, how="diagonal"), skip=0)
 
 
-def parts_of(lease: Lease, count: int = 8, files: FileSystem = DISK) -> list[list[Batch]]:
+def parts_of(lease: Lease, count: int = 16, files: FileSystem = DISK) -> list[list[Batch]]:
     """Return for each batch of a lease at most `count` parts, of whole records.
 
     Raises:

@@ -2,7 +2,7 @@
 
 A `ResultBuilder` knows nothing of routing. `BatchRun` reports which rows ended, failed or
 were dropped, and it makes the `BatchResult` of that, counted in source lines however
-often a line was copied on its way.
+often a line was copied on its way. All text in a result has been masked, if the plan masks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 import polars as pl
 
 from etl.errors import PipelineError
-from etl.execution.bisect import RECOVERABLE, FailedRows
+from etl.execution.bisect import FailedRows
 from etl.execution.routing import RoutedRows
 from etl.formats.masks import layout, mask, reason
-from etl.pipeline.plan import INPUT
+from etl.pipeline.plan import INPUT, Plan
 from etl.records.batch import Lease
 from etl.records.result import (
     DEAD_LETTER_SCHEMA,
@@ -38,6 +38,9 @@ MAX_TRACED_LENGTH = 2000
 """Characters of a line that its trace keeps."""
 
 
+ENCODE_ERRORS = (Exception, pl.exceptions.PanicException)
+"""What Polars may raise for rows that it cannot write as JSON, such as bytes inside lists."""
+
 MAX_REASONS = 100
 """A processor with more distinct reasons than this in one batch is failing in one way."""
 
@@ -53,14 +56,20 @@ class ResultBuilder:
             `line_count` Int64, and, where the batch has them, `raw` Binary and
             `dead_letter_id` Int64.
         source: Where they are from.
+        plan: What they run through; it says what is masked.
         traced: How many records are traced, the last ones. A lone one, dead ones and replayed
             ones are in any case.
     """
 
     def __init__(
-        self, origin: pl.DataFrame, source: str, traced: int = Settings.kept_traces
+        self,
+        origin: pl.DataFrame,
+        source: str,
+        plan: Plan,
+        traced: int = Settings.kept_traces,
     ) -> None:
         self.origin = origin
+        self._plan = plan
         self._source = source
         self._counts = origin["line_count"]
         self._one_line_each = bool((self._counts == 1).all())
@@ -94,6 +103,7 @@ class ResultBuilder:
 
     def add_error(self, processor: str, error: str, message: str, lines: int, action: str) -> None:
         """Record an error for the list of recent ones; `action` is dead, dropped or retried."""
+        message = self._plan.masked_text(message)
         self._errors.append((processor, error, message, lines, action))
 
     def add_dead_letters(self, processor: str, routed: RoutedRows, failed: FailedRows) -> None:
@@ -103,7 +113,7 @@ class ResultBuilder:
             routed.per_path("_path", range(len(routed.paths))),
             *self._alike(routed.frame, failed.reasons),
             failed.reasons.alias("message"),
-            _payloads(routed.frame),
+            _payloads(self._plan.masked(routed.frame)),
             attempts=pl.lit(failed.attempts, pl.Int64),
         )
         keys = ["alike", "template", "_path"]
@@ -116,7 +126,7 @@ class ResultBuilder:
                 processor=processor,
                 code=failed.code,
                 error=failed.error,
-                traceback=failed.traceback,
+                traceback=self._plan.masked_text(failed.traceback),
                 path=routed.paths[index],
             )
             for _, text, template, index in kinds.iter_rows()
@@ -236,7 +246,8 @@ class ResultBuilder:
         dead = dead.sort("_row")
         origin = self.origin.drop("_row").rename({"line_count": "lines"})
         dead = dead.hstack(origin[dead["_row"]].get_columns())
-        return pl.concat([pl.DataFrame(schema=DEAD_LETTER_SCHEMA), dead], how="diagonal")
+        dead = pl.concat([pl.DataFrame(schema=DEAD_LETTER_SCHEMA), dead], how="diagonal")
+        return masked_dead_letters(dead, self._plan)
 
     def _passed(self, dead_letters: pl.DataFrame) -> list[int]:
         """Return the ids of the replayed dead letters that did not fail again."""
@@ -250,9 +261,8 @@ class ResultBuilder:
         if not self._traced:
             return None
         ends = pl.concat(self._traced).sort("_row", maintain_order=True).tail(Settings.kept_traces)
-        lines = self.origin[ends["_row"]].select(
-            pl.col("line").str.head(MAX_TRACED_LENGTH), "line_number"
-        )
+        lines = self._plan.masked(self.origin[ends["_row"]].select("line", "line_number"))
+        lines = lines.with_columns(pl.col("line").str.head(MAX_TRACED_LENGTH))
         joined = pl.concat([ends.drop("_row"), lines], how="horizontal")
         per_line = {
             name: stats.seconds / max(1, stats.received)
@@ -262,8 +272,28 @@ class ResultBuilder:
         return Trace(joined, paths)
 
 
+def masked_dead_letters(dead_letters: pl.DataFrame, plan: Plan) -> pl.DataFrame:
+    """Return dead letters as they may be kept: with text masked if the plan masks.
+
+    The bytes of a line that is changed by that are not kept.
+    """
+    if not plan.masks:
+        return dead_letters
+    texts = plan.masked(dead_letters.select("line", "message"))
+    same = dead_letters["line"].eq_missing(texts["line"])
+    raw = pl.when(pl.lit(same)).then(pl.col("raw")).alias("raw")
+    return dead_letters.with_columns(raw, *texts.get_columns())
+
+
 def all_dead(
-    lease: Lease, code: str, message: str, rows: pl.DataFrame | None, *, version: str, run: str
+    lease: Lease,
+    code: str,
+    message: str,
+    rows: pl.DataFrame | None,
+    *,
+    plan: Plan,
+    run: str,
+    processor: str = INPUT,
 ) -> BatchResult:
     """Return the result of a batch that was not run: all its lines are dead.
 
@@ -273,8 +303,9 @@ def all_dead(
         message: The reason.
         rows: The records, each of which becomes a dead letter; None if they cannot be
             read, so that one dead letter stands for all of them.
-        version: The pipeline's.
+        plan: What it would have run through.
         run: Name of the run.
+        processor: Where they failed.
     """
     if rows is None:
         unread = {"line": message, "line_number": lease.batches[0].first_line}
@@ -285,13 +316,18 @@ def all_dead(
         attempts=pl.lit(max(1, lease.deliveries - 1), pl.Int64),
     )
     empty = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
-    kind = fingerprint(INPUT, code, lease.batches[0].source)
+    dead_letters = pl.concat([empty, dead_letters], how="diagonal").select(empty.columns)
+    message = plan.masked_text(message)
+    kind = fingerprint(processor, code, lease.batches[0].source)
+    count = lease.lines
+    stats = ProcessorStats(received=count, errors=count, dead=count)
     return BatchResult(
         dead=lease.lines,
-        dead_letters=pl.concat([empty, dead_letters], how="diagonal").select(empty.columns),
-        failures=[FailureKind(kind, INPUT, code, "", "", (INPUT,))],
-        errors=[(INPUT, code, message, lease.lines, "dead")],
-        version=version,
+        dead_letters=masked_dead_letters(dead_letters, plan),
+        failures=[FailureKind(kind, processor, code, "", "", (processor,))],
+        errors=[(processor, code, message, count, "dead")],
+        processor_stats={} if processor == INPUT else {processor: stats},
+        version=plan.version,
         run=run,
     )
 
@@ -319,6 +355,6 @@ def _payloads(frame: pl.DataFrame) -> pl.Series:
         return pl.Series("payload", [None], pl.String).new_from_index(0, frame.height)
     try:
         return frame.select(pl.struct(writable).struct.json_encode().alias("payload")).to_series()
-    except RECOVERABLE:  # such as bytes inside lists, which Polars cannot write
+    except ENCODE_ERRORS:
         texts = [json.dumps(row, default=str) for row in frame.select(writable).to_dicts()]
         return pl.Series("payload", texts, dtype=pl.String)

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
-from etl.errors import UsageError
+from etl.errors import UsageError, is_interrupt
+from etl.execution.bisect import message_of
 from etl.execution.routing import RoutedRows
 from etl.records.columns import JSON, Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from etl.pipeline.plan import Plan
 
 __all__ = ["Tap"]
 
@@ -47,19 +50,31 @@ class Tap:
         self._error = ""
         self.closed = False
 
-    def see(self, name: str, _before: RoutedRows, after: RoutedRows, _failed: object) -> None:
+    def see(
+        self,
+        name: str,
+        _before: RoutedRows,
+        after: RoutedRows,
+        _failed: object,
+        *,
+        plan: Plan | None = None,
+    ) -> None:
         """Keep the rows that a processor passed on; a `Watch` of a `BatchRun`.
 
-        A condition that cannot be used is an error for the caller of `rows`, not for the worker.
+        What the plan masks is masked in them. A condition that cannot be used is an error for the
+        caller of `rows`, not for the worker.
         """
         if name != self.processor or self._error or self.closed:
             return
         rows = after.frame.select(pl.exclude("^_.*$", *WHERE))
         try:
             found = (rows if self._where is None else rows.filter(self._where)).tail(self._limit)
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            self._error = str(error).split("\n", maxsplit=1)[0]
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            self._error = message_of(error).split("\n", maxsplit=1)[0]
             return
+        found = plan.masked(found) if plan else found
         with self._lock:
             if self._seen and self._seen[-1].is_empty():
                 self._seen.pop()

@@ -15,8 +15,11 @@ from typing import Any
 
 from etl.errors import UsageError
 from etl.notebook.batch.execute import find_notebook
+from etl.notebook.guard import guarded_lab, guarded_page
 from etl.queue.urls import url_of
+from etl.server.hosts import AllowedHosts
 from etl.settings import settings
+from etl.text import say
 
 __all__ = ["serve_lab", "serve_page"]
 
@@ -35,16 +38,25 @@ UNTRACKED = ("comm_msg", "comm_open", "comm_close", "status", "stream", "display
 """Messages that do not show that anybody is there: a control room sends them by itself."""
 
 
-def serve_lab(store: str, port: int, more: Sequence[str] = (), *, browser: bool = True) -> None:
+def serve_lab(
+    store: str,
+    port: int,
+    more: Sequence[str] = (),
+    *,
+    names: Sequence[str] = (),
+    browser: bool = True,
+) -> None:
     """Serve a JupyterLab that opens on the control room's notebook.
 
     Args:
         store: URL or path of the store that the notebook's last chapter shows.
         port: Where to listen; JupyterLab takes the next free one if it is taken.
         more: Further options for JupyterLab.
+        names: Further names of the server in a Host header, such as that of a proxy.
         browser: Whether to open a browser.
     """
-    server = _server("jupyterlab.labapp", "LabApp")
+    hosts = AllowedHosts(names)
+    server = guarded_lab(_server("jupyterlab.labapp", "LabApp"), hosts)
     notebook = find_notebook(NOTEBOOK)
     options = [
         f"--port={port}",
@@ -53,6 +65,7 @@ def serve_lab(store: str, port: int, more: Sequence[str] = (), *, browser: bool 
         f"--ServerApp.root_dir={notebook.parent}",
         f"--LabApp.default_url=/lab/tree/{notebook.name}",
         "--ServerApp.answer_yes=True",
+        *(f"--ServerApp.local_hostnames={name}" for name in sorted(hosts.names)),
         f"--ServerApp.tornado_settings={PINGS}",
         "--ServerApp.log_level=WARN",
         "--LabApp.log_level=WARN",
@@ -64,19 +77,27 @@ def serve_lab(store: str, port: int, more: Sequence[str] = (), *, browser: bool 
     server.launch_instance(_merged(options, more))
 
 
-def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool = True) -> None:
+def serve_page(
+    store: str,
+    port: int,
+    more: Sequence[str] = (),
+    *,
+    names: Sequence[str] = (),
+    browser: bool = True,
+) -> None:
     """Serve the control room's notebook as a web page, and print where.
 
     Args:
         store: URL or path of the store that the notebook's last chapter shows.
         port: Where to listen.
         more: Further options for Voilà.
+        names: Further names of the server in a Host header, such as that of a proxy.
         browser: Whether to open a browser.
 
     Raises:
         UsageError: If the port is taken.
     """
-    server = _server("voila.app", "Voila")
+    server = guarded_page(_server("voila.app", "Voila"), AllowedHosts(names))
     notebook = find_notebook(NOTEBOOK)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -104,7 +125,7 @@ def serve_page(store: str, port: int, more: Sequence[str] = (), *, browser: bool
     cookie = f"_xsrf={secrets.token_hex(16)}; Path=/; SameSite=Strict"
     settings = PINGS | {"headers": {"Set-Cookie": cookie}}
     os.environ |= _environment(store) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    print(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
+    say(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)")
     server.launch_instance(_merged(options, more), tornado_settings=settings)
 
 

@@ -175,6 +175,8 @@ class Pipeline:
     ) -> Explanation:
         """Return one line before and after every processor, run with no lasting effect.
 
+        What a `mask` in the pipeline replaces is replaced at every hop.
+
         Args:
             line: Text, or bytes that may not be UTF-8; one with line breaks is a record.
             format: Name of its format, or None to have it detected.

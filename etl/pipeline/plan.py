@@ -20,6 +20,7 @@ import polars as pl
 from etl.errors import PipelineError, did_you_mean
 from etl.processors.processor import Sink, Stateful
 from etl.processors.retry import Retry
+from etl.processors.secrets import mask
 
 __all__ = ["INPUT", "Node", "OnError", "Plan"]
 
@@ -150,6 +151,27 @@ class Plan:
         """The processors that have a state, by name."""
         processors = {name: node.processor for name, node in self.nodes.items()}
         return {name: one for name, one in processors.items() if isinstance(one, Stateful)}
+
+    @cached_property
+    def masks(self) -> tuple[mask, ...]:
+        """What hides secrets, for all text that is kept of lines elsewhere than in outputs."""
+        return tuple(
+            node.processor.everywhere()
+            for node in self.nodes.values()
+            if isinstance(node.processor, mask)
+        )
+
+    def masked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return rows as they may be kept and shown: with what `masks` hide replaced."""
+        for one in self.masks:
+            frame = one(frame)
+        return frame
+
+    def masked_text(self, text: str) -> str:
+        """Return a text as it may be kept and shown."""
+        for one in self.masks:
+            text = one.text(text)
+        return text
 
     def with_own_states(self) -> Plan:
         """Return this plan with copies of its stateful processors: this one's do not change."""

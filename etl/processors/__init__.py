@@ -18,5 +18,6 @@ object with `stage(frame, delivery)` is a sink.
 from etl.processors.builtin import Count, Parse, drop, normalise, upper
 from etl.processors.processor import each, reject
 from etl.processors.retry import Retry
+from etl.processors.secrets import mask
 
-__all__ = ["Count", "Parse", "Retry", "drop", "each", "normalise", "reject", "upper"]
+__all__ = ["Count", "Parse", "Retry", "drop", "each", "mask", "normalise", "reject", "upper"]

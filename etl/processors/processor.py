@@ -9,11 +9,22 @@ from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
+from etl.errors import is_interrupt
 from etl.filesystem import DISK, FileSystem
 from etl.records.batch import Batch
 from etl.records.result import Output
 
-__all__ = ["Delivery", "Each", "Processor", "Sink", "Staged", "Stateful", "each", "reject"]
+__all__ = [
+    "Abandoned",
+    "Delivery",
+    "Each",
+    "Processor",
+    "Sink",
+    "Staged",
+    "Stateful",
+    "each",
+    "reject",
+]
 
 Frame = pl.DataFrame | pl.LazyFrame
 
@@ -24,6 +35,10 @@ Processor = Callable[[pl.DataFrame], Frame] | Callable[[pl.DataFrame, Batch], Fr
 
 REJECT = "_reject"
 """Struct column (code, reason) that marks a row as rejected; null in the others."""
+
+
+class Abandoned(BaseException):
+    """Ends a thread whose call took longer than it may: nobody waits for the result."""
 
 
 @runtime_checkable
@@ -129,7 +144,9 @@ class Each:
                 new = [result] if isinstance(result, dict) else list(result or ())
                 if wrong := [item for item in new if not isinstance(item, dict)]:
                     raise TypeError(f"the function returned {wrong[0]!r}; return a dict, or dicts")
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is that line's failure
+            except BaseException as error:  # whatever it is, it is that line's failure
+                if is_interrupt(error) or isinstance(error, Abandoned):
+                    raise
                 failed.append((position, error))
                 continue
             made += new

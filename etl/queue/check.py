@@ -147,9 +147,9 @@ def _totals(database: Database) -> Iterator[Finding | bool]:
         if totals[state] != lines:
             problem = f"{totals[state]:,} lines are counted, and batches of {lines:,} are there"
             yield Finding("totals", state, problem, lines=abs(totals[state] - lines))
-    if totals["dead"] < dead:  # discarded ones may have been removed since
+    if totals["dead"] != dead:
         problem = f"{totals['dead']:,} lines are counted, and dead letters of {dead:,} are there"
-        yield Finding("totals", "dead", problem, lines=dead - totals["dead"])
+        yield Finding("totals", "dead", problem, lines=abs(dead - totals["dead"]))
     yield True
 
 

@@ -154,6 +154,10 @@ class Database(ABC):
     def announce(self) -> None:  # noqa: B027 - most find out at once by themselves
         """Wake those who wait for work, if they would not find out at once by themselves."""
 
+    def shrink(self, *, always: bool) -> int:  # noqa: ARG002
+        """Give free space back and return how many bytes; see `Upkeep.shrink`."""
+        return 0
+
     def work_version(self) -> object:
         """Return a value that differs once there may be work; see `wait_for_work`."""
         return self.version()

@@ -7,7 +7,10 @@ import socket
 
 import psutil
 
-__all__ = ["HERE", "Host", "alive", "birth"]
+__all__ = ["HERE", "Host", "alive", "began_after", "birth"]
+
+CREATED_WITHIN = 1.0
+"""Seconds to which it is known when a process began."""
 
 
 class Host:
@@ -27,6 +30,10 @@ class Host:
         """Return whether a process of this machine runs."""
         return alive(pid)
 
+    def began_after(self, pid: int, at: float) -> bool:
+        """See `began_after`."""
+        return began_after(pid, at)
+
 
 HERE = Host()
 
@@ -45,6 +52,14 @@ def alive(pid: int, born: str = "") -> bool:
     except psutil.AccessDenied:  # another user's process
         return True
     return status not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and born in ("", birth(pid))
+
+
+def began_after(pid: int, at: float) -> bool:
+    """Return whether a process began after some Unix seconds: its number was another's."""
+    try:
+        return bool(psutil.Process(pid).create_time() > at + CREATED_WITHIN)
+    except psutil.Error:
+        return False
 
 
 def birth(pid: int) -> str:

@@ -1,13 +1,14 @@
-"""What every store can do: five small protocols, and what they return.
+"""What every store can do: six small protocols, and what they return.
 
 A store holds everything that must survive: waiting batches, leases, dead letters,
 metrics, traces, states of processors, checkpoints of sources. It knows no pipeline.
 
-    BatchQueue        put, lease, renew, commit, release, split, reclaim, wait_for_work
+    BatchQueue        put, lease, renew, commit, release, split, note_hang, reclaim, wait_for_work
     QueueControl      pause, resume, step, drain, stop, control
     WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
     DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
     QueueReader       stats, peek, read, checkpoint, checkpoints, check, version, wait
+    Upkeep            prune, prune_slice, shrink
 """
 
 from __future__ import annotations
@@ -15,20 +16,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import polars as pl
 
 from etl.errors import UsageError
-from etl.queue.check import Check
 from etl.records.batch import Batch, Lease
 from etl.records.columns import TOTALS
 from etl.records.result import BatchResult, Output
+
+if TYPE_CHECKING:
+    from etl.queue.check import Check
 
 __all__ = [
     "Checkpoint",
     "Control",
     "DeadLetterFilter",
+    "Hang",
     "PausedBy",
     "Queue",
     "QueueReader",
@@ -52,6 +56,9 @@ TableName = Literal[
 
 PausedBy = Literal["operator", "worker"]
 """Who paused a queue: a person, or a worker that cannot continue."""
+
+KEY_SOURCE = "key"
+"""A checkpoint whose source begins with this and a colon is that of an idempotency key."""
 
 STATUSES = ("open", "replaying", "replayed", "discarded")
 """The statuses of a dead letter."""
@@ -166,7 +173,8 @@ class Checkpoint:
 class DeadLetterFilter:
     """Which dead letters: those for which everything that is given holds.
 
-    `limit` are the newest so many, and `before` those with a lower id: the page before another.
+    `limit` are the newest so many, `before` those with a lower id (the page before another), and
+    `skip` leaves out the newest so many.
 
     Raises:
         UsageError: If there is no such status.
@@ -180,12 +188,42 @@ class DeadLetterFilter:
     source: str | None = None
     before: int | None = None
     limit: int | None = None
+    skip: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a status that no dead letter can have."""
         if self.status not in (None, *STATUSES):
             known = f"use {', '.join(STATUSES)}"
             raise UsageError(f"unknown status {self.status!r}; {known}, or None for all")
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """A worker process that was killed because a processor hung in it.
+
+    Attributes:
+        worker: Its name.
+        token: Of its lease.
+        batch: Id of the first batch of that.
+        lines: How many lines that covers.
+        processor: What hung.
+        timeout: Seconds that one call of it may take.
+    """
+
+    worker: str
+    token: str
+    batch: str
+    lines: int
+    processor: str
+    timeout: float
+
+    ERROR: ClassVar[str] = "WorkerHung"
+
+    def __str__(self) -> str:
+        return (
+            f"worker {self.worker} hung in processor {self.processor!r} for longer than its "
+            f"timeout of {self.timeout:g} s; killed"
+        )
 
 
 class BatchQueue(Protocol):
@@ -288,6 +326,13 @@ class BatchQueue(Protocol):
             LeaseLost: If the lease ran out and was given to another.
         """
 
+    def note_hang(self, hang: Hang) -> None:
+        """Keep a hang among the recent errors, and count its delivery twice.
+
+        What kills a worker by chance is delivered again as it is; what hangs is known to, and
+        is split, or given up, at the next delivery.
+        """
+
     def reclaim(self) -> list[str]:
         """Take back leases of workers on this host whose process is gone; return their tokens."""
 
@@ -323,8 +368,17 @@ class QueueControl(Protocol):
 class WorkerRegistry(Protocol):
     """The workers that run, the states they keep, and the files they have yet to publish."""
 
-    def register(self, worker: str) -> int:
-        """Add a worker and return its slot: the lowest that no live worker has."""
+    def register(self, worker: str, *, again: bool = False) -> int:
+        """Add a worker and return its slot: the lowest that no live worker has.
+
+        Args:
+            worker: Its name, which no other live worker has.
+            again: Whether the caller has registered it before, so that it may be there.
+
+        Raises:
+            UsageError: If a worker of that name runs: its process lives, as far as that can be
+                known, and it was heard of within the last minute.
+        """
 
     def heartbeat(self, worker: str) -> None:
         """Note that a worker lives."""
@@ -337,6 +391,9 @@ class WorkerRegistry(Protocol):
 
     def pending_outputs(self) -> list[Output]:
         """Return the files of committed batches that may not have their final names yet."""
+
+    def lease_tokens(self) -> set[str]:
+        """Return the tokens of the leases that workers have."""
 
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """Note that these files have their final names."""
@@ -433,7 +490,38 @@ class QueueReader(Protocol):
         """
 
 
-class Queue(BatchQueue, QueueControl, WorkerRegistry, DeadLetterQueue, QueueReader, Protocol):
+class Upkeep(Protocol):
+    """What keeps a store small: open dead letters and checkpoints of files stay."""
+
+    def prune(self, older_than: float | None = None, *, dry_run: bool = False) -> Mapping[str, int]:
+        """Delete what is too old, 1,000 rows at a time, and return how many rows by kind.
+
+        Args:
+            older_than: Seconds since a dead letter was closed, or an idempotency key was used;
+                by default what `ETL_RETENTION_DAYS` says.
+            dry_run: Only count them.
+        """
+
+    def prune_slice(self) -> None:
+        """Delete at most 1,000 rows of a kind that are too old, if it is time to.
+
+        Commits do the same; this is for a worker that has nothing to commit.
+        """
+
+    def shrink(self, *, always: bool = False) -> int:
+        """Give space that is no longer needed back, and return how many bytes.
+
+        Rewrites a file, if a tenth or more of its pages are free; nobody can write to it
+        meanwhile. A server does this by itself.
+
+        Args:
+            always: Whatever is free: pages of which much was deleted are not.
+        """
+
+
+class Queue(
+    BatchQueue, QueueControl, WorkerRegistry, DeadLetterQueue, QueueReader, Upkeep, Protocol
+):
     """A durable queue of batches and what is kept with it. Safe to use from many threads."""
 
     url: str

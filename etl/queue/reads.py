@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,14 @@ from etl.errors import PayloadDamaged, SourceChanged
 from etl.queue.check import Check, check
 from etl.queue.database import Transaction
 from etl.queue.outputs import Outputs
-from etl.queue.protocol import Checkpoint, Control, DeadLetterFilter, Stats, TableName
+from etl.queue.protocol import (
+    STATUSES,
+    Checkpoint,
+    Control,
+    DeadLetterFilter,
+    Stats,
+    TableName,
+)
 from etl.queue.sql import STORED
 from etl.records.batch import Batch, Damaged, Reference, decode_payload
 from etl.records.checksum import checksum_of_batch, checksum_of_values
@@ -36,6 +44,9 @@ ALL = 2**62
 
 CHECKED_PLACES = tuple(map(STORED_DEAD_LETTERS.names.index, CHECKED.names))
 """Where the values are that a dead letter's checksum is of."""
+MAX_LOOKED_UP = 200_000
+"""Dead letters up to which a page is made of the newest of each kind of failure."""
+
 
 PAYLOAD_PLACE = STORED_DEAD_LETTERS.names.index("payload")
 """Where a dead letter's fields are."""
@@ -78,6 +89,11 @@ class Reads(Outputs):
         with self._database.read() as db:
             return dict(db.tuples("states_of_slot", slot=slot))
 
+    def lease_tokens(self) -> set[str]:
+        """See `WorkerRegistry.lease_tokens`."""
+        with self._database.read() as db:
+            return {row["token"] for row in db.rows("lease_tokens")}
+
     def read(self, table: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
         """See `QueueReader.read`."""
         with self._database.read() as db:
@@ -104,10 +120,8 @@ class Reads(Outputs):
 
     def dead_letters(self, wanted: DeadLetterFilter) -> pl.DataFrame:
         """See `DeadLetterQueue.dead_letters`."""
-        where, values = _condition(wanted)
-        values["limit"] = ALL if wanted.limit is None else wanted.limit
         with self._database.read(snapshot=True) as db:
-            rows = list(map(_checked, db.tuples("dead_letters", where, **values)))
+            rows = list(map(_checked, _rows_of(db, wanted)))
             kinds = db.tuples("failures", ids=json.dumps(sorted({row[0] for row in rows})))
         failure, damaged = Column("failure", INTEGER, "Its failure."), DEAD_LETTERS["damaged"]
         own = Table("", failure, damaged, *STORED["dead_letters"]).schema
@@ -119,10 +133,11 @@ class Reads(Outputs):
 
     def dead_letter_groups(self, wanted: DeadLetterFilter) -> list[dict[str, Any]]:
         """See `DeadLetterQueue.dead_letter_groups`."""
-        where, values = _condition(wanted)
         groups: dict[str, dict[str, Any]] = {}
-        with self._database.read() as db:
-            rows = db.rows("dead_letter_groups", where, **values)
+        with self._database.read(snapshot=True) as db:
+            which, kinds = _kinds(db, wanted)
+            where, values = _condition(which, "" if kinds is None else "failure {in_kinds}")
+            rows = db.rows("dead_letter_groups", where, **values, kinds=json.dumps(kinds))
         for row in map(dict, rows):
             older = groups.get(row["fingerprint"])
             if older:
@@ -219,18 +234,53 @@ def _first_lines(batch: Batch, limit: int) -> Iterable[tuple[int, str]]:
     return batch.frame().head(limit).select("line_number", "line").iter_rows()
 
 
-def _condition(wanted: DeadLetterFilter) -> tuple[str, dict[str, Any]]:
-    """Return a condition on dead letters, and its values."""
-    own = {name: getattr(wanted, name) for name in ("status", "source")}
-    of_failure = {name: getattr(wanted, name) for name in ("fingerprint", "processor", "code")}
-    clauses = [f"{name} = :{name}" for name, value in own.items() if value is not None]
-    kinds = [f"{name} = :{name}" for name, value in of_failure.items() if value is not None]
-    if kinds:
-        clauses.append(f"failure IN (SELECT id FROM failures WHERE {' AND '.join(kinds)})")
+def _rows_of(db: Transaction, wanted: DeadLetterFilter) -> list[tuple[Any, ...]]:
+    """Return dead letters as tuples, the newest first.
+
+    A page of some kinds of failure is made of the newest of each, which takes as long as the
+    page is, however many others there are. A long list is found by looking at one after another.
+    """
+    limit = ALL if wanted.limit is None else wanted.limit
+    page = {"limit": limit, "skip": wanted.skip}
+    wanted, kinds = _kinds(db, wanted)
+    if (
+        kinds is None
+        or wanted.ids is not None
+        or len(kinds) * (limit + wanted.skip) > MAX_LOOKED_UP
+    ):
+        where, values = _condition(
+            wanted, "" if kinds is None else "{one_by_one}failure {in_kinds}"
+        )
+        return db.tuples("dead_letters", where, **values, kinds=json.dumps(kinds), **page)
+    statuses = STATUSES if wanted.status is None else (wanted.status,)
+    where, values = _condition(replace(wanted, status=None))
+    values |= {"ids": json.dumps(kinds), "statuses": json.dumps(statuses)}
+    return db.tuples("newest_of_kinds", where, **values, **page)
+
+
+def _kinds(db: Transaction, wanted: DeadLetterFilter) -> tuple[DeadLetterFilter, list[int] | None]:
+    """Return the kinds of failure that are wanted, or None for all, and what else is."""
+    names = ("fingerprint", "processor", "code", "source")
+    values = {name: value for name in names if (value := getattr(wanted, name)) is not None}
+    if not values:
+        return wanted, None
+    clauses = [f"{name} = :{name}" for name in values if name != "source"]
+    if wanted.source is not None:
+        clauses.append("(source = :source OR source IS NULL)")
+    found = db.rows("kinds_of_failure", " AND ".join(clauses), **values)
+    if all(row["source"] is not None for row in found):  # then that says it of each dead letter
+        wanted = replace(wanted, source=None)
+    return wanted, [row["id"] for row in found]
+
+
+def _condition(wanted: DeadLetterFilter, *clauses: str) -> tuple[str, dict[str, Any]]:
+    """Return a condition on dead letters, with clauses of one's own, and its values."""
+    equal = {name: getattr(wanted, name) for name in ("status", "source")}
+    given = [f"{name} = :{name}" for name, value in equal.items() if value is not None]
     if wanted.before is not None:
-        clauses.append("id < :before")
+        given.append("id < :before")
     if wanted.ids is not None:
-        clauses.append("id {in_ids}")
+        given.append("id {in_ids}")
     ids = json.dumps([int(id) for id in wanted.ids or ()])
-    values = own | of_failure | {"before": wanted.before, "ids": ids}
-    return " AND ".join(clauses) or "TRUE", values
+    values = equal | {"before": wanted.before, "ids": ids}
+    return " AND ".join([*given, *filter(None, clauses)]) or "TRUE", values

@@ -23,17 +23,12 @@ from etl.records.result import BatchResult, FailureKind, Output, Trace
 from etl.settings import Settings
 
 __all__ = [
-    "TIDY_COMMITS",
     "add_totals",
     "encode_trace",
-    "forget_the_old",
     "keep_result",
     "moved",
 ]
 
-
-TIDY_COMMITS = 64
-"""Commits of a process between two deletions of what is old."""
 
 WITH_CHECKSUM: dict[int, int] = {
     zstd.CompressionParameter.compression_level: -1,
@@ -41,15 +36,13 @@ WITH_CHECKSUM: dict[int, int] = {
 }
 """Whoever decompresses it notices what has changed."""
 
-IDS_KEPT = 3600.0
-"""Seconds for which the id of a batch is known, from when it was put."""
-
 
 def keep_result(
     db: Transaction,
     now: float,
     *,
     worker: str,
+    here: Mapping[str, Any],
     batch: Batch,
     result: BatchResult,
     trace: bytes | None,
@@ -61,6 +54,7 @@ def keep_result(
         db: The store.
         now: Unix seconds.
         worker: Who commits.
+        here: On which `host`, in which process (`pid`).
         batch: The first batch.
         result: What to keep, but for the trace and the outputs.
         trace: What `encode_trace` made of that.
@@ -72,7 +66,7 @@ def keep_result(
     _keep_dead_letters(db, batch, result, now)
     _keep_stats(db, worker, result, int(now))
     _keep_formats(db, batch.source, result)
-    _keep_states(db, worker, result)
+    _keep_states(db, worker, here, result)
     _keep_errors(db, worker, batch.id, result, now)
     if trace is not None:
         head = {"at": now, "worker": worker, "batch": batch.id, "source": batch.source}
@@ -115,14 +109,6 @@ def add_totals(db: Transaction, *counts: Mapping[str, int], at: float | None) ->
             db.run("record_totals", second=int(at))
 
 
-def forget_the_old(db: Transaction, now: float) -> None:
-    """Delete what is kept for a time only."""
-    for table in ("queue_history", "processor_history"):
-        db.run(f"forget_{table}", second=int(now) - Settings.history_seconds)
-    db.run("forget_ids", since=now - IDS_KEPT)
-    db.run("forget_old_traces", kept=Settings.kept_traces)
-
-
 def encode_trace(trace: Trace) -> bytes:
     """Return a trace as compressed JSON."""
     text = json.dumps([trace.lines.to_dict(as_series=False), list(trace.paths)])
@@ -130,11 +116,13 @@ def encode_trace(trace: Trace) -> bytes:
 
 
 def _keep_dead_letters(db: Transaction, batch: Batch, result: BatchResult, now: float) -> None:
-    db.many("close_replayed", ({"id": id} for id in result.passed))
+    db.many("close_replayed", ({"id": id, "closed_at": now} for id in result.passed))
     if not result.dead_letters.height:
         return
     order = sorted(set(result.failures), key=lambda one: (one.fingerprint, one.path))
-    known_ids = {one: _failure_id(db, one, result) for one in order}  # in an order: no deadlock
+    known_ids = {
+        one: _failure_id(db, one, batch.source, result) for one in order
+    }  # in an order: no deadlock
     ids = [known_ids[one] for one in result.failures]
     known: dict[str, Any] = {"batch": batch.id, "source": batch.source, "format": batch.format}
     known |= {"context": batch.context.encode(), "first_failed_at": now, "last_failed_at": now}
@@ -148,12 +136,13 @@ def _keep_dead_letters(db: Transaction, batch: Batch, result: BatchResult, now: 
     db.many("reopen_dead_letter", replayed)
 
 
-def _failure_id(db: Transaction, failure: FailureKind, result: BatchResult) -> int:
-    row = asdict(failure) | {"version": result.version, "run": result.run}
+def _failure_id(db: Transaction, failure: FailureKind, source: str, result: BatchResult) -> int:
+    row = asdict(failure) | {"version": result.version, "run": result.run, "source": source}
     row["path"] = json.dumps(failure.path, ensure_ascii=False)
-    db.run("insert_failure", **row)
-    found = db.row("failure_id", **row)
-    assert found is not None  # it was inserted, or was there  # noqa: S101
+    found = None
+    while found is None:  # it may have been there, and deleted as one without dead letters
+        db.run("insert_failure", **row)
+        found = db.row("failure_id", **row)
     return int(found["id"])
 
 
@@ -189,11 +178,13 @@ def _keep_formats(db: Transaction, source: str, result: BatchResult) -> None:
     )
 
 
-def _keep_states(db: Transaction, worker: str, result: BatchResult) -> None:
+def _keep_states(
+    db: Transaction, worker: str, here: Mapping[str, Any], result: BatchResult
+) -> None:
     """Save states, unless this worker's slot has gone to another in the meantime."""
     if not result.states:
         return
-    held = db.row("slot_of_worker", name=worker)
+    held = db.row("slot_of_worker", name=worker, **here)
     if held is None or held["slot"] != result.slot:
         raise LeaseLost(f"worker {worker!r} no longer has slot {result.slot}")
     db.many(

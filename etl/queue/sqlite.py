@@ -8,47 +8,81 @@ power cut a batch that was leased is simply waiting again.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
+import math
+import os
+import shutil
 import sqlite3
+import tempfile
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 
-from etl.errors import IncompatibleStore, StoreError, StoreFull
+from etl.errors import IncompatibleStore, StoreError, StoreFull, StoreLost
+from etl.filesystem import DISK
 from etl.queue.database import Clock, Database, Transaction
 from etl.queue.sql import SQLITE
 from etl.queue.urls import IN_MEMORY, url_of
 from etl.queue.writes import DatabaseQueue
+from etl.records.batch import new_id
 
 __all__ = ["SqliteQueue"]
+
+log = logging.getLogger("etl")
 
 APPLICATION_ID = 0x45544C31
 """`ETL1` in the file's header: tells our files from those of other programs."""
 
+BUSY_SECONDS = 60
+"""Seconds that a transaction waits for another process's."""
+
 VERSION = 5
 """Of the schema; a file with a higher one was made by a newer etl."""
+
+SHRINK_SHARE = 0.1
+"""Share of a file's pages from which on it is worth while to rewrite it without them."""
 
 
 MAX_ORPHANS = 100
 """Rows that refer to none that are listed; as many as SQLite lists of what else is wrong."""
+DAMAGED_KINDS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+"""How the names of SQLite's errors begin for a file of which pages are missing or another's."""
+
+DAMAGED_TEXTS = ("no such ", "Could not decode", "'utf-8' codec")
+"""How the texts of other errors begin that such a file has: a table of ours is not there, or a
+text is none."""
+
+
+LOG_PAGES = (16, 4000)
+"""Pages of the write-ahead log at which it is copied into the file: at least, and at most."""
+
+LOG_SHARE = 8
+"""The log takes no more than this part of what the disk has left: an eighth."""
+
+SPACE_SECONDS = 1.0
+"""Seconds between looks at what the disk has left."""
 
 
 class SqliteQueue(DatabaseQueue):
     """A `Queue` in an SQLite file, or in memory if there is no path.
 
     Args:
-        path: The file; made with its folder if it is not there.
+        path: The file; made with its folder if it is not there, but not in place of an empty one.
         max_lines: Waiting lines at which `put` blocks or is refused.
         max_bytes: The same in bytes of text.
         clock: Returns Unix seconds.
 
     Raises:
         StoreError: If the file is not ours, or cannot be used.
+        StoreLost: If it is empty or damaged; later, if it was removed or replaced.
         IncompatibleStore: If a newer etl made it.
     """
 
@@ -118,20 +152,27 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path | None, clock: Clock | None) -> None:
         name = "the store in memory" if path is None else f"store {str(path)!r}"
         super().__init__(name, clock)
-        self._path = path
         self._changes = 0  # committed by us, of which `data_version` does not tell
+        self._path: Path | None = None  # while it is not open
+        self._ids: dict[Path, tuple[int, int]] = {}
+        self._looked_at = -math.inf  # when we last asked what the disk has left
         if path is not None:
+            path = path.absolute()  # the process may go to another folder
             self._check_header(path)
         with self._as_store_errors(), ExitStack() as unless_whole:
+            if path and not path.exists():
+                self._make_file(path)
             self._writer = unless_whole.enter_context(closing(self._connect(path)))
             self._writer.text_factory = _any_text
-            self._create()
+            self._create(self._writer)
             self._writer.execute("PRAGMA journal_mode = WAL")
-            self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
             self._reader = self._writer if path is None else self._connect(path)
             unless_whole.pop_all()
         if path is None:
             self._read_lock = self._lock
+        else:
+            self._path, self._log = path, path.with_name(f"{path.name}-wal")
+            self._check_file()
         self._close = weakref.finalize(self, _close_all, self._reader, self._writer)
         self._close.atexit = False
         self._closed = False
@@ -141,10 +182,35 @@ class SqliteDatabase(Database):
         with self.read() as db:
             return self._changes, db.connection.execute("PRAGMA data_version").fetchone()[0]
 
+    def shrink(self, *, always: bool) -> int:
+        """See `Database.shrink`."""
+        with self._lock, self._as_store_errors():
+            self._check_open()
+            db = self._writer
+            before, free = self._size(), self._pragma("freelist_count")
+            if always or free >= SHRINK_SHARE * self._pragma("page_count"):
+                db.execute("PRAGMA temp_store = FILE")  # of the size that the file will have
+                db.execute("VACUUM")
+                db.execute("PRAGMA temp_store = MEMORY")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return max(0, before - self._size())
+
+    def _size(self) -> int:
+        """Return the bytes of the file, and of the log beside it."""
+        if self._path is None:
+            return self._pragma("page_count") * self._pragma("page_size")
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def _pragma(self, name: str) -> int:
+        return int(self._writer.execute(f"PRAGMA {name}").fetchone()[0])
+
     @contextmanager
     def _writing(self, *, durable: bool) -> Iterator[Transaction]:
         db = self._writer
         before = db.total_changes
+        self._check_file()
+        self._limit_log()
         try:
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
@@ -156,8 +222,35 @@ class SqliteDatabase(Database):
             raise
         self._changes += db.total_changes != before
 
+    def _limit_log(self) -> None:
+        """Let the write-ahead log take only a part of what the disk has left.
+
+        Else it may fill the disk by itself, and cannot be copied into the file any more.
+        """
+        if self._path and time.monotonic() - self._looked_at > SPACE_SECONDS:
+            self._looked_at = time.monotonic()
+            page = self._writer.execute("PRAGMA page_size").fetchone()[0]
+            pages = shutil.disk_usage(self._path.parent).free // page // LOG_SHARE
+            least, most = LOG_PAGES
+            pages = min(most, max(least, pages))
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            self._writer.execute(f"PRAGMA journal_size_limit = {pages * page}")
+
+    def _give_back(self) -> None:
+        """Give back the space of the write-ahead log, if nobody uses it and that can be done."""
+        if self._closed or not self._lock.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(sqlite3.Error):  # the disk is as full as before
+                self._writer.execute("PRAGMA busy_timeout = 0")
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._writer.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        finally:
+            self._lock.release()
+
     @contextmanager
     def _reading(self, *, snapshot: bool) -> Iterator[Transaction]:
+        self._check_file()
         try:
             if snapshot:
                 self._reader.execute("BEGIN")
@@ -180,35 +273,126 @@ class SqliteDatabase(Database):
     def _disconnect(self) -> None:
         self._close()
 
+    def _check_file(self) -> None:
+        """Raise StoreLost unless the file and its log are those that were opened.
+
+        SQLite would go on writing to a file that has no name any more.
+        """
+        for path in (self._path, self._log) if self._path else ():
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                if path not in self._ids:  # the log, of which there is none yet
+                    continue
+                self._leave(path)
+                raise self._lost(path, "was removed") from None
+            except OSError as error:
+                raise StoreError(f"{self.name} cannot be used: {error.strerror}") from error
+            if self._ids.setdefault(path, _id_of(found)) != _id_of(found):
+                self._leave(path)
+                raise self._lost(path, "was replaced by another file")
+            if path == self._path and not found.st_size:
+                raise self._lost(path, "was cut to nothing")
+
+    def _leave(self, path: Path) -> None:
+        """Complete the file that was open, wherever it is now, if that is what was lost.
+
+        Else what is in its log would be read as a part of the file that has its name now.
+        """
+        if path != self._path or not self._lock.acquire(blocking=False):
+            return  # another thread does it
+        try:
+            self._writer.execute("PRAGMA busy_timeout = 0")
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            log.warning("%s: its log cannot be written to the file: %s", self.name, error)
+        finally:
+            self._lock.release()
+
+    def _lost(self, path: Path, why: str) -> StoreLost:
+        what = self.name if path == self._path else f"the log {path.name!r} of {self.name}"
+        return StoreLost(
+            f"{what} {why} while in use; end all that use the store, bring the file back or "
+            "restore a backup, and start again"
+        )
+
+    def _make_file(self, path: Path) -> None:
+        """Make the store under another name: whoever sees its name sees all of it."""
+        made = path.with_name(f".{path.name}.{new_id()}")
+        try:
+            with closing(self._connect(made)) as db:
+                self._create(db)
+                db.execute("PRAGMA journal_mode = WAL")
+            try:
+                path.hardlink_to(made)
+            except FileExistsError:  # another has just made it
+                pass
+            except OSError:  # a file system without links
+                made.rename(path)
+            DISK.sync(path.parent)
+        except OSError as error:
+            raise StoreError(f"{self.name} cannot be made: {error.strerror}") from error
+        finally:
+            for name in ("", "-journal", "-wal", "-shm"):
+                made.with_name(made.name + name).unlink(missing_ok=True)
+
     def _check_header(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            DISK.make_folder(path.parent, private=True)
             if path.is_dir():
                 raise StoreError(f"{self.name} is a folder; name a file in it")
-            head = b""
-            if path.exists():
-                with path.open("rb") as file:
-                    head = file.read(16)
+            log = path.with_name(f"{path.name}-wal")
+            if not path.exists():
+                if log.exists() and log.stat().st_size:
+                    raise StoreLost(
+                        f"{self.name} is not there, but the log of one is, {log.name!r}: bring the "
+                        "file back, or restore a backup; remove the log to make a new store"
+                    )
+                return
+            with path.open("rb") as file:
+                head = file.read(16)
         except OSError as error:
             raise StoreError(f"{self.name} cannot be opened: {error.strerror}") from error
-        if head and head != b"SQLite format 3\0":
-            raise StoreError(f"{self.name} is not an etl store; name another file")
+        if not head:
+            raise StoreLost(
+                f"{self.name} is empty (0 bytes): if a store was here, restore it from a backup; "
+                "remove the file to make a new one"
+            )
+        if head != b"SQLite format 3\0":
+            raise StoreError(
+                f"{self.name} is not an etl store, or its beginning is damaged; name another file, "
+                "or restore a backup"
+            )
 
     def _connect(self, path: Path | None) -> sqlite3.Connection:
-        target = ":memory:" if path is None else str(path)
-        db = sqlite3.connect(target, timeout=60, isolation_level=None, check_same_thread=False)
+        """Open the file; one that is made is for its owner only, and so is what goes with it."""
+        target, uri = ":memory:" if path is None else str(path), False
+        with ExitStack() as while_made:
+            if path is not None and not path.exists():
+                with contextlib.suppress(OSError):  # SQLite cannot make a file there, either
+                    private = while_made.enter_context(
+                        tempfile.NamedTemporaryFile(dir=path.absolute().parent)
+                    )
+                    names = [quote(os.fsencode(one)) for one in (path.absolute(), private.name)]
+                    target, uri = f"file://{names[0]}?modeof={names[1]}", True
+            db = sqlite3.connect(
+                target,
+                uri=uri,
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA temp_store = MEMORY")
         return db
 
-    def _create(self) -> None:
+    def _create(self, db: sqlite3.Connection) -> None:
         """Make the tables in a new file, or migrate those of an earlier version.
 
         Raises:
             StoreError: If the file is another program's.
             IncompatibleStore: If it is of a later version.
         """
-        db = self._writer
         db.execute("BEGIN IMMEDIATE")
         try:
             found = db.execute("PRAGMA application_id").fetchone()[0]
@@ -240,9 +424,16 @@ class SqliteDatabase(Database):
     def _as_store_errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            text = str(error)
-            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._check_file()
+            text, kind = str(error), getattr(error, "sqlite_errorname", "")
+            if kind.startswith(DAMAGED_KINDS) or text.startswith(DAMAGED_TEXTS):
+                raise StoreLost(
+                    f"{self.name} is damaged: {text}; see what can be read with etl check, and "
+                    "restore a backup"
+                ) from error
+            if kind.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+                self._give_back()
                 raise StoreFull(
                     f"{self.name} cannot be written: {text}; free some space, or check the "
                     "disk: nothing was lost"
@@ -253,6 +444,10 @@ class SqliteDatabase(Database):
 def _any_text(data: bytes) -> str:
     """Return a text, even one that is damaged: its row's checksum tells."""
     return data.decode("utf-8", "backslashreplace")
+
+
+def _id_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _close_all(*connections: sqlite3.Connection) -> None:

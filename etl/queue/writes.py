@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,19 +24,14 @@ from etl.errors import (
 )
 from etl.queue.database import Conflict, Database, Transaction
 from etl.queue.process import HERE, Host
-from etl.queue.protocol import Checkpoint, Control, PausedBy
+from etl.queue.protocol import Checkpoint, Control, Hang, PausedBy
 from etl.queue.reads import Reads, as_control, batch_of, checkpoint_of, control_of
-from etl.queue.results import (
-    TIDY_COMMITS,
-    add_totals,
-    encode_trace,
-    forget_the_old,
-    keep_result,
-    moved,
-)
+from etl.queue.results import add_totals, encode_trace, keep_result, moved
+from etl.queue.retention import Retention, count_old
 from etl.records.batch import Batch, Damaged, Lease, new_id
 from etl.records.checksum import checksum_of_batch, checksum_of_payload
 from etl.records.result import BatchResult
+from etl.settings import settings
 
 __all__ = ["DatabaseQueue", "pause_before"]
 
@@ -84,8 +81,9 @@ class DatabaseQueue(Reads):
         limits = {"lines": max_lines, "bytes": max_bytes}
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._busy = False  # the last look for a batch found one
-        self._commits = 0
+        self._retention = Retention(settings().retention_seconds)
         self._expired_at = 0.0
+        self._written_at = math.inf  # until it is known, an earlier clock may have been ahead
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -169,15 +167,24 @@ class DatabaseQueue(Reads):
                     f"another run is reading {checkpoint.source!r} into this store; "
                     "wait for it to end"
                 )
-            db.run("set_checkpoint", **asdict(checkpoint))
+            db.run("set_checkpoint", **asdict(checkpoint), moved_at=db.now())
             if checkpoint.number > KEPT_FILES and found is None:
                 last = checkpoint.number - KEPT_FILES
                 db.run("forget_files", source=checkpoint.source, last=last)
         accepted = {"accepted": sum(row["lines"] for row in new)}
+        self._forget_future(db)
         with db.ending():
             self._insert(db, new)
             add_totals(db, accepted, moved(new, "waiting"), at=db.now())
         return waiting.fetchone() is None
+
+    def _forget_future(self, db: Transaction) -> None:
+        """Forget what was recorded of seconds that are yet to come, if the clock was set back."""
+        now = db.now()
+        if now < self._written_at:
+            for table in ("queue_history", "processor_history"):
+                db.run(f"forget_future_{table}", second=int(now))
+        self._written_at = now
 
     def _check_room(self, db: Transaction, new: list[Row]) -> None:
         """Raise QueueFull if the batches go over a limit; into an empty queue they always fit."""
@@ -229,7 +236,9 @@ class DatabaseQueue(Reads):
             until = now + seconds
             ids = json.dumps([row["seq"] for row in chosen])
             with db.ending():
-                leased = db.run("lease_batches", worker=worker, token=token, until=until, ids=ids)
+                leased = db.run(
+                    "lease_batches", worker=worker, token=token, now=now, until=until, ids=ids
+                )
                 add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
             rows = sorted(leased, key=lambda row: row["seq"])
         self._busy = True
@@ -238,6 +247,7 @@ class DatabaseQueue(Reads):
     def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
         """Let what was leased for too long wait again, and return the first that can be leased."""
         self._expired_at = now
+        db.run("begin_leases_now", now=now)
         back = db.rows("expire_leases", now=now)
         if not back:
             return None
@@ -257,8 +267,9 @@ class DatabaseQueue(Reads):
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
         """See `BatchQueue.renew`."""
         with self._database.write(durable=False) as db:
-            until = db.now() + seconds
-            _guard(db.rows("renew_lease", until=until, token=lease.token), lease)
+            now = db.now()
+            renewed = db.rows("renew_lease", now=now, until=now + seconds, token=lease.token)
+            _guard(renewed, lease)
 
     def commit(self, lease: Lease, result: BatchResult) -> None:
         """See `BatchQueue.commit`."""
@@ -272,7 +283,9 @@ class DatabaseQueue(Reads):
             now = db.now()
             gone = db.rows("take_leased", token=lease.token)
             _guard(gone, lease)
+            self._retention.after_commit(db, now, len(gone) + len(result.passed))
             payloads = json.dumps(sorted({row["payload"] for row in gone}))
+            self._forget_future(db)
             with db.ending():
                 db.run("delete_unused_payloads", ids=payloads)
                 first = lease.batches[0]
@@ -280,15 +293,13 @@ class DatabaseQueue(Reads):
                     db,
                     now,
                     worker=lease.worker,
+                    here=self._here(),
                     batch=first,
                     result=result,
                     trace=trace,
                     outputs=outputs,
                 )
-                if self._commits % TIDY_COMMITS == 0:
-                    forget_the_old(db, now)
                 add_totals(db, ended, moved(gone, "leased", -1), at=now)
-        self._commits += 1
 
     def release(self, lease: Lease, *, delay: float = 0.0) -> None:
         """See `BatchQueue.release`."""
@@ -316,6 +327,14 @@ class DatabaseQueue(Reads):
             db.many("delete_batch", ({"seq": row["seq"]} for row in rows))
             add_totals(db, moved(rows, "leased", -1), moved(new, "waiting"), at=db.now())
         self._database.announce()
+
+    def note_hang(self, hang: Hang) -> None:
+        """See `BatchQueue.note_hang`."""
+        error = {"processor": hang.processor, "error": hang.ERROR, "message": str(hang)}
+        known = {"worker": hang.worker, "batch": hang.batch, "lines": hang.lines}
+        with self._database.write() as db:
+            db.run("count_hang", token=hang.token, batch=hang.batch)
+            db.run("insert_error", at=db.now(), action="retried", **error, **known)
 
     def reclaim(self) -> list[str]:
         """See `BatchQueue.reclaim`."""
@@ -370,24 +389,45 @@ class DatabaseQueue(Reads):
 
     # Workers
 
-    def register(self, worker: str) -> int:
+    def register(self, worker: str, *, again: bool = False) -> int:
         """See `WorkerRegistry.register`."""
         with self._database.write() as db:
             db.run("lock", name="workers")
             now = db.now()
-            db.run("forget_silent_workers", name=worker, since=now - WORKER_GONE)
+            db.run("begin_heartbeats_now", now=now)
+            db.run("forget_silent_workers", since=now - WORKER_GONE)
+            known = db.row("worker", name=worker)
+            if known and not (again and self._is_ours(known)) and self._lives(known):
+                raise UsageError(
+                    f"worker {worker!r} runs already (process {known['pid']} on host "
+                    f"{known['host']}); give another name"
+                )
+            db.run("delete_worker", name=worker)
             taken = {row["slot"] for row in db.rows("slots")}
             slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-            here = {"host": self._host.name, "pid": self._host.process}
-            db.run(
-                "insert_worker", name=worker, slot=slot, started_at=now, heartbeat_at=now, **here
-            )
+            times = {"started_at": now, "heartbeat_at": now}
+            db.run("insert_worker", name=worker, slot=slot, **times, **self._here())
         return slot
+
+    def _here(self) -> Row:
+        """Return the host and the process that this is."""
+        return {"host": self._host.name, "pid": self._host.process}
+
+    def _is_ours(self, worker: Any) -> bool:
+        """Return whether a worker is registered by this process."""
+        return {name: worker[name] for name in ("host", "pid")} == self._here()
+
+    def _lives(self, worker: Any) -> bool:
+        """Return whether a worker's process runs, as far as that can be known on this host."""
+        if worker["host"] != self._host.name:
+            return True
+        pid = worker["pid"]
+        return self._host.alive(pid) and not self._host.began_after(pid, worker["heartbeat_at"])
 
     def heartbeat(self, worker: str) -> None:
         """See `WorkerRegistry.heartbeat`."""
         with self._database.write(durable=False) as db:
-            db.run("heartbeat", name=worker, now=db.now())
+            db.run("heartbeat", name=worker, now=db.now(), **self._here())
 
     def unregister(self, worker: str) -> None:
         """See `WorkerRegistry.unregister`."""
@@ -418,7 +458,7 @@ class DatabaseQueue(Reads):
         """See `DeadLetterQueue.replay`."""
         rows = [_row(batch) for batch in batches]
         with self._database.write() as db:
-            closed = {"dead": -_close_open(db, ids, "replaying")}
+            closed = {"dead": -_close_open(db, ids, "replaying", None)}
             self._insert(db, rows)
             add_totals(db, closed, moved(rows, "waiting"), at=db.now())
         self._database.announce()
@@ -426,7 +466,35 @@ class DatabaseQueue(Reads):
     def discard(self, ids: Sequence[int]) -> None:
         """See `DeadLetterQueue.discard`."""
         with self._database.write() as db:
-            _close_open(db, ids, "discarded")
+            _close_open(db, ids, "discarded", db.now())
+
+    # Retention
+
+    def prune(self, older_than: float | None = None, *, dry_run: bool = False) -> Mapping[str, int]:
+        """See `Upkeep.prune`."""
+        seconds = self._retention.seconds if older_than is None else older_than
+        if dry_run:
+            with self._database.read() as db:
+                return count_old(db, db.now(), seconds)
+        found: Counter[str] = Counter()
+        pruning = Retention(seconds)
+        while True:
+            with self._database.write(durable=False) as db:
+                db.run("lock", name="retention")
+                found += pruning.delete(db, db.now())
+            if not pruning.more and not pruning.after:
+                return found
+
+    def prune_slice(self) -> None:
+        """See `Upkeep.prune_slice`."""
+        if not self._retention.is_due((self._database.clock or time.time)()):
+            return
+        with self._database.write(durable=False) as db:
+            self._retention.delete(db, db.now())
+
+    def shrink(self, *, always: bool = False) -> int:
+        """See `Upkeep.shrink`."""
+        return self._database.shrink(always=always)
 
 
 def _row(batch: Batch) -> Row:
@@ -521,7 +589,7 @@ def _set_control(db: Transaction, **values: object) -> None:
     db.many("set_control", ({"key": key, "value": str(value)} for key, value in values.items()))
 
 
-def _close_open(db: Transaction, ids: Sequence[int], status: str) -> int:
+def _close_open(db: Transaction, ids: Sequence[int], status: str, closed_at: float | None) -> int:
     """Give open dead letters another status and return how many lines they stand for.
 
     Raises:
@@ -534,5 +602,6 @@ def _close_open(db: Transaction, ids: Sequence[int], status: str) -> int:
             f"{len(ids) - found['dead_letters']} of {len(ids)} dead letters are not open; "
             "nothing was changed"
         )
-    db.run("close_open", ids=listed, status=status, replays=int(status == "replaying"))
+    replays = int(status == "replaying")
+    db.run("close_open", ids=listed, status=status, replays=replays, closed_at=closed_at)
     return int(found["lines"])

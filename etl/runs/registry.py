@@ -44,6 +44,7 @@ __all__ = [
     "has_ended",
     "last_pipeline",
     "latest_store",
+    "make_folder",
     "new_run_id",
     "place_of",
     "read",
@@ -145,6 +146,12 @@ def place_of(run_id: str, folder: Path | None = None) -> Path:
     return (folder or settings().runs) / run_id
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for what a run writes; below that of all runs, it is for its owner only."""
+    private = settings().runs.absolute() in folder.absolute().parents
+    DISK.make_folder(folder, private=private)
+
+
 def state_of(record: Record) -> str:
     """Return a run's state: running, finished, gate, failed or killed.
 
@@ -227,8 +234,8 @@ def _write(place: Path, record: Record) -> None:
     text = json.dumps(record, default=str, indent=1)
     staged = place / f".{FILE}-{new_id()}"
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        staged.write_text(text, encoding="utf-8")
+        DISK.make_folder(place, private=True)
+        DISK.make_file(staged).write_text(text, encoding="utf-8")
         DISK.sync(staged)
         staged.replace(place / FILE)
         DISK.sync(place)

@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from etl.errors import EtlError, SourceError
+from etl.filesystem import DISK
 from etl.pipeline.load import load_pipeline
 from etl.queue import Queue, Stats, open_queue
 from etl.queue.urls import file_of, without_secrets
@@ -54,9 +56,15 @@ class Progress:
 
 
 def output_folder(queue: Queue) -> Path:
-    """Return the folder for output of a store: its output root, or else `out` beside its file."""
+    """Return the folder for output of a store: its output root, or else `out` beside its file.
+
+    It is made, for its owner only; if it cannot be, whoever writes there says why.
+    """
     file = file_of(queue.url)
-    return queue.output_root() or (file.parent / "out" if file else Path("data/out"))
+    folder = queue.output_root() or (file.parent / "out" if file else Path("data/out"))
+    with suppress(OSError):
+        DISK.make_folder(folder, private=True)
+    return folder
 
 
 def run(

@@ -40,6 +40,7 @@ from starlette.exceptions import HTTPException
 from etl.errors import EtlError
 from etl.formats import resolve_format
 from etl.queue import Checkpoint, Queue
+from etl.queue.protocol import KEY_SOURCE
 from etl.records.batch import Batch, count_lines, new_id
 from etl.records.context import AS_FOUND, Context, ReadOptions, Unmatched
 from etl.server.logging import Log
@@ -208,7 +209,7 @@ class Ingest:
         progress = _Progress()
         try:
             if key is not None:
-                key = f"http:{key}"
+                key = f"{KEY_SOURCE}:{key}"
                 progress = _Progress.of(await self._in_thread(self._queue.checkpoint, key))
             known, skip, seen = progress.checkpoint, progress.offset, 0
             async for block in blocks:

@@ -6,8 +6,10 @@ such as the batch. Text from logs that are processed appears in it only as value
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -56,7 +58,7 @@ def open_log(kind: str, *, file: TextIO | None = None, **bound: str) -> Log:
         renderer = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)
         processors += [_harmless, renderer]
     log = structlog.wrap_logger(
-        structlog.PrintLogger(file),
+        _FileLogger(file),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
@@ -90,6 +92,24 @@ def forward(name: str, log: Log) -> None:
     logger.handlers = [_Forward(log)]
     logger.propagate = False
     logger.setLevel(logging.WARNING)
+
+
+class _FileLogger:
+    """Writes lines to a file; what cannot be written, as on a full disk, is left out.
+
+    A server that could not log would otherwise end, or refuse what it could store.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with self._lock, contextlib.suppress(OSError):
+            print(message, file=self._file, flush=True)
+
+    debug = info = warning = error = critical = exception = log = msg
 
 
 class _Forward(logging.Handler):

@@ -154,10 +154,12 @@ def dead_letters(
         code=code,
         source=source,
         before=before,
-        limit=offset + limit + 1,
+        limit=limit + 1,
+        skip=offset,
     )
     rows = service.queue.dead_letters(wanted)[::-1].to_dicts()
-    return _page(rows, limit, offset, show=lambda row: _short(_decoded(row)))
+    items = [_short(_decoded(row)) for row in rows[:limit]]
+    return {"items": items, "next": offset + limit if len(rows) > limit else None}
 
 
 @router.get("/dlq/groups", tags=["dead letters"], response_model=models.GroupPage)
@@ -196,7 +198,7 @@ def dead_letter(service: CurrentService, id: Annotated[DeadLetterId, Path()]) ->
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def prometheus(service: CurrentService) -> Response:
-    """The store's numbers for Prometheus, with labels queue, processor, worker."""
+    """The store's numbers for Prometheus, with labels queue and processor."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StoreCollector(service.queue))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

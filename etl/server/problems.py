@@ -16,19 +16,38 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from etl.errors import EtlError, QueueFull, SourceLocked, StoreError, StoreFull, UsageError
+from etl.errors import (
+    EtlError,
+    IncompatibleStore,
+    QueueFull,
+    SourceLocked,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    UsageError,
+)
 from etl.server.models import ProblemDetail
 
 __all__ = ["PROBLEMS", "ProblemResponse", "Refused", "handle_problems", "refusal"]
 
-STATUSES: tuple[tuple[type[EtlError], int], ...] = (
-    (QueueFull, 429),
-    (SourceLocked, 409),
-    (StoreFull, 507),
-    (StoreError, 503),
-    (UsageError, 422),
+ANSWERS: tuple[tuple[type[EtlError], int, str], ...] = (
+    (QueueFull, 429, ""),
+    (SourceLocked, 409, "another request with this Idempotency-Key is in progress; try again"),
+    (StoreFull, 507, "the store has no room left, or its disk cannot be written; {log}"),
+    (StoreUnavailable, 503, "the store cannot be reached at this moment; try again, {log}"),
+    (IncompatibleStore, 503, "the store is of another version of etl; {log}"),
+    (StoreError, 503, "the store cannot be used; {log}"),
+    (UsageError, 422, ""),
 )
-"""The first that matches; any other `EtlError` is a 500."""
+"""The status of an error and what clients are told of it, by the first class that matches.
+
+An empty text stands for the error's own, which says nothing but what the request asked for. All
+others may name files, hosts and statements: those are for the log of this server only.
+"""
+
+LOG = "the log of the server says more"
+
+UNKNOWN = "internal error; the log says more"
 
 MEANINGS = {
     400: "Bad request: the request cannot be read.",
@@ -112,18 +131,28 @@ def refusal(error: Exception, *, accepted: int = 0) -> Refused:
         case ClientDisconnect():
             return Refused(400, "the client closed the connection")
         case EtlError():
-            status = next((code for kind, code in STATUSES if isinstance(error, kind)), 500)
-            locked = "another request with this Idempotency-Key is in progress; try again"
-            text = locked if isinstance(error, SourceLocked) else str(error)
+            status, text = told(error)
             return Refused(status, text, accepted=accepted)
-    return Refused(500, "internal error; the log says more")
+    return Refused(500, UNKNOWN)
+
+
+def told(error: EtlError) -> tuple[int, str]:
+    """Return the status of an error, and what may be told of it to anyone who asks."""
+    for kind, status, text in ANSWERS:
+        if isinstance(error, kind):
+            return status, text.format(log=LOG) or str(error)
+    return 500, UNKNOWN
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Make an application answer every error with a `ProblemDetail`."""
+    """Make an application answer every error with a `ProblemDetail`, and log those of ours."""
 
-    async def answer(_request: Request, error: Exception) -> ProblemResponse:
-        return ProblemResponse(refusal(error))
+    async def answer(request: Request, error: Exception) -> ProblemResponse:
+        refused = refusal(error)
+        cause = error.__cause__ if isinstance(error, Refused) else error
+        if isinstance(cause, EtlError) and refused.detail != str(cause):
+            request.app.state.service.log_error(cause)
+        return ProblemResponse(refused)
 
     for kind in (ClientDisconnect, EtlError, Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)

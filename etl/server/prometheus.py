@@ -1,12 +1,12 @@
 """The store's numbers as Prometheus reads them.
 
-Names begin with `etl_`. Labels: `queue` (the store's name), `processor`, `worker`. Dead lines
-are a gauge, since a replay makes them fewer. Nothing is counted here: the store has counted.
+Names begin with `etl_`. Labels: `queue` (the store's name) and `processor`. There is none for
+workers: each that ever ran would be a series of its own for good. Dead lines are a gauge, since a
+replay makes them fewer. Nothing is counted here: the store has counted.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -49,14 +49,13 @@ class StoreCollector(Collector):
         workers = core.GaugeMetricFamily("etl_workers", "Workers that run.", labels=["queue"])
         workers.add_metric(own, len(self._queue.read("workers")))
         yield workers
-        rows = processors.polars(self._queue, by_worker=True).to_dicts()
+        rows = processors.polars(self._queue).to_dicts()
         for column in COUNTERS:
-            labels = ["queue", "worker", "processor"]
             family = core.CounterMetricFamily(
-                f"etl_processor_{column.name}", column.about, labels=labels
+                f"etl_processor_{column.name}", column.about, labels=["queue", "processor"]
             )
             for row in rows:
-                family.add_metric([*own, row["worker"], row["processor"]], row[column.name])
+                family.add_metric([*own, row["processor"]], row[column.name])
             yield family
         yield self._latency(rows)
 
@@ -64,11 +63,11 @@ class StoreCollector(Collector):
         family = core.HistogramMetricFamily(
             "etl_line_seconds", "Seconds per line in a processor.", labels=["queue", "processor"]
         )
-        busy: Counter[str] = Counter()
-        for row in rows:
-            busy[row["processor"]] += row["seconds"]
+        busy = {row["processor"]: row["seconds"] for row in rows}
         for processor, histogram in latency_histograms(self._queue).items():
-            family.add_metric([self._name, processor], _buckets(histogram), busy[processor])
+            family.add_metric(
+                [self._name, processor], _buckets(histogram), busy.get(processor, 0.0)
+            )
         return family
 
 

@@ -1,20 +1,16 @@
 """Checks before every request: who sends it, how large it is, and how slowly it arrives.
 
-A server on a loopback address can still be reached by web pages in a browser of this machine.
-So the Host header must be a name of this server (a page cannot make its own name point here),
-and a request that changes something must not come from another site's page. A server on another
-address needs a token. Bodies are limited in size and in time.
+The Host header must be a name of this server, and a request that changes something must not come
+from another site's page (`hosts.py`). A server that other machines can reach needs a token.
+Bodies are limited in size and in time; of compressed ones, what comes out of them is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
-import re
-import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +18,20 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from etl.server.decoding import CODINGS, BrokenBody, Decoder, codings_of
+from etl.server.hosts import AllowedHosts
 from etl.server.problems import ProblemResponse, Refused
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """Paths that need no token, for supervisors; their answers reveal nothing else."""
 
-HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?")
-"""A Host header, in lower case: a name or an address, perhaps with a port."""
-
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+MAX_CODINGS = 3
+"""Codings on top of each other that a body may have."""
+
+END: Message = {"type": "http.request", "body": b"", "more_body": False}
+"""The last message of a body."""
 
 MAX_IDLE_BYTES = 1 << 20
 """Bytes of headers, or of a body that was refused, that are read."""
@@ -56,8 +57,9 @@ class RequestLimits:
     """What a request may cost.
 
     Attributes:
-        connections: At once; one more is answered 503.
-        body: Bytes of a streamed body.
+        requests: At once; one more is answered 503, but for those that ask for the health.
+        connections: At once; one more closes the one that has been idle for longest.
+        body: Bytes of a streamed body, once it is opened if it is compressed.
         small: Bytes of any other body: these are held in memory whole.
         line: Bytes of a line.
         block: Bytes of a streamed body that are held before they are put.
@@ -66,7 +68,8 @@ class RequestLimits:
         put_timeout: Seconds that a streamed body waits for room in the queue.
     """
 
-    connections: int = 128
+    requests: int = 128
+    connections: int = 512
     body: int = 1 << 30
     small: int = 4 << 20
     line: int = 1 << 20
@@ -90,9 +93,10 @@ class SecurityMiddleware:
         self, app: ASGIApp, *, hosts: Iterable[str], token: str | None, limits: RequestLimits
     ) -> None:
         self._app = app
-        self._hosts = {"localhost", socket.gethostname().lower(), *map(str.lower, hosts)}
+        self._hosts = AllowedHosts(hosts)
         self._token = token and token.encode()
         self._limits = limits
+        self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with a refusal, or pass the request on; add the headers that protect browsers."""
@@ -100,60 +104,128 @@ class SecurityMiddleware:
             await self._app(scope, receive, send)
             return
 
+        reads = True
+
         async def send_safely(message: Message) -> None:
+            nonlocal reads
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-            await send(message)
+            if reads:  # else the client has stopped reading, and the connection is closed
+                try:
+                    async with asyncio.timeout(self._limits.idle_timeout):
+                        await send(message)
+                except TimeoutError:
+                    reads = False
 
-        refusal = self._refusal(scope)
-        if refusal:
-            await ProblemResponse(refusal)(scope, receive, send_safely)
-            return
-        most = self._limits.body if scope["path"] == "/logs" else self._limits.small
-        await self._app(scope, _Body(receive, self._limits, most).receive, send_safely)
+        self._active += 1
+        try:
+            headers = Headers(scope=scope)
+            if refusal := self._refusal(scope, headers):
+                await ProblemResponse(refusal)(scope, receive, send_safely)
+                return
+            most = self._limits.body if scope["path"] == "/logs" else self._limits.small
+            body = _Body(receive, self._limits, most, codings_of(_encoding(headers)))
+            await self._app(scope, body.receive, send_safely)
+        finally:
+            self._active -= 1
 
-    def _refusal(self, scope: Scope) -> Refused | None:
-        headers = Headers(scope=scope)
+    def _refusal(self, scope: Scope, headers: Headers) -> Refused | None:
         host = headers.get("host", "")
-        found = HOST.fullmatch(host.lower())
-        name = found[1].strip("[]") if found else ""
-        if name not in self._hosts and not _address(name):  # an address always points here
+        if not self._hosts.allows(host):
             return Refused(421, f"the Host header is {host!r}, which is no name of this server")
-        if self._token and scope["path"] not in OPEN_PATHS:
-            scheme, _, shown = headers.get("authorization", "").partition(" ")
-            right = hmac.compare_digest(shown.strip().encode("latin-1"), self._token)
-            if scheme.lower() != "bearer" or not right:
-                return Refused(
-                    401,
-                    "the token is missing or wrong; send 'Authorization: Bearer TOKEN'",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-        if scope["method"] not in SAFE_METHODS and _is_cross_site(headers, host):
+        if scope["path"] in OPEN_PATHS and scope["method"] in SAFE_METHODS:
+            return None
+        if self._active > self._limits.requests:
+            return Refused(503, f"{self._limits.requests} requests are in progress; try again")
+        if self._token and scope["path"] not in OPEN_PATHS and not self._knows_token(headers):
+            return Refused(
+                401,
+                "the token is missing or wrong; send 'Authorization: Bearer TOKEN'",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if scope["method"] not in SAFE_METHODS and self._hosts.is_foreign(headers):
             return Refused(403, "the request comes from a page of another site")
-        if headers.get("content-encoding", "identity") != "identity":
-            return Refused(415, "compressed bodies are not accepted; send the body uncompressed")
+        return _unknown_encoding(_encoding(headers))
+
+    def _knows_token(self, headers: Headers) -> bool:
+        scheme, _, shown = headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(shown.strip().encode("latin-1"), self._token or b"")
+        return scheme.lower() == "bearer" and right
+
+
+def _encoding(headers: Headers) -> str:
+    return ",".join(headers.getlist("content-encoding"))
+
+
+def _unknown_encoding(header: str) -> Refused | None:
+    codings = codings_of(header)
+    if len(codings) <= MAX_CODINGS and CODINGS.keys() >= set(codings):
         return None
+    return Refused(
+        415,
+        f"the Content-Encoding is {header!r}; send {', '.join(CODINGS)}, at most {MAX_CODINGS} of "
+        "them, or the body as it is",
+        headers={"Accept-Encoding": ", ".join(CODINGS)},
+    )
 
 
 class _Body:
-    """A request's body, limited in size and in time."""
+    """A request's body, opened if it is compressed, limited in size and in time.
 
-    def __init__(self, receive: Receive, limits: RequestLimits, most: int) -> None:
+    Args:
+        receive: Returns the messages of the body as it was sent.
+        limits: What a request may cost.
+        most: Bytes of the body, as it is sent and once it is opened.
+        codings: In which it is compressed.
+    """
+
+    def __init__(
+        self, receive: Receive, limits: RequestLimits, most: int, codings: list[str]
+    ) -> None:
         self._receive = receive
         self._limits = limits
         self._most = most
-        self._size = 0
+        self._decoder = Decoder(codings) if codings else None
+        self._pieces: Iterator[bytes] = iter(())
+        self._sent = self._opened = 0
         self._started = time.monotonic()
-        self._ended = False
+        self._ended = self._broken = False
 
     async def receive(self) -> Message:
         """Return the next message of the body.
 
         Raises:
-            Refused: If the body is too long, or arrives too slowly.
+            Refused: If the body is too long, arrives too slowly, or cannot be opened.
         """
+        if self._decoder is None or self._broken:
+            return END if self._broken and self._ended else await self._next()
+        try:
+            return await self._next_piece(self._decoder)
+        except BrokenBody as error:
+            self._broken = True  # the rest is only read for the client to see the answer
+            raise Refused(400, str(error)) from None
+
+    async def _next_piece(self, decoder: Decoder) -> Message:
+        """Return the next piece that comes out of the body; an empty one is its end."""
+        while True:
+            if piece := next(self._pieces, b""):
+                self._opened += len(piece)
+                self._check_size(self._opened)
+                await asyncio.sleep(0)  # other requests go on, however many pieces there are
+                return {"type": "http.request", "body": piece, "more_body": True}
+            if self._ended:
+                decoder.end()
+                self._decoder = None
+                return END
+            message = await self._next()
+            if message["type"] != "http.request":
+                return message
+            self._pieces = decoder.feed(message.get("body", b""))
+
+    async def _next(self) -> Message:
+        """Return the next message of the body as it is sent."""
         if self._ended:
             return await self._receive()
         try:
@@ -161,35 +233,45 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             raise _too_slow() from None
-        self._size += len(message.get("body", b""))
+        self._sent += len(message.get("body", b""))
         self._ended = not message.get("more_body", False)
-        if self._size > self._most:
-            raise Refused(413, f"the body is longer than {self._most:,} bytes; send it in parts")
+        self._check_size(self._sent)
         overtime = time.monotonic() - self._started - self._limits.idle_timeout
-        if not self._ended and overtime > 0 and self._size < overtime * self._limits.pace:
+        if not self._ended and overtime > 0 and self._sent < overtime * self._limits.pace:
             raise _too_slow()
         return message
 
+    def _check_size(self, size: int) -> None:
+        if size > self._most:
+            raise Refused(413, f"the body is longer than {self._most:,} bytes; send it in parts")
+
 
 class TimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's HTTP/1.1, with a limit on the time and the size of headers.
+    """uvicorn's HTTP/1.1, with limits on connections, and on the time and the size of headers.
 
-    The limit on the size is also for the rest of a body that was refused.
+    The limit on the size is also for the rest of a body that was refused. Connections on which
+    no whole request has arrived cost little; where there are too many, the one that has been
+    silent for longest is closed, so that a new one is always answered.
     """
 
-    idle_timeout = RequestLimits().idle_timeout
+    limits = RequestLimits()
     _alarm: asyncio.TimerHandle | None = None
     _idle_bytes = 0
+    heard_at = 0.0
 
     def connection_made(self, transport: Any) -> None:
         """Start the timeout."""
         super().connection_made(transport)
+        self.heard_at = self.loop.time()
+        if len(self.connections) > self.limits.connections:
+            self._close_another()
         self._set_alarm()
 
     def data_received(self, data: bytes) -> None:
         """Stop the timeout while a request is answered."""
         super().data_received(data)
-        self._idle_bytes = self._idle_bytes + len(data) if self._answered else 0
+        self.heard_at = self.loop.time()
+        self._idle_bytes = self._idle_bytes + len(data) if self.answered else 0
         if self._idle_bytes > MAX_IDLE_BYTES:
             self.transport.close()
         self._set_alarm()
@@ -201,35 +283,23 @@ class TimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             self._alarm.cancel()
 
     @property
-    def _answered(self) -> bool:
+    def answered(self) -> bool:
+        """Whether no request is in progress: none has arrived whole, or the last is answered."""
         return self.cycle is None or bool(self.cycle.response_complete)
 
+    def _close_another(self) -> None:
+        idle = [one for one in self.connections if one.answered and one is not self]
+        if idle:
+            silent = min(idle, key=lambda one: one.heard_at)
+            self.connections.discard(silent)
+            silent.transport.abort()
+
     def _set_alarm(self) -> None:
-        if self._answered and self._alarm is None:
-            self._alarm = self.loop.call_later(self.idle_timeout, self.transport.close)
-        elif not self._answered and self._alarm is not None:
+        if self.answered and self._alarm is None:
+            self._alarm = self.loop.call_later(self.limits.idle_timeout, self.transport.close)
+        elif not self.answered and self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    address = _address(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(name)
-    except ValueError:
-        return None
-
-
-def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
-    """Return whether a browser sends the request for a page of another site."""
-    if "sec-fetch-site" in headers:
-        return headers["sec-fetch-site"] not in ("same-origin", "none")
-    return "origin" in headers and headers["origin"].partition("://")[2] != host
 
 
 def _too_slow() -> Refused:

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from etl.errors import UsageError
+from etl.errors import StoreFull, StoreUnavailable, UsageError
 from etl.server.app import create_app
+from etl.server.hosts import is_loopback
 from etl.server.logging import forward
-from etl.server.security import RequestLimits, TimeoutProtocol, is_loopback
+from etl.server.security import RequestLimits, TimeoutProtocol
 from etl.server.service import Service
 from etl.settings import Settings
 
@@ -96,6 +97,7 @@ def serve(
     Raises:
         UsageError: If the address cannot be used.
         WorkerFailed: If the workers cannot process anything.
+        StoreLost: If the store's file is removed or replaced.
     """
     ended = threading.Event()
     with address.listen() as listening, ThreadPoolExecutor(1, "etl-workers") as pool:
@@ -146,9 +148,13 @@ def _keep_working(
     workers = start and start()
     try:
         while not ended.wait(0.1):
-            if start and workers and not workers.check() and not service.sees_drain():
-                workers.stop()
-                workers = start()
+            service.check_file()
+            try:
+                if start and workers and not workers.check() and not service.sees_drain():
+                    workers.stop()
+                    workers = start()
+            except (StoreUnavailable, StoreFull) as error:  # which passes
+                service.log_error(error)
     finally:
         if workers:
             workers.stop()
@@ -178,7 +184,6 @@ def _server(service: Service, address: Address) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.connections,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(config)

@@ -10,9 +10,14 @@ from fastapi import Depends, Request
 
 from etl.errors import EtlError
 from etl.queue import Checkpoint, Queue
+from etl.queue.urls import file_of
 from etl.server.logging import Log
+from etl.server.problems import told
 
 __all__ = ["CurrentService", "Service"]
+
+LOG_SECONDS = 10.0
+"""Seconds for which an error that comes again is not logged again."""
 
 READY_SECONDS = 1.0
 """Seconds for which a check of readiness holds, so that frequent requests cost no writes."""
@@ -37,6 +42,15 @@ class Service:
         self._lock = threading.Lock()
         self._checked_at = 0.0
         self._error: str | None = None
+        self._logged: tuple[str, float] = ("", 0.0)
+
+    def log_error(self, error: EtlError) -> None:
+        """Log what clients are not told of an error; one that comes again, now and then."""
+        text, now = str(error), time.monotonic()
+        before, at = self._logged
+        if text != before or now - at > LOG_SECONDS:
+            self._logged = text, now
+            self.log.error("failed", error=text, kind=type(error).__name__)
 
     def drain(self) -> None:
         """Stop taking lines, and let the workers end when the queue is empty."""
@@ -61,6 +75,11 @@ class Service:
         self.draining |= self.queue.control().drains > self._drains
         return self.draining
 
+    def check_file(self) -> None:
+        """Raise StoreLost if the store is a file that was removed or replaced."""
+        if file_of(self.queue.url):
+            self.queue.version()
+
     def readiness_error(self) -> str | None:
         """Return why this server cannot take lines now, or None."""
         with self._lock:
@@ -71,7 +90,8 @@ class Service:
                     self.sees_drain()
                     self._error = None
                 except EtlError as error:
-                    self._error = str(error)
+                    self._error = told(error)[1]
+                    self.log_error(error)
                 self._checked_at = time.monotonic()
         return "draining" if self.draining else self._error
 

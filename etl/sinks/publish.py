@@ -8,19 +8,34 @@ often it was tried.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+import errno
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from etl.errors import ProcessorStop
+from etl.errors import OutputFull, ProcessorStop
 from etl.filesystem import DISK, FileSystem
 from etl.processors.processor import Delivery
 from etl.records.batch import new_id
 from etl.records.checksum import checksum_of_file
 from etl.records.result import Output
 
-__all__ = ["StagedFile", "publish_files", "remove_staged", "stage_file"]
+__all__ = [
+    "StagedFile",
+    "publish_files",
+    "remove_old_staged",
+    "remove_staged",
+    "stage_file",
+]
+
+STAGED = re.compile(r"\..+-[0-9a-f]{8}-(?P<token>[0-9a-f]{24})\.tmp")
+"""The name of a staged file: see `stage_file`."""
+
+STAGED_SECONDS = 86_400
+"""Age from which a staged file of no lease is taken for one that a killed worker left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,25 @@ def remove_staged(out: Path, tokens: Iterable[str], files: FileSystem = DISK) ->
             files.unlink(path)
 
 
+def remove_old_staged(out: Path, keep: Collection[str]) -> None:
+    """Remove what was staged more than a day ago and is not wanted any more.
+
+    Its worker was killed, and nobody knew of it: on another machine, or when its lease had run
+    out before that was noticed.
+
+    Args:
+        out: The folder that sinks write below.
+        keep: Lease tokens of batches that workers have, and files that are yet to be published.
+    """
+    before = time.time() - STAGED_SECONDS
+    for path in out.rglob(".*.tmp"):
+        found = STAGED.fullmatch(path.name)
+        if found and found["token"] not in keep and str(path.absolute()) not in keep:
+            with contextlib.suppress(FileNotFoundError):  # another worker removes the same
+                if path.stat().st_mtime < before:
+                    path.unlink()
+
+
 def stage_file(
     folder: str, delivery: Delivery, suffix: str, write: Callable[[Path], object]
 ) -> StagedFile:
@@ -80,7 +114,9 @@ def stage_file(
     final = place / f"{name}.{suffix}"
     staged = place / f".{name}-{new_id()[-8:]}-{delivery.token}.tmp"
     try:
-        files.make_folder(place)
+        root = place if Path(folder).is_absolute() else delivery.out
+        files.make_folder(root)
+        files.make_folder(place, private=files.is_private(root))
         files.create(staged, write)
         size, checksum = checksum_of_file(staged, files)
         files.sync(staged)
@@ -89,7 +125,16 @@ def stage_file(
         with contextlib.suppress(OSError):
             files.unlink(staged)
         if isinstance(error, OSError) or "os error" in str(error):
-            raise ProcessorStop(f"cannot write below {str(place)!r}: {error}") from error
+            stop = OutputFull if _is_full(error) else ProcessorStop
+            raise stop(f"cannot write below {str(place)!r}: {error}") from error
         raise
     output = Output(str(staged.absolute()), str(final.absolute()), size, checksum)
     return StagedFile([output], files)
+
+
+def _is_full(error: BaseException) -> bool:
+    """Return whether a write failed for want of room; Polars says so in its text only."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in numbers
+    return any(f"os error {number}" in str(error) for number in numbers)

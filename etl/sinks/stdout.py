@@ -9,7 +9,7 @@ import polars as pl
 
 from etl.processors.processor import Delivery
 from etl.records.result import Output
-from etl.text import printable
+from etl.text import say
 
 __all__ = ["Stdout"]
 
@@ -23,7 +23,7 @@ class StagedText:
 
     def publish(self) -> None:
         """Print them."""
-        print("\n".join(self.lines), flush=True)
+        say(*self.lines)
 
     def discard(self) -> None:
         """Print nothing."""
@@ -42,4 +42,4 @@ class Stdout:
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> StagedText:  # noqa: ARG002
         """Make the lines ready; they are printed after the commit."""
         texts = frame.select(self.text.cast(pl.String).fill_null("")).to_series()
-        return StagedText([printable(text) for text in texts])
+        return StagedText(texts.to_list())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import sys
 import threading
 import time
 from contextlib import closing, suppress
@@ -27,6 +26,7 @@ from etl.pipeline.load import load_pipeline
 from etl.queue import Control, open_queue
 from etl.queue.urls import POSTGRES, without_secrets
 from etl.settings import Settings
+from etl.text import say
 from etl.workers.main import WorkerOptions
 from etl.workers.processes import WorkerProcesses
 from etl.workers.signals import when_asked_to_end
@@ -124,7 +124,7 @@ def work_on(address: str, store: str, options: WorkerOptions, workers: int) -> N
         slots = client.nthreads()
         machines = len({urlsplit(one).hostname for one in slots})
         there = f"machines: {machines}, slots: {sum(slots.values())}"
-        print(f"etl: workers asked for on {address}: {workers}; {there}", file=sys.stderr)
+        say(f"etl: workers asked for on {address}: {workers}; {there}", err=True)
         try:
             while not stopping.wait(0.1) and sum(map(_goes_on, futures)):
                 pass
@@ -154,7 +154,7 @@ def etl_work(job: Job) -> None:
             finally:
                 process.stop()
     except StoreUnavailable as error:
-        print(f"etl: {error}", file=sys.stderr)  # into the log of Dask's worker
+        say(f"etl: {error}", err=True)  # into the log of Dask's worker
         time.sleep(1)
         raise Reschedule from None
     except EtlError as error:

@@ -2,8 +2,8 @@
 
     python -m etl.workers.main '{"out": "data/out"}'      the store is named by ETL_STORE
 
-A process that others look after writes why it ended to ETL_ERROR_FILE and prints nothing,
-so that an error is shown once.
+A process that others look after writes why it ended to ETL_ERROR_FILE, or what it hung in,
+and prints nothing, so that an error is shown once.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from dataclasses import dataclass
 
 import anyio
 
-from etl.errors import EtlError, StoreUnavailable
+from etl.errors import EtlError, StoreFull, StoreUnavailable
 from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, open_queue
 from etl.queue.writes import pause_before
 from etl.settings import Settings, settings
 from etl.workers.signals import when_asked_to_end
+from etl.workers.watchdog import Watchdog
 from etl.workers.worker import Worker
 
 __all__ = ["GAVE_UP", "WorkerOptions", "run_worker"]
@@ -65,10 +66,22 @@ class WorkerOptions:
     parent: int | None = None
 
 
-def run_worker(queue: Queue, pipeline: Pipeline, options: WorkerOptions) -> None:
+def run_worker(
+    queue: Queue,
+    pipeline: Pipeline,
+    options: WorkerOptions,
+    *,
+    watchdog: Watchdog | None = None,
+) -> None:
     """Run a worker in this process until SIGTERM or SIGINT, or until it ends on its own.
 
     A signal lets it finish its batch, and so does the end of its parent.
+
+    Args:
+        queue: The store.
+        pipeline: What batches run through.
+        options: Those of the worker.
+        watchdog: Ends this process if it hangs; only where another looks after it.
     """
     watch = {"watch": pkgutil.resolve_name(options.watch)(options)} if options.watch else {}
     worker = Worker(
@@ -81,6 +94,7 @@ def run_worker(queue: Queue, pipeline: Pipeline, options: WorkerOptions) -> None
         run=options.run,
         drain=options.drain,
         own_sources=options.own_sources,
+        watchdog=watchdog,
         **watch,
     )
 
@@ -96,12 +110,15 @@ def run_worker(queue: Queue, pipeline: Pipeline, options: WorkerOptions) -> None
 
 
 def _open(store: str) -> Queue:
-    """Open the store, which whoever started this process has had open: if it is away, wait."""
+    """Open the store, which whoever started this process has had open.
+
+    If it is away, or its disk is full, wait.
+    """
     attempt = 0
     while True:
         try:
             return open_queue(store)
-        except StoreUnavailable:
+        except (StoreUnavailable, StoreFull):
             time.sleep(pause_before(attempt))
             attempt += 1
 
@@ -112,15 +129,15 @@ def main() -> None:
     options = WorkerOptions(**json.loads(sys.argv[1]))
     try:
         queue = _open(environment.store or "")
-        run_worker(queue, load_pipeline(options.pipeline), options)
-    except EtlError as error:
+        watchdog = Watchdog(environment.error_file) if environment.error_file else None
+        run_worker(queue, load_pipeline(options.pipeline), options, watchdog=watchdog)
+    except (EtlError, BrokenPipeError) as error:
         if environment.error_file is None:
             raise
-        environment.error_file.write_text(str(error), encoding="utf-8")
+        closed = isinstance(error, BrokenPipeError)
+        said = "nobody reads its standard output any more" if closed else str(error)
+        environment.error_file.write_text(said, encoding="utf-8")
         sys.exit(GAVE_UP)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
 
 
 if __name__ == "__main__":

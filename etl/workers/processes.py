@@ -1,13 +1,16 @@
 """Worker processes: several on one store, and those that end unexpectedly are replaced.
 
 A processor that kills its process takes only that process along: its batch is
-reclaimed at once, and leased again. What such a process runs is `main.py`.
+reclaimed at once, and leased again. One that hangs there for longer than its timeout ends
+it, too (`watchdog.py`). What such a process runs is `main.py`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,14 +21,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from etl.errors import StoreUnavailable, WorkerFailed
+from etl.errors import StoreFull, StoreUnavailable, WorkerFailed
 from etl.queue import Queue
 from etl.settings import Settings
 from etl.workers.main import GAVE_UP, WorkerOptions
 from etl.workers.signals import when_asked_to_end
+from etl.workers.watchdog import read_hang
 from etl.workers.worker import reclaim, recover_outputs
 
 __all__ = ["WorkerProcesses"]
+
+log = logging.getLogger("etl")
 
 
 class WorkerProcesses:
@@ -56,9 +62,8 @@ class WorkerProcesses:
         self._stdout = stdout
         self._threads = threads or max(1, Settings.workers // count)
         self._failures = 0
-        handle, self._error_file = tempfile.mkstemp(prefix="etl-")
-        os.close(handle)
-        self._processes = [self._spawn() for _ in range(count)]
+        self._files = Path(tempfile.mkdtemp(prefix="etl-"))
+        self._processes = [self._spawn(place) for place in range(count)]
 
     @property
     def pids(self) -> list[int]:
@@ -77,18 +82,22 @@ class WorkerProcesses:
             if code in (None, 0):
                 continue
             if code == GAVE_UP:
-                error = Path(self._error_file).read_text(encoding="utf-8")
+                error = self._file(place).read_text(encoding="utf-8")
                 raise WorkerFailed(f"a worker process gave up: {error}")
+            hang = read_hang(self._file(place))
             try:
+                if hang:
+                    log.warning("%s", hang)
+                    self._queue.note_hang(hang)
                 taken_back = reclaim(self._queue, self._out)
-            except StoreUnavailable:  # who knows
+            except (StoreUnavailable, StoreFull):  # who knows
                 taken_back = []
-            self._failures = 0 if taken_back else self._failures + 1
+            self._failures = 0 if taken_back or hang else self._failures + 1
             if self._failures > 2 * len(self._processes):
                 raise WorkerFailed(
                     f"worker processes end before their first batch (exit code {code})"
                 )
-            self._processes[place] = self._spawn()
+            self._processes[place] = self._spawn(place)
         return bool(self.pids)
 
     def run_until_signal(self) -> None:
@@ -112,12 +121,17 @@ class WorkerProcesses:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        Path(self._error_file).unlink(missing_ok=True)
-        with suppress(StoreUnavailable):  # the next who works on it does this
+        shutil.rmtree(self._files, ignore_errors=True)
+        with suppress(StoreUnavailable, StoreFull):  # the next who works on it does this
             reclaim(self._queue, self._out)
             recover_outputs(self._queue)
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _file(self, place: int) -> Path:
+        """Return where a process writes why it ended."""
+        return self._files / str(place)
+
+    def _spawn(self, place: int) -> subprocess.Popen[bytes]:
+        self._file(place).touch()
         environment = {
             # Each worker has its share of the cores, and keeps freed memory for its next batch.
             "POLARS_MAX_THREADS": str(self._threads),
@@ -125,5 +139,5 @@ class WorkerProcesses:
         } | os.environ
         environment["ETL_STORE"] = self._queue.secret_url  # which other users must not see
         # The process that looks after it shows its error, once.
-        environment["ETL_ERROR_FILE"] = self._error_file
+        environment["ETL_ERROR_FILE"] = str(self._file(place))
         return subprocess.Popen(self._command, stdout=self._stdout, env=environment)

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -25,33 +26,40 @@ import anyio
 import anyio.to_thread
 
 from etl.errors import (
+    EtlError,
     LeaseLost,
+    OutputFull,
     PayloadDamaged,
     PipelineError,
     ProcessorStop,
+    QueueClosed,
     SourceChanged,
     SourceUnavailable,
     StoreError,
     StoreFull,
+    StoreLost,
     StoreUnavailable,
     UsageError,
     WorkerFailed,
+    is_interrupt,
 )
 from etl.execution.batch_run import Runner
+from etl.execution.bisect import Watchdog, message_of, no_watchdog
 from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
 from etl.filesystem import DISK, FileSystem
 from etl.pipeline.pipeline import Pipeline
-from etl.queue import Queue
+from etl.pipeline.plan import INPUT
+from etl.queue import Hang, Queue
 from etl.queue.urls import POSTGRES
 from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult, Output
 from etl.settings import Settings
-from etl.sinks.publish import publish_files, remove_staged
+from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
 from etl.workers.background import in_background
 
-__all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs"]
+__all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs", "sweep"]
 
 log = logging.getLogger("etl")
 
@@ -79,6 +87,9 @@ AWAY_SECONDS = 30.0
 RECLAIM_SECONDS = 1.0
 """Seconds between searches for dead workers while nothing waits."""
 
+SWEEP_SECONDS = 3600.0
+"""Seconds between searches for old staged files while nothing waits."""
+
 MAX_FAILURES = 8
 """Errors of the store in a row, other than that it is away or full, that end a worker."""
 
@@ -89,7 +100,8 @@ class Worker:
     Args:
         queue: Where batches come from and results go.
         pipeline: What they run through; may be changed while the worker runs.
-        name: Shown in metrics and traces; by default host, process and a number.
+        name: Shown in metrics and traces, and of no other worker that runs; by default host,
+            process and a number.
         out: Folder that sinks write below; by default the store's output root, or data/out.
         batch_lines: Small batches are taken together up to this many lines.
         interval: Seconds to wait after each batch; 0 for full speed.
@@ -101,6 +113,8 @@ class Worker:
         watch: Called with each batch that is committed, and its result.
         files: Where what is referred to is read, and sinks write.
         clock: Returns seconds that only grow.
+        watchdog: Ends the process if a call hangs that has a timeout; only for one that another
+            looks after.
     """
 
     def __init__(
@@ -119,6 +133,7 @@ class Worker:
         watch: Callable[[Lease, BatchResult], object] = lambda _lease, _result: None,
         files: FileSystem = DISK,
         clock: Callable[[], float] = time.monotonic,
+        watchdog: Callable[[Hang], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -137,12 +152,14 @@ class Worker:
         self._watch = watch
         self._files = files
         self._clock = clock
+        self._watchdog = watchdog
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
         self._requests_before = (0, 0)
         self._ready = threading.Event()
         self._reclaimed_at = 0.0
+        self._swept_at = float("-inf")
         self._stopping = threading.Event()
         self._future: Future[None] | None = None
         self._stale = False  # whether the states must be read from the store again
@@ -150,6 +167,7 @@ class Worker:
         self._away: dict[str, tuple[float, str]] = {}  # sources: until when, and why
         self._idle = IDLE_SECONDS[0]
         self._slot = 0
+        self._known = False  # whether the store may have this worker
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} on {self._queue.url}>"
@@ -185,6 +203,7 @@ class Worker:
 
         Raises:
             PipelineError: If the pipeline cannot run.
+            UsageError: If another live worker has its name.
         """
         self._pipeline.plan()
         if not self.running:
@@ -193,6 +212,8 @@ class Worker:
             self._future = in_background(lambda: anyio.run(self.run), name=self.name)
             self._future.add_done_callback(lambda _future: self._ready.set())
             self._ready.wait()
+            if self._future.done() and isinstance(self._future.exception(), UsageError):
+                self.stop()
         return self
 
     def stop(self, timeout: float = 60.0) -> None:
@@ -220,21 +241,23 @@ class Worker:
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
 
-        A store that cannot be reached, or is full, is waited for, with growing pauses.
+        A store that cannot be reached is waited for, with growing pauses, and so is room on the
+        disk of the store or of the output.
         """
         self._requests_before = self._requests()
-        self._ready.set()
         failures = 0
         with self._registered():
+            self._ready.set()
             while not self._stopping.is_set():
                 try:
-                    ended, pause = await anyio.to_thread.run_sync(self._turn)
+                    ended, pause = await anyio.to_thread.run_sync(self._guarded_turn)
                     if failures and self._says:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
-                except StoreError as error:
-                    passing = isinstance(error, StoreUnavailable | StoreFull)
-                    if failures >= MAX_FAILURES and not passing:
+                except (StoreError, OutputFull) as error:
+                    passing = isinstance(error, StoreUnavailable | StoreFull | OutputFull)
+                    lost = isinstance(error, StoreLost | QueueClosed)
+                    if lost or (failures >= MAX_FAILURES and not passing):
                         raise
                     if not failures and self._says:
                         log.warning("worker %s: %s; trying again", self.name, error)
@@ -250,6 +273,17 @@ class Worker:
         """Return how often workers were asked to drain and to stop."""
         control = self._queue.control()
         return control.drains, control.stops
+
+    def _guarded_turn(self) -> tuple[bool, float]:
+        """Do a turn; what would end the event loop rather than the worker is raised as an error."""
+        try:
+            return self._turn()
+        except Exception:
+            raise
+        except BaseException as error:
+            raise WorkerFailed(
+                f"worker {self.name!r} ended with {type(error).__name__}: {message_of(error)}"
+            ) from error
 
     def _turn(self) -> tuple[bool, float]:
         """Do one batch, or wait for one; return whether to end, and seconds to pause."""
@@ -270,6 +304,10 @@ class Worker:
             self._reclaimed_at = self._clock()
             reclaim(self._queue, self._out, self._files)
             self._recover()
+            self._queue.prune_slice()
+        if self._clock() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = self._clock()
+            sweep(self._queue, self._out)
         self._wait_for_work(since)
         return False, 0.0
 
@@ -311,7 +349,7 @@ class Worker:
         self._owner = threading.get_ident()
         try:
             self._runner = self._register()
-        except StoreUnavailable:  # the first turn registers, or the one after it
+        except (StoreUnavailable, StoreFull):  # the first turn registers, or the one after it
             self._stale = True
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(ended,), name="etl-heart", daemon=True)
@@ -322,8 +360,10 @@ class Worker:
             self._runner = None
             ended.set()
             beat.join()
-            with contextlib.suppress(StoreError):  # its heartbeat will be missed
-                self._queue.unregister(self.name)
+            if self._known:
+                with contextlib.suppress(StoreError):  # its heartbeat will be missed
+                    self._queue.unregister(self.name)
+                    self._known = False
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(min(5.0, self._lease_seconds / 3)):
@@ -343,7 +383,15 @@ class Worker:
             self._agree_on_out()
         else:
             self._out = self._queue.output_root() or self._out
-        self._slot = slot = self._queue.register(self.name)
+        try:
+            self._slot = slot = self._queue.register(self.name, again=self._known)
+        except UsageError:  # another has the name
+            self._known = False
+            raise
+        except StoreUnavailable:
+            self._known = True  # perhaps it took place
+            raise
+        self._known = True
         states = self._queue.states(slot)
         self._recover()
         return Runner(
@@ -367,6 +415,13 @@ class Worker:
             if path not in self._unpublished:
                 self._unpublished.add(path)
                 log.error("worker %s: %s", self.name, problem)
+
+    def _watchdog_of(self, lease: Lease) -> Watchdog:
+        """Return what watches the calls that run a lease, if anything does."""
+        if (watchdog := self._watchdog) is None:
+            return no_watchdog
+        hang = partial(Hang, self.name, lease.token, lease.batches[0].id, lease.lines)
+        return lambda processor, timeout: watchdog(hang(processor, timeout))
 
     def _next_batch(self) -> BatchResult | None:
         """Lease, run and commit one batch; return None if none waits."""
@@ -429,10 +484,11 @@ class Worker:
                 if sum(map(len, parts)) > 1:
                     self._queue.split(lease, parts)
                     return BatchResult()
-            if lease.deliveries >= GIVE_UP_AT:
-                lost = f"{lease.deliveries - 1} workers were lost while they had this line"
-                return self._dead_letter(lease, "worker_lost", lost)
-            result = runner.run(batch_of(lease, self._files), token=lease.token)
+                if given_up := self._give_up(lease):
+                    return given_up
+            watchdog = self._watchdog_of(lease)
+            batch = batch_of(lease, self._files)
+            result = runner.run(batch, token=lease.token, watchdog=watchdog)
         except (SourceChanged, PayloadDamaged) as error:
             runner.rollback()
             return self._without_text(lease, error)
@@ -440,19 +496,38 @@ class Worker:
             raise
         except (ProcessorStop, PipelineError) as error:
             runner.rollback()
-            self._queue.pause(str(error), by="worker")
-            self._queue.release(lease)
-            return BatchResult()
-        except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
+            return self._stopped(lease, error)
+        except BaseException as error:  # a bad batch never stops a worker
             runner.rollback()
-            return self._dead_letter(lease, "error", f"{type(error).__name__}: {error}")
-        except BaseException:
-            runner.rollback()
-            self._queue.release(lease)
-            raise
+            if is_interrupt(error):
+                self._queue.release(lease)
+                raise
+            said = f"{type(error).__name__}: {message_of(error)}"
+            return self._dead_letter(lease, "error", said)
         self._commit(runner, lease, result)
         self._away.pop(lease.batches[0].source, None)
         return result
+
+    def _give_up(self, lease: Lease) -> BatchResult | None:
+        """Dead-letter a record in which a worker hung, or with which too many were lost."""
+        for row in self._queue.read("errors"):
+            alone = (row["batch"], row["lines"]) == (lease.batches[0].id, lease.lines)
+            if alone and row["error"] == Hang.ERROR:
+                name, message = row["processor"], row["message"]
+                return self._dead_letter(lease, "timeout", message, processor=name)
+        if lease.deliveries < GIVE_UP_AT:
+            return None
+        lost = f"{lease.deliveries - 1} workers were lost while they had this line"
+        return self._dead_letter(lease, "worker_lost", lost)
+
+    def _stopped(self, lease: Lease, error: EtlError) -> BatchResult:
+        """Give a batch back and pause the store; where only room is missing, raise instead."""
+        if isinstance(error, OutputFull) and not self._own_sources:
+            self._queue.release(lease)
+            raise error
+        self._queue.pause(str(error), by="worker")
+        self._queue.release(lease)
+        return BatchResult()
 
     def _commit(self, runner: Runner, lease: Lease, result: BatchResult) -> None:
         try:
@@ -492,7 +567,13 @@ class Worker:
                 self._queue.mark_published(result.outputs)
 
     def _dead_letter(
-        self, lease: Lease, code: str, message: str, *, readable: bool = True
+        self,
+        lease: Lease,
+        code: str,
+        message: str,
+        *,
+        readable: bool = True,
+        processor: str = INPUT,
     ) -> BatchResult:
         """Commit a batch as dead letters: one a record, or one in all if it cannot be read."""
         rows = None
@@ -500,11 +581,19 @@ class Worker:
             try:
                 rows = records_of(batch_of(lease, self._files), self._files)
             except Exception as error:  # noqa: BLE001 - a bad batch never stops a worker
-                code, message = "unreadable", f"{type(error).__name__}: {error}"
+                code, message = "unreadable", f"{type(error).__name__}: {message_of(error)}"
         if rows is None and len(lease.batches) > 1:  # only one of them may be to blame
             self._queue.split(lease, [batch.parts(1) for batch in lease.batches])
             return BatchResult()
-        result = all_dead(lease, code, message, rows, version=self._pipeline.version, run=self._run)
+        result = all_dead(
+            lease,
+            code,
+            message,
+            rows,
+            plan=self._pipeline.plan(),
+            run=self._run,
+            processor=processor,
+        )
         self._queue.commit(lease, result)
         self._notify(lease, result)
         return result
@@ -568,3 +657,9 @@ def lost_outputs(queue: Queue, files: FileSystem = DISK) -> list[Output]:
 def _is_lost(output: Output, files: FileSystem) -> bool:
     # In this order: one that is published in the meantime is seen under one name or both.
     return not files.exists(Path(output.staged)) and not files.exists(Path(output.final))
+
+
+def sweep(queue: Queue, out: Path) -> None:
+    """Remove what was staged long ago by workers of which the store knows nothing any more."""
+    pending = {output.staged for output in queue.pending_outputs()}
+    remove_old_staged(out, queue.lease_tokens() | pending)

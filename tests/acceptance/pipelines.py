@@ -5,6 +5,7 @@ which none ends, and `MACHINE` the name of the machine on which a worker believe
 """
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -99,6 +100,10 @@ def _spin() -> None:
         pass
 
 
+def _backtrack() -> None:
+    re.match(r"(x+x+)+y$", "x" * 60)  # keeps Python's lock for years
+
+
 def _block() -> None:
     time.sleep(3600)
 
@@ -113,6 +118,7 @@ dies = _one(lambda: os._exit(9))
 killed = _one(lambda: os.kill(os.getpid(), signal.SIGKILL))
 spins = _one(_spin, timeout=0.3)
 blocks = _one(_block, timeout=0.3)
+backtracks = _one(_backtrack, timeout=0.3)
 stops = _one(_raise, on_error="stop")
 unnumbered = Pipeline("unnumbered").add("keep", None).add("parquet", Parquet())
 

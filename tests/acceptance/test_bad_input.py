@@ -247,6 +247,25 @@ def test_a_store_of_a_newer_version_is_refused(site, verb):
     assert site.queue.stats().waiting == 1
 
 
+def test_a_store_that_is_removed_ends_who_works_on_it_and_who_serves_it(site):
+    site.put(["line 1"], of=1)
+    users = [site.start("work", *site.pipeline("unnumbered")), site.start("serve", "--port", 0)]
+    site.seen(lambda stats: stats.done == 1)
+    assert "running" in users[1].stdout.readline()
+    for path in site.store.parent.glob("store.db*"):
+        path.unlink()
+    for user in users:
+        assert "store.db' was removed while in use" in site.ended(user, code=1)
+
+
+@pytest.mark.parametrize("verb", ["run", "status"])
+def test_an_empty_file_is_no_store_for_any_command(site, verb):
+    log = [site.write("app.log", "line 1\n")] if verb == "run" else []
+    site.write("s/store.db", "")
+    assert "is empty (0 bytes)" in site.refused(verb, *log, code=1)
+    site.store.unlink()
+
+
 # Processors that misbehave
 
 
@@ -290,6 +309,19 @@ def test_workers_that_keep_running_find_the_line_that_kills_them(site):
     site.settled(done=99, dead=1)
     assert site.dead_letters()["code"].to_list() == ["worker_lost"]
     assert site.rows()["line_number"].is_unique().all()
+
+
+def test_a_line_that_hangs_its_only_worker_is_found(site):
+    site.put(["line 0", "line 1 trouble", "line 2"], of=3)
+    done = site.finish("work", "--drain", *site.pipeline("backtracks"))
+    assert done.returncode == 0, done.stderr
+    site.settled(done=2, dead=1)
+    dead_letter = site.dead_letters().row(0, named=True)
+    assert (dead_letter["line"], dead_letter["code"]) == ("line 1 trouble", "timeout")
+    assert dead_letter["processor"] == "trouble"
+    hung = "hung in processor 'trouble' for longer than its timeout of 0.3 s; killed"
+    assert dead_letter["message"].endswith(hung)
+    assert done.stderr.count(hung) == 2, done.stderr  # with the others, and alone
 
 
 def test_a_processor_that_asks_to_stop_stops_the_run_and_a_fixed_one_resumes_it(site):

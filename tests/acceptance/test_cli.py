@@ -773,3 +773,33 @@ def test_committed_output_that_is_lost_is_said_and_ends_nothing(site):
     (site.folder / "b.log").write_text("b 2\n")
     site.etl("run", "b.log", *site.pipeline("light"), code=1)
     assert site.queue.stats().done == 2
+
+
+def test_what_is_old_in_a_store_is_pruned_and_its_space_given_back(site):
+    site.put([f"CRITICAL poison {number} {'x' * 300}" for number in range(3_000)], of=1000)
+    site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
+    site.etl("dlq", "discard", "--all")
+    before = site.json("status")
+    files = list(site.store.parent.glob("store.db*"))
+    size = sum(file.stat().st_size for file in files)
+    prune = ("prune", "--store", site.store, "--older-than", "0s")
+    assert "closed dead letters would be removed: 3,000" in site.etl(*prune, "--dry-run")
+    worker = site.queue.register("busy")
+    assert worker == 0
+    told = site.etl(*prune)
+    assert "closed dead letters removed: 3,000" in told
+    assert "kinds of failure removed: 1" in told
+    assert "no space given back while workers run: 1" in told
+    site.queue.unregister("busy")
+    assert "space given back: " in site.etl(*prune)
+    assert sum(file.stat().st_size for file in files) < size / 2
+    after = site.json("status")
+    assert (
+        (after["accepted"], after["dead"]) == (before["accepted"], before["dead"]) == (3000, 3000)
+    )
+
+
+def test_pruning_says_what_it_needs(site):
+    assert "use --older-than 30d, or --store" in site.refused("prune")
+    assert "does not exist" in site.refused("prune", "--store", "none.db")
+    assert "--force is for runs" in site.refused("prune", "--store", "q.db", "--force")

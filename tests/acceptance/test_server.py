@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import http
 import json
@@ -11,15 +12,21 @@ import random
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
+import zlib
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import polars as pl
+import psutil
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from backports import zstd
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from etl import open_queue
@@ -311,9 +318,82 @@ def test_what_is_said_of_lines_is_checked(shared, params, headers, part):
     refused(answer, 422, part)
 
 
-def test_compressed_bodies_are_not_opened(shared):
-    headers = TEXT | {"content-encoding": "gzip"}
-    refused(shared.post("/logs", content=b"\x1f\x8b", headers=headers), 415, "compressed")
+CODERS = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress}
+
+
+def encoded(body, codings):
+    """Return a body with codings applied, and the headers that say so."""
+    for name in codings:
+        body = CODERS[name](body)
+    return {"content": body, "headers": TEXT | {"content-encoding": ", ".join(codings)}}
+
+
+def test_compressed_bodies_are_opened(client, site):
+    for codings in (["gzip"], ["deflate"], ["zstd"], ["zstd", "gzip"]):
+        answer = client.post("/logs", **encoded(b"a\nb\n", codings))
+        assert answer.json()["accepted"] == 2
+        given = encoded(b'{"all": true}', codings)
+        given["headers"] |= {"content-type": "application/json"}
+        assert client.post("/dlq/discard", **given).json() == {"discarded": 0}
+    bare = zlib.compressobj(wbits=-15)
+    bodies = [("deflate", bare.compress(b"c\nd\n") + bare.flush())]
+    bodies += [(name, CODERS[name](b"c\n") + CODERS[name](b"d\n")) for name in ("gzip", "zstd")]
+    for coding, body in bodies:
+        headers = TEXT | {"content-encoding": coding}
+        assert client.post("/logs", content=body, headers=headers).json()["accepted"] == 2
+    assert lines_of(site) == ["a", "b"] * 4 + ["c", "d"] * 3
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip, br", "compress", "gzip, gzip, gzip, gzip"])
+def test_other_codings_are_refused_with_those_that_are_taken(shared, coding):
+    headers = TEXT | {"content-encoding": coding}
+    answer = refused(shared.post("/logs", content=b"a", headers=headers), 415, repr(coding))
+    assert answer.headers["accept-encoding"] == "gzip, deflate, zstd"
+
+
+@pytest.mark.parametrize("coding", list(CODERS))
+def test_a_body_that_cannot_be_opened_is_told_and_stores_nothing(shared, coding):
+    whole = CODERS[coding](b"a\n" * 1000)
+    flipped = whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:]
+    bodies = [b"nonsense", whole[:-1]]
+    for body in [*bodies, flipped] if coding != "zstd" else bodies:  # it has no checksum
+        headers = TEXT | {"content-encoding": coding}
+        answer = refused(shared.post("/logs", content=body, headers=headers), 400, coding)
+        assert answer.json()["accepted"] == 0
+
+
+def test_a_broken_stream_tells_what_is_stored_and_a_retry_resumes_there(client, site):
+    text = b"".join(
+        b"%08d %s\n" % (number, os.urandom(40).hex().encode()) for number in range(90_000)
+    )
+    whole = gzip.compress(text, 1)
+    headers = TEXT | {"content-encoding": "gzip", "idempotency-key": "k"}
+    stored = client.post("/logs", content=whole[:-9], headers=headers).json()["accepted"]
+    assert 0 < stored < 90_000
+    assert site.queue.stats().accepted == stored
+    headers["content-encoding"] = "zstd"  # the key is of the text, not of how it is sent
+    receipt = client.post("/logs", content=zstd.compress(text), headers=headers).json()
+    assert (receipt["accepted"], receipt["duplicate"]) == (90_000, False)
+    assert site.queue.stats().accepted == 90_000
+
+
+@pytest.mark.parametrize("codings", [["gzip"], ["zstd"], ["gzip", "gzip"]])
+def test_a_body_that_becomes_huge_is_refused_while_it_is_opened(shared, codings):
+    bomb = encoded(b" " * (64 << 20), codings)
+    before = psutil.Process(shared.server.pid).memory_info().rss
+    refused(shared.post("/logs", **bomb), 413, "longer than")
+    bomb["headers"]["content-type"] = "application/json"
+    for path in ("/logs", "/dlq/replay"):
+        refused(shared.post(path, **bomb), 413, "longer than")
+    assert psutil.Process(shared.server.pid).memory_info().rss - before < 48 << 20
+
+
+def test_a_zstd_frame_with_a_window_of_its_own_size_is_refused(shared):
+    options = {zstd.CompressionParameter.window_log: 27}
+    packer = zstd.ZstdCompressor(options=options)
+    body = packer.compress(os.urandom(1 << 10)) + packer.flush()
+    headers = TEXT | {"content-encoding": "zstd"}
+    refused(shared.post("/logs", content=body, headers=headers), 400, "zstd")
 
 
 def test_a_full_queue_is_told_with_a_time_to_come_again(serve, site):
@@ -420,7 +500,8 @@ def test_prometheus_reads_counts_and_histograms_with_labels(serve, site):
     assert families["etl_lines_done"].samples[0].value == 500
     received = families["etl_processor_received"].samples
     assert {one.labels["processor"] for one in received} == {"level", "check", "count"}
-    assert all(one.labels["worker"] and one.labels["queue"] == "s/store.db" for one in received)
+    assert all(one.labels.keys() == {"queue", "processor"} for one in received)
+    assert all(one.labels["queue"] == "s/store.db" for one in received)
     samples = families["etl_line_seconds"].samples
     check = [one for one in samples if one.labels["processor"] == "check"]
     buckets = [one.value for one in check if one.name.endswith("_bucket")]
@@ -520,10 +601,36 @@ def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, site):
             yield answer
         yield answer
 
-    refused([*answers()][-1], 503, "no room")
+    refused([*answers()][-1], 503, "not ready: the store cannot be used")
     headers = TEXT | {"idempotency-key": "k"}
-    refused(client.post("/logs", content="a", headers=headers), 503, "no room")
+    refused(client.post("/logs", content="a", headers=headers), 503, "the store cannot be used")
     assert client.get("/healthz").status_code == 200
+    assert "no room" in client.log.read_text()
+
+
+def test_no_answer_of_a_broken_store_names_its_file_or_its_statements(serve, site, until):
+    client = serve()
+    named = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    with closing(sqlite3.connect(site.store)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        for (table,) in db.execute(named).fetchall():
+            db.execute(f"ALTER TABLE {table} RENAME TO gone_{table}")
+    answers = [client.post("/logs", content="a", headers=TEXT)]
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method in methods:
+            if path != "/logs":
+                given = {"json": {"all": True}} if "/dlq/" in path and method == "post" else {}
+                answers.append(client.request(method, path.replace("{id}", "1"), **given))
+    answers.append(client.get("/"))
+    site.store.unlink()  # what is left of it is no store
+    broken = [answer for answer in answers if answer.status_code != 200]
+    assert len(broken) > 10
+    for answer in broken:
+        problem = answer.json()
+        assert answer.status_code in (500, 503), answer.text
+        assert not re.search(r"store\.db|/s/|no such|table|SELECT|INSERT", problem["detail"])
+        assert "log" in problem["detail"]
+    until(lambda: "no such table" in client.log.read_text())
 
 
 def test_the_pages_load_nothing_from_outside(shared):
@@ -662,6 +769,33 @@ def test_endless_headers_are_hung_up_on(shared):
     assert shared.get("/healthz").status_code == 200
 
 
+def connections(client, count, data=b""):
+    """Open connections, and send the beginning of a request on each."""
+    opened = contextlib.ExitStack()
+    for _ in range(count):
+        connection = socket.create_connection(("127.0.0.1", client.base_url.port), 30)
+        opened.enter_context(connection).sendall(data)
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("count", "begun"), [(300, b""), (150, b"POST /logs HTTP/1.1\r\nHost: loc"), (800, b"")]
+)
+def test_clients_that_send_nothing_keep_nobody_out(shared, count, begun):
+    with connections(shared, count, begun):
+        for path in ("/healthz", "/readyz", "/stats"):
+            answer = httpx.get(shared.base_url.join(path), timeout=5, trust_env=False)
+            assert answer.status_code == 200
+
+
+def test_bodies_that_do_not_come_leave_room_for_health_checks(shared):
+    head = b"POST /logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    with connections(shared, 140, head + b"Content-Length: 9\r\n\r\nabc"):
+        assert shared.get("/healthz").status_code == shared.get("/readyz").status_code == 200
+        answer = refused(shared.get("/stats"), 503, "requests are in progress")
+        assert answer.headers["retry-after"] == "1"
+
+
 def test_slow_clients_are_given_up(shared):
     head = b"POST /logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
     slow = (b"", head, head + b"Content-Length: 9\r\n\r\nabc")
@@ -690,12 +824,38 @@ def tried(shared_site):
         yield client
 
 
+ROUNDS = int(os.environ.get("ETL_CHAOS_ROUNDS", "1"))
+TRIED = settings(
+    max_examples=20 * ROUNDS, derandomize=ROUNDS == 1, suppress_health_check=list(HealthCheck)
+)
+
+
 @SCHEMA.parametrize()
-@settings(max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
+@TRIED
 def test_whatever_the_schema_allows_is_answered_as_it_says(tried, case):
     answer = case.call(base_url=str(tried.base_url).rstrip("/"))
     assert answer.status_code != 500, answer.text
     case.validate_response(answer, checks=[status_code_conformance, response_schema_conformance])
+
+
+BODIES = st.binary(max_size=200) | st.sampled_from([b'"a"', b'{"line": "a"}', b"a\n", b"[]"])
+APPLIED = st.lists(st.sampled_from(list(CODERS)), max_size=3)
+
+
+@given(
+    bodies=st.tuples(BODIES, APPLIED, st.none() | st.integers(0, 60)),
+    said=st.none() | APPLIED,
+    kind=st.sampled_from(["text/plain", "application/json", "application/x-ndjson"]),
+)
+@TRIED
+def test_whatever_the_encoding_of_a_body_it_is_stored_or_refused(tried, bodies, said, kind):
+    body, applied, end = bodies
+    sent = encoded(body, applied)["content"][:end]
+    coding = ", ".join(applied if said is None else said)
+    headers = {"content-type": kind, "content-encoding": coding or "identity"}
+    tried.post("/resume")  # whatever was asked of it before
+    answer = tried.post("/logs", content=sent, headers=headers)
+    assert answer.status_code in (202, 400, 413, 422, 429), answer.text
 
 
 # The log, and the end
@@ -712,6 +872,14 @@ def test_the_log_is_json_with_run_and_batch_in_its_lines(serve, site):
     assert {line["event"] for line in lines} == {"serving", "stored", "committed", "ended"}
     about = {line["event"] for line in lines if line.get("batch") == batch}
     assert about == {"stored", "committed"}
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(site):
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - it is no file
+        server = site.start("serve", "--port", 0, stderr=full)
+        url = server.stdout.readline().split()[-1]
+        assert httpx.post(f"{url}/logs", json="INFO a", trust_env=False).status_code == 202
+        site.end(server)
 
 
 def test_a_person_reads_the_log_and_no_line_controls_the_terminal(serve, site):

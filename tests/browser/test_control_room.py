@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
 from playwright.sync_api import expect
 
 BUTTONS = [
@@ -450,3 +452,17 @@ def test_a_page_that_is_lost_without_a_word_has_its_kernel_ended(screen: Any, fo
     page.route("**/voila/api/shutdown/*", lambda route: route.abort())
     page.goto("about:blank")
     forgetful.wait_for_kernels(0)
+
+
+@pytest.mark.parametrize("server", ["lab", "page_server"])
+def test_a_page_of_another_site_reaches_nothing(server: str, request: pytest.FixtureRequest):
+    base = request.getfixturevalue(server).url
+    upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    kernel = "/api/kernels/1/channels"
+    for path in ("/", "/static/x", "/voila/static/x", "/lab", "/login", "/no/such", kernel):
+        for headers in ({}, upgrade):
+            rebound = headers | {"host": "evil.example", "origin": "http://evil.example"}
+            assert httpx.get(base + path, headers=rebound).status_code == 421
+        foreign = {"origin": "http://evil.example"}
+        assert httpx.get(base + path, headers=upgrade | foreign).status_code == 403
+        assert httpx.post(base + path, headers=foreign).status_code == 403

@@ -49,7 +49,7 @@ def _audit(queue: Any) -> None:
         names = (state, f"{state}_bytes", f"{state}_batches")
         assert tuple(totals[name] for name in names) == found.get(state, (0, 0, 0))
     (dead,) = rows("SELECT sum(lines) AS n FROM dead_letters WHERE status IN ('open', 'discarded')")
-    assert totals["dead"] == (dead["n"] or 0)
+    assert totals["dead"] == (dead["n"] or 0) + totals["pruned"]
     orphans = "SELECT id FROM payloads WHERE id NOT IN (SELECT payload FROM batches)"
     assert rows(orphans) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -26,6 +27,7 @@ from etl import (
 )
 from etl.errors import StoreFull, UsageError
 from etl.execution.records import batch_of
+from etl.queue import DeadLetterFilter
 from etl.queue.sqlite import SqliteQueue
 from etl.records.result import DEAD_LETTER_SCHEMA, BatchResult, FailureKind
 from etl.sources.ingest import ingest
@@ -476,6 +478,79 @@ def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_
 
 
 # Beside running workers, and many
+
+
+@pytest.mark.parametrize("status", ["open", None])
+@pytest.mark.parametrize("limit", [2, None])
+def test_a_page_by_source_or_kind_is_what_a_look_at_all_of_them_finds(store, clock, status, limit):
+    queue = store()
+    for source in ("a", "b", "a", "c"):
+        fail(queue, "x y", "z z z", "7", source=source)
+    DeadLetters(queue).discard(ids=[2, 5])
+    every = queue.dead_letters(DeadLetterFilter(status=status))
+    fingerprints = every["fingerprint"].unique().to_list()
+    picked = [{"source": one} for one in ("a", "b", "none")]
+    picked += [{"fingerprint": one} for one in fingerprints]
+    picked += [{"processor": "halve", "source": "a"}, {"code": "error"}, {"code": "other"}]
+    for which, before in itertools.product(picked, (None, 6)):
+        found = queue.dead_letters(
+            DeadLetterFilter(status=status, limit=limit, before=before, **which)
+        )
+        wanted = every.filter(**which)
+        if before is not None:
+            wanted = wanted.filter(pl.col("id") < before)
+        assert found.equals(wanted if limit is None else wanted.tail(limit)), which
+        after = queue.dead_letters(
+            DeadLetterFilter(status=status, limit=limit, before=before, skip=1, **which)
+        )
+        later = wanted.head(max(0, wanted.height - 1))
+        assert after.equals(later if limit is None else later.tail(limit)), which
+        groups = queue.dead_letter_groups(DeadLetterFilter(status=status, **which))
+        assert sum(group["lines"] for group in groups) == every.filter(**which).height
+
+
+def test_dead_letters_of_a_kind_that_several_sources_had_are_found_by_source(store, clock):
+    queue = store()
+    for source in ("a", "b"):
+        fail(queue, "x", source=source)
+    with queue._database.write() as db:  # as an earlier version kept it
+        db.connection.execute("UPDATE dead_letters SET failure = 1")
+        db.connection.execute("UPDATE failures SET source = NULL WHERE id = 1")
+    for limit in (5, None):
+        found = queue.dead_letters(DeadLetterFilter(source="b", limit=limit))
+        assert found["source"].to_list() == ["b"]
+    assert [one["lines"] for one in queue.dead_letter_groups(DeadLetterFilter(source="b"))] == [1]
+
+
+@pytest.mark.parametrize("verb", ["replay", "discard", "export"])
+def test_however_many_there_are_a_page_of_them_is_in_memory(queue, tmp_path, monkeypatch, verb):
+    monkeypatch.setattr("etl.dlq.dead_letters.PAGE", 10)
+    dead_letters = fail(queue, *(f"x{number}" for number in range(35)))
+    read = queue.dead_letters
+    heights = []
+
+    def counted(wanted):
+        found = read(wanted)
+        heights.append(found.height)
+        return found
+
+    monkeypatch.setattr(queue, "dead_letters", counted)
+    given = [tmp_path / "bad.jsonl"] if verb == "export" else []
+    assert getattr(dead_letters, verb)(*given) == 35
+    assert max(heights) == 10
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_an_export_of_several_pages_begins_with_the_oldest(queue, tmp_path, monkeypatch, ending):
+    monkeypatch.setattr("etl.dlq.dead_letters.PAGE", 10)
+    dead_letters = fail(queue, *(f"x{number}" for number in range(35)))
+    path = tmp_path / "to" / f"bad*[1].{ending}"
+    path.parent.mkdir()
+    assert dead_letters.export(path) == 35
+    read = pl.read_ndjson if ending == "jsonl" else pl.read_parquet
+    found = read(path.read_bytes())
+    assert found["line"].to_list() == [f"x{number}" for number in range(35)]
+    assert list(path.parent.iterdir()) == [path], "no part is left"
 
 
 def test_dead_letters_are_replayed_while_a_worker_runs(queue, audit):

@@ -280,6 +280,20 @@ def test_rates_are_lines_a_second(store, clock):
     assert rates["done_per_second"] == pytest.approx(3.5, rel=0.15)
 
 
+def test_a_clock_that_was_set_forward_and_back_freezes_no_rate(store, clock):
+    queue = store()
+    clock.now = time.time() + 7200
+    commit(queue, processor_stats=busy(1000, 0.1))
+    clock.now = time.time() - 1
+    assert metrics.rates(queue) == {"accepted_per_second": 0.0, "done_per_second": 0.0}
+    for _ in range(2):
+        commit(queue, processor_stats=busy(70, 0.1))
+        clock.tick(1)
+    assert metrics.rates(queue)["done_per_second"] > 0
+    assert queue.read("queue_history")[-1]["second"] <= clock.now
+    assert sum(row["received"] for row in queue.read("processor_history")) == 140
+
+
 def test_rates_fall_to_nothing_once_nothing_happens(store, clock):
     queue = store()
     clock.now = time.time() - 1000

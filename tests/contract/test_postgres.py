@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from plans import STATEMENTS
 
 from etl import Batch, Pipeline, Worker, each, open_queue, read_output
 from etl.dlq.dead_letters import DeadLetters
@@ -384,15 +385,37 @@ def test_a_process_has_one_connection(queue):
     assert (found, len(queue._database._held)) == ((1,), 1)
 
 
+def test_a_kind_of_failure_that_a_commit_has_begun_to_use_is_not_pruned(many):
+    one, other = many[:2]
+    kind = {"processor": "p", "code": "c", "error": "", "traceback": "", "path": "[]"}
+    kind |= {"version": "v", "run": "r", "fingerprint": "f", "source": "s"}
+    with one._database.write() as db:
+        db.run("insert_failure", **kind)
+    with one._database.write() as db:
+        db.run("insert_failure", **kind)
+        assert db.row("failure_id", **kind)
+        assert other.prune()["kinds of failure"] == 0
+    assert other.prune()["kinds of failure"] == 1
+
+
+def test_what_one_prunes_another_does_not_wait_for(many):
+    one, other = many[:2]
+    with one._database.write() as db:
+        db.run("lock", name="retention")
+        other.put(Batch.from_lines(["a"]))
+        other.commit(other.lease("w"), BatchResult(done=1))
+    assert other.stats().done == 1
+
+
 # Large tables
 
 FILL = """
 INSERT INTO failures (processor, code, error, traceback, path, version, run, fingerprint)
 SELECT 'parse', 'bad', '', '', '[]', 'v', 'r', 'f' || n FROM generate_series(1, 20) AS one (n);
 INSERT INTO dead_letters (failure, status, source, line_number, lines, line, message, attempts,
-                          first_failed_at, last_failed_at, batch, context)
+                          first_failed_at, last_failed_at, batch, context, closed_at)
 SELECT 1 + n % 20, CASE WHEN n % 10 = 0 THEN 'open' ELSE 'discarded' END, 'app.log', n, 1,
-       repeat('a line ', 40), 'bad', 1, n, n, 'b', '{}'
+       repeat('a line ', 40), 'bad', 1, n, n, 'b', '{}', CASE WHEN n % 10 > 0 THEN n END
 FROM generate_series(1, 40000) AS one (n);
 INSERT INTO payloads (encoding, data) SELECT 'text', 'a' FROM generate_series(1, 20000);
 INSERT INTO batches (id, payload, source, first_line, skip, lines, bytes, put_at, state, token,
@@ -404,35 +427,12 @@ FROM payloads;
 INSERT INTO batch_ids (id, put_at) SELECT id, put_at FROM batches;
 """
 
-READS = {
-    "totals": ("", {}),
-    "dead_letters": (
-        "status = :status AND id < :before",
-        {"status": "open", "before": 9_999, "limit": 50},
-    ),
-    "dead_letter_groups": ("status = :status", {"status": "open"}),
-    "open_lines": ("", {"ids": "[1, 2]"}),
-    "close_open": ("", {"ids": "[1, 2]", "status": "discarded", "replays": 0}),
-    "anything_ready": ("", {"now": None}),
-    "anything_waiting": ("", {}),
-    "expire_leases": ("", {"now": 1.0}),
-    "ready_batches": ("", {"now": 1e10, "after": 0, "limit": 8}),
-    "next_waiting_batch": ("", {"after": 10_000}),
-    "known_ids": ("", {"texts": '["b1", "b2"]'}),
-    "take_leased": ("", {"token": "t100"}),
-    "renew_lease": ("", {"token": "t100", "until": 1e18}),
-    "release_lease": ("", {"token": "t100", "not_before": 0.0}),
-    "delete_unused_payloads": ("", {"ids": "[1]"}),
-    "forget_ids": ("", {"since": 10.0}),
-}
-"""What is asked all the time, or by whoever looks, with its values."""
-
 
 def test_no_statement_reads_a_large_table_from_end_to_end(postgres_url):
     with psycopg.connect(postgres_url, autocommit=True) as db:
         db.execute(FILL)
         db.execute("VACUUM ANALYZE dead_letters, batches, payloads, batch_ids, failures")
-        for name, (where, values) in READS.items():
+        for name, (where, values) in STATEMENTS.items():
             plan = db.execute("EXPLAIN " + POSTGRES.statement(name, where), values).fetchall()
             text = "\n".join(row[0] for row in plan)
             large = r"Seq Scan on (dead_letters|batches|payloads|batch_ids)"

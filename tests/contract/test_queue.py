@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -28,6 +30,7 @@ from etl.errors import (
     SourceLocked,
     StoreError,
     StoreFull,
+    StoreLost,
     UsageError,
 )
 from etl.execution.records import batch_of, parts_of
@@ -652,6 +655,41 @@ def test_stats_tell_sizes_and_the_oldest_age(store, clock):
     assert not stats.idle
 
 
+def test_a_lease_lasts_as_long_after_the_clock_was_set_back(store, clock):
+    queue = store()
+    queue.put(batch())
+    clock.tick(7200)
+    assert queue.lease("dead", seconds=30)
+    clock.tick(-7200)
+    assert queue.lease("w") is None
+    clock.tick(29)
+    assert queue.lease("w") is None
+    clock.tick(2)
+    assert queue.lease("w").deliveries == 2
+
+
+def test_a_lease_that_is_renewed_outlasts_a_clock_that_is_set_back(store, clock):
+    queue = store()
+    queue.put(batch())
+    lease = queue.lease("w", seconds=30)
+    clock.tick(-7200)
+    queue.renew(lease, seconds=600)
+    clock.tick(590)
+    assert queue.lease("other") is None
+    queue.commit(lease, result_of(lease))
+
+
+def test_a_worker_heard_of_before_the_clock_was_set_back_is_silent_after_a_minute(store, clock):
+    queue = store()
+    clock.tick(7200)
+    queue.register("dead")
+    clock.tick(-7200)
+    assert queue.register("a") == 1
+    clock.tick(61)
+    queue.heartbeat("a")
+    assert queue.register("b") == 0
+
+
 # Workers and their slots
 
 
@@ -660,7 +698,7 @@ def test_a_worker_gets_the_lowest_free_slot(store, clock):
     assert [queue.register(name) for name in "abc"] == [0, 1, 2]
     queue.unregister("b")
     assert queue.register("d") == 1
-    assert queue.register("a") == 0
+    assert queue.register("a", again=True) == 0
     clock.tick(59)
     queue.heartbeat("c")
     clock.tick(2)
@@ -669,6 +707,45 @@ def test_a_worker_gets_the_lowest_free_slot(store, clock):
         "c": None,
         "e": None,
     }
+
+
+def test_a_name_is_of_one_live_worker_only(store, clock):
+    queue = store()
+    queue.register("same")
+    here = {row["pid"]: row["host"] for row in queue.read("workers")}
+    said = f"worker 'same' runs already \\(process {os.getpid()} on host {here[os.getpid()]}\\)"
+    with pytest.raises(UsageError, match=said):
+        queue.register("same")
+    queue.register("same", again=True)
+    queue.unregister("same")
+    queue.register("same")
+    clock.tick(61)
+    queue.register("same")
+
+
+def test_the_name_of_a_process_that_was_killed_is_free(shared_url):
+    script = (
+        "import os, sys, etl; queue = etl.open_queue(sys.argv[1]); queue.register('same');"
+        "os._exit(9)"
+    )
+    with closing(open_queue(shared_url)) as queue:
+        subprocess.run([sys.executable, "-c", script, queue.secret_url], check=False)
+        assert [row["name"] for row in queue.read("workers")] == ["same"]
+        assert queue.register("same") == 0
+
+
+def test_a_second_worker_of_a_name_is_refused_when_it_starts(queue, tmp_path):
+    pipeline = Pipeline("p").add("count", Count("line"))
+    first = Worker(queue, pipeline, name="same", out=tmp_path).start()
+    second = Worker(queue, pipeline, name="same", out=tmp_path)
+    with pytest.raises(UsageError, match="worker 'same' runs already"):
+        second.start()
+    with pytest.raises(UsageError, match="give another name"):
+        second.step()
+    assert [row["name"] for row in queue.read("workers")] == ["same"]
+    first.stop()
+    second.start().stop()
+    assert queue.read("workers") == []
 
 
 def test_states_are_kept_only_from_the_worker_that_has_the_slot(store, clock, contents):
@@ -971,15 +1048,115 @@ def test_two_processes_on_one_store_lose_nothing_and_get_nothing_twice(shared_ur
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("dear diary, today I wrote a log ETL")
-    with pytest.raises(StoreError, match=r"notes.txt' is not an etl store; name another file"):
+    with pytest.raises(StoreError, match=r"notes.txt' is not an etl store, .*name another file"):
         open_queue(str(path))
     assert path.read_text().startswith("dear diary")
+
+
+@pytest.mark.parametrize("name", ["store.db", "other.db"])
+def test_an_empty_file_is_not_taken_for_a_new_store(tmp_path, name):
+    path = tmp_path / name
+    path.touch()
+    with pytest.raises(StoreLost, match=r"is empty \(0 bytes\): .* remove the file to make a new"):
+        open_queue(str(path))
+    assert path.stat().st_size == 0
+    path.unlink()
+    open_queue(str(path)).close()
+
+
+LOSSES = {
+    "was removed": lambda path: path.unlink(),
+    "was removed while": lambda path: path.rename(path.with_name("moved.db")),
+    "was replaced by another file": lambda path: (path.parent / "other.db").replace(path),
+    "was cut to nothing": lambda path: os.truncate(path, 0),
+    "the log 'q.db-wal' of store": lambda path: path.with_name("q.db-wal").unlink(),
+}
+
+
+@pytest.mark.parametrize("said", LOSSES)
+def test_a_store_whose_file_is_lost_while_in_use_says_so(tmp_path, said):
+    path = tmp_path / "q.db"
+    with closing(open_queue(str(tmp_path / "other.db"))) as other:
+        other.put(batch(7))
+    queue = open_queue(str(path))
+    queue.put(batch(3), batch(2))
+    queue.register("w")
+    lease = queue.lease("w")
+    LOSSES[said](path)
+    for use in (
+        lambda: queue.put(batch()),
+        lambda: queue.commit(lease, result_of(lease)),
+        lambda: queue.register("v"),
+        lambda: queue.lease("w"),
+        queue.stats,
+        queue.version,
+    ):
+        with pytest.raises(StoreLost, match=said):
+            use()
+    queue.close()
+
+
+def test_a_store_that_is_moved_or_replaced_while_in_use_is_whole_and_so_is_the_other(tmp_path):
+    path, moved = tmp_path / "q.db", tmp_path / "moved.db"
+    with closing(open_queue(str(tmp_path / "other.db"))) as other:
+        other.put(batch(7))
+    queue = open_queue(str(path))
+    queue.put(batch(3))
+    path.rename(moved)
+    (tmp_path / "other.db").rename(path)
+    with pytest.raises(StoreLost, match="was replaced"):
+        queue.stats()
+    queue.close()
+    for name, waiting in ((path, 7), (moved, 3)):
+        with closing(open_queue(str(name))) as again:
+            assert again.stats().waiting == waiting
+
+
+def test_a_worker_whose_store_is_removed_ends_and_says_so(tmp_path):
+    path = tmp_path / "q.db"
+    with closing(open_queue(str(path))) as queue:
+        worker = Worker(queue, Pipeline("p").add("pass", None), out=tmp_path).start()
+        path.unlink()
+        assert ended(worker)
+        with pytest.raises(StoreLost, match=r"q.db' was removed while in use"):
+            worker.stop()
+
+
+def test_the_log_of_a_store_that_is_gone_is_not_read_into_a_new_one(tmp_path):
+    path, log = tmp_path / "q.db", tmp_path / "q.db-wal"
+    log.write_bytes(b"what a killed process has left")
+    with pytest.raises(StoreLost, match=r"is not there, but the log of one is, 'q.db-wal'"):
+        open_queue(str(path))
+    assert not path.exists()
+    log.unlink()
+    open_queue(str(path)).close()
+    assert [one.name for one in tmp_path.iterdir()] == ["q.db"]
+
+
+def test_many_make_one_store_at_once(tmp_path):
+    path = str(tmp_path / "q.db")
+    with ThreadPoolExecutor(8) as pool:
+        queues = list(pool.map(lambda _: open_queue(path), range(8)))
+    for queue in queues:
+        queue.put(batch())
+    assert queues[0].stats().waiting == 8
+    for queue in queues:
+        queue.close()
+    assert [one.name for one in tmp_path.iterdir()] == ["q.db"]
+
+
+def test_a_store_stays_the_same_in_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with closing(open_queue("q.db")) as queue:
+        monkeypatch.chdir("/")
+        queue.put(batch())
+        assert queue.stats().waiting == 1
 
 
 def test_a_damaged_store_is_refused_by_name(tmp_path):
     path = tmp_path / "damaged.db"
     path.write_bytes(b"SQLite format 3\0" + b"rubbish" * 1000)
-    with pytest.raises(StoreError, match=r"damaged.db' cannot be used: .*not a database"):
+    with pytest.raises(StoreError, match=r"damaged.db' is damaged: .*not a database.* etl check"):
         open_queue(str(path))
 
 
@@ -1104,6 +1281,48 @@ def test_a_full_disk_refuses_a_commit_and_the_lease_is_still_good(queue, content
     queue._database._writer.execute("PRAGMA max_page_count = 1000000")
     queue.commit(lease, result_of(lease, dead=200))
     assert queue.stats().dead == 200
+
+
+OPEN_ON_A_FULL_DISK = """
+import resource, sys
+from etl import open_queue
+from etl.errors import StoreFull
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    open_queue(sys.argv[1])
+except StoreFull as error:
+    print(error)
+"""
+
+
+def test_a_store_that_is_made_on_a_full_disk_says_so(tmp_path):
+    command = [sys.executable, "-c", OPEN_ON_A_FULL_DISK, str(tmp_path / "a?b%20#.db")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "a?b%20#.db' cannot be written" in done.stdout
+
+
+def test_a_store_may_have_any_name_and_is_for_its_owner(tmp_path):
+    path = tmp_path / "new" / "a?b%20#\udcff.db"
+    queue = open_queue(str(path))
+    queue.put(batch(1))
+    modes = {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()}
+    assert modes == {path.name + end: 0o600 for end in ("", "-wal", "-shm")}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    queue.close()
+
+
+def test_the_log_of_a_store_takes_a_part_of_what_the_disk_has_left(tmp_path, monkeypatch):
+    free = 1 << 20
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=free))
+    queue = open_queue(str(tmp_path / "q.db"))
+    log = tmp_path / "q.db-wal"
+    sizes = []
+    for _ in range(30):
+        queue.put(noise(20))
+        work_off(queue)
+        sizes.append(log.stat().st_size)
+    assert max(sizes) <= free // 4
+    queue.close()
 
 
 @pytest.mark.parametrize("ring", [False, True])

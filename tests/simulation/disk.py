@@ -313,9 +313,12 @@ class Files(FileSystem):
     def resolve(self, path: Path) -> Path:
         return self._disk.resolve(path)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Path, *, private: bool = False) -> None:  # noqa: ARG002
         self._gate(f"mkdir {path}")
         self._disk.make_folder(path)
+
+    def is_private(self, folder: Path) -> bool:  # noqa: ARG002
+        return False
 
     def exists(self, path: Path) -> bool:
         self._gate(f"exists {path}")

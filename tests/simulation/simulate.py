@@ -48,7 +48,7 @@ class Observer(Reads):
         database = object.__new__(SqliteDatabase)
         super(SqliteDatabase, database).__init__("the store", lambda: world.now)
         database._writer = database._reader = world.connection
-        database._closed = False
+        database._closed, database._path = False, None
         return database
 
 

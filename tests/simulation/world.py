@@ -162,7 +162,7 @@ class ProcessDatabase(SqliteDatabase):
         self._process = process
         self._writer = self._reader = world.connection
         self._read_lock = self._lock
-        self._changes, self._closed = 0, False
+        self._changes, self._closed, self._path = 0, False, None
 
     def version(self) -> object:
         return self._process.world.changes
@@ -214,6 +214,9 @@ class ProcessHost(Host):
 
     def alive(self, pid: int, *_born: str) -> bool:
         return any(one.pid == pid and one.alive for one in self._process.world.processes)
+
+    def began_after(self, pid: int, at: float) -> bool:  # noqa: ARG002
+        return False
 
 
 class ProcessQueue(DatabaseQueue):

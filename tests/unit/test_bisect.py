@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from asyncio import CancelledError
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
@@ -344,10 +346,33 @@ def test_what_is_raised_within_the_time_is_raised_as_it_is():
     assert result.failed[0].error == "ValueError"
 
 
-@pytest.mark.parametrize("error", [SystemExit, MemoryError, RecursionError, AssertionError])
-def test_even_a_system_exit_fails_its_lines_only(error: type[BaseException]):
-    result = run(failing_on({3}, error), numbers(8))
+class Panic(BaseException):
+    """As other libraries raise it; and it cannot even say why."""
 
+    def __str__(self) -> str:
+        raise CancelledError
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+@pytest.mark.parametrize(
+    "error", [SystemExit, GeneratorExit, CancelledError, StopIteration, MemoryError, Panic]
+)
+def test_whatever_is_raised_fails_its_lines_only(error: type[BaseException], timeout: float | None):
+    result = run(failing_on({3}, error), numbers(8), timeout=timeout)
+
+    assert failed(result) == [3]
+    assert result.failed[0].error == error.__name__
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, CancelledError, Panic])
+def test_whatever_a_line_function_raises_fails_its_line_only(error: type[BaseException]):
+    @each
+    def function(line: dict[str, Any]) -> dict[str, Any]:
+        if line["n"] == 3:
+            raise error
+        return line
+
+    result = run(None, numbers(8), processor=function)
     assert failed(result) == [3]
     assert result.failed[0].error == error.__name__
 
@@ -361,6 +386,12 @@ def test_a_panic_inside_polars_fails_its_lines_only():
 def test_a_keyboard_interrupt_goes_through():
     with pytest.raises(KeyboardInterrupt):
         run(failing_on({3}, KeyboardInterrupt), numbers(8))
+
+
+def test_a_keyboard_interrupt_that_is_no_signal_fails_its_lines_only():
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(run, failing_on({3}, KeyboardInterrupt), numbers(8)).result()
+    assert failed(result) == [3]
 
 
 def test_a_processor_may_ask_for_everything_to_stop():

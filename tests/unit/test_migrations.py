@@ -93,6 +93,20 @@ def test_an_old_store_is_migrated_once_and_then_as_new(old: Queue):
         assert again.stats().waiting == 44
 
 
+def test_idempotency_keys_of_an_old_store_are_still_known(tmp_path: Path):
+    path = shutil.copy(VERSION_1, tmp_path / "old.db")
+    keys = [("http:17", 9, 1, "d:b:1:whole"), ("http://host/app.log", 9, 1, "9:d:9:9:d")]
+    with closing(sqlite3.connect(path)) as db:
+        db.executemany(
+            'INSERT INTO positions (source, "offset", line_number, head) VALUES (?, ?, ?, ?)', keys
+        )
+        db.commit()
+    with closing(open_queue(path)) as queue:
+        assert queue.checkpoint("key:17").signature == "d:b:1:whole"
+        assert queue.checkpoint("http://host/app.log").offset == 9
+        assert queue.prune(dry_run=True)["idempotency keys"] == 0, "it was just migrated"
+
+
 def test_a_store_of_a_later_version_is_refused_with_a_sentence(tmp_path: Path):
     path = tmp_path / "new.db"
     SqliteQueue(path).close()

@@ -37,7 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": ENGINE | {"queue", "sources", "analysis", "workers", "store"},
     "testing": ENGINE | {"queue", "sources", "workers"},
     "store": BASE | {"queue", "dlq", "analysis"},
-    "notebook": ENGINE | {"queue", "sources", "dlq", "analysis", "workers", "runs", "store"},
+    "notebook": ENGINE
+    | {"queue", "sources", "dlq", "analysis", "workers", "runs", "store"}
+    | {"server"},
     "server": ENGINE | {"queue", "sources", "dlq", "analysis", "workers", "runs", "store"},
     "cli": ENGINE
     | {"queue", "sources", "dlq", "analysis", "workers", "runs", "testing", "store"}

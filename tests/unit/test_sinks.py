@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import ProcessorStop
+from etl.errors import OutputFull, ProcessorStop
 from etl.processors.processor import Delivery, Sink
 from etl.records.result import Output
 from etl.sinks.jsonl import JsonLines
 from etl.sinks.parquet import Parquet
-from etl.sinks.publish import publish_files, remove_staged
+from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
 from etl.sinks.stdout import Stdout
 from etl.text import printable
 
@@ -150,7 +151,7 @@ def test_a_full_disk_stops_the_pipeline_and_leaves_nothing(
     monkeypatch.setattr("etl.sinks.publish.new_id", lambda: "this-try")
     (tmp_path / ".b1-this-try-t1.tmp").symlink_to("/dev/full")
 
-    with pytest.raises(ProcessorStop, match="cannot write below"):
+    with pytest.raises(OutputFull, match="cannot write below"):
         sink.stage(FRAME, delivery(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -174,6 +175,21 @@ def test_what_dead_workers_staged_is_removed_by_token(tmp_path: Path):
     remove_staged(tmp_path, ["dead", "unknown"])
 
     assert [path.name.split("-")[-1] for path in tmp_path.rglob(".*")] == ["alive.tmp"]
+
+
+def test_what_was_staged_long_ago_is_removed_unless_it_is_wanted(tmp_path: Path):
+    old = [f"{number:024x}" for number in range(3)]
+    for token in (*old, f"{9:024x}"):
+        staged = Parquet("deep/er").stage(FRAME, delivery(tmp_path, lease=token))
+        if token in old:
+            os.utime(staged.outputs[0].staged, (0, 0))
+    (wanted,) = tmp_path.rglob(f".*-{old[1]}.tmp")
+    (tmp_path / ".notes-of-a-user.tmp").touch()
+    os.utime(tmp_path / ".notes-of-a-user.tmp", (0, 0))
+    remove_old_staged(tmp_path, {old[0], str(wanted)})
+
+    left = {path.name.split("-")[-1] for path in tmp_path.rglob(".*.tmp")}
+    assert left == {"user.tmp", *(f"{number:024x}.tmp" for number in (0, 1, 9))}
 
 
 def test_the_console_prints_after_the_commit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

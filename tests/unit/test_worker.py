@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,27 @@ import pytest
 
 from etl.dlq import DeadLetters
 from etl.errors import (
+    OutputFull,
     PipelineError,
     ProcessorStop,
     QueueClosed,
     StoreFull,
     StoreUnavailable,
     UsageError,
+    WorkerFailed,
 )
 from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of
 from etl.filesystem import FileSystem
 from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count
-from etl.processors.processor import each, reject
+from etl.processors.processor import Delivery, each, reject
 from etl.processors.retry import Retry
-from etl.queue import DeadLetterFilter, Queue
+from etl.queue import DeadLetterFilter, Hang, Queue
 from etl.queue.sqlite import SqliteQueue
 from etl.records.batch import Batch, Lease, Reference
 from etl.sinks.jsonl import JsonLines
+from etl.sinks.stdout import StagedText
 from etl.sources.files import FileSource
 from etl.sources.ingest import ingest
 from etl.workers.worker import GIVE_UP_AT, SPLIT_AT, Worker
@@ -281,17 +286,16 @@ def test_a_stop_by_way_of_the_store_ends_a_running_worker(queue: Queue):
     worker.stop()
 
 
-def test_stop_raises_what_ended_the_worker(queue: Queue):
-    def interrupt(frame: pl.DataFrame) -> pl.DataFrame:
-        raise KeyboardInterrupt("by hand")
+def test_stop_raises_what_ended_the_worker(queue: Queue, monkeypatch: pytest.MonkeyPatch):
+    def broken() -> None:
+        raise ValueError("a mistake of ours")
 
-    put(queue, "a")
-    worker = Worker(queue, Pipeline().add("interrupt", interrupt)).start()
-    worker._future.exception(30)
+    worker = Worker(queue, Pipeline().add("a", same))
+    monkeypatch.setattr(queue, "work_version", broken)
+    worker.start()._future.exception(30)
 
-    with pytest.raises(KeyboardInterrupt, match="by hand"):
+    with pytest.raises(ValueError, match="a mistake of ours"):
         worker.stop()
-    assert counts(queue) == (0, 0, 0, 1)
     worker.stop()  # told once
 
 
@@ -635,15 +639,106 @@ def test_a_payload_that_is_damaged_is_a_dead_range_and_stops_no_worker(damage: s
         DeadLetters(queue).replay()
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("error", [CancelledError, GeneratorExit, KeyboardInterrupt])
+def test_whatever_a_processor_raises_the_worker_goes_on(
+    queue: Queue, backend: str, error: type[BaseException]
+):
+    def picky(frame: pl.DataFrame) -> pl.DataFrame:
+        if (frame["line"] == "poison").any():
+            raise error
+        return frame
+
+    for line in ("one", "poison", "two"):
+        put(queue, line)
+    worker = Worker(queue, Pipeline().add("a", picky), batch_lines=2, drain=True)
+    anyio.run(worker.run, backend=backend)
+    assert counts(queue) == (2, 0, 1, 0)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_whatever_ends_a_worker_is_raised_as_an_error(queue: Queue, backend: str):
+    class Staged:
+        outputs = ()
+
+        def publish(self) -> None:
+            raise CancelledError
+
+        def discard(self) -> None: ...
+
+    class Sink:
+        def stage(self, *_: object) -> Staged:
+            return Staged()
+
+    put(queue, "one")
+    worker = Worker(queue, Pipeline().add("a", Sink()), drain=True, name="w")
+    with pytest.raises(WorkerFailed, match="worker 'w' ended with CancelledError"):
+        anyio.run(worker.run, backend=backend)
+    assert counts(queue) == (1, 0, 0, 0)
+
+
+def hung(queue: SqliteQueue, clock: Clock, *, lines: int) -> None:
+    """Lease some lines for a worker that hangs, and is killed."""
+    lease = queue.lease("lost", lines=lines)
+    assert lease
+    first = lease.batches[0].id
+    queue.note_hang(Hang("lost", lease.token, first, lease.lines, "a", 2.0))
+    clock.now += 31
+
+
+def test_a_record_in_which_a_worker_hung_is_dead_at_its_next_delivery(
+    timed: SqliteQueue, clock: Clock
+):
+    put(timed, "poison")
+    hung(timed, clock, lines=1)
+    Worker(timed, Pipeline().add("a", same)).drain()
+
+    row = dead_letters(timed).row(0, named=True)
+    assert counts(timed) == (0, 0, 1, 0)
+    assert (row["processor"], row["code"], row["line"]) == ("a", "timeout", "poison")
+    assert row["message"] == (
+        "worker lost hung in processor 'a' for longer than its timeout of 2 s; killed"
+    )
+    assert [row["action"] for row in timed.read("errors")] == ["retried", "dead"]
+    assert [(row["received"], row["dead"]) for row in timed.read("processors")] == [(1, 1)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_records_that_were_only_with_one_that_hangs_are_done(
+    timed: SqliteQueue, clock: Clock, *, together: bool
+):
+    lines = ["one", "two", "three"]
+    if together:
+        timed.put(Batch.from_lines(lines))
+    else:
+        timed.put(*(Batch.from_lines([line]) for line in lines))
+    hung(timed, clock, lines=3)
+    Worker(timed, Pipeline().add("a", same)).drain()
+    assert counts(timed) == (3, 0, 0, 0)
+
+
+def test_a_watchdog_is_told_of_each_call_that_has_a_timeout(queue: Queue):
+    watched: list[Hang] = []
+
+    def watch(hang: Hang) -> AbstractContextManager[None]:
+        watched.append(hang)
+        return nullcontext()
+
+    put(queue, "one", "two")
+    pipeline = Pipeline().add("a", same, timeout=60).add("b", same)
+    Worker(queue, pipeline, name="w", watchdog=watch).step()
+    assert [(one.worker, one.processor, one.timeout) for one in watched] == [("w", "a", 60)]
+
+
 def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ):
     register, away = queue.register, iter([StoreUnavailable("not now")] * 3)
 
-    def sometimes(name: str) -> int:
+    def sometimes(name: str, *, again: bool) -> int:
         for error in away:
             raise error
-        return register(name)
+        return register(name, again=again)
 
     monkeypatch.setattr(queue, "register", sometimes)
     put(queue, "one")
@@ -664,6 +759,49 @@ def test_a_full_disk_is_not_held_against_a_line(queue: Queue, monkeypatch: pytes
             with pytest.raises(StoreFull):
                 worker.step()
     worker.drain()
+    assert counts(queue) == (1, 0, 0, 0)
+
+
+class FullDisk:
+    """A sink without room, at first."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def stage(self, frame: pl.DataFrame, _delivery: Delivery) -> StagedText:
+        self.left -= 1
+        if self.left >= 0:
+            raise OutputFull("no room")
+        return StagedText(frame["line"].to_list())
+
+
+def test_a_worker_that_stays_waits_for_room_for_its_output(queue: Queue, caplog: Any):
+    put(queue, "one")
+    worker = Worker(queue, Pipeline().add("out", FullDisk(2))).start()
+    wait_until(queue, lambda: queue.stats().done == 1)
+    worker.stop()
+    assert not queue.control().paused
+    assert "no room; trying again" in caplog.text
+    put(queue, "two")
+    drains = Worker(queue, Pipeline().add("out", FullDisk(1)), drain=True)
+    with pytest.raises(ProcessorStop, match="no room"):
+        drains.drain()
+    assert queue.control().paused, "one that only empties the queue says so and ends"
+
+
+def test_a_worker_that_starts_on_a_full_disk_waits_for_room(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+):
+    register, full = queue.register, iter([StoreFull("no room")] * 2)
+
+    def sometimes(name: str, *, again: bool) -> int:
+        for error in full:
+            raise error
+        return register(name, again=again)
+
+    monkeypatch.setattr(queue, "register", sometimes)
+    put(queue, "one")
+    anyio.run(Worker(queue, Pipeline().add("a", same), drain=True).run)
     assert counts(queue) == (1, 0, 0, 0)
 
 

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from etl.analysis.traces import traces
 from etl.errors import UsageError
+from etl.filesystem import DISK
 from etl.pipeline.load import load_pipeline
 from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
 from etl.records.columns import INTEGER, TEXT, Table
 from etl.records.context import AS_FOUND, ReadOptions, Unmatched
-from etl.runs.registry import find, new_run_id, place_of, read, state_of
+from etl.runs.registry import find, make_folder, new_run_id, place_of, read, state_of
 from etl.runs.result import RunResult
 from etl.runs.run import Progress, run
 from etl.settings import Settings, settings
@@ -83,8 +84,8 @@ def process(
         seconds = float(record["ended_at"] - record["started_at"])
         with closing(open_queue(store)) as queue:
             return RunResult.of(queue, run_id, folder / "out", seconds=seconds, earlier=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "console.txt").open("ab") as console:  # what a pipeline prints
+    make_folder(folder / "out")
+    with DISK.make_file(folder / "console.txt").open("ab") as console:  # what a pipeline prints
         return run(
             sources,
             pipeline=pipeline,

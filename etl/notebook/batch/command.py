@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
+from etl.filesystem import DISK
 from etl.notebook.batch.batch import (
     check_limits,
     finished_before,
@@ -35,7 +36,7 @@ from etl.notebook.batch.execute import defaults_of, execute, find_notebook, para
 from etl.notebook.batch.report import COUNTS, write_report, write_summary
 from etl.pipeline.load import load_pipeline
 from etl.queue.urls import without_secrets
-from etl.runs.registry import find, place_of, read
+from etl.runs.registry import find, make_folder, place_of, read
 from etl.sources.files import FileSource
 from etl.sources.resolve import resolve_sources
 from etl.text import clock
@@ -122,7 +123,7 @@ def run_each(
             for process in list(running):
                 process.send_signal(signal.SIGINT)
             raise
-    (out / "summary.json").write_text(json.dumps(batches, indent=1), encoding="utf-8")
+    DISK.make_file(out / "summary.json").write_text(json.dumps(batches, indent=1), encoding="utf-8")
     write_summary(out / "summary.html", batches)
     return batches
 
@@ -151,7 +152,7 @@ def _given(
 def _make(folder: Path) -> None:
     probe = folder / ".etl-probe"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import BatchFailed, GateFailed, UsageError, did_you_mean
+from etl.filesystem import DISK
+from etl.runs.registry import make_folder
 
 __all__ = ["defaults_of", "execute", "find_notebook", "parameters"]
 
@@ -80,7 +82,8 @@ def execute(notebook: Path, target: Path, given: Mapping[str, Any]) -> None:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
+    DISK.make_file(target)
     logging.getLogger("asyncio").addFilter(_is_not_of_dead_kernel)
     try:
         papermill.execute_notebook(

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etl.filesystem import DISK
+
 __all__ = ["COUNTS", "STATES", "write_report", "write_summary"]
 
 STATES = {
@@ -57,7 +59,7 @@ def write_report(executed: Path, page: Path, about: Mapping[str, Any]) -> None:
         "outputs": _outputs,
     }
     text, _ = _exporter().from_notebook_node(nb, resources=resources)
-    page.write_text(text, encoding="utf-8")
+    DISK.make_file(page).write_text(text, encoding="utf-8")
 
 
 def write_summary(page: Path, batches: Sequence[Mapping[str, Any]]) -> None:
@@ -72,7 +74,7 @@ def write_summary(page: Path, batches: Sequence[Mapping[str, Any]]) -> None:
     template = _exporter().environment.get_template("summary.html.j2")
     columns = (*COUNTS, "seconds")
     text = template.render(resources=_resources(about), batches=batches, columns=columns)
-    page.write_text(text, encoding="utf-8")
+    DISK.make_file(page).write_text(text, encoding="utf-8")
 
 
 def _exporter() -> Any:

@@ -16,9 +16,15 @@ table of `records.columns`, here for one called `workers`:
     {slot}                 which of the slots this transaction counts in
     {now}                  :now, or the database's clock if that is null
     {in_ids}               is one of the integers in the JSON list :ids
+    {in_kinds}             the same of :kinds
     {in_texts}             is one of the texts in the JSON list :texts
     {for_update}           keeps the selected rows for this transaction; waits for others to end
     {skip_locked}          the same, without those that others keep
+    {for_key_share}        keeps others from deleting the selected rows
+    {position}             the order in which rows of `processors` were inserted
+    {one_by_one}           before a column: it is looked at row by row, and not by an index
+    {is_key}               whether a checkpoint is that of an idempotency key
+    {has_dead_letters}     whether there are dead letters of a row of `failures`
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib import resources
 
+from etl.queue.protocol import KEY_SOURCE, STATUSES
 from etl.records.columns import (
     CHECKED,
     CHECKPOINTS,
@@ -46,6 +53,7 @@ from etl.records.columns import (
     TOTALS,
     TRACES,
     WORKERS,
+    Column,
     Table,
 )
 from etl.records.stats import FormatCounts
@@ -55,8 +63,8 @@ __all__ = ["COUNTS", "POSTGRES", "SQLITE", "STORED", "Dialect"]
 
 COUNTS = TOTALS.add(
     leased_bytes=INTEGER, waiting_bytes=INTEGER, leased_batches=INTEGER, waiting_batches=INTEGER
-)
-"""What each slot counts."""
+).add(Column("pruned", INTEGER, "Dead source lines that were discarded, and then deleted."))
+"""What each slot counts. What is dead is in dead letters that are open or discarded, or pruned."""
 
 STORED: dict[str, Table] = {
     "checked": CHECKED,
@@ -87,7 +95,7 @@ COUNTED: dict[str, tuple[str, ...]] = {
 }
 """Columns that are added up."""
 
-SHARED = ("batches", "check", "control", "dead_letters", "reads", "results")
+SHARED = ("batches", "check", "control", "dead_letters", "reads", "results", "retention")
 """Files of statements that are the same for every store."""
 
 
@@ -166,7 +174,7 @@ def _lists(types: Mapping[str, str], rows: Callable[[Mapping[str, str]], str]) -
     return found
 
 
-HISTORY = {
+WORDS = {
     "totals_changes": ", ".join(
         f"{name} - lag({name}, 1, CAST(0 AS BIGINT)) OVER earlier AS {name}"
         for name in TOTALS.names
@@ -176,8 +184,12 @@ HISTORY = {
         for name in TOTALS.names
     ),
     "history_seconds": str(Settings.history_seconds),
+    "one_by_one": "0 + ",
+    "is_key": f"source >= '{KEY_SOURCE}:' AND source < '{KEY_SOURCE};'",
+    "has_dead_letters": "EXISTS (SELECT 1 FROM dead_letters WHERE failure = failures.id "
+    f"AND status IN {STATUSES})",
 }
-"""How the totals of slots become those of the store, the same in every dialect."""
+"""Words that are the same in every dialect, such as how totals of slots become the store's."""
 
 
 def _sqlite_rows(kinds: Mapping[str, str]) -> str:
@@ -193,15 +205,18 @@ def _postgres_rows(kinds: Mapping[str, str]) -> str:
 SQLITE = Dialect(
     "sqlite",
     types={},
-    words=HISTORY
+    words=WORDS
     | {
         "in_ids": "IN (SELECT value FROM json_each(:ids))",
+        "in_kinds": "IN (SELECT value FROM json_each(:kinds))",
         "in_texts": "IN (SELECT value FROM json_each(:texts))",
         "now": ":now",
         "last_payload": "last_insert_rowid()",
         "slot": "0",  # there is one writer at a time
         "for_update": "",
         "skip_locked": "",
+        "for_key_share": "",
+        "position": "rowid",
         "totals_pivot": ", ".join(
             f"max(lines) FILTER (WHERE name = '{name}')" for name in TOTALS.names
         ),
@@ -217,10 +232,12 @@ POSTGRES = Dialect(
         "BLOB": "BYTEA",
         "TEXT": 'TEXT COLLATE "C"',  # the order of bytes, as everywhere else
     },
-    words=HISTORY
+    words=WORDS
     | {
         "in_ids": "= ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM "
         "json_array_elements_text(CAST(:ids AS JSON))))",
+        "in_kinds": "= ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM "
+        "json_array_elements_text(CAST(:kinds AS JSON))))",
         "in_texts": "= ANY (ARRAY(SELECT value FROM "
         "json_array_elements_text(CAST(:texts AS JSON))))",
         "now": "coalesce(CAST(:now AS DOUBLE PRECISION), CAST(extract(epoch FROM "
@@ -229,6 +246,8 @@ POSTGRES = Dialect(
         "slot": "mod(pg_backend_pid(), 64)",  # nobody waits for another's sync
         "for_update": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "for_key_share": "FOR KEY SHARE",
+        "position": "position",
     },
     rows=_postgres_rows,
     parameter=r"%(\1)s",

@@ -1,15 +1,9 @@
 -- name: known_ids
--- Those of a list that were put before.
-SELECT id FROM batch_ids WHERE id {in_texts};
+-- Those of a list that were put within the time for which ids are kept, or wait.
+SELECT id FROM batch_ids WHERE id {in_texts} UNION SELECT id FROM batches WHERE id {in_texts};
 
 -- name: insert_id
 INSERT INTO batch_ids (id, put_at) VALUES (:id, :put_at);
-
--- name: forget_ids
-DELETE FROM batch_ids WHERE id IN (
-    SELECT id FROM batch_ids WHERE put_at < :since
-    AND NOT EXISTS (SELECT 1 FROM batches WHERE batches.id = batch_ids.id) {skip_locked}
-);
 
 -- name: insert_payload
 INSERT INTO payloads (encoding, data, checksum) VALUES (:encoding, :data, :checksum);
@@ -22,8 +16,8 @@ VALUES (:id, {last_payload}, :source, :format, :context, :first_line, :skip, :li
         :put_at, :batch_checksum);
 
 -- name: set_checkpoint
-INSERT INTO checkpoints ({checkpoints}) VALUES ({checkpoints_values})
-ON CONFLICT (source, number) DO UPDATE SET {checkpoints_updates};
+INSERT INTO checkpoints ({checkpoints}, moved_at) VALUES ({checkpoints_values}, :moved_at)
+ON CONFLICT (source, number) DO UPDATE SET {checkpoints_updates}, moved_at = excluded.moved_at;
 
 -- name: forget_files
 -- Those that had a source's name long ago.
@@ -47,11 +41,21 @@ SELECT waiting AS lines, waiting_bytes AS bytes FROM totals;
 SELECT 1 FROM batches WHERE state = 'waiting' ORDER BY seq LIMIT 1;
 
 -- name: anything_ready
--- Whether a batch waits, or a lease has run out.
+-- Whether a batch waits, or a lease has run out or began later than now.
 SELECT 1 AS ready WHERE (
     SELECT seq FROM batches WHERE state = 'waiting' AND not_before <= {now} AND <where>
     ORDER BY seq LIMIT 1
-) IS NOT NULL OR EXISTS (SELECT 1 FROM batches WHERE state = 'leased' AND until < {now} AND <where>);
+) IS NOT NULL OR EXISTS (
+    SELECT 1 FROM batches
+    WHERE state = 'leased' AND (until < {now} OR leased_at > {now} + 1) AND <where>
+);
+
+-- name: begin_leases_now
+-- The clock was set back: a lease that began later than now lasts as long from now on.
+UPDATE batches SET until = until - leased_at + :now, leased_at = :now
+WHERE seq IN (
+    SELECT seq FROM batches WHERE state = 'leased' AND leased_at > :now + 1 ORDER BY seq {skip_locked}
+);
 
 -- name: expire_leases
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL
@@ -67,7 +71,8 @@ ORDER BY seq LIMIT :limit {skip_locked};
 
 -- name: lease_batches
 UPDATE batches
-SET state = 'leased', worker = :worker, token = :token, until = :until, deliveries = deliveries + 1
+SET state = 'leased', worker = :worker, token = :token, leased_at = :now, until = :until,
+    deliveries = deliveries + 1
 WHERE seq {in_ids}
 RETURNING seq, id, source, format, context, first_line, skip, lines, checksum AS batch_checksum,
           (SELECT encoding FROM payloads WHERE payloads.id = payload) AS encoding,
@@ -81,7 +86,7 @@ FROM batches b JOIN payloads p ON p.id = b.payload
 WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
 
 -- name: renew_lease
-UPDATE batches SET until = :until WHERE token = :token RETURNING seq;
+UPDATE batches SET leased_at = :now, until = :until WHERE token = :token RETURNING seq;
 
 -- name: batches_of_lease
 SELECT seq, lines, bytes FROM batches WHERE token = :token ORDER BY seq {for_update};
@@ -107,8 +112,14 @@ FROM batches WHERE seq = :seq;
 -- name: delete_batch
 DELETE FROM batches WHERE seq = :seq;
 
+-- name: count_hang
+UPDATE batches SET deliveries = deliveries + 1 WHERE token = :token OR id = :batch;
+
 -- name: tokens_of_worker
 SELECT DISTINCT token FROM batches WHERE worker = :name AND state = 'leased';
+
+-- name: lease_tokens
+SELECT DISTINCT token FROM batches WHERE token IS NOT NULL;
 
 -- name: take_back_lease
 UPDATE batches SET state = 'waiting', token = NULL, worker = NULL WHERE token = :token

@@ -8,8 +8,10 @@ WHERE seq > :after ORDER BY seq LIMIT :limit;
 SELECT state, CAST(sum(lines) AS BIGINT) AS lines FROM batches GROUP BY state;
 
 -- name: check_dead
-SELECT CAST(coalesce(sum(lines), 0) AS BIGINT) AS lines FROM dead_letters
-WHERE status IN ('open', 'discarded');
+-- Those that are there, and those that were discarded and pruned.
+SELECT CAST(coalesce(sum(lines), 0) AS BIGINT)
+       + (SELECT CAST(coalesce(sum(pruned), 0) AS BIGINT) FROM totals_by_slot) AS lines
+FROM dead_letters WHERE status IN ('open', 'discarded');
 
 -- name: check_payloads
 SELECT id, encoding, data, checksum FROM payloads WHERE id > :after ORDER BY id LIMIT :limit;

@@ -6,7 +6,14 @@ INSERT INTO control (key, value) VALUES (:key, :value)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
 -- name: forget_silent_workers
-DELETE FROM workers WHERE name = :name OR heartbeat_at < :since;
+DELETE FROM workers WHERE heartbeat_at < :since;
+
+-- name: begin_heartbeats_now
+-- The clock was set back: who was heard of later than now is taken to have been heard of now.
+UPDATE workers SET heartbeat_at = :now WHERE heartbeat_at > :now + 1;
+
+-- name: worker
+SELECT slot, host, pid, heartbeat_at FROM workers WHERE name = :name;
 
 -- name: slots
 SELECT name, slot FROM workers;
@@ -15,7 +22,7 @@ SELECT name, slot FROM workers;
 INSERT INTO workers ({workers}) VALUES ({workers_values});
 
 -- name: heartbeat
-UPDATE workers SET heartbeat_at = :now WHERE name = :name;
+UPDATE workers SET heartbeat_at = :now WHERE name = :name AND host = :host AND pid = :pid;
 
 -- name: delete_worker
 DELETE FROM workers WHERE name = :name;
@@ -24,7 +31,7 @@ DELETE FROM workers WHERE name = :name;
 SELECT name, pid FROM workers WHERE host = :host;
 
 -- name: slot_of_worker
-SELECT slot FROM workers WHERE name = :name;
+SELECT slot FROM workers WHERE name = :name AND host = :host AND pid = :pid;
 
 -- name: states_of_slot
 SELECT processor, state FROM states WHERE slot = :slot;

@@ -1,7 +1,13 @@
 -- What is in <> comes from a `DeadLetterFilter`: conditions on dead letters (d).
 
 -- name: dead_letters
-SELECT failure, checksum, {dead_letters} FROM dead_letters d WHERE <where> ORDER BY id DESC LIMIT :limit;
+-- By id: what else is asked for is looked at row by row.
+SELECT failure, checksum, {dead_letters} FROM dead_letters d WHERE <where>
+ORDER BY id DESC LIMIT :limit OFFSET :skip;
+
+-- name: kinds_of_failure
+-- By conditions on them.
+SELECT id, source FROM failures WHERE <where>;
 
 -- name: failures
 SELECT id AS failure, {failures} FROM failures WHERE id {in_ids};
@@ -22,5 +28,7 @@ SELECT count(*) AS dead_letters, CAST(coalesce(sum(lines), 0) AS BIGINT) AS line
 ) opened;
 
 -- name: close_open
-UPDATE dead_letters SET status = :status, replays = replays + :replays
+UPDATE dead_letters
+SET status = :status, replays = replays + :replays,
+    closed_at = CAST(:closed_at AS DOUBLE PRECISION)
 WHERE status = 'open' AND id {in_ids};

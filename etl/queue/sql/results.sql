@@ -11,20 +11,12 @@ INSERT INTO queue_history_by_slot (slot, second, {totals})
 SELECT slot, :second, {totals} FROM totals_by_slot WHERE slot = {slot}
 ON CONFLICT (slot, second) DO UPDATE SET {totals_updates};
 
--- name: forget_queue_history
--- All before a second but each slot's newest: it counts until there is a newer one.
-DELETE FROM queue_history_by_slot WHERE (slot, second) IN (
-    SELECT slot, second FROM queue_history_by_slot old WHERE second < :second AND second < (
-        SELECT max(second) FROM queue_history_by_slot newer
-        WHERE newer.slot = old.slot AND newer.second < :second
-    ) {skip_locked}
-);
+-- name: forget_future_queue_history
+-- Of a clock that was set back since: the totals of now have all that these count.
+DELETE FROM queue_history_by_slot WHERE slot = {slot} AND second > :second;
 
--- name: forget_processor_history
-DELETE FROM processor_history_by_slot WHERE (slot, second, processor) IN (
-    SELECT slot, second, processor FROM processor_history_by_slot
-    WHERE second < :second {skip_locked}
-);
+-- name: forget_future_processor_history
+DELETE FROM processor_history_by_slot WHERE slot = {slot} AND second > :second;
 
 -- name: add_processor_history
 INSERT INTO processor_history_by_slot AS processor_history (slot, {processor_history})
@@ -42,12 +34,14 @@ VALUES ({slot}, {source_formats_values})
 ON CONFLICT (slot, source, format) DO UPDATE SET {source_formats_sums};
 
 -- name: insert_failure
-INSERT INTO failures ({failures}) VALUES ({failures_values})
-ON CONFLICT (fingerprint, path, version, run) DO NOTHING;
+INSERT INTO failures ({failures}, source) VALUES ({failures_values}, :source)
+ON CONFLICT (fingerprint, path, version, run, source) DO NOTHING;
 
 -- name: failure_id
+-- Kept until the end of the transaction: what has no dead letters may be deleted by others.
 SELECT id FROM failures
-WHERE fingerprint = :fingerprint AND path = :path AND version = :version AND run = :run;
+WHERE fingerprint = :fingerprint AND path = :path AND version = :version AND run = :run
+AND source = :source {for_key_share};
 
 -- name: insert_dead_letter
 INSERT INTO dead_letters (failure, checksum, {new_dead_letters})
@@ -63,7 +57,7 @@ SET status = 'open', failure = :failure, checksum = :checksum,
 WHERE id = :dead_letter_id;
 
 -- name: close_replayed
-UPDATE dead_letters SET status = 'replayed' WHERE id = :id;
+UPDATE dead_letters SET status = 'replayed', closed_at = :closed_at WHERE id = :id;
 
 -- name: add_processors
 INSERT INTO processors ({processors}) SELECT {processors} FROM {processors_rows} WHERE TRUE
@@ -87,16 +81,6 @@ RETURNING seq;
 
 -- name: forget_traces_before
 DELETE FROM traces WHERE seq IN (SELECT seq FROM traces WHERE seq < :seq {skip_locked});
-
--- name: forget_old_traces
--- All but the newest batches that have so many lines between them.
-DELETE FROM traces WHERE seq IN (
-    SELECT seq FROM traces WHERE seq < (
-        SELECT max(seq) FROM (
-            SELECT seq, sum(lines) OVER (ORDER BY seq DESC) AS newer FROM traces
-        ) counted WHERE newer >= :kept
-    ) {skip_locked}
-);
 
 -- name: insert_output
 INSERT INTO outputs (final, staged, size, checksum, source, lines)

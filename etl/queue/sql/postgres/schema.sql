@@ -31,7 +31,8 @@ CREATE TABLE batches (
     token      TEXT,
     until      DOUBLE PRECISION,
     context    TEXT NOT NULL DEFAULT '{{}}', -- what is known of the source, as JSON
-    checksum   BIGINT             -- CRC-32; see `checksum_of_batch`
+    checksum   BIGINT,            -- CRC-32; see `checksum_of_batch`
+    leased_at  DOUBLE PRECISION             -- from when the lease lasts to `until`
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
 CREATE INDEX batches_by_age ON batches (state, put_at);
@@ -50,27 +51,35 @@ CREATE TABLE queue_history_by_slot (
     slot BIGINT, second BIGINT, {totals_definitions}, PRIMARY KEY (slot, second)
 );
 
-CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number));
+CREATE TABLE checkpoints (
+    {checkpoints_definitions},
+    moved_at DOUBLE PRECISION NOT NULL DEFAULT 0,
+    PRIMARY KEY (source, number)
+);
+CREATE INDEX checkpoints_of_keys ON checkpoints (moved_at) WHERE {is_key};
 CREATE INDEX checkpoints_by_file ON checkpoints (file) WHERE file <> '';
 
 CREATE TABLE failures (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     {failures_definitions},
-    UNIQUE (fingerprint, path, version, run)
+    source TEXT COLLATE "C",         -- null if an earlier version kept it for several
+    UNIQUE (fingerprint, path, version, run, source)
 );
 
 CREATE TABLE dead_letters (
     id      BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    failure BIGINT NOT NULL REFERENCES failures (id),
+    failure BIGINT NOT NULL,             -- no foreign key: it would need an index
     status  TEXT NOT NULL DEFAULT 'open'
             CHECK (status IN ('open', 'replaying', 'replayed', 'discarded')),
     replays BIGINT NOT NULL DEFAULT 0,
     checksum BIGINT,                     -- CRC-32 of the values of `CHECKED`
-    {new_dead_letters_definitions}
+    {new_dead_letters_definitions},
+    closed_at DOUBLE PRECISION
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
 CREATE INDEX dead_letters_by_failure ON dead_letters (status, failure, id)
     INCLUDE (lines, replays, first_failed_at, last_failed_at);
+CREATE INDEX dead_letters_by_end ON dead_letters (closed_at) WHERE closed_at IS NOT NULL;
 
 -- Processors are listed in the order in which they first worked.
 CREATE TABLE processors (

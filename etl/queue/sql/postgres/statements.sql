@@ -5,6 +5,24 @@ SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION) AS now;
 -- What is read after this stays as it is until the end of the transaction.
 SELECT pg_advisory_xact_lock(hashtextextended('etl:' || :name, 0));
 
+-- name: try_lock
+-- The same if nobody has it; else nothing.
+SELECT pg_try_advisory_xact_lock(hashtextextended('etl:' || :name, 0)) AS locked;
+
+-- name: newest_of_kinds
+-- The newest dead letters of some kinds of failure: the newest of each, and of these the newest.
+SELECT failure, checksum, {dead_letters} FROM dead_letters WHERE id IN (
+    SELECT newest.id
+    FROM json_array_elements_text(CAST(:ids AS JSON)) kind
+    CROSS JOIN json_array_elements_text(CAST(:statuses AS JSON)) state
+    CROSS JOIN LATERAL (
+        SELECT d.id FROM dead_letters d
+        WHERE d.status = state.value AND d.failure = CAST(kind.value AS BIGINT) AND <where>
+        ORDER BY d.id DESC LIMIT :limit + :skip
+    ) newest
+    ORDER BY newest.id DESC LIMIT :limit OFFSET :skip
+) ORDER BY id DESC;
+
 -- name: take_leased
 -- The payloads are locked first: what two commits leave of one at once, neither would delete.
 WITH locked AS (

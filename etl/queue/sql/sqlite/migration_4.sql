@@ -3,7 +3,10 @@
 DROP TRIGGER batch_put;
 DROP TRIGGER batch_gone;
 DROP TRIGGER batch_moved;
-CREATE TABLE totals_by_slot (slot INTEGER PRIMARY KEY, {counts_definitions});
+CREATE TABLE totals_by_slot (
+    slot INTEGER PRIMARY KEY, {totals_definitions}, leased_bytes INTEGER NOT NULL,
+    waiting_bytes INTEGER NOT NULL, leased_batches INTEGER NOT NULL, waiting_batches INTEGER NOT NULL
+);
 INSERT INTO totals_by_slot (slot, {totals}, leased_bytes, waiting_bytes, leased_batches, waiting_batches)
 SELECT 0, {totals_pivot},
        max(bytes) FILTER (WHERE name = 'leased'), max(bytes) FILTER (WHERE name = 'waiting'),

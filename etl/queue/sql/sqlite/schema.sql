@@ -28,7 +28,8 @@ CREATE TABLE batches (
     token      TEXT,
     until      REAL,
     context    TEXT NOT NULL DEFAULT '{{}}', -- what is known of the source, as JSON
-    checksum   INTEGER            -- CRC-32; see `checksum_of_batch`
+    checksum   INTEGER,            -- CRC-32; see `checksum_of_batch`
+    leased_at  REAL             -- from when the lease lasts to `until`
 );
 CREATE INDEX batches_by_state ON batches (state, seq);
 CREATE INDEX batches_by_age ON batches (state, put_at);
@@ -46,27 +47,35 @@ CREATE TABLE queue_history_by_slot (
     slot INTEGER, second INTEGER, {totals_definitions}, PRIMARY KEY (slot, second)
 ) WITHOUT ROWID;
 
-CREATE TABLE checkpoints ({checkpoints_definitions}, PRIMARY KEY (source, number)) WITHOUT ROWID;
+CREATE TABLE checkpoints (
+    {checkpoints_definitions},
+    moved_at REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (source, number)
+) WITHOUT ROWID;
+CREATE INDEX checkpoints_of_keys ON checkpoints (moved_at) WHERE {is_key};
 CREATE INDEX checkpoints_by_file ON checkpoints (file) WHERE file <> '';
 
 CREATE TABLE failures (
     id INTEGER PRIMARY KEY,
     {failures_definitions},
-    UNIQUE (fingerprint, path, version, run)
+    source TEXT,                     -- null if an earlier version kept it for several
+    UNIQUE (fingerprint, path, version, run, source)
 );
 
 CREATE TABLE dead_letters (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
-    failure INTEGER NOT NULL REFERENCES failures (id),
+    failure INTEGER NOT NULL,            -- no foreign key: it would need an index
     status  TEXT NOT NULL DEFAULT 'open'
             CHECK (status IN ('open', 'replaying', 'replayed', 'discarded')),
     replays INTEGER NOT NULL DEFAULT 0,
-    checksum INTEGER,                    -- CRC-32 of the values of `CHECKED`
-    {new_dead_letters_definitions}
+    checksum INTEGER,                     -- CRC-32 of the values of `CHECKED`
+    {new_dead_letters_definitions},
+    closed_at REAL
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
 CREATE INDEX dead_letters_by_failure ON dead_letters
     (status, failure, id, lines, replays, first_failed_at, last_failed_at);
+CREATE INDEX dead_letters_by_end ON dead_letters (closed_at) WHERE closed_at IS NOT NULL;
 
 -- With rowids: processors are listed in the order in which they first worked.
 CREATE TABLE processors ({processors_definitions}, PRIMARY KEY (worker, processor));

@@ -2,6 +2,22 @@
 -- Nothing to do: there is one writer at a time.
 SELECT :name;
 
+-- name: try_lock
+SELECT 1 AS locked;
+
+-- name: newest_of_kinds
+-- The newest dead letters of some kinds of failure: the newest of each, and of these the newest.
+SELECT failure, checksum, {dead_letters} FROM dead_letters WHERE id IN (
+    SELECT newest.id
+    FROM json_each(:ids) kind CROSS JOIN json_each(:statuses) state CROSS JOIN dead_letters newest
+    WHERE newest.id IN (
+        SELECT d.id FROM dead_letters d
+        WHERE d.status = state.value AND d.failure = kind.value AND <where>
+        ORDER BY d.id DESC LIMIT :limit + :skip
+    )
+    ORDER BY newest.id DESC LIMIT :limit OFFSET :skip
+) ORDER BY id DESC;
+
 -- name: take_leased
 DELETE FROM batches WHERE token = :token RETURNING seq, payload, lines, bytes;
 
