@@ -305,8 +305,8 @@ class Worker:
             reclaim(self._queue, self._out, self._files)
             self._recover()
             self._queue.prune_slice()
-        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
-            self._swept_at = time.monotonic()
+        if self._clock() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = self._clock()
             sweep(self._queue, self._out)
         self._wait_for_work(since)
         return False, 0.0

@@ -15,6 +15,7 @@ from etl import Batch, JsonLines, Parquet
 from etl.queue import DeadLetterFilter, Stats
 from etl.queue.reads import Reads
 from etl.queue.sqlite import SqliteDatabase
+from etl.records.result import UNREAD
 
 __all__ = ["Failed", "simulate"]
 
@@ -47,7 +48,7 @@ class Observer(Reads):
         database = object.__new__(SqliteDatabase)
         super(SqliteDatabase, database).__init__("the store", lambda: world.now)
         database._writer = database._reader = world.connection
-        database._closed = False
+        database._closed, database._path = False, None
         return database
 
 
@@ -141,7 +142,7 @@ class Simulation:
 
     def disturb(self) -> None:
         """Let something come from outside."""
-        world, draw = self.world, self.random.randrange(7)
+        world, draw = self.world, self.random.randrange(8)
         if draw == 0:
             self.act("operator", actors.operate)
         elif draw == 1:
@@ -149,23 +150,31 @@ class Simulation:
         elif draw == 2:
             if world.happens("power_cut"):
                 world.power_cut()
-        elif self.logs and draw == 3:
+        elif draw == 3:
+            if world.happens("bit_flip"):
+                world.flip_bit()
+        elif self.logs and draw == 4:
             self.rotate()
         elif self.logs:
             self.random.choice(self.logs).write(killers=self.killers)
 
     def rotate(self) -> None:
-        """Rotate a log that is known to the store, but not during a look at it.
+        """Rotate a log that is known to the store, but not during a look at its folder.
 
         What was copied and cut while nothing of it had been read cannot be known of.
         """
         number = self.random.randrange(len(self.logs))
         log = self.logs[number]
         known = self.store.checkpoints([str(log.path)], "")
-        readers = [one for one in self.world.alive() if one.role.endswith(f" {number}")]
-        doing = {task.doing for one in readers for task in one.tasks if "work" not in one.role}
+        tasks = [task for one in self.world.alive() for task in one.tasks]
+        own = [
+            task.doing
+            for task in tasks
+            if task.process.role in (f"follow {number}", f"put {number}")
+        ]
+        looks = any(str(log.path.parent) in task.doing for task in tasks)
         is_known = known and (known[-1].offset or log.way != "copytruncate")
-        if is_known and doing <= {"poll", "start"}:
+        if is_known and not looks and {*own} <= {"poll", "start"}:
             log.rotate()
 
     def act(self, role: str, main: object) -> None:
@@ -231,19 +240,25 @@ class Simulation:
         written = Counter(self.model.written)
         output = self.output()
         dead = self.store.dead_letters(DeadLetterFilter(status=None))
-        gone = Counter(dead.filter(pl.col("status") != "replayed")["line"].to_list())
-        filtered = Counter(line for line in written - gone if line.endswith("drop"))
-        assert not (found := filtered & output), f"filtered, and written: {found}"
-        missing = written - (output + gone + filtered)
-        assert not missing, f"lost: {dict(missing)}"
-        doubled = (output + gone + filtered) - written
+        unread = dead.filter(pl.col("code").is_in(UNREAD))  # their bits flipped, and it was noticed
+        lines = dead.filter(~pl.col("code").is_in(UNREAD))
+        ended = pl.col("status").is_in(["open", "discarded"])  # others were replayed since
+        gone = Counter(lines.filter(ended)["line"].to_list())
+        doubled = (output + gone) - written
         assert not doubled, f"doubled: {dict(doubled)}"
+        missing = written - (output + gone)
+        dropped = [line for line in missing.elements() if line.endswith("drop")]
+        lost = [line for line in missing.elements() if not line.endswith("drop")]
+        flipped = int(unread["lines"].sum())
+        assert flipped or not lost, f"lost: {lost}"
+        assert missing.total() == stats.filtered + flipped, (missing, stats)
+        assert stats.filtered <= len(dropped)
         assert stats.accepted == written.total(), stats
-        counts = (stats.done, stats.filtered, stats.dead)
-        assert counts == (output.total(), filtered.total(), gone.total()), (counts, stats)
+        assert (stats.done, stats.dead) == (output.total(), gone.total() + flipped), stats
+        assert bool(flipped) <= bool(self.world.happened["bit flips"])
         odd = [line for line in output if not line.endswith("good")]
         assert not odd, f"written, though not good: {odd}"
-        wrong = dead.filter(
+        wrong = lines.filter(
             ~pl.col("line").str.contains("(poison|reject)$") & (pl.col("code") != "worker_lost")
         )
         assert wrong.is_empty(), wrong.select("line", "code", "message").rows()
@@ -261,7 +276,7 @@ class Simulation:
         for row in self.store.read("processors"):
             received[row["processor"]] += row["received"]
         assert received["out"] == output.total(), received
-        if "worker_lost" not in dead["code"]:
+        if not {"worker_lost", *UNREAD} & {*dead["code"]}:
             replays = int(dead["replays"].sum())
             assert received["check"] == len(self.model.written) + replays, (received, replays)
 

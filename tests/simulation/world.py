@@ -53,10 +53,11 @@ class Faults:
         self.stall = sometimes(0.03)
         self.power_cut = sometimes(0.3)
         self.store_full = sometimes(0.02)
-        self.no_answer = sometimes(0.03)
+        self.no_answer = sometimes(0.05)
         self.disk_error = sometimes(0.03)
         self.disk_full = sometimes(0.05)
         self.jump = sometimes(0.01)
+        self.bit_flip = sometimes(0.3)
 
     def __repr__(self) -> str:
         return ", ".join(f"{name} {chance}" for name, chance in vars(self).items() if chance)
@@ -161,7 +162,7 @@ class ProcessDatabase(SqliteDatabase):
         self._process = process
         self._writer = self._reader = world.connection
         self._read_lock = self._lock
-        self._changes, self._closed = 0, False
+        self._changes, self._closed, self._path = 0, False, None
 
     def version(self) -> object:
         return self._process.world.changes
@@ -332,6 +333,17 @@ class World:
             self.connection.close()
             self.connection = _store_of(self._durable)
         self.changes += 1
+
+    def flip_bit(self) -> None:
+        """Change one bit of a payload that waits."""
+        rows = self.connection.execute("SELECT id, data FROM payloads ORDER BY id").fetchall()
+        if rows:
+            id, data = self.random.choice(rows)
+            damaged = bytearray(data)
+            damaged[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
+            self.note(f"a bit of payload {id} flips")
+            self.happened["bit flips"] += 1
+            self.connection.execute("UPDATE payloads SET data = ? WHERE id = ?", (damaged, id))
 
     def alive(self, role: str = "") -> list[Process]:
         return [one for one in self.processes if one.alive and one.role.startswith(role)]
