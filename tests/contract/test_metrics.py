@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from math import log10
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -266,7 +267,8 @@ def test_history_is_kept_for_an_hour(store, clock):
     assert metrics.processors(queue).loc[0, "received"] == 40
 
 
-def test_rates_are_lines_a_second(store, clock):
+def test_rates_are_lines_a_second(store, clock, monkeypatch):
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(time=lambda: clock.now))
     queue = store()
     clock.now = time.time() - 30
     assert metrics.rates(queue) == {"accepted_per_second": 0.0, "done_per_second": 0.0}

@@ -333,12 +333,13 @@ def announced(queue: PostgresQueue, act: Callable[[PostgresQueue], object]) -> i
     with psycopg.connect(queue.secret_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {queue._database._news.channel}")
         act(queue)
-        queue.stop()  # which is always announced, after all else
-        heard = 0
-        for _ in listener.notifies(timeout=20, stop_after=1):
-            heard += 1
-        heard += len(list(listener.notifies(timeout=0)))
-    return heard - 1
+        listener.execute(f"NOTIFY {queue._database._news.channel}, 'end'")  # comes after all else
+        heard = []
+        for note in listener.notifies(timeout=20):
+            if note.payload == "end":
+                return len(heard)
+            heard.append(note)
+    raise AssertionError(f"the end was not heard, only {heard}")
 
 
 def test_work_is_announced_only_when_none_waited(queue):
