@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import ANY, patch
 
 from simulation.disk import Files
 
-from etl.queue.database import Transaction
 from etl.queue.writes import DatabaseQueue
 from etl.workers.worker import Worker
 
@@ -40,10 +39,6 @@ def the_checkpoint_is_in_a_transaction_of_its_own() -> AbstractContextManager[ob
         return idle
 
     return patch.object(DatabaseQueue, "_try_put", twice)
-
-
-def ids_of_batches_are_forgotten() -> AbstractContextManager[object]:
-    return statement("forget_ids", "insert_id", "DELETE FROM batch_ids WHERE id = :id")
 
 
 def files_are_not_synced() -> AbstractContextManager[object]:
@@ -84,27 +79,12 @@ def checksums_are_not_looked_at() -> AbstractContextManager[object]:
     return patch("etl.records.batch.checksum_of_payload", lambda *_: ANY)
 
 
-@contextmanager
-def statement(_of: str, name: str, sql: str) -> Iterator[None]:
-    """Run another statement under a name."""
-    run = Transaction.run
-
-    def other(db: Transaction, asked: str, where: str = "", /, **values: Any) -> Any:
-        if asked == name:
-            return db.connection.execute(sql, values)
-        return run(db, asked, where, **values)
-
-    with patch.object(Transaction, "run", other):
-        yield
-
-
 BROKEN: Mapping[str, Any] = {
     one.__name__: one
     for one in (
         published_before_the_commit,
         leases_are_not_checked,
         the_checkpoint_is_in_a_transaction_of_its_own,
-        ids_of_batches_are_forgotten,
         files_are_not_synced,
         an_answer_that_was_lost_is_taken_for_a_no,
         what_killed_workers_committed_is_not_published,

@@ -53,7 +53,8 @@ class Faults:
         self.stall = sometimes(0.03)
         self.power_cut = sometimes(0.3)
         self.store_full = sometimes(0.02)
-        self.no_answer = sometimes(0.05)
+        self.no_answer = sometimes(0.03)
+        self.lost_answer = sometimes(0.15)
         self.disk_error = sometimes(0.03)
         self.disk_full = sometimes(0.05)
         self.jump = sometimes(0.01)
@@ -182,7 +183,7 @@ class ProcessDatabase(SqliteDatabase):
             yield db
         world.changes += 1
         world.committed(durable=durable)
-        if world.happens("no_answer"):
+        if durable and world.happens("lost_answer"):
             world.note(f"{process.name}: no answer to what was committed")
             raise StoreUnavailable("the store does not answer")
 
