@@ -7,6 +7,7 @@ left of that one is found and read first.
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk, texts_of
 from etl.sources.framing import SAMPLE_BYTES, Sample, whole_records
 from etl.sources.identity import (
+    MAX_LOOKS,
     SIGNED_BYTES,
     Known,
     Place,
@@ -33,7 +35,7 @@ from etl.sources.identity import (
     signature_of_start,
     where_is,
 )
-from etl.sources.opening import UNREADABLE, as_source_error, opened
+from etl.sources.opening import UNREADABLE, Moved, as_source_error, opened
 
 __all__ = ["FileSource", "nothing_known", "read_lines_at", "read_place", "sample_of"]
 
@@ -87,23 +89,41 @@ class FileSource:
             SourceError: If the file cannot be read, or is not text.
         """
         with as_source_error(self.name):
-            found = places(self.path, known, self.files, name=self.name)
-            if not found or not found[-1].is_current:
-                self.files.stat(self.path)  # raises
-            for place in found:
-                if reread and not place.is_current:
-                    continue
-                if reread:
-                    start = replace(place.start, offset=0, line_number=0, signature="")
-                    place = replace(place, start=start)  # noqa: PLW2901
-                yield from read_place(place, self)
+            for left in reversed(range(MAX_LOOKS)):
+                try:
+                    yield from self._read(known, reread=reread)
+                except FileNotFoundError:  # it may have been renamed in between
+                    if not left:
+                        raise
+                else:
+                    return
+
+    def _read(self, known: Known, *, reread: bool) -> Iterator[SourceChunk]:
+        found = places(self.path, known, self.files, name=self.name)
+        if not found or not found[-1].is_current:
+            self.files.stat(self.path)  # raises
+        for place in found:
+            if reread and not place.is_current:
+                continue
+            if reread:
+                start = replace(place.start, offset=0, line_number=0, signature="")
+                place = replace(place, start=start)  # noqa: PLW2901
+            yield from read_place(place, self)
 
 
 def read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
-    """Yield batches of the file at a place, from there on to its end, read as a source says."""
+    """Yield batches of the file at a place, from there on to its end, read as a source says.
+
+    Raises:
+        Moved: If it is another file by now, or was cut; nothing was yielded.
+    """
     files, start = source.files, place.start
-    with opened(place.path, files) as (file, kind):
+    with files.open(place.path) as raw, opened(place.path, files, id=start.file) as (file, kind):
+        place.check(raw, files)
         kind.check_text(source.name)
+        is_text = kind.plain and start.signature.count(":") > 1
+        if is_text and signature_of(file, start.offset, files) != start.signature:
+            raise Moved(errno.ENOENT, "it was cut just now")
         modified = files.stat(place.path).st_mtime
         sample = sample_of(file, source.options, modified, offset=start.offset)
         chunks = Chunks(

@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -26,10 +26,9 @@ from etl.sources.identity import (
     Known,
     Place,
     TextSignature,
-    file_id,
     places,
 )
-from etl.sources.opening import opened
+from etl.sources.opening import file_id, opened
 
 __all__ = ["FollowSource"]
 
@@ -124,18 +123,25 @@ class FollowSource:
         for place in places(self.path, known, self.files, name=self.name):
             if any(one.reads(place) for one in growing):
                 continue
-            with suppress(FileNotFoundError):  # it was renamed just now; the next look finds it
-                if place.is_current or self._is_plain(place.path):
-                    one = _Growing(place, self, reread=reread and place.is_current)
-                    growing.append(one)
-                    yield from one.known_first()
-                    if not place.is_current:  # before the next one is known
-                        yield from one.all_of_it()
-                else:
-                    once = FileSource(
-                        self.name, place.path, self.options, by_reference=False, files=self.files
-                    )
-                    yield from read_place(place, once)
+            try:
+                yield from self._open_place(place, growing, reread=reread and place.is_current)
+            except FileNotFoundError:  # it was renamed just now: the next look finds it, in turn
+                return
+
+    def _open_place(
+        self, place: Place, growing: list[_Growing], *, reread: bool
+    ) -> Iterator[SourceChunk]:
+        if place.is_current or self._is_plain(place.path):
+            one = _Growing(place, self, reread=reread)
+            growing.append(one)
+            yield from one.known_first()
+            if not place.is_current:  # before the next one is known
+                yield from one.all_of_it()
+        else:
+            once = FileSource(
+                self.name, place.path, self.options, by_reference=False, files=self.files
+            )
+            yield from read_place(place, once)
 
     def _is_plain(self, path: Path) -> bool:
         with opened(path, self.files) as (_, kind):
@@ -161,6 +167,7 @@ class _Growing:
             self._file: BinaryIO = unless_whole.enter_context(source.files.open(place.path))
             its = self._status()
             self._id = file_id(its)
+            place.check(self._file, self._files)
             self._read = start.offset
             self._is_known = place.expected is not None and not place.expected.error
             self._silent = 0.0  # seconds since the last data

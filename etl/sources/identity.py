@@ -12,6 +12,7 @@ before, then those that had it while nobody looked, then the one that has it now
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -25,13 +26,14 @@ from typing import BinaryIO
 from etl.filesystem import DISK, FileSystem
 from etl.queue import Checkpoint
 from etl.records.batch import read_exactly
-from etl.sources.opening import if_readable, opened
+from etl.sources.opening import Moved, file_id, if_readable, opened
 
 __all__ = [
+    "MAX_LOOKS",
     "Known",
     "Place",
     "TextSignature",
-    "file_id",
+    "ids_in",
     "is_file_of",
     "names_before",
     "places",
@@ -47,6 +49,9 @@ SIGNED_BYTES = 4096
 MAX_SEARCHED = 1_000
 """Files of a folder that are searched for one by its content."""
 
+MAX_LOOKS = 8
+"""How often a folder is looked through again as files were renamed in the meantime."""
+
 Known = Callable[[Sequence[str], str], Sequence[Checkpoint]]
 """Returns the checkpoints of some sources, and those of a file's id, in the order of their files:
 `QueueReader.checkpoints`."""
@@ -61,17 +66,22 @@ class Place:
         start: From where; its offset is 0 for a file of which nothing was read.
         expected: What the store must know of it until then: `start` as it was, or None.
         is_current: Whether it is the one that has the source's name now.
+        seen: Its signature when it was found, if nothing of it was read.
     """
 
     path: Path
     start: Checkpoint
     expected: Checkpoint | None
     is_current: bool
+    seen: str = ""
 
-
-def file_id(status: os.stat_result) -> str:
-    """Return what tells a file from all others that are there now: its device and inode."""
-    return f"{status.st_dev}:{status.st_ino}"
+    def check(self, file: BinaryIO, files: FileSystem) -> None:
+        """Raise Moved unless an open file is still the one that was found, and was not cut."""
+        size = int(self.seen.split(":")[2]) if self.seen else 0
+        if file_id(files.fstat(file)) != self.start.file or (
+            self.seen and signature_of(file, size, files) != self.seen
+        ):
+            raise Moved(errno.ENOENT, "it is another file now, or was cut")
 
 
 def signature_of(file: BinaryIO, offset: int, files: FileSystem = DISK) -> str:
@@ -157,38 +167,90 @@ def places(
         files: Where it is.
         name: What messages call it; by default the path.
     """
-    key = os.path.abspath(path)  # noqa: PTH100 - a link is followed by whoever reads
-    real = files.resolve(path)
-    rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
-    last = rows[-1] if rows else None
-    newest = next((row for row in reversed(rows) if row.host == files.host), last)
-    status = _regular(path, files)
-    id = file_id(status) if status else ""
-    mine = _row_of(real, status, known, files) if status else None
-    found: list[Place] = []
-    if rows and rows != [mine]:
-        folders = [real.parent, *([Path(newest.path).parent] if newest and newest.path else [])]
-        folder = _Folder(folders, files, but=id)
-        found += _left_over(rows, mine, folder)
-        if last and newest and newest != mine and not (mine and mine.offset):
+    for _ in range(MAX_LOOKS):
+        search = _Search(path, known, files)
+        if search.is_as_seen():  # else a file may have been under its new name, or its old one
+            break
+    if search.lost:
+        _say_lost(search.lost, name or str(path), search.real.parent, files.host)
+    return search.found
+
+
+class _Search:
+    """One look for what is to be read for a path.
+
+    Attributes:
+        found: The places.
+        lost: The checkpoint of a file that is nowhere.
+        real: Where the path leads.
+    """
+
+    def __init__(self, path: Path, known: Known, files: FileSystem) -> None:
+        key = os.path.abspath(path)  # noqa: PTH100 - a link is followed by whoever reads
+        self.real = real = files.resolve(path)
+        self.found: list[Place] = []
+        self.lost: Checkpoint | None = None
+        self._path, self._files = path, files
+        self._folder: _Folder | None = None
+        status = _regular(path, files)
+        self._id = file_id(status) if status else ""
+        rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
+        last = rows[-1] if rows else None
+        mine = _row_of(real, status, known, files) if status else None
+        seen = self._signature() if not (mine and mine.offset) else ""
+        if last and (rows != [mine] or not last.offset):
+            newest = next((row for row in reversed(rows) if row.host == files.host), last)
+            self._look_around(rows, newest, mine, known)
+        if status:
+            numbers = [one.start.number for one in self.found if one.start.source == key]
+            number = max([*numbers, last.number if last else 0]) + 1
+            start = mine or Checkpoint(key, 0, 0, number=number)
+            start = replace(start, path=str(real), file=self._id, host=files.host)
+            self.found.append(Place(real, start, mine, is_current=True, seen=seen))
+
+    def _look_around(
+        self,
+        rows: Sequence[Checkpoint],
+        newest: Checkpoint,
+        mine: Checkpoint | None,
+        known: Known,
+    ) -> None:
+        """Find what is left of files that had the name, and those that had it while nobody looked.
+
+        Args:
+            rows: The source's checkpoints.
+            newest: The last of them that is of this machine.
+            mine: That of the file that has the name.
+            known: Returns checkpoints.
+        """
+        parents = [self.real.parent, *([Path(newest.path).parent] if newest.path else [])]
+        self._folder = folder = _Folder(parents, self._files, but=self._id)
+        found = _left_over(rows, mine, folder)
+        if not (
+            mine and mine.offset
+        ):  # of one that is only known to be there, all may be in a copy
             if newest.offset and not any(place.start == newest for place in found):
                 if at := folder.find_text(newest):
                     found.append(Place(at, newest, newest, is_current=False))
-                elif status:
+                elif self._id:
                     folder.check()
-                    _say_lost(newest, name or str(path), real.parent, files.host)
+                    self.lost = newest
             folder.check()
-            found += _unseen(newest, [Path(key), real], folder, known, last.number)
-        found = [_as_found(place, files) for place in found]
-    if status:
-        number = max(
-            (place.start.number for place in found if place.start.source == key), default=0
-        )
-        number = max(number, last.number if last else 0) + 1
-        start = mine or Checkpoint(key, 0, 0, number=number)
-        start = replace(start, path=str(real), file=id, host=files.host)
-        found.append(Place(real, start, mine, is_current=True))
-    return found
+            key = os.path.abspath(self._path)  # noqa: PTH100
+            found += _unseen(newest, [Path(key), self.real], folder, known, rows[-1].number)
+        self.found = [_as_found(place, folder) for place in found]
+
+    def _signature(self) -> str:
+        """Return the signature of all that the file has now."""
+        with if_readable(), self._files.open(self._path) as file:
+            return signature_of(file, self._files.fstat(file).st_size, self._files)
+        return ""
+
+    def is_as_seen(self) -> bool:
+        """Return whether the names are still those of the same files."""
+        status = _regular(self._path, self._files)
+        same = self._id == (file_id(status) if status else "")
+        return same and (self._folder is None or self._folder.is_as_seen())
 
 
 def _left_over(rows: Iterable[Checkpoint], mine: Checkpoint | None, folder: _Folder) -> list[Place]:
@@ -230,7 +292,16 @@ def where_is(checkpoint: Checkpoint, files: FileSystem = DISK) -> Path | None:
     with if_readable():
         if is_file_of(path, checkpoint, files):
             return path
-    return _Folder([path.parent], files, but="").find_text(checkpoint)
+    for _ in range(MAX_LOOKS):
+        folder = _Folder([path.parent], files, but="")
+        if (found := folder.find_text(checkpoint)) or folder.is_as_seen():
+            return found
+    return None
+
+
+def ids_in(folder: Path, files: FileSystem) -> dict[str, Path]:
+    """Return the files of a folder by their ids."""
+    return _Folder([folder], files, but="").names()
 
 
 def _regular(path: Path, files: FileSystem) -> os.stat_result | None:
@@ -257,12 +328,9 @@ def _say_lost(row: Checkpoint, name: str, folder: Path, host: str) -> None:
     )
 
 
-def _as_found(place: Place, files: FileSystem) -> Place:
-    with if_readable():
-        id = file_id(files.stat(place.path))
-        start = replace(place.start, path=str(place.path), file=id, host=files.host)
-        return replace(place, start=start)
-    return place
+def _as_found(place: Place, folder: _Folder) -> Place:
+    path, id, host = str(place.path), folder.id_of(place.path), folder.files.host
+    return replace(place, start=replace(place.start, path=path, file=id, host=host))
 
 
 def _row_of(
@@ -302,9 +370,11 @@ class _Folder:
 
     def __init__(self, folders: Iterable[Path], files: FileSystem, *, but: str) -> None:
         self.files = files
+        self._folders = list(dict.fromkeys(folders))
+        self._but = but
         self._errors: list[OSError] = []
         self._by_id: dict[str, tuple[Path, os.stat_result]] = {}
-        for folder in dict.fromkeys(folders):
+        for folder in self._folders:
             with if_readable():
                 for path in sorted(folder / name for name in files.names(folder)):
                     try:
@@ -315,6 +385,19 @@ class _Folder:
                     if status:
                         self._by_id.setdefault(file_id(status), (path, status))
         self._by_id.pop(but, None)
+
+    def is_as_seen(self) -> bool:
+        """Return whether the names are still those of the same files."""
+        now = _Folder(self._folders, self.files, but=self._but)
+        return self.names() == now.names()
+
+    def names(self) -> dict[str, Path]:
+        """Return the files by their ids."""
+        return {id: path for id, (path, _) in self._by_id.items()}
+
+    def id_of(self, path: Path) -> str:
+        """Return the id of a file that was found."""
+        return next(id for id, (one, _) in self._by_id.items() if one == path)
 
     def find_id(self, row: Checkpoint) -> Path | None:
         """Return where the file of a checkpoint is, by its id, if it has grown."""

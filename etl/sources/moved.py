@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etl.filesystem import FileSystem
 from etl.records.batch import Reference, read_exactly
-from etl.sources.identity import names_before
+from etl.sources.identity import MAX_LOOKS, ids_in, names_before
 from etl.sources.opening import if_readable, opened
 
 __all__ = ["find_bytes"]
@@ -30,9 +30,18 @@ def find_bytes(reference: Reference, files: FileSystem) -> bytes | None:
     Raises:
         OSError: If none has them, and some could not be looked at.
     """
-    path = Path(reference.path)
+    folder = Path(reference.path).parent
+    for _ in range(MAX_LOOKS):
+        before = ids_in(folder, files)
+        data = _search(reference, files)
+        if data is not None or before == ids_in(folder, files):
+            return data  # else a file may have been under its new name, or its old one
+    return None
+
+
+def _search(reference: Reference, files: FileSystem) -> bytes | None:
     failed: OSError | None = None
-    for candidate in _candidates(path, files):
+    for candidate in _candidates(Path(reference.path), files):
         try:
             data = _bytes_in(candidate, reference, files)
         except OSError as error:
@@ -64,7 +73,7 @@ def _bytes_in(candidate: Path, reference: Reference, files: FileSystem) -> bytes
 
 
 def _candidates(path: Path, files: FileSystem) -> Iterator[Path]:
-    """Yield files of a folder, the ones first that are most likely to be what a path named."""
+    """Yield files of a folder, the ones first that are most likely to be what a path names."""
     last = _last_found.get(str(path))
     if last:
         yield last
@@ -72,4 +81,4 @@ def _candidates(path: Path, files: FileSystem) -> Iterator[Path]:
         names = files.names(path.parent)
         names.sort(key=lambda name: (not name.startswith(path.name), len(name), name))
         others = (path.with_name(name) for name in names[:MAX_SEARCHED])
-        yield from (other for other in others if other not in (path, last))
+        yield from (other for other in others if other != last)

@@ -31,7 +31,7 @@ from etl.settings import Settings
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Kind", "as_source_error", "if_readable", "look_at", "opened"]
+__all__ = ["Kind", "Moved", "as_source_error", "file_id", "if_readable", "look_at", "opened"]
 
 HEAD_BYTES = 64 << 10
 """Bytes at the start of a file that say what it is."""
@@ -64,6 +64,15 @@ def if_readable() -> Iterator[None]:
             raise
 
 
+class Moved(FileNotFoundError):
+    """A file has lost its name, or has been cut, since it was found: look again."""
+
+
+def file_id(status: os.stat_result) -> str:
+    """Return what tells a file from all others that are there now: its device and inode."""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
 class Kind(NamedTuple):
     """How a file is read.
 
@@ -94,17 +103,27 @@ class Kind(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path, files: FileSystem = DISK) -> Iterator[tuple[BinaryIO, Kind]]:
+def opened(
+    path: Path, files: FileSystem = DISK, *, id: str = ""
+) -> Iterator[tuple[BinaryIO, Kind]]:
     r"""Give a file's text, UTF-8 with `\n` at the ends of lines, and how it is read; then close it.
 
     Compressed data that is cut or broken is an error when it is read, not here; see
     `as_source_error`.
 
+    Args:
+        path: The file.
+        files: Where it is.
+        id: What it must be, if that is known.
+
     Raises:
+        Moved: If it is another file.
         OSError: If the file cannot be opened.
     """
     with ExitStack() as stack:
         file = stack.enter_context(files.open(path))
+        if id and file_id(files.fstat(file)) != id:
+            raise Moved(errno.ENOENT, "it is another file now")
         head = files.pread(file, HEAD_BYTES, 0)
         if compression := _compression_of(head):
             size = files.fstat(file).st_size

@@ -487,3 +487,57 @@ def test_a_file_that_failed_at_the_first_look_is_read_after_it_was_rotated(tmp_p
     site.write()
     site.look()
     site.check()
+
+
+class Rotating(FileSystem):
+    """A disk on which something happens before the n-th time that it is asked."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.act: Callable[[], object] = lambda: None
+
+    def _asked(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+    def open(self, path: Path, mode: str = "rb") -> BinaryIO:
+        self._asked()
+        return super().open(path, mode)
+
+    def stat(self, path: Path) -> os.stat_result:
+        self._asked()
+        return super().stat(path)
+
+    def names(self, folder: Path) -> list[str]:
+        self._asked()
+        return super().names(folder)
+
+
+@pytest.mark.parametrize(
+    ("way", "kind"), [(rename, "plain"), (rename, "gzipped"), (cut_and_grown, "plain")]
+)
+def test_a_rotation_in_the_middle_of_a_look_loses_nothing(
+    tmp_path: Path, way: Callable[[Site, str], None], kind: str
+):
+    for at in itertools.count(1):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        disk = Rotating()
+        site = Site(folder, disk)
+        site.write(3)
+        site.look()
+        site.kill()
+        site.write(2)
+        site.path.rename(folder / "app.log.2")
+        site.write(2)
+        disk.left, disk.act = at, lambda site=site: way(site, kind)  # type: ignore[misc]
+        site.look()
+        rotated = disk.left <= 0
+        site.look()
+        site.check()
+        site.kill()
+        site.look()
+        site.check()
+        if not rotated or at > 40:
+            return
