@@ -160,9 +160,10 @@ class DatabaseQueue(Reads):
         self._check_room(db, new)
         if checkpoint is not None:
             found = checkpoint_of(db, checkpoint.source, checkpoint.number)
-            if not new and found == checkpoint:  # an earlier attempt has stored it all
-                return False
-            if expected not in ("any", found):
+            is_expected = expected in ("any", found)
+            if not new and found == checkpoint and (rows or not is_expected):
+                return False  # an earlier attempt has stored it all
+            if not is_expected:
                 raise SourceLocked(
                     f"another run is reading {checkpoint.source!r} into this store; "
                     "wait for it to end"

@@ -468,6 +468,28 @@ def test_a_follower_that_fails_says_so_tries_again_and_shows_it(
     assert source_errors(queue) == []
 
 
+def test_what_fails_on_a_file_that_is_known_is_shown_until_it_can_be_read(
+    queue: Queue, tmp_path: Path
+):
+    path = tmp_path / "a.log"
+    path.write_text("one\n")
+    list(ingest(queue, FileSource("a.log", path)))
+    stop = threading.Event()
+    shown = []
+
+    class Watched(Failing):
+        def open(self, path: Path, mode: str = "rb") -> BinaryIO:
+            shown.append(source_errors(queue))
+            return super().open(path, mode)
+
+    source = FollowSource("a.log", path, stop, poll=0.001, files=Watched())
+    for _ in ingest(queue, source):
+        stop.set()
+    assert any("Input/output error" in error for errors in shown for error in errors)
+    assert source_errors(queue) == []
+    assert queue.stats().accepted == 1
+
+
 # Streams
 
 
