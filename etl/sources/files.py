@@ -7,7 +7,6 @@ left of that one is found and read first.
 
 from __future__ import annotations
 
-import errno
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,13 +28,14 @@ from etl.sources.identity import (
     SIGNED_BYTES,
     Known,
     Place,
+    PlainText,
     TextSignature,
     places,
-    signature_of,
     signature_of_start,
+    text_signature,
     where_is,
 )
-from etl.sources.opening import UNREADABLE, Moved, as_source_error, opened
+from etl.sources.opening import UNREADABLE, as_source_error, opened
 
 __all__ = ["FileSource", "nothing_known", "read_lines_at", "read_place", "sample_of"]
 
@@ -115,15 +115,12 @@ def read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
     """Yield batches of the file at a place, from there on to its end, read as a source says.
 
     Raises:
-        Moved: If it is another file by now, or was cut; nothing was yielded.
+        Moved: If it is another file by now, or was cut: look again where it is.
     """
     files, start = source.files, place.start
     with files.open(place.path) as raw, opened(place.path, files, id=start.file) as (file, kind):
         place.check(raw, files)
         kind.check_text(source.name)
-        is_text = kind.plain and start.signature.count(":") > 1
-        if is_text and signature_of(file, start.offset, files) != start.signature:
-            raise Moved(errno.ENOENT, "it was cut just now")
         modified = files.stat(place.path).st_mtime
         sample = sample_of(file, source.options, modified, offset=start.offset)
         chunks = Chunks(
@@ -134,26 +131,31 @@ def read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
             signature=_Signature(place, file, files, plain=kind.plain).after,
             by_reference=kind.plain and source.by_reference,
         )
-        file.seek(start.offset)
-        data = iter(lambda: file.read(source.chunk), b"")
-        for text in whole_records(data, sample):
-            yield chunks.of(text, modified=modified)
+        text: PlainText | BinaryIO = file
+        if kind.plain:
+            text = PlainText(file, start.offset, files)
+            text.check(start.signature)
+        else:
+            file.seek(start.offset)
+        data = iter(lambda: text.read(source.chunk), b"")
+        for records in whole_records(data, sample):
+            yield chunks.of(records, modified=modified)
 
 
 class _Signature:
     """The signature of a file that is read from a place on."""
 
     def __init__(self, place: Place, file: BinaryIO, files: FileSystem, *, plain: bool) -> None:
-        self._file, self._files, self._plain = file, files, plain
         self._of_text: TextSignature | None = None
         self._of_start = ""
+        offset = place.start.offset
         if plain:
-            return
-        if place.start.signature.count(":") > 1:  # that of a text that was plain when it was read
+            self._of_text = text_signature(file, offset, files)
+        elif place.start.signature.count(":") > 1:  # that of a text that was plain when it was read
             file.seek(0)
-            size = min(SIGNED_BYTES, place.start.offset)
+            size = min(SIGNED_BYTES, offset)
             head = read_exactly(file, size)
-            file.seek(place.start.offset - size)
+            file.seek(offset - size)
             self._of_text = TextSignature(head, read_exactly(file, size))
         else:
             with files.open(place.path) as raw:
@@ -161,8 +163,6 @@ class _Signature:
 
     def after(self, text: bytes, offset: int) -> str:
         """Return it at an offset, the end of a text that was read."""
-        if self._plain:
-            return signature_of(self._file, offset, self._files)
         return self._of_text.after(text, offset) if self._of_text else self._of_start
 
 

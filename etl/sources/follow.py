@@ -21,14 +21,8 @@ from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_place, sample_of
 from etl.sources.framing import SILENCE, RecordBuffer
-from etl.sources.identity import (
-    SIGNED_BYTES,
-    Known,
-    Place,
-    TextSignature,
-    places,
-)
-from etl.sources.opening import file_id, opened
+from etl.sources.identity import Known, Place, PlainText, places, text_signature
+from etl.sources.opening import Moved, file_id, opened
 
 __all__ = ["FollowSource"]
 
@@ -168,23 +162,19 @@ class _Growing:
             its = self._status()
             self._id = file_id(its)
             place.check(self._file, self._files)
-            self._read = start.offset
             self._is_known = place.expected is not None and not place.expected.error
             self._silent = 0.0  # seconds since the last data
-            sample = sample_of(self._file, source.options, its.st_mtime, offset=self._read)
-            self._of_data, self._of_texts = self._signature(), self._signature()
-            self._last = self._of_data.after(b"", self._read)
+            sample = sample_of(self._file, source.options, its.st_mtime, offset=start.offset)
+            self._text = PlainText(self._file, start.offset, self._files)
+            self._text.check(start.signature)
             self._chunks = Chunks(
                 start,
                 place.expected,
                 name=source.name,
                 sample=sample,
-                signature=self._of_texts.after,
+                signature=text_signature(self._file, start.offset, self._files).after,
             )
             self._buffer = RecordBuffer(sample)
-            self._file.seek(self._read)
-            if start.offset and self._last != start.signature:  # it was cut since it was found
-                self.is_over = True
             unless_whole.pop_all()
 
     def close(self) -> None:
@@ -210,7 +200,7 @@ class _Growing:
             return True
         if named != self._id:
             return False
-        self.is_over = self._status().st_size < self._read
+        self.is_over = self._status().st_size < self._text.offset
         return not self.is_over
 
     def known_first(self) -> Iterator[SourceChunk]:
@@ -221,8 +211,8 @@ class _Growing:
     def all_of_it(self) -> Iterator[SourceChunk]:
         """Yield batches of all that is new."""
         before = -1
-        while self._read > before:
-            before = self._read
+        while self._text.offset > before:
+            before = self._text.offset
             yield from self.look()
 
     def look(self, *, stopping: bool = False) -> Iterator[SourceChunk]:
@@ -230,13 +220,12 @@ class _Growing:
         if self.is_over:
             return
         its = self._status()
-        data = self._file.read(CHUNK_BYTES)
-        if data and self._signature().after(b"", self._read) != self._last:
-            self.is_over = True  # it was cut and written to again, just now: a copy may have it
+        try:
+            data = self._text.read(CHUNK_BYTES)
+        except Moved:  # and was written to again, just now: a copy may have it
+            self.is_over = True
             return
         if data:
-            self._read += len(data)
-            self._last = self._of_data.after(data, self._read)
             self._silent = 0.0
             self._chunks.sample.touched(its.st_mtime)
         elif not stopping:
@@ -249,14 +238,6 @@ class _Growing:
             texts.append(self._buffer.rest())
         for text in filter(None, texts):
             yield self._chunks.of(text, modified=its.st_mtime)
-
-    def _signature(self) -> TextSignature:
-        """Return the signature of what the file holds now up to where it was read."""
-        size = min(SIGNED_BYTES, self._read)
-        head, tail = (
-            self._files.pread(self._file, size, start) for start in (0, self._read - size)
-        )
-        return TextSignature(head, tail)
 
     def _status(self) -> os.stat_result:
         return self._files.fstat(self._file)

@@ -32,12 +32,14 @@ __all__ = [
     "MAX_LOOKS",
     "Known",
     "Place",
+    "PlainText",
     "TextSignature",
     "ids_in",
     "is_file_of",
     "names_before",
     "places",
     "signature_of",
+    "text_signature",
     "where_is",
 ]
 
@@ -86,9 +88,14 @@ class Place:
 
 def signature_of(file: BinaryIO, offset: int, files: FileSystem = DISK) -> str:
     """Return the signature of a plain file that was read to an offset."""
+    return text_signature(file, offset, files).after(b"", offset)
+
+
+def text_signature(file: BinaryIO, offset: int, files: FileSystem = DISK) -> TextSignature:
+    """Return the signature of a plain file, to read on from an offset."""
     size = min(SIGNED_BYTES, offset)
-    first, last = (files.pread(file, size, start) for start in (0, offset - size))
-    return f"{_digest(first)}:{offset}:{_digest(last)}"
+    head, tail = (files.pread(file, size, start) for start in (0, offset - size))
+    return TextSignature(head, tail)
 
 
 class TextSignature:
@@ -110,6 +117,45 @@ class TextSignature:
         self._tail = (self._tail + text[-SIGNED_BYTES:])[-SIGNED_BYTES:]
         size = min(SIGNED_BYTES, offset)
         return f"{_digest(self._head[:size])}:{offset}:{_digest(self._tail[-size:])}"
+
+
+class PlainText:
+    """Reads on in a plain file, as long as nothing of what was read is cut off.
+
+    Args:
+        file: An open file.
+        offset: From where.
+        files: Where it is.
+
+    Attributes:
+        offset: To where it was read.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, files: FileSystem) -> None:
+        self.offset = offset
+        self._file, self._files = file, files
+        self._signature = text_signature(file, offset, files)
+        self._last = self._signature.after(b"", offset)
+        file.seek(offset)
+
+    def check(self, signature: str) -> None:
+        """Raise Moved unless this is the signature of what is before the offset."""
+        if signature and signature.count(":") > 1 and self._last != signature:
+            raise Moved(errno.ENOENT, "it was cut")
+
+    def read(self, size: int) -> bytes:
+        """Return at most so many bytes.
+
+        Raises:
+            Moved: If the file was cut: what follows is the beginning of something else.
+        """
+        data = self._file.read(size)
+        if data:
+            if signature_of(self._file, self.offset, self._files) != self._last:
+                raise Moved(errno.ENOENT, "it was cut")
+            self.offset += len(data)
+            self._last = self._signature.after(data, self.offset)
+        return data
 
 
 def signature_of_start(file: BinaryIO, size: int = SIGNED_BYTES) -> str:
