@@ -160,7 +160,7 @@ class _Growing:
         with ExitStack() as unless_whole:
             self._file: BinaryIO = unless_whole.enter_context(source.files.open(place.path))
             its = self._status()
-            self._id = file_id(its)
+            self._id, self._modified = file_id(its), its.st_mtime
             place.check(self._file, self._files)
             self._is_known = place.expected is not None and not place.expected.error
             self._silent = 0.0  # seconds since the last data
@@ -200,7 +200,10 @@ class _Growing:
             return True
         if named != self._id:
             return False
-        self.is_over = self._status().st_size < self._text.offset
+        its = self._status()
+        # what was written to an empty file and cut again is only seen in when it was changed
+        was_cut = its.st_size == 0 and its.st_mtime != self._modified
+        self.is_over = was_cut or its.st_size < self._text.offset
         return not self.is_over
 
     def known_first(self) -> Iterator[SourceChunk]:

@@ -489,6 +489,24 @@ def test_a_file_that_failed_at_the_first_look_is_read_after_it_was_rotated(tmp_p
     site.check()
 
 
+@pytest.mark.parametrize("kind", ["plain", "gzipped"])
+def test_what_was_written_to_an_empty_file_and_cut_between_two_looks_is_read(
+    tmp_path: Path, kind: str
+):
+    site = Site(tmp_path)
+    site.path.touch()
+    site.look()
+    for _ in range(2):
+        site.write(2)
+        keep(site, kind)
+        os.truncate(site.path, 0)
+        site.look()
+        site.check()
+    site.write(1)
+    site.look()
+    site.check()
+
+
 class Rotating(FileSystem):
     """A disk on which something happens before the n-th time that it is asked."""
 
