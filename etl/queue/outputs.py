@@ -36,10 +36,10 @@ class Outputs:
             self._root = self._kept_root(db)
         return self._root
 
-    def use_output_root(self, folder: Path) -> None:
+    def use_output_root(self, folder: Path, *, keep: bool = True) -> None:
         """See `WorkerRegistry.use_output_root`."""
         wanted, found = folder.resolve(), self.output_root()
-        if found is None and not self._on_server:
+        if found is None and keep and self._file:
             with self._database.write() as db:
                 db.run("lock", name="control")
                 found = self._kept_root(db)

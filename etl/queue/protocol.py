@@ -401,11 +401,15 @@ class WorkerRegistry(Protocol):
     def output_root(self) -> Path | None:
         """Return the folder below which outputs lie, or None if the store keeps none."""
 
-    def use_output_root(self, folder: Path) -> None:
-        """Agree to write below a folder; a store in a file that keeps none keeps this one.
+    def use_output_root(self, folder: Path, *, keep: bool = True) -> None:
+        """Agree on a folder as the store's output root; one in memory has none.
+
+        Args:
+            folder: Below which outputs are written.
+            keep: Let a store in a file keep it, if it has none yet.
 
         Raises:
-            UsageError: If the store keeps another one.
+            UsageError: If the store keeps another.
         """
 
     def set_output_root(self, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import polars as pl
 
-from etl.records.batch import Batch, count_lines
+from etl.records.batch import Batch, count_lines, read_exactly
 from etl.sources.opening import as_source_error, opened
 from etl.sources.resolve import Source
 from etl.sources.stream import StreamSource
@@ -35,7 +35,7 @@ def first_lines(source: Source) -> tuple[pl.Series, float | None]:
         else:
             with opened(source.path) as (file, kind):
                 kind.check_text(source.name)
-                data, modified = file.read(SAMPLE_BYTES), source.path.stat().st_mtime
+                data, modified = read_exactly(file, SAMPLE_BYTES), source.path.stat().st_mtime
     if len(data) >= SAMPLE_BYTES:  # its last line is cut
         data = data[: data.rfind(b"\n") + 1] or data
     batch = Batch(lines=count_lines(data), payload=data, source=source.name)

@@ -56,7 +56,7 @@ class WorkerProcesses:
     ) -> None:
         self._queue = queue
         self._out = Path(options.out)
-        queue.use_output_root(self._out)
+        queue.use_output_root(self._out, keep=False)
         argument = json.dumps(asdict(replace(options, parent=os.getpid())))
         self._command = [sys.executable, "-m", "etl.workers.main", argument]
         self._stdout = stdout

@@ -380,7 +380,7 @@ class Worker:
         """Take a slot with its states, and publish what a killed worker had committed."""
         self._agreed = False
         if self._out_given:
-            self._agree_on_out()
+            self._queue.use_output_root(self._out, keep=False)
         else:
             self._out = self._queue.output_root() or self._out
         try:

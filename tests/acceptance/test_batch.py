@@ -160,7 +160,7 @@ def test_two_batches_at_once_do_not_meet(site):
 
 def test_a_batch_that_is_running_is_not_started_beside(site, until):
     log = site.write("app.log", numbered(0, 1_000))
-    first = site.start("batch", *arguments(site, log), env={"DELAY": "60"})
+    first = site.start("batch", *arguments(site, log), env={"DELAY": "15"})
     until(lambda: site.store.exists() and site.queue.stats().leased, 60)
     assert "is running in process" in batch(site, log, code=2)
     first.send_signal(signal.SIGINT)
@@ -186,8 +186,8 @@ def test_each_file_has_its_own_batch_and_a_summary_shows_all(site):
     page = (day / "summary.html").read_text()
     assert all(f'href="{name}/report.html"' in page for name in states)
     assert all((day / name / "report.html").exists() for name in states)
-    (one,) = site.json("batch", "logs/broken*", *words[2:], code=1)["batches"]
-    assert (one["state"], one["code"]) == ("failed", 1)
+    (one,) = site.json("batch", "logs/broken*", *words[2:], code=3)["batches"]
+    assert (one["state"], one["code"], one["done"]) == ("gate", 3, 99)
     assert "broken.log.gz" in one["error"]
 
 

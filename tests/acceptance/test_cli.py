@@ -230,7 +230,7 @@ def test_the_text_of_each_record_is_kept_if_that_is_asked_for(site):
     log = site.write("app.log", MIXED)
     site.etl("run", log)
     assert "line" not in site.rows().columns
-    site.etl("run", log, "--keep-line", "--reread", "--out", "kept")
+    site.etl("run", log, "--keep-line", "--store", "kept.db", "--out", "kept")
     lines = pl.read_parquet(site.folder / "kept" / "*.parquet").sort("line_number")["line"]
     assert "\n".join(lines) + "\n" == MIXED
 

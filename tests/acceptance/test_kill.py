@@ -12,6 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+KILLS = 50 if os.environ.get("ETL_CHAOS_ROUNDS") else 12
+"""In `make chaos`, and in `make test`."""
+
 LINES = 80_000
 BLANK = LINES // 400
 
@@ -42,11 +45,11 @@ def children(pid):
 
 
 @pytest.mark.timeout(200)
-def test_a_worker_killed_fifty_times_loses_no_line_and_doubles_none(site):
+def test_a_worker_killed_again_and_again_loses_no_line_and_doubles_none(site):
     lines = [f"line {n} {'poison' if n % 97 == 5 else 'well'}" for n in range(LINES)]
     for start in range(0, LINES, 400):
         site.put([*lines[start : start + 400], ""], of=401)
-    for _ in range(50):
+    for _ in range(KILLS):
         size = random.choice((401, 1203))
         arguments = (*site.pipeline("numbered"), "--batch-lines", size)
         worker = site.start("work", *arguments, env={"DELAY": "0.02"})
@@ -59,7 +62,7 @@ def test_a_worker_killed_fifty_times_loses_no_line_and_doubles_none(site):
     lost = dead.filter(pl.col("code") == "worker_lost")
     blank = BLANK - lost.filter(pl.col("line") == "").height
     site.settled(done=LINES + BLANK - dead.height - blank, filtered=blank, dead=dead.height)
-    each_line_once(site, lines=LINES, lost=50)
+    each_line_once(site, lines=LINES, lost=KILLS)
     assert site.received("pace") == LINES + BLANK - lost.height
     assert counted(site) == site.queue.stats().done
 

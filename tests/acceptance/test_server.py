@@ -805,7 +805,7 @@ def test_a_fault_of_ours_tells_nothing_of_itself(client, site, until):
     client.post("/logs", json="CRITICAL a")
     site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
     with site.queue._database.write() as db:
-        db.connection.execute("UPDATE dead_letters SET payload = '{'")
+        db.connection.execute("UPDATE dead_letters SET payload = '{', checksum = NULL")
     answer = refused(client.get("/dlq"), 500, "internal error; the log says more")
     assert answer.json()["error"] == "internal error; the log says more"
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -317,8 +317,8 @@ def test_hundreds_of_updates_leave_the_page_as_it_was(
     assert screen.run(SOAK.replace("COUNT", "40")) == "0"
     screen.wait_total("dead", "40")
     before = measure()
-    assert screen.run(SOAK.replace("COUNT", "110")) == "0"
-    screen.wait_total("dead", "150")
+    assert screen.run(SOAK.replace("COUNT", "60")) == "0"
+    screen.wait_total("dead", "100")
     after = measure()
     print(before, after)
     assert after["Nodes"] < before["Nodes"] + 300
