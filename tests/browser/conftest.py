@@ -264,7 +264,7 @@ class Screen:
         self.page.screenshot(path=SHOTS / f"{name}.png")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, its event loop is that of the thread
 def browser() -> Iterator[BrowserContext]:
     """Start Chromium."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
