@@ -127,9 +127,7 @@ def play(screen: Any, *, quick: str = "") -> None:
         screen.click("WARNING")
     screen.wait_total("waiting", "12")
     expect(page.locator(".etl-icon")).to_have_count(12)
-    page.wait_for_function(
-        "window.started.filter(([name]) => name === 'etl-in').length === 12", timeout=5000
-    )
+    page.wait_for_function("window.started.filter(([name]) => name === 'etl-in').length === 12")
     screen.wait_bars(0, 0, 0, 0, 0)
     assert screen.total("done") == "0"
     screen.shoot(f"queued{quick}")
