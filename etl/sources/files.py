@@ -7,7 +7,6 @@ left of that one is found and read first.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from etl.sources.identity import (
     Place,
     PlainText,
     TextSignature,
+    key_of,
     places,
     signature_of_start,
     text_signature,
@@ -68,7 +68,7 @@ class FileSource:
     @property
     def key(self) -> str:
         """What its checkpoints are stored under."""
-        return os.path.abspath(self.path)  # noqa: PTH100 - a link is followed when it is read
+        return key_of(self.path)
 
     @property
     def size(self) -> int:

@@ -21,7 +21,7 @@ from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_place, sample_of
 from etl.sources.framing import SILENCE, RecordBuffer
-from etl.sources.identity import Known, Place, PlainText, places, text_signature
+from etl.sources.identity import Known, Place, PlainText, key_of, places, text_signature
 from etl.sources.opening import Moved, file_id, opened
 
 __all__ = ["FollowSource"]
@@ -52,7 +52,7 @@ class FollowSource:
     @property
     def key(self) -> str:
         """What its checkpoints are stored under."""
-        return os.path.abspath(self.path)  # noqa: PTH100 - a link is followed when it is read
+        return key_of(self.path)
 
     @property
     def size(self) -> None:

@@ -30,12 +30,14 @@ from etl.sources.opening import Moved, file_id, if_readable, opened
 
 __all__ = [
     "MAX_LOOKS",
+    "MAX_SEARCHED",
     "Known",
     "Place",
     "PlainText",
     "TextSignature",
     "ids_in",
     "is_file_of",
+    "key_of",
     "names_before",
     "places",
     "signature_of",
@@ -49,7 +51,7 @@ SIGNED_BYTES = 4096
 """Bytes at the start of a file, and before the offset, that make its signature."""
 
 MAX_SEARCHED = 1_000
-"""Files of a folder that are searched for one by its content."""
+"""Files of a folder that are searched for a text."""
 
 MAX_LOOKS = 8
 """How often a folder is looked through again as files were renamed in the meantime."""
@@ -84,6 +86,11 @@ class Place:
             self.seen and signature_of(file, size, files) != self.seen
         ):
             raise Moved(errno.ENOENT, "it is another file now, or was cut")
+
+
+def key_of(path: Path) -> str:
+    """Return what the checkpoints of a path are stored under; whoever reads it follows a link."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def signature_of(file: BinaryIO, offset: int, files: FileSystem = DISK) -> str:
@@ -232,7 +239,7 @@ class _Search:
     """
 
     def __init__(self, path: Path, known: Known, files: FileSystem) -> None:
-        key = os.path.abspath(path)  # noqa: PTH100 - a link is followed by whoever reads
+        self._key = key = key_of(path)
         self.real = real = files.resolve(path)
         self.found: list[Place] = []
         self.lost: Checkpoint | None = None
@@ -272,9 +279,8 @@ class _Search:
         parents = [self.real.parent, *([Path(newest.path).parent] if newest.path else [])]
         self._folder = folder = _Folder(parents, self._files, but=self._id)
         found = _left_over(rows, mine, folder)
-        if not (
-            mine and mine.offset
-        ):  # of one that is only known to be there, all may be in a copy
+        # of a file that is only known to be there, all may be in a copy
+        if not (mine and mine.offset):
             if newest.offset and not any(place.start == newest for place in found):
                 if at := folder.find_text(newest):
                     found.append(Place(at, newest, newest, is_current=False))
@@ -282,8 +288,8 @@ class _Search:
                     folder.check()
                     self.lost = newest
             folder.check()
-            key = os.path.abspath(self._path)  # noqa: PTH100
-            found += _unseen(newest, [Path(key), self.real], folder, known, rows[-1].number)
+            current = [Path(self._key), self.real]
+            found += _unseen(newest, current, folder, known, rows[-1].number)
         self.found = [_as_found(place, folder) for place in found]
 
     def _signature(self) -> str:

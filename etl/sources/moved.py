@@ -9,13 +9,10 @@ from pathlib import Path
 
 from etl.filesystem import FileSystem
 from etl.records.batch import Reference, read_exactly
-from etl.sources.identity import MAX_LOOKS, ids_in, names_before
+from etl.sources.identity import MAX_LOOKS, MAX_SEARCHED, ids_in, names_before
 from etl.sources.opening import if_readable, opened
 
 __all__ = ["find_bytes"]
-
-MAX_SEARCHED = 1_000
-"""Files of a folder that are searched."""
 
 _last_found: dict[str, Path] = {}
 """Where the bytes of a file were found last, by its path: the next ones are there, too."""

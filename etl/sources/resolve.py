@@ -12,7 +12,7 @@ from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
-from etl.sources.opening import Kind, look_at
+from etl.sources.opening import Kind, file_id, look_at
 from etl.sources.stream import StreamSource
 
 __all__ = ["Source", "Sources", "passed_over", "resolve_sources"]
@@ -103,8 +103,7 @@ def _each_once(sources: Sources) -> Sources:
         if isinstance(source, StreamSource):
             named[source] = source
             continue
-        status = source.path.stat()
-        one = (status.st_dev, status.st_ino)
+        one = file_id(source.path.stat())
         first = named.setdefault(one, source)
         is_better = source.path.is_symlink() == isinstance(source, FollowSource)
         if is_better and source.path.is_symlink() != first.path.is_symlink():  # type: ignore[union-attr]
