@@ -13,7 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["DISK", "FileSystem"]
+__all__ = ["DISK", "FileSystem", "file_id"]
+
+
+def file_id(status: os.stat_result) -> str:
+    """Return what tells a file from all others that are there now: its device and inode."""
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 class FileSystem:

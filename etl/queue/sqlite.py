@@ -27,7 +27,7 @@ from urllib.parse import quote
 import polars as pl
 
 from etl.errors import IncompatibleStore, StoreError, StoreFull, StoreLost
-from etl.filesystem import DISK
+from etl.filesystem import DISK, file_id
 from etl.queue.database import Clock, Database, Transaction
 from etl.queue.sql import SQLITE
 from etl.queue.urls import IN_MEMORY, url_of
@@ -155,7 +155,7 @@ class SqliteDatabase(Database):
         name = "the store in memory" if path is None else f"store {str(path)!r}"
         super().__init__(name, clock)
         self._changes = 0  # committed by us, of which `data_version` does not tell
-        self._ids: dict[Path, tuple[int, int]] = {}
+        self._ids: dict[Path, str] = {}
         self._looked_at = -math.inf  # when we last asked what the disk has left
         if path is not None:
             path = path.absolute()  # the process may go to another folder
@@ -289,7 +289,7 @@ class SqliteDatabase(Database):
                 raise self._lost(path, "was removed") from None
             except OSError as error:
                 raise StoreError(f"{self.name} cannot be used: {error.strerror}") from error
-            if self._ids.setdefault(path, _id_of(found)) != _id_of(found):
+            if self._ids.setdefault(path, file_id(found)) != file_id(found):
                 self._leave(path)
                 raise self._lost(path, "was replaced by another file")
             if path == self._path and not found.st_size:
@@ -445,10 +445,6 @@ class SqliteDatabase(Database):
 def _any_text(data: bytes) -> str:
     """Return a text, even one that is damaged: its row's checksum tells."""
     return data.decode("utf-8", "backslashreplace")
-
-
-def _id_of(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
 
 
 def _close_all(*connections: sqlite3.Connection) -> None:

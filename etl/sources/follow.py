@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from etl.filesystem import DISK, FileSystem
+from etl.filesystem import DISK, FileSystem, file_id
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_place, sample_of
 from etl.sources.framing import SILENCE, RecordBuffer
 from etl.sources.identity import Known, Place, PlainText, key_of, places, text_signature
-from etl.sources.opening import Moved, file_id, opened
+from etl.sources.opening import Moved, opened
 
 __all__ = ["FollowSource"]
 

@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from etl.filesystem import DISK, FileSystem
+from etl.filesystem import DISK, FileSystem, file_id
 from etl.queue import Checkpoint
 from etl.records.batch import read_exactly
-from etl.sources.opening import Moved, file_id, if_readable, opened
+from etl.sources.opening import Moved, if_readable, opened
 
 __all__ = [
     "MAX_LOOKS",

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from backports import zstd
 
 from etl.errors import SourceError
-from etl.filesystem import DISK, FileSystem
+from etl.filesystem import DISK, FileSystem, file_id
 from etl.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Kind", "Moved", "as_source_error", "file_id", "if_readable", "look_at", "opened"]
+__all__ = ["Kind", "Moved", "as_source_error", "if_readable", "look_at", "opened"]
 
 HEAD_BYTES = 64 << 10
 """Bytes at the start of a file that say what it is."""
@@ -66,11 +66,6 @@ def if_readable() -> Iterator[None]:
 
 class Moved(FileNotFoundError):
     """A file has lost its name, or has been cut, since it was found: look again."""
-
-
-def file_id(status: os.stat_result) -> str:
-    """Return what tells a file from all others that are there now: its device and inode."""
-    return f"{status.st_dev}:{status.st_ino}"
 
 
 class Kind(NamedTuple):

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from etl.errors import SourceError
+from etl.filesystem import file_id
 from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
-from etl.sources.opening import Kind, file_id, look_at
+from etl.sources.opening import Kind, look_at
 from etl.sources.stream import StreamSource
 
 __all__ = ["Source", "Sources", "passed_over", "resolve_sources"]

@@ -730,14 +730,15 @@ def test_a_watchdog_is_told_of_each_call_that_has_a_timeout(queue: Queue):
     assert [(one.worker, one.processor, one.timeout) for one in watched] == [("w", "a", 60)]
 
 
-def test_a_worker_that_starts_while_the_store_is_away_waits_for_it(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [StoreUnavailable("not now"), StoreFull("no room")])
+def test_a_worker_that_starts_while_the_store_is_away_or_full_waits_for_it(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):
-    register, away = queue.register, iter([StoreUnavailable("not now")] * 3)
+    register, away = queue.register, iter([error] * 3)
 
     def sometimes(name: str, *, again: bool) -> int:
-        for error in away:
-            raise error
+        for refusal in away:
+            raise refusal
         return register(name, again=again)
 
     monkeypatch.setattr(queue, "register", sometimes)
@@ -787,22 +788,6 @@ def test_a_worker_that_stays_waits_for_room_for_its_output(queue: Queue, caplog:
     with pytest.raises(ProcessorStop, match="no room"):
         drains.drain()
     assert queue.control().paused, "one that only empties the queue says so and ends"
-
-
-def test_a_worker_that_starts_on_a_full_disk_waits_for_room(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-):
-    register, full = queue.register, iter([StoreFull("no room")] * 2)
-
-    def sometimes(name: str, *, again: bool) -> int:
-        for error in full:
-            raise error
-        return register(name, again=again)
-
-    monkeypatch.setattr(queue, "register", sometimes)
-    put(queue, "one")
-    anyio.run(Worker(queue, Pipeline().add("a", same), drain=True).run)
-    assert counts(queue) == (1, 0, 0, 0)
 
 
 def test_a_changed_range_takes_no_other_batch_with_it(queue: Queue, tmp_path: Path):
