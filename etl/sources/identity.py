@@ -255,6 +255,8 @@ class _Search:
             newest = next((row for row in reversed(rows) if row.host == files.host), last)
             self._look_around(rows, newest, mine, known)
         if status:
+            if mine and any(one.expected == mine for one in self.found):
+                mine = None
             numbers = [one.start.number for one in self.found if one.start.source == key]
             number = max([*numbers, last.number if last else 0]) + 1
             start = mine or Checkpoint(key, 0, 0, number=number)
@@ -278,7 +280,7 @@ class _Search:
         """
         parents = [self.real.parent, *([Path(newest.path).parent] if newest.path else [])]
         self._folder = folder = _Folder(parents, self._files, but=self._id)
-        found = _left_over(rows, mine, folder)
+        found = _left_over(rows, mine, folder, known)
         # of a file that is only known to be there, all may be in a copy
         if not (mine and mine.offset):
             if newest.offset and not any(place.start == newest for place in found):
@@ -289,7 +291,8 @@ class _Search:
                     self.lost = newest
             folder.check()
             current = [Path(self._key), self.real]
-            found += _unseen(newest, current, folder, known, rows[-1].number)
+            unseen = _unseen(newest, current, folder, known)
+            found += _in_turn(unseen, self._key, rows[-1], mine)
         self.found = [_as_found(place, folder) for place in found]
 
     def _signature(self) -> str:
@@ -305,18 +308,28 @@ class _Search:
         return same and (self._folder is None or self._folder.is_as_seen())
 
 
-def _left_over(rows: Iterable[Checkpoint], mine: Checkpoint | None, folder: _Folder) -> list[Place]:
+def _left_over(
+    rows: Iterable[Checkpoint], mine: Checkpoint | None, folder: _Folder, known: Known
+) -> list[Place]:
     """Return the files that had a source's name, and have grown since they were read."""
     return [
         Place(at, row, row, is_current=False)
         for row in rows
-        if row != mine and (at := folder.find_id(row))
+        if row != mine
+        and (at := folder.find_id(row))
+        # the file of which nothing was read may be gone, and a copy of another have its id
+        and (row.offset or not _is_read(at, folder, known))
     ]
 
 
+def _is_read(path: Path, folder: _Folder, known: Known) -> bool:
+    row = _row_of(path, folder.status_of(path), known, folder.files)
+    return row is not None and row.offset > 0
+
+
 def _unseen(
-    newest: Checkpoint, current: Sequence[Path], folder: _Folder, known: Known, number: int
-) -> list[Place]:
+    newest: Checkpoint, current: Sequence[Path], folder: _Folder, known: Known
+) -> list[Path]:
     """Return the files that had a source's name after its newest checkpoint, and were never read.
 
     Args:
@@ -324,16 +337,30 @@ def _unseen(
         current: The source's path, as it was named and where it leads.
         folder: Where they are.
         known: Returns checkpoints.
-        number: The last one of a file that had the name.
     """
-    unseen = [
+    return [
         at
         for at, status in folder.since(newest, current)
         if _row_of(at, status, known, folder.files) is None
     ]
-    key = str(current[0])
+
+
+def _in_turn(
+    unseen: Sequence[Path], key: str, last: Checkpoint, mine: Checkpoint | None
+) -> list[Place]:
+    """Return the places of files that were never read, in their turn.
+
+    Args:
+        unseen: The files.
+        key: What they are kept under.
+        last: The checkpoint of the last file that had the name.
+        mine: That of the file that has it now, of which nothing was read: they were before it, so
+            the first of them takes its number.
+    """
+    taken = mine if mine == last and last.source == key else None
+    first = last.number if taken else last.number + 1
     return [
-        Place(at, Checkpoint(key, 0, 0, number=number + 1 + n), None, is_current=False)
+        Place(at, Checkpoint(key, 0, 0, number=first + n), None if n else taken, is_current=False)
         for n, at in enumerate(unseen)
     ]
 
@@ -450,6 +477,10 @@ class _Folder:
     def id_of(self, path: Path) -> str:
         """Return the id of a file that was found."""
         return next(id for id, (one, _) in self._by_id.items() if one == path)
+
+    def status_of(self, path: Path) -> os.stat_result:
+        """Return what is known of a file that was found."""
+        return self._by_id[self.id_of(path)][1]
 
     def find_id(self, row: Checkpoint) -> Path | None:
         """Return where the file of a checkpoint is, by its id, if it has grown."""
