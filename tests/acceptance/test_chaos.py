@@ -1,6 +1,7 @@
 """Real processes, killed and stopped by chance while their files are rotated: each line once.
 
-One round here; `ETL_CHAOS_ROUNDS=500` does so many. `ETL_CHAOS_SEED=17` begins with another one.
+One round here; `ETL_CHAOS_ROUNDS=500` does so many, and a tenth with a store in PostgreSQL.
+`ETL_CHAOS_SEED=17` begins with another one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import random
 import signal
 import time
+from math import ceil
 
 import pytest
 
@@ -32,9 +34,10 @@ class Chaos:
         if self.way == "link":
             self.link()
         self.write()
+        options = ("--lease", 2, "--batch-lines", 50, "--out", site.out)
         self.commands = {
             "follow": ("put", "--follow", self.path),
-            "work": ("work", "--lease", 2, "--batch-lines", 50, *site.pipeline("numbered")),
+            "work": ("work", *options, *site.pipeline("numbered")),
         }
         self.running = {}
         self.stopped = set()
@@ -126,6 +129,17 @@ class Chaos:
 @pytest.mark.parametrize("number", range(SEED, SEED + ROUNDS))
 @pytest.mark.timeout(300)
 def test_each_line_is_processed_once_whatever_is_killed_stopped_and_rotated(site, number):
+    play(site, number)
+
+
+@pytest.mark.parametrize("number", range(SEED, SEED + ceil(ROUNDS / 10)))
+@pytest.mark.timeout(300)
+def test_each_line_is_processed_once_if_the_store_is_on_a_server(postgres_schema, site_at, number):
+    play(site_at(postgres_schema()), number)
+
+
+def play(site, number: int) -> None:
+    """Play one round, and check it."""
     chaos = Chaos(site, random.Random(number))
     for _ in range(EVENTS):
         chaos.happen()
