@@ -157,7 +157,7 @@ class PlainText:
             Moved: If the file was cut: what follows is the beginning of something else.
         """
         data = self._file.read(size)
-        if data:
+        if data or self._files.fstat(self._file).st_size < self.offset:
             if signature_of(self._file, self.offset, self._files) != self._last:
                 raise Moved(errno.ENOENT, "it was cut")
             self.offset += len(data)

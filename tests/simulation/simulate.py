@@ -180,10 +180,15 @@ class Simulation:
             latest = [one for one in self.world.processes if one.role == role][-1:]
             gone = not latest or not latest[0].alive
             over = latest and latest[0].ended and not role.startswith("work")
-            if over and role.startswith("put"):  # once more, for what was written since
-                over = self.world.healed and latest[0].began_healed
+            if over and role.startswith("put"):
+                over = self.began_healed(role)
             if gone and not over and (self.world.healed or self.random.random() < 0.5):
                 self.world.start(role, main)
+
+    def began_healed(self, role: str) -> bool:
+        """Return whether the last process of a role began when all was healed."""
+        latest = [one for one in self.world.processes if one.role == role][-1:]
+        return bool(latest) and latest[0].began_healed
 
     def heal(self) -> None:
         """End all faults: what is gone comes back, and nobody is in the way."""
@@ -205,6 +210,8 @@ class Simulation:
 
     def settled(self) -> bool:
         busy = [one for one in self.world.alive() if not one.role.startswith("work")]
+        if any(not self.began_healed(role) for role in self.wanted if role.startswith("put")):
+            return False  # a file is put once more, for what was written since
         if busy:
             if all(one.role.startswith("follow") for one in busy) and self.idle_turns > IDLE_TURNS:
                 for one in busy:

@@ -300,6 +300,21 @@ def test_putting_a_file_again_takes_what_it_had_got_before_it_was_renamed(tmp_pa
     site.check()
 
 
+@pytest.mark.parametrize("kind", ["plain", "gzipped"])
+def test_a_file_that_is_copied_and_cut_while_it_is_put_is_read_to_its_end(
+    tmp_path: Path, kind: str
+):
+    site = Site(tmp_path)
+    site.write(60_000)
+    lines = 0
+    for chunk in ingest(site.queue, FileSource("app.log", site.path, chunk=100_000)):
+        if not lines:
+            keep(site, kind)
+            os.truncate(site.path, 0)
+        lines += chunk.batch.lines
+    assert lines == 60_000
+
+
 def test_two_followers_of_names_that_a_file_has_in_turn_read_it_once(tmp_path: Path):
     site, older = Site(tmp_path), Site(tmp_path)
     older.queue, older.path = site.queue, tmp_path / "app.log.1"
