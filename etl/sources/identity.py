@@ -251,7 +251,7 @@ class _Search:
         rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
         last = rows[-1] if rows else None
         mine = _row_of(real, status, known, files) if status else None
-        seen = self._signature() if not (mine and mine.offset) else ""
+        seen = self._signature(path) if not (mine and mine.offset) else ""
         if last and (rows != [mine] or not last.offset):
             newest = next((row for row in reversed(rows) if row.host == files.host), last)
             self._look_around(rows, newest, mine, known)
@@ -295,14 +295,20 @@ class _Search:
             unseen = _unseen(newest, current, folder, known)
             first = rows[-1].number + 1
             found += [
-                Place(at, Checkpoint(self._key, 0, 0, number=number), None, is_current=False)
+                Place(
+                    at,
+                    Checkpoint(self._key, 0, 0, number=number),
+                    None,
+                    is_current=False,
+                    seen=self._signature(at),
+                )
                 for number, at in enumerate(unseen, first)
             ]
         self.found = [_as_found(place, folder) for place in found]
 
-    def _signature(self) -> str:
-        """Return the signature of all that the file has now."""
-        with if_readable(), self._files.open(self._path) as file:
+    def _signature(self, path: Path) -> str:
+        """Return the signature of all that a file has now."""
+        with if_readable(), self._files.open(path) as file:
             return signature_of(file, self._files.fstat(file).st_size, self._files)
         return ""
 
