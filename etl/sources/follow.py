@@ -212,7 +212,7 @@ class _Growing:
     def known_first(self) -> Iterator[SourceChunk]:
         """Yield an empty batch, so that the store knows this file even if it is lost at once."""
         if not self._is_known and not self.is_over:
-            yield self._chunks.of(b"", modified=self._status().st_mtime)
+            yield self._chunks.of(b"", modified=self._modified)
 
     def all_of_it(self) -> Iterator[SourceChunk]:
         """Yield batches of all that is new, also of a last record that may go on.

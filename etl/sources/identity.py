@@ -82,8 +82,12 @@ class Place:
     def check(self, file: BinaryIO, files: FileSystem) -> None:
         """Raise Moved unless an open file is still the one that was found, and was not cut."""
         size = int(self.seen.split(":")[2]) if self.seen else 0
-        if file_id(files.fstat(file)) != self.start.file or (
-            self.seen and signature_of(file, size, files) != self.seen
+        its = files.fstat(file)
+        was_empty = self.seen and not size and its.st_size  # and may have been cut in between
+        if (
+            file_id(its) != self.start.file
+            or was_empty
+            or (self.seen and signature_of(file, size, files) != self.seen)
         ):
             raise Moved(errno.ENOENT, "it is another file now, or was cut")
 
@@ -159,8 +163,9 @@ class PlainText:
         """
         data = self._file.read(size)
         if data or self._files.fstat(self._file).st_size < self._signed:
-            if signature_of(self._file, self._signed, self._files) != self._last:
-                raise Moved(errno.ENOENT, "it was cut")
+            was_empty = not self._signed and self._files.fstat(self._file).st_size
+            if was_empty or signature_of(self._file, self._signed, self._files) != self._last:
+                raise Moved(errno.ENOENT, "it was cut, or may have been before anything was read")
             self.offset = self._signed = self.offset + len(data)
             self._last = self._signature.after(data, self.offset)
         return data
