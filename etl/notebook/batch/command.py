@@ -32,8 +32,9 @@ from etl.notebook.batch.batch import (
     samples,
     store_in,
 )
-from etl.notebook.batch.execute import defaults_of, execute, find_notebook, parameters
+from etl.notebook.batch.execute import defaults_of, execute, parameters
 from etl.notebook.batch.report import COUNTS, write_report, write_summary
+from etl.notebook.shipped import find_notebook
 from etl.pipeline.load import load_pipeline
 from etl.queue.urls import without_secrets
 from etl.runs.registry import find, make_folder, place_of, read

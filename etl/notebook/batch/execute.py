@@ -20,23 +20,11 @@ from etl.errors import BatchFailed, GateFailed, UsageError, did_you_mean
 from etl.filesystem import DISK
 from etl.runs.registry import make_folder
 
-__all__ = ["defaults_of", "execute", "find_notebook", "parameters"]
+__all__ = ["defaults_of", "execute", "parameters"]
 
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
-
-
-def find_notebook(name: str) -> Path:
-    """Return where a notebook of this project is.
-
-    Raises:
-        UsageError: If etl was installed without its notebooks.
-    """
-    path = Path(__file__).parents[3] / "notebooks" / f"{name}.ipynb"
-    if not path.exists():
-        raise UsageError(f"there is no {str(path)!r}; run this from a checkout of etl")
-    return path
 
 
 def defaults_of(notebook: Path) -> dict[str, Any]:
