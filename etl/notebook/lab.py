@@ -8,6 +8,8 @@ notebook, saves it with what it shows, and tells the pages that wait: an extensi
 from __future__ import annotations
 
 import asyncio
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from jupyterlab.labapp import LabApp
 from tornado.web import HTTPError, authenticated
 
 from etl.errors import UsageError
-from etl.notebook.execution import run_cells
+from etl.notebook.execution import KernelRun
 from etl.notebook.guard import guard
 from etl.server.hosts import AllowedHosts
 
@@ -35,7 +37,7 @@ def lab_with(notebook: Path, originals: Path, hosts: AllowedHosts) -> Any:
         hosts: The names of the server.
     """
 
-    class Lab(LabApp):
+    class Lab(LabApp):  # type: ignore[misc]
         @classmethod
         def get_extension_package(cls) -> str:
             return str(LabApp.get_extension_package())
@@ -46,6 +48,7 @@ def lab_with(notebook: Path, originals: Path, hosts: AllowedHosts) -> Any:
             guard(server.web_app, hosts)
             _protect(server.contents_manager, originals)
             _Opening(server, notebook).begin()
+            signal.signal(signal.SIGINT, partial(_interrupt, server))
             return server
 
     return Lab
@@ -62,38 +65,46 @@ class _Opening:
         self._server = server
         self._path = notebook.relative_to(root).as_posix()
         self._has_session, self._has_run = asyncio.Event(), asyncio.Event()
+        self._kernel: KernelRun | None = None
 
     def begin(self) -> None:
-        """Run the notebook as soon as the server runs, and show it."""
+        """Run the notebook as soon as the server runs, and end it with the server."""
         server, application = self._server, self._server.web_app
         application.settings["page_config_data"]["etlNotebook"] = self._path
         where = url_path_join(server.base_url, "etl", "has-run")
         application.add_handlers(".*$", [(where, _HasRun, {"event": self._has_run})])
-        exists = server.session_manager.session_exists
+        exists, end_kernels = server.session_manager.session_exists, server.cleanup_kernels
 
         async def session_exists(path: str) -> bool:
-            """Return whether there is a session; a page that is early waits for the one it needs."""
+            """Return whether there is a session; a page that is early waits for its own."""
             if path == self._path:
                 await self._has_session.wait()
             return bool(await ensure_async(exists(path)))
 
+        async def cleanup_kernels() -> None:
+            if self._kernel is not None:
+                await self._kernel.end()
+            await end_kernels()
+
         server.session_manager.session_exists = session_exists
+        server.cleanup_kernels = cleanup_kernels
         server.io_loop.add_callback(self._run)
+
+    async def _start(self) -> str:
+        sessions, name = self._server.session_manager, Path(self._path).name
+        made = await sessions.create_session(path=self._path, name=name, type="notebook")
+        return str(made["kernel"]["id"])
 
     async def _run(self) -> None:
         server, path = self._server, self._path
-        contents, log = server.contents_manager, server.log
+        contents = server.contents_manager
+        self._kernel = KernelRun(server.kernel_manager, self._start)
         try:
-            session = await ensure_async(
-                server.session_manager.create_session(
-                    path=path, name=Path(path).name, type="notebook"
-                )
-            )
+            await self._kernel.started()
             self._has_session.set()
             model = await ensure_async(contents.get(path))
-            kernel = server.kernel_manager.get_kernel(session["kernel"]["id"])
-            if problem := await run_cells(kernel, model["content"]):
-                log.warning("%s was not run to its end: %s", path, problem)
+            if problem := await self._kernel.run(model["content"]):
+                server.log.warning("%s was not run to its end: %s", path, problem)
             contents.notary.mark_cells(model["content"], trusted=True)
             await ensure_async(contents.save(model, path))
         finally:
@@ -113,6 +124,15 @@ class _HasRun(JupyterHandler):
         """Answer 204."""
         await self._event.wait()
         self.set_status(204)
+
+
+def _interrupt(server: Any, *_: object) -> None:
+    """Stop a server with its kernels; at a second Ctrl-C, without waiting for them.
+
+    Jupyter does neither unless it is started from a terminal.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    server.stop(from_signal=True)
 
 
 def _clear(file: Path, notary: Any) -> None:

@@ -75,7 +75,6 @@ def serve_lab(
         f"--LabApp.default_url=/lab/tree/{quote(notebook.relative_to(root).as_posix())}",
         f"--LabApp.workspaces_dir={folder / '.workspaces'}",  # no tabs of earlier sessions
         f"--LabApp.extra_labextensions_path={EXTENSIONS}",
-        "--ServerApp.answer_yes=True",
         *(f"--ServerApp.local_hostnames={name}" for name in sorted(hosts.names)),
         "--ServerApp.log_level=WARN",
         "--LabApp.log_level=WARN",
@@ -138,7 +137,7 @@ def serve_page(
         *([] if browser else ["--no-browser"]),
     ]
     os.environ |= _environment(store) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    code = page.cell(url_of(store), pipeline, workers=workers, interval=interval)
+    code = page.cell(pipeline, workers=workers, interval=interval)
     server = page.page_with(code, AllowedHosts(names))
     server.launch_instance(_merged(options, more))
 

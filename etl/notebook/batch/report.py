@@ -49,7 +49,7 @@ def write_report(executed: Path, page: Path, about: Mapping[str, Any]) -> None:
     import nbformat
     from plotly.offline import get_plotlyjs
 
-    nb = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    nb = nbformat.read(executed, as_version=4)
     drawn = any(PLOTLY in one.get("data", {}) for cell in nb.cells for one in _outputs(cell))
     resources = _resources(about) | {
         "plotly": get_plotlyjs() if drawn else "",
