@@ -30,8 +30,11 @@ COMMANDS = (
 )
 GROUPS = {
     "dlq": (
-        "List, replay, discard, export and import dead letters.",
-        (dlq.list_, dlq.show, dlq.replay, dlq.discard, dlq.export, dlq.import_, dlq.case),
+        "List, replay, discard, reopen, export and import dead letters.",
+        (
+            *(dlq.list_, dlq.show, dlq.replay, dlq.discard, dlq.reopen),
+            *(dlq.export, dlq.import_, dlq.case),
+        ),
     ),
     "store": ("Create stores.", (store.init,)),
 }

@@ -213,6 +213,10 @@ class Replay(Discard):
     force: bool = False
 
 
+class Reopen(Discard):
+    """Which discarded dead letters: those that match every field given, or `all`."""
+
+
 class ReplayAnswer(BaseModel):
     """The number of lines that wait again."""
 
@@ -227,6 +231,14 @@ class DiscardAnswer(BaseModel):
     model_config = example(discarded=2)
 
     discarded: int
+
+
+class ReopenAnswer(BaseModel):
+    """The number of lines that are open again."""
+
+    model_config = example(reopened=2)
+
+    reopened: int
 
 
 class Health(BaseModel):

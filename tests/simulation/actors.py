@@ -187,6 +187,7 @@ def replay(process: Process) -> None:
 
 
 def discard(process: Process) -> None:
-    """Close a dead letter."""
+    """Close a dead letter, or open one again that was closed."""
     with suppress(UsageError):
-        DeadLetters(process.queue).discard(limit=1)
+        if not DeadLetters(process.queue).discard(limit=1):
+            DeadLetters(process.queue).reopen(limit=1)
