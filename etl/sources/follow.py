@@ -160,8 +160,7 @@ class _Growing:
         with ExitStack() as unless_whole:
             self._file: BinaryIO = unless_whole.enter_context(source.files.open(place.path))
             its = self._status()
-            self._id, self._modified = file_id(its), its.st_mtime
-            self._was_empty = not its.st_size
+            self._id, self._modified, self._size = file_id(its), its.st_mtime, its.st_size
             place.check(self._file, self._files)
             self._is_known = place.expected is not None and not place.expected.error
             self._silent = 0.0  # seconds since the last data
@@ -202,9 +201,9 @@ class _Growing:
         if named != self._id:
             return False
         its = self._status()
-        # what was written to a file that was empty may have been cut since: a copy may have it
-        may_be_cut = self._was_empty and not self._text.offset and its.st_mtime != self._modified
-        self.is_over = may_be_cut or its.st_size < self._text.offset
+        # what was written before anything was read may be cut: a copy may have it
+        may_be_cut = not self._text.offset and its.st_mtime != self._modified
+        self.is_over = may_be_cut or its.st_size < max(self._size, self._text.offset)
         return not self.is_over
 
     def known_first(self) -> Iterator[SourceChunk]:
