@@ -187,7 +187,6 @@ def replay(process: Process) -> None:
 
 
 def discard(process: Process) -> None:
-    """Close a dead letter, or open one again that was closed."""
+    """Close a dead letter."""
     with suppress(UsageError):
-        if not DeadLetters(process.queue).discard(limit=1):
-            DeadLetters(process.queue).reopen(limit=1)
+        DeadLetters(process.queue).discard(limit=1)
