@@ -17,6 +17,7 @@ from typer import Exit, Option, Typer
 
 import etl
 from etl.cli import detect, dlq, monitor, notebook, run, runs, store, work
+from etl.cli.group import AnyJson, AnyStore, CommandGroup
 from etl.errors import EtlError, GateFailed, UsageError
 from etl.text import say
 
@@ -42,7 +43,11 @@ GROUPS = {
 
 def _group(help: str, commands: Iterable[Callable[..., None]]) -> Typer:
     group = Typer(
-        help=help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        cls=CommandGroup,
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
     )
     for command in commands:
         group.command(command.__name__.rstrip("_"))(command)
@@ -65,12 +70,18 @@ Version = Annotated[
 
 
 @app.callback()
-def _options(version: Version = False) -> None:
-    """Take the options of `etl` itself."""
+def _options(version: Version = False, store: AnyStore = None, as_json: AnyJson = False) -> None:
+    """Take the options of `etl` itself; the command gets those that are its own, too."""
+
+
+def _group_options(store: AnyStore = None, as_json: AnyJson = False) -> None:
+    """Take the options of a group of commands."""
 
 
 for name, (help, commands) in GROUPS.items():
-    app.add_typer(_group(help, commands), name=name)
+    group = _group(help, commands)
+    group.callback(help=help)(_group_options)
+    app.add_typer(group, name=name)
 
 
 def main() -> None:
