@@ -82,8 +82,12 @@ class Place:
     def check(self, file: BinaryIO, files: FileSystem) -> None:
         """Raise Moved unless an open file is still the one that was found, and was not cut."""
         size = int(self.seen.split(":")[2]) if self.seen else 0
-        if file_id(files.fstat(file)) != self.start.file or (
-            self.seen and signature_of(file, size, files) != self.seen
+        its = files.fstat(file)
+        was_empty = self.seen and not size and its.st_size  # and may have been cut in between
+        if (
+            file_id(its) != self.start.file
+            or was_empty
+            or (self.seen and signature_of(file, size, files) != self.seen)
         ):
             raise Moved(errno.ENOENT, "it is another file now, or was cut")
 
@@ -159,8 +163,9 @@ class PlainText:
         """
         data = self._file.read(size)
         if data or self._files.fstat(self._file).st_size < self._signed:
-            if signature_of(self._file, self._signed, self._files) != self._last:
-                raise Moved(errno.ENOENT, "it was cut")
+            was_empty = not self._signed and self._files.fstat(self._file).st_size
+            if was_empty or signature_of(self._file, self._signed, self._files) != self._last:
+                raise Moved(errno.ENOENT, "it was cut, or may have been before anything was read")
             self.offset = self._signed = self.offset + len(data)
             self._last = self._signature.after(data, self.offset)
         return data
@@ -251,7 +256,7 @@ class _Search:
         rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
         last = rows[-1] if rows else None
         mine = _row_of(real, status, known, files) if status else None
-        seen = self._signature() if not (mine and mine.offset) else ""
+        seen = self._signature(path) if not (mine and mine.offset) else ""
         if last and (rows != [mine] or not last.offset):
             newest = next((row for row in reversed(rows) if row.host == files.host), last)
             self._look_around(rows, newest, mine, known)
@@ -295,14 +300,20 @@ class _Search:
             unseen = _unseen(newest, current, folder, known)
             first = rows[-1].number + 1
             found += [
-                Place(at, Checkpoint(self._key, 0, 0, number=number), None, is_current=False)
+                Place(
+                    at,
+                    Checkpoint(self._key, 0, 0, number=number),
+                    None,
+                    is_current=False,
+                    seen=self._signature(at),
+                )
                 for number, at in enumerate(unseen, first)
             ]
         self.found = [_as_found(place, folder) for place in found]
 
-    def _signature(self) -> str:
-        """Return the signature of all that the file has now."""
-        with if_readable(), self._files.open(self._path) as file:
+    def _signature(self, path: Path) -> str:
+        """Return the signature of all that a file has now."""
+        with if_readable(), self._files.open(path) as file:
             return signature_of(file, self._files.fstat(file).st_size, self._files)
         return ""
 
