@@ -177,12 +177,12 @@ def case(
 
 def _work_command(queue: Queue) -> str:
     """Return the command that processes a store with the pipeline that it was last run with."""
-    from etl.cli.tables import near
+    from etl.cli.commands import etl_command
     from etl.runs.registry import last_pipeline
 
     pipeline = last_pipeline(queue.url) or Settings.pipeline
-    named = "" if pipeline == Settings.pipeline else f" --pipeline {pipeline}"
-    return f"etl work --drain --store {near(queue.url)}{named}"
+    named = [] if pipeline == Settings.pipeline else ["--pipeline", pipeline]
+    return etl_command("work", "--drain", *named, store=queue.url)
 
 
 def _which(

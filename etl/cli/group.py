@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from typer import Context, Option
+from typer import Option
 from typer.core import TyperGroup
 
 __all__ = ["AnyJson", "AnyStore", "CommandGroup"]
@@ -16,7 +16,7 @@ AnyJson = Annotated[bool, Option("--json", help="The same as --json after the co
 class CommandGroup(TyperGroup):
     """Hands its own `--store` and `--json` on to the command, before what that is given itself."""
 
-    def resolve_command(self, ctx: Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return a command's name, the command, and its arguments."""
         name, command, rest = super().resolve_command(ctx, args)
         store = ctx.params.get("store")
