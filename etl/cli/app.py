@@ -19,7 +19,7 @@ import etl
 from etl.cli import detect, dlq, monitor, notebook, run, runs, store, top, work
 from etl.cli.group import AnyJson, AnyStore, CommandGroup
 from etl.errors import EtlError, GateFailed, UsageError
-from etl.text import say
+from etl.text import hide_library_warnings, say
 
 __all__ = ["app", "main"]
 
@@ -86,6 +86,7 @@ for name, (help, commands) in GROUPS.items():
 
 def main() -> None:
     """Run the command line; print an error as one line."""
+    hide_library_warnings()
     try:
         app(prog_name="etl")
     except EtlError as error:
