@@ -69,11 +69,11 @@ def hide_library_warnings() -> None:
     hidden = tuple(paths[name] for name in ("stdlib", "purelib", "platlib"))
     hidden += (str(Path(__file__).parent),)
 
-    def show(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], filename: str, *more: Any) -> None:
         if not filename.startswith((*hidden, "<frozen")):
-            say(f"{filename}:{lineno}: {category.__name__}: {message}", err=True)
+            say(f"{filename}:{more[0]}: {category.__name__}: {message}", err=True)
 
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def clock(seconds: float) -> str:

@@ -103,7 +103,7 @@ def _took(row: Row) -> str:
     return "" if row["seconds"] is None else f"{row['seconds']:,.1f} s"
 
 
-def _end(path: str, most: int = 36) -> str:
+def end_of(path: str, most: int = 36) -> str:
     """Return the end of a path, which tells most of it."""
     return path if len(path) <= most else f"…{path[1 - most :]}"
 
@@ -151,7 +151,7 @@ TRACES = (
 )
 
 SOURCES = (
-    Column("file", lambda row: _end(near(row["source"]))),
+    Column("file", lambda row: end_of(near(row["source"]))),
     _number("records", width=7),
     Column("format", "formats"),
     _number("matched", lambda row: percent(row["matched"]), width=7),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
@@ -13,14 +14,18 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from etl.cli.commands import relative
 from etl.cli.options import Json, Store
 from etl.cli.store import open_store
 
 Interval = Annotated[float, Option(min=0.1, help="Seconds between updates.")]
 Once = Annotated[bool, Option(help="Print one view and exit.")]
 
+ARROWS = re.compile(r"\x1b(\[[0-9;]*[A-Za-z~]|O[A-Z])")
+"""What keys send that have no letter."""
+
 Wait = Callable[[float], str]
-"""Waits so many seconds for a key, and returns it; nothing if none came."""
+"""Waits so many seconds for keys, and returns those that came."""
 
 
 def top(
@@ -38,7 +43,8 @@ def top(
     if as_json:
         print_json(reader.read())
     elif once or not console.is_terminal:
-        console.print(view(reader.read(), width=console.width))
+        shown = view(reader.read(), relative(queue.url), width=console.width)
+        console.print(shown)
     else:
         _show(queue, reader, console, interval)
 
@@ -52,6 +58,7 @@ def _show(queue: Any, reader: Any, console: Any, interval: float) -> None:
     from etl.errors import StoreUnavailable
     from etl.text import printable
 
+    name = relative(queue.url)
     acts = {"p": queue.pause, "r": queue.resume}
     with (
         suppress(KeyboardInterrupt),
@@ -63,15 +70,15 @@ def _show(queue: Any, reader: Any, console: Any, interval: float) -> None:
             try:
                 seen = reader.read()
                 size = console.size
-                shown: Any = view(seen, width=size.width, height=size.height, keys=reads)
+                shown: Any = view(seen, name, width=size.width, height=size.height, keys=reads)
             except StoreUnavailable as error:
                 shown = Text(f"{printable(str(error))}; trying again", "bold red")
             live.update(shown, refresh=True)
-            key = wait(interval).lower()
-            if key == "q":
-                return
-            with suppress(StoreUnavailable):
-                acts.get(key, lambda: None)()
+            for key in wait(interval):
+                if key == "q":
+                    return
+                with suppress(StoreUnavailable):
+                    acts.get(key, lambda: None)()
 
 
 @contextmanager
@@ -100,10 +107,10 @@ def _keys() -> Iterator[tuple[Wait, bool]]:
         import termios
         import tty
     except ImportError:  # on Windows
-        yield _no_key, False
+        yield _nothing, False
         return
     if not (sys.stdin and sys.stdin.isatty()):
-        yield _no_key, False
+        yield _nothing, False
         return
     handle = sys.stdin.fileno()
     before = termios.tcgetattr(handle)
@@ -112,18 +119,20 @@ def _keys() -> Iterator[tuple[Wait, bool]]:
         modes = termios.tcgetattr(handle)
         modes[6][termios.VSUSP] = b"\0"  # Ctrl-Z would leave the screen as it is
         termios.tcsetattr(handle, termios.TCSANOW, modes)
-        yield lambda seconds: _key(handle, seconds), True
+        yield lambda seconds: _typed(handle, seconds), True
     finally:
         termios.tcsetattr(handle, termios.TCSAFLUSH, before)
 
 
-def _key(handle: int, seconds: float) -> str:
+def _typed(handle: int, seconds: float) -> str:
     if not select.select([handle], [], [], seconds)[0]:
         return ""
-    typed = os.read(handle, 64)
-    return typed[:1].decode("ascii", "ignore") if typed else _no_key(seconds)
+    typed = os.read(handle, 1024)
+    if not typed:  # the terminal is gone
+        return _nothing(seconds)
+    return ARROWS.sub("", typed.decode("ascii", "ignore")).lower()
 
 
-def _no_key(seconds: float) -> str:
+def _nothing(seconds: float) -> str:
     threading.Event().wait(seconds)
     return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -14,7 +15,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from etl.cli.tables import Column, table
+from etl.cli.tables import Column, end_of, near, table
 from etl.pipeline.plan import INPUT
 from etl.queue import identity
 from etl.text import percent, printable
@@ -57,11 +58,14 @@ LEVELS |= {"CRITICAL": "bold magenta", "OTHER": "dim"}
 """Styles of levels."""
 
 
-def view(seen: Overview, *, width: int, height: int | None = None, keys: bool = False) -> Group:
+def view(
+    seen: Overview, name: str, *, width: int, height: int | None = None, keys: bool = False
+) -> Group:
     """Return an overview as what a terminal shows.
 
     Args:
         seen: See `etl.analysis.overview`.
+        name: What the store is called.
         width: Columns of the terminal.
         height: Lines of it, of which no more are used; None for as many as there are.
         keys: Whether keys are read, so that they are named.
@@ -70,7 +74,7 @@ def view(seen: Overview, *, width: int, height: int | None = None, keys: bool = 
     half = (width - GAP) // 2 if wide else width
     trend = _trend(seen, half, rows=2 if low else 4)
     levels = _level_bars(seen["levels"], half) if wide else _level_words(seen["levels"], width)
-    nodes = [one for one in seen["pipeline"]["nodes"] if one["name"] != INPUT]
+    nodes = _in_order(seen["pipeline"])
     workers, kinds = seen["workers"], seen["kinds"]
     used = 3 + (max(4 if low else 6, 1 + len(seen["levels"])) if wide else 6 if low else 8)
     left = None if height is None else height - used - (4 if wide else 6)
@@ -85,15 +89,29 @@ def view(seen: Overview, *, width: int, height: int | None = None, keys: bool = 
     if wide:
         body = [_beside(trend, levels, half), _beside(processors, running, half)]
     failures = _part(_failures(seen), kinds, KINDS, most[2])
-    return Group(_head(seen, width, keys=keys), _identity(seen), _speed(seen), *body, failures)
+    head = _head(seen, name, width, keys=keys)
+    return Group(head, _identity(seen), _speed(seen), *body, failures)
 
 
-def _head(seen: Overview, width: int, *, keys: bool) -> Text:
+def _in_order(pipeline: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the processors in an order in which lines may reach them."""
+    nodes = {one["name"]: one for one in pipeline["nodes"] if one["name"] != INPUT}
+    before: dict[str, set[str]] = {name: set() for name in nodes}
+    for first, then in pipeline["edges"]:
+        if first in nodes and then in nodes:
+            before[then].add(first)
+    try:
+        return [nodes[name] for name in TopologicalSorter(before).static_order()]
+    except CycleError:  # of two versions of a pipeline
+        return list(nodes.values())
+
+
+def _head(seen: Overview, name: str, width: int, *, keys: bool) -> Text:
     """Return the store's name and state, the keys and the time, over the whole width."""
     state = seen["state"]
-    left = Text.assemble(
-        (printable(seen["store"], 40), "bold"), "  ", (WORDS.get(state, str(state)), STATES[state])
-    )
+    shown = end_of(printable(name), max(12, width - 70))
+    word = WORDS.get(state, str(state))
+    left = Text.assemble((shown, "bold"), "  ", (word, STATES[state]))
     if state == "paused":
         reason = f": {printable(seen['reason'], 60)}" if seen["reason"] else ""
         left.append(f" by {'a worker' if seen['paused_by'] == 'worker' else 'an operator'}{reason}")
@@ -126,8 +144,8 @@ def _speed(seen: Overview) -> Text:
 def _trend(seen: Overview, width: int, *, rows: int) -> Group:
     """Return rate and backlog of the last minutes, as two charts beside each other."""
     history, part = seen["history"], max(10, (width - GAP) // 2)
-    length = _span(-history["seconds"][0]) if history["seconds"] else ""
-    title = f"the last {length}" if length else "no history"
+    marks = history["seconds"]
+    title = f"the last {_span(2 * marks[-1] - marks[-2] - marks[0])}" if marks[1:] else "no history"
     rate = _chart("lines/s", history["rate"], part, rows, "green")
     waiting = _chart("waiting", history["waiting"], part, rows, "yellow")
     return Group(Rule(title, align="left", style="dim"), _beside(rate, waiting, part))
@@ -183,7 +201,9 @@ def _part(
     """Return a titled table of the first rows; the title says if there are more."""
     more = f" · {most:,} of {len(rows):,}" if most < len(rows) else ""
     head = Rule(f"{title}{more}", align="left", style="dim")
-    return Group(head, table(rows[:most], columns)) if rows[:most] else Group(head)
+    if not rows:
+        return Group(head, Text("none", "dim"))
+    return Group(head, table(rows[:most], columns)) if most else Group(head)
 
 
 def _beside(left: RenderableType, right: RenderableType, width: int) -> Table:
@@ -242,7 +262,7 @@ PROCESSORS = (
     _number("received", "received"),
     _number("emitted", "emitted"),
     _number("filtered", "filtered"),
-    _number("open dead", "open"),
+    _number("dead", "open"),
     Column("busy", lambda row: percent(row["share"]), right=True),
 )
 
@@ -260,6 +280,6 @@ KINDS = (
     Column("last 12 min", lambda row: _spark(row["last_minutes"]), width=12),
     Column("processor"),
     Column("why", "reason"),
-    Column("source"),
+    Column("source", lambda row: end_of(near(row["source"]), 24)),
     Column("sample"),
 )
