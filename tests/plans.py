@@ -10,6 +10,7 @@ IDS = {"ids": "[1, 2]"}
 
 STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "totals": ("", {}),
+    "batches_done": ("", {}),
     "dead_letters": (
         "status = :status AND id < :before",
         {"status": "open", "before": 9_999, "limit": 50, "skip": 9},

@@ -7,19 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from etl.analysis.metrics import processors, state_totals
+from etl.analysis.metrics import processors, state_totals, too_few_batches
 from etl.cli.commands import etl_command, etl_with, python_code, relative
-from etl.cli.tables import GROUPS, PROCESSORS, SOURCES, TRACES, Row, near, print_json, table
+from etl.cli.tables import (
+    GROUPS,
+    PERCENTILES,
+    PROCESSORS,
+    SOURCES,
+    TRACES,
+    Row,
+    near,
+    print_json,
+    table,
+)
 from etl.formats.levels import LEVELS
 from etl.queue import DeadLetterFilter, Queue, identity
 from etl.records.result import NO_FORMAT
 from etl.sources.resolve import passed_over
 from etl.text import percent, printable
 
-__all__ = ["identity_of", "processor_table", "show_summary"]
+__all__ = ["show_summary"]
 
 PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue"}
 
@@ -56,11 +65,11 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
     console = Console()
     if "traces" in result:
         console.print(table(result["traces"], TRACES))
-    console.print(processor_table(queue))
+    _print_processors(console, queue)
     _print_counts(console, queue)
     if result.get("sources"):
         _print_sources(console, result["sources"])
-    console.print(identity_of(result), soft_wrap=True)
+    console.print(_identity(result), soft_wrap=True)
     control = queue.control()
     if control.paused:
         why = f": {printable(control.reason)}" if control.reason else ""
@@ -78,6 +87,15 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
     if groups:
         hint = etl_command("dlq list", "--lines", store=result["store"])
         console.print(Text(f"list the dead letters: {hint}", "dim"), soft_wrap=True)
+
+
+def _print_processors(console: Console, queue: Queue) -> None:
+    """Print the counts of the processors, and percentiles of their times if there can be some."""
+    few = too_few_batches(queue)
+    shown = PROCESSORS[: -len(PERCENTILES)] if few else PROCESSORS
+    console.print(table(processors.polars(queue).to_dicts(), shown, red="dead"))
+    if few:
+        console.print(Text(f"percentiles of the time per line: {few}", "dim"))
 
 
 def _print_counts(console: Console, queue: Queue) -> None:
@@ -180,12 +198,7 @@ def _print_sources(console: Console, sources: Sequence[Row]) -> None:
         console.print(Text(f"generic: of no known format; to see what is found: {hint}", "dim"))
 
 
-def processor_table(queue: Queue) -> Table:
-    """Return the counts and times of a store's processors."""
-    return table(processors.polars(queue).to_dicts(), PROCESSORS, red="dead")
-
-
-def identity_of(result: Mapping[str, Any]) -> Text:
+def _identity(result: Mapping[str, Any]) -> Text:
     """Return the accounting identity with its numbers."""
     mark = ("✓", "green") if result["conserved"] else ("✗ lines are missing", "bold red")
     text = Text.assemble((f"{identity(result)} ", "bold"), mark)

@@ -115,14 +115,18 @@ def near(place: str) -> str:
 
 _number = partial(Column, right=True)
 
+PERCENTILES = (
+    _number("p50 µs", partial(_micros, "p50")),
+    _number("p99 µs", partial(_micros, "p99")),
+)
+"""Microseconds per line."""
+
 PROCESSORS = (
     Column("processor", lambda row: printable(row["processor"], 20), width=1),
     *(_number(name, partial(_count, name)) for name in COUNTERS.drop("seconds").names),
     _number("busy s", lambda row: f"{row['seconds']:.2f}"),
-    _number("p50 µs", partial(_micros, "p50")),
-    _number("p99 µs", partial(_micros, "p99")),
+    *PERCENTILES,
 )
-"""Times are microseconds per line."""
 
 GROUPS = (
     _number("dead", "lines"),

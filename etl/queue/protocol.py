@@ -8,7 +8,7 @@ metrics, traces, states of processors, checkpoints of sources. It knows no pipel
     WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
     DeadLetterQueue   dead_letters, dead_letter_groups, dead_letter_minutes,
                       replay, discard, reopen
-    QueueReader       stats, peek, read, checkpoint, checkpoints, check, version, wait
+    QueueReader       stats, batches_done, peek, read, checkpoint, checkpoints, check, version, wait
     Upkeep            prune, prune_slice, shrink
 """
 
@@ -469,6 +469,9 @@ class QueueReader(Protocol):
 
     def stats(self) -> Stats:
         """Return the totals, all of one moment."""
+
+    def batches_done(self) -> int:
+        """Return how many batches have been committed, or a few more: numbers may be skipped."""
 
     def peek(self, limit: int = 100, *, leased: bool = False) -> pl.DataFrame:
         """Return the first waiting lines, with the columns of `WAITING`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import polars as pl
 import pytest
@@ -12,15 +13,15 @@ import pytest
 from etl import Batch, Pipeline, Worker, open_queue, reject
 from etl.errors import GateFailed, UsageError
 from etl.notebook.batch.batch import (
-    check_limits,
     failures,
     locate,
     paths,
     process,
     store_in,
 )
-from etl.notebook.batch.execute import parameters
+from etl.notebook.batch.execute import find_notebook
 from etl.notebook.batch.gates import evaluate_gates, raise_for_gates
+from etl.notebook.batch.parameters import DEFAULTS, check_limits, checked, parse
 from etl.notebook.batch.profile import levels_over_time, output, profile
 from etl.notebook.batch.report import write_summary
 from etl.notebook.batch.tables import ReportTable
@@ -161,14 +162,14 @@ def test_a_table_escapes_text_and_aligns_numbers():
 def test_parameters_get_the_types_of_their_defaults():
     defaults = {"n": 1, "share": 0.5, "on": False, "names": [], "text": ""}
     given = ["n=007", "share=1e-2", "on=yes", "names=a, b", "text=true=1"]
-    assert parameters(given, defaults) == {
+    assert parse(given, defaults) == {
         "n": 7,
         "share": 0.01,
         "on": True,
         "names": ["a", "b"],
         "text": "true=1",
     }
-    assert parameters(['names=["a,b"]'], defaults) == {"names": ["a,b"]}
+    assert parse(['names=["a,b"]'], defaults) == {"names": ["a,b"]}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_parameters_get_the_types_of_their_defaults():
 )
 def test_a_parameter_that_does_not_fit_is_refused(given, why):
     with pytest.raises(UsageError, match=why):
-        parameters([given], {"n": 1, "on": True, "names": []})
+        parse([given], {"n": 1, "on": True, "names": []})
 
 
 @pytest.mark.parametrize(
@@ -203,6 +204,72 @@ def test_a_value_that_cannot_be_used_is_refused(given, why):
 def test_a_run_id_that_papermill_made_a_fraction_of_is_refused():
     with pytest.raises(UsageError, match=r"run_id must be text, got 2024\.5; .* with -r"):
         process("app.log", run_id=2024.5)
+
+
+def test_the_notebook_has_the_parameters_that_the_table_has():
+    cells = nbformat.read(find_notebook("02_batch_run"), as_version=4).cells
+    (cell,) = [one for one in cells if "parameters" in one.metadata.get("tags", ())]
+    values: dict[str, object] = {}
+    exec(cell.source, {}, values)  # noqa: S102
+    assert values == DEFAULTS
+    assert [*values] == [*DEFAULTS]
+
+
+def given(**other):
+    return {**DEFAULTS, "In": ["", "import etl"], **other}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("run_id", 20240305, "20240305"),
+        ("source", ["a.log", 7], ["a.log", "7"]),
+        ("source", 2024, "2024"),
+        ("workers", "3", 3),
+        ("workers", 3.0, 3),
+        ("max_dead_ratio", 1, 1.0),
+        ("max_dead_ratio", "0.5", 0.5),
+        ("interactive", "false", False),
+        ("interactive", 1, True),
+        ("expect_columns", "level, message", ["level", "message"]),
+        ("expect_columns", ("level",), ["level"]),
+    ],
+)
+def test_what_papermill_made_of_a_parameter_gets_the_type_of_its_default(name, value, wanted):
+    found = checked(given(**{name: value}))
+    assert found[name] == wanted
+    assert type(found[name]) is type(wanted)
+    assert found | {name: DEFAULTS[name]} == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("workers", 0, "workers must be >= 1, got 0"),
+        ("workers", "two", "parameter workers has to be a whole number, not 'two'"),
+        ("workers", True, "workers has to be a whole number"),
+        ("workers", 1.5, "workers has to be a whole number"),
+        ("workers", None, "workers has to be a whole number"),
+        ("max_dead_ratio", float("nan"), "max_dead_ratio must be from 0 to 1"),
+        ("max_dead", -2, "max_dead must be >= -1"),
+        ("interactive", "maybe", "interactive has to be true or false"),
+        ("expect_columns", 7, "expect_columns has to be a list of texts"),
+        ("out", 2024.5, "out must be text"),
+        ("source", [True], "source must be text"),
+        ("unmatched", "drop", "unmatched 'drop' is neither keep nor dead"),
+        ("year", 12, "year 12 is not between"),
+    ],
+)
+def test_what_papermill_made_of_a_parameter_may_be_refused(name, value, why):
+    with pytest.raises(UsageError, match=why):
+        checked(given(**{name: value}))
+
+
+def test_a_parameter_that_only_papermill_knows_is_refused():
+    cells = ["", "import etl", "x = 1", "# Parameters\nworkers = 1\nmax_ded = 3\n"]
+    with pytest.raises(UsageError, match="unknown parameter 'max_ded'; did you mean 'max_dead'"):
+        checked(given(In=cells))
+    assert checked(given(In=cells[:3])) == DEFAULTS
 
 
 def test_a_summary_has_a_row_per_batch_and_escapes_text(tmp_path):

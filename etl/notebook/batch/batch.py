@@ -13,20 +13,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import fields
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etl.analysis import metrics
 from etl.analysis.traces import traces
 from etl.errors import UsageError
 from etl.filesystem import DISK
+from etl.notebook.batch.parameters import check_limits, convert
 from etl.pipeline.load import load_pipeline
 from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
 from etl.records.columns import INTEGER, TEXT, Table
-from etl.records.context import AS_FOUND, ReadOptions, Unmatched
+from etl.records.context import AS_FOUND, Unmatched
 from etl.runs.registry import find, make_folder, new_run_id, place_of, read, state_of
 from etl.runs.result import RunResult
 from etl.runs.run import Progress, run
@@ -34,9 +36,23 @@ from etl.settings import Settings, settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
 SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
+
+
+class Note(str):
+    """A sentence that a notebook shows as text."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f'<p style="padding:4px 18px;margin:0">{escape(self)}</p>'
+
 
 FAILURES = Table.of("failures", lines=INTEGER, processor=TEXT, why=TEXT, sample=TEXT)
 
@@ -78,7 +94,8 @@ def process(
     """
     check_limits({"workers": workers})
     sources = [source] if isinstance(source, str) else list(source)
-    run_id, folder, store = locate(_text("run_id", run_id), _text("out", out), store)
+    run_id, out = (convert(name, one) for name, one in (("run_id", run_id), ("out", out)))
+    run_id, folder, store = locate(run_id, out, store)
     if finished_before(run_id, sources, store):
         record = read(place_of(run_id)) or {"ended_at": 0, "started_at": 0}
         seconds = float(record["ended_at"] - record["started_at"])
@@ -102,27 +119,6 @@ def process(
             watch=watch,
             worker_stdout=console,
         )
-
-
-def check_limits(given: Mapping[str, Any]) -> None:
-    """Raise UsageError if a parameter has the right type and a value that cannot be used."""
-    if given.get("workers", 1) < 1:
-        raise UsageError(f"workers must be >= 1, got {given['workers']}")
-    for name in ("max_dead_ratio", "max_generic_ratio"):
-        if not 0 <= given.get(name, 0) <= 1:
-            raise UsageError(f"{name} must be from 0 to 1, got {given[name]}")
-    read_options(given)
-
-
-def read_options(given: Mapping[str, Any]) -> ReadOptions:
-    """Return how lines are read, as a batch's parameters say.
-
-    Raises:
-        UsageError: If one of them cannot be used.
-    """
-    empty = {"format": "", "year": 0}
-    names = {one.name for one in fields(ReadOptions)} & given.keys()
-    return ReadOptions(**{name: given[name] for name in names if given[name] != empty.get(name)})
 
 
 def locate(run_id: str, out: str, store: str) -> tuple[str, Path, str]:
@@ -162,6 +158,16 @@ def progress_line() -> Iterator[Callable[[Progress], None]]:
 
     yield watch
     handle.update({"text/plain": "all is processed"}, raw=True)
+
+
+def latency(queue: Queue) -> Note | go.Figure:
+    """Return the time per line of each processor as a figure, or why there are too few batches."""
+    from etl.analysis import figures
+
+    few = metrics.too_few_batches(queue)
+    if few:
+        return Note(f"{few}. A percentile says something once there are as many.")
+    return figures.latency(metrics.processors(queue))
 
 
 def failures(queue: Queue, most: int = 20) -> pd.DataFrame:
@@ -224,10 +230,3 @@ def finished_before(run_id: str, sources: Sequence[str], store: str) -> bool:
     queue.close()
     whole = stats.idle and stats.accepted >= (record.get("counts") or {}).get("accepted", 1)
     return state in ("finished", "gate") and whole
-
-
-def _text(name: str, value: object) -> str:
-    """Return a text that `papermill -p` may have made a whole number of: `20240305`."""
-    if isinstance(value, bool | float):
-        raise UsageError(f"{name} must be text, got {value!r}; give it to papermill with -r")
-    return str(value)
