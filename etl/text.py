@@ -20,11 +20,13 @@ __all__ = [
     "cell_text",
     "clock",
     "duration",
+    "first_line",
     "hide_library_warnings",
     "html_card",
     "html_table",
     "printable",
     "say",
+    "shortened",
     "size",
 ]
 
@@ -45,6 +47,26 @@ def printable(text: str, most: int | None = None) -> str:
             char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown
         )
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return printable text that is cut after a word, with `…` for the rest.
+
+    Args:
+        text: Any text.
+        most: Characters at most.
+    """
+    shown = printable(text[: most + 1])
+    if len(shown) <= most:
+        return shown
+    cut = shown[: most - 1]
+    word = cut.rfind(" ")
+    return (cut[:word].rstrip(" ,;:(") if word > most // 2 else cut) + "…"
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text, such as what an error says before it explains itself."""
+    return text.lstrip().partition("\n")[0].rstrip()
 
 
 def say(*lines: str, err: bool = False) -> None:
@@ -174,7 +196,7 @@ def cell_text(value: object, spec: str = "", most: int = 160) -> str:
         return ""
     if _is_number(value):
         return format(value, spec or ("," if isinstance(value, int) else ",.3g"))
-    return printable(str(value), most)
+    return shortened(str(value), most)
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -19,7 +19,7 @@ from rich.text import Text
 from etl.cli.commands import relative
 from etl.queue.check import Check
 from etl.records.columns import COUNTERS
-from etl.text import clock, percent, printable, say
+from etl.text import clock, first_line, percent, printable, say
 
 Row = Mapping[str, Any]
 
@@ -95,7 +95,7 @@ def _micros(name: str, row: Row) -> str:
 
 
 def _reason(row: Row) -> str:
-    why = f"{row['error'] or row['code']}: {row['message']}"
+    why = f"{row['error'] or row['code']}: {first_line(row['message'])}"
     return f"DAMAGED in the store; {why}" if row.get("damaged") else why
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from etl.cli.tables import Column, end_of, near, table
 from etl.pipeline.plan import INPUT
 from etl.queue import identity
-from etl.text import percent, printable
+from etl.text import first_line, percent, printable
 
 __all__ = ["view"]
 
@@ -279,7 +279,7 @@ KINDS = (
     Column("open", "lines", right=True),
     Column("last 12 min", lambda row: _spark(row["last_minutes"]), width=12),
     Column("processor"),
-    Column("why", "reason"),
+    Column("why", lambda row: first_line(row["reason"])),
     Column("source", lambda row: end_of(near(row["source"]), 24)),
     Column("sample"),
 )

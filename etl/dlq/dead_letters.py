@@ -34,7 +34,7 @@ from etl.records.columns import DEAD_LETTER_GROUPS, DEAD_LETTERS
 from etl.records.context import Context
 from etl.records.result import UNREAD
 from etl.settings import Settings
-from etl.text import html_table
+from etl.text import first_line, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,7 +258,10 @@ class DeadLetters:
     def _repr_html_(self) -> str:
         groups = self._queue.dead_letter_groups(DeadLetterFilter())
         columns = ("lines", "processor", "error", "message", "sample")
-        shown = [one | {"error": one["error"] or one["code"]} for one in groups]
+        shown = [
+            one | {"error": one["error"] or one["code"], "message": first_line(one["message"])}
+            for one in groups
+        ]
         rows = [[one[name] for name in columns] for one in shown]
         caption = f"{sum(one['lines'] for one in groups):,} dead lines"
         return html_table(columns, rows, caption=caption)

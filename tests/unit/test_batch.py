@@ -10,13 +10,16 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from etl import Batch, Pipeline, Worker, open_queue, reject
+from etl import Batch, Parse, Pipeline, Worker, open_queue, reject
 from etl.errors import GateFailed, UsageError
 from etl.notebook.batch.batch import (
     failures,
+    latency,
+    levels,
     locate,
     paths,
     process,
+    sources,
     store_in,
 )
 from etl.notebook.batch.execute import find_notebook
@@ -145,6 +148,46 @@ def test_failures_and_paths_show_a_line_of_each_kind(done):
     assert (row["lines"], row["processor"]) == (2, "refuse")
     assert row["why"] == "poison: the line is poison"
     assert paths(queue)["state"].tolist() in (["done"], ["dead"], ["dead", "done"])
+
+
+def test_sources_are_told_with_their_dead_lines_the_worst_first(done):
+    _, queue = done
+    queue.put(Batch.from_lines([f"poison {n}" for n in range(5)], source="other <b>"))
+    Worker(queue, Pipeline("p").add("refuse", refuse)).drain()
+    found = sources(queue)
+    assert dict(zip(found["source"], found["dead"], strict=True)) == {"other <b>": 5, "test": 2}
+    assert found["source"].iloc[0] == "other <b>"
+    assert found["records"].isna().all()
+
+
+def test_many_sources_are_cut_to_the_worst_and_a_sum(done):
+    _, queue = done
+    for number in range(1, 6):
+        lines = ['{"msg": "a"}'] * number + ["poison"]
+        queue.put(Batch.from_lines(lines, source=f"s{number}", format="json"))
+    parsed = Pipeline("p").add("parse", Parse()).add("refuse", refuse)
+    Worker(queue, parsed).drain()
+    found = sources(queue, most=3)
+    assert found["source"].tolist() == ["test", "s1", "4 more"]
+    assert found["dead"].tolist() == [2, 1, 4]
+    assert found["records"].tolist()[1:] == [2, 2 + 3 + 4 + 5 + 4]
+
+
+def test_percentiles_of_a_few_batches_are_not_drawn(done):
+    _, queue = done
+    assert str(latency(queue)) == (
+        "too few batches: 1, of 20. A percentile says something once there are as many."
+    )
+    queue.put(*(Batch.from_lines([f"line {n}"], source=f"s{n}") for n in range(19)))
+    Worker(queue, Pipeline("p").add("refuse", refuse)).drain()
+    assert len(latency(queue).data) > 1
+
+
+def test_what_is_empty_says_so(tmp_path):
+    nothing = pd.DataFrame({"a": []})
+    assert repr(ReportTable(nothing)) == "none"
+    assert ">none<" in ReportTable(nothing)._repr_html_()
+    assert str(levels(output(tmp_path))) == "none: the output has no times and levels"
 
 
 def test_a_table_escapes_text_and_aligns_numbers():
@@ -279,7 +322,6 @@ def test_a_summary_has_a_row_per_batch_and_escapes_text(tmp_path):
     write_summary(tmp_path / "summary.html", [one, refused])
     page = (tmp_path / "summary.html").read_text()
     assert page.count('<a href="a%20b/report.html">&lt;b&gt;.log</a>') == 1
-    assert '<p class="verdict refused">refused</p>' in page
-    assert "<h1>2 batches</h1>" in page
+    assert '<h1><span class="verdict refused">refused</span> 2 batches</h1>' in page
     assert '<td style="text-align:right">1,000</td>' in page
     assert "no &lt;i&gt;" in page

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,36 +24,36 @@ from etl.analysis.traces import traces
 from etl.errors import UsageError
 from etl.filesystem import DISK
 from etl.notebook.batch.parameters import check_limits, convert
+from etl.notebook.batch.profile import levels_over_time
+from etl.notebook.batch.tables import Note
 from etl.pipeline.load import load_pipeline
 from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
-from etl.records.columns import INTEGER, TEXT, Table
+from etl.records.columns import INTEGER, INTEGER_OR_NULL, NUMBER, TEXT, Table
 from etl.records.context import AS_FOUND, Unmatched
 from etl.runs.registry import find, make_folder, new_run_id, place_of, read, state_of
 from etl.runs.result import RunResult
 from etl.runs.run import Progress, run
 from etl.settings import Settings, settings
+from etl.text import first_line
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+    import polars as pl
 
 SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
 
 
-class Note(str):
-    """A sentence that a notebook shows as text."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return f'<p style="padding:4px 18px;margin:0">{escape(self)}</p>'
-
-
+SOURCES = Table.of(
+    "sources",
+    source=TEXT,
+    records=INTEGER_OR_NULL,
+    dead=INTEGER,
+    formats=TEXT,
+    **dict.fromkeys(("matched", "generic", "timeless"), NUMBER),
+)
 FAILURES = Table.of("failures", lines=INTEGER, processor=TEXT, why=TEXT, sample=TEXT)
 
 
@@ -170,6 +170,38 @@ def latency(queue: Queue) -> Note | go.Figure:
     return figures.latency(metrics.processors(queue))
 
 
+def levels(rows: pl.LazyFrame | None) -> Note | go.Figure:
+    """Return lines by level over time as a figure, or why there is none; see `levels_over_time`."""
+    from etl.analysis import figures
+
+    counts = levels_over_time(rows)
+    if counts.empty:
+        return Note("none: the output has no times and levels")
+    return figures.level_times(counts)
+
+
+def sources(queue: Queue, most: int = 20) -> pd.DataFrame:
+    """Return how each source was read, and how many of its lines are dead, the worst first.
+
+    Columns: `source` (str), `records` (Int64), `dead` (int64, lines), `formats` (str), `matched`,
+    `generic`, `timeless` (float64, shares of the records; missing, as are the records, if nothing
+    was parsed). The last row stands for several sources if there are more than `most`.
+    """
+    dead: Counter[str] = Counter()
+    for group in queue.dead_letter_groups(DeadLetterFilter()):
+        dead[group["source"]] += group["lines"]
+    read = {row["source"]: row for row in metrics.sources.polars(queue).to_dicts()}
+    names = sorted({*read, *dead}, key=lambda name: (-dead[name], name))
+    rows = [read.get(name, {}) | {"source": name, "dead": dead[name]} for name in names]
+    if len(rows) > most:
+        left = rows[most - 1 :]
+        records = sum(row.get("records") or 0 for row in left)
+        lines = sum(row["dead"] for row in left)
+        rest = {"source": f"{len(left):,} more", "records": records, "dead": lines}
+        rows = [*rows[: most - 1], rest]
+    return SOURCES.frame(dict.fromkeys(SOURCES.names) | row for row in rows)
+
+
 def failures(queue: Queue, most: int = 20) -> pd.DataFrame:
     """Return why lines are dead, the most frequent reason first, with one of the lines.
 
@@ -177,7 +209,7 @@ def failures(queue: Queue, most: int = 20) -> pd.DataFrame:
     """
     groups = queue.dead_letter_groups(DeadLetterFilter(limit=most))
     return FAILURES.frame(
-        dict(group) | {"why": f"{group['error'] or group['code']}: {group['message']}"}
+        dict(group) | {"why": f"{group['error'] or group['code']}: {first_line(group['message'])}"}
         for group in groups
     )
 

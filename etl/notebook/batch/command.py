@@ -174,11 +174,17 @@ def _about(given: Mapping[str, Any], problem: EtlError | None) -> dict[str, Any]
         "output": str(Path(given["out"], "out")),
     }
     failed = "gate" if isinstance(problem, GateFailed) else "failed"
+    gates = record.get("gates") or [] if failed == "gate" else []
     versions = (f"{name} {record.get(name.lower(), '')}" for name in ("etl", "Python", "Polars"))
     return {
         "title": ", ".join(names[:4]) + more,
         "state": failed if problem else "finished",
-        "error": str(problem or ""),
+        "error": str(problem or "").partition(". ")[2] if gates else str(problem or ""),
+        "gates": [
+            f"{one['gate']}: {one['value']}, not {one['limit']}"
+            for one in gates
+            if not one["passed"]
+        ],
         "facts": [(name, value) for name, value in facts.items() if value],
         "parameters": [
             (name, value if isinstance(value, str) else json.dumps(value))
