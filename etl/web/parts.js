@@ -188,14 +188,20 @@ function reachable(box) {
 /** Return a table: its box that scrolls, and its body. Columns are [title, classes, width]. */
 function table(label, columns) {
   const body = h("tbody");
-  const style = (width) => (width ? { style: `width:${width}` } : {});
+  const column = ([, kind, width]) => sizedBy(h(tag("col", kind)), width);
   const box = h("div.etl-scroll", { role: "region", "aria-label": label },
     h("table.etl-table", {},
-      h("colgroup", {}, ...columns.map(([, kind, width]) => h(tag("col", kind), style(width)))),
+      h("colgroup", {}, ...columns.map(column)),
       h("thead", {}, h("tr", {}, ...columns.map(([title, kind]) =>
         h(tag("th", kind), { scope: "col" }, title)))),
       body));
   return { box, body };
+}
+
+/** Set the width of a node: by its style object, since a strict policy forbids the attribute. */
+function sizedBy(node, width) {
+  if (width && node.style.width !== width) node.style.width = width;
+  return node;
 }
 
 function tag(name, kind) {
@@ -371,9 +377,10 @@ function thin(values, most) {
 /** Pause or Resume, Step if `options.step`, Drain. Their answers stand beside them. */
 export function operator(el, act, options = {}) {
   el.classList.add("etl-operator");
-  const toggle = button("Pause", "pause", { kind: "toggle" });
-  const step = button("Step", "step");
-  const drain = button("Drain", "drain");
+  const named = (name) => ({ "data-action": name });
+  const toggle = button("Pause", "pause", { kind: "toggle", attributes: named("toggle") });
+  const step = button("Step", "step", { attributes: named("step") });
+  const drain = button("Drain", "drain", { attributes: named("drain") });
   const answer = h("span");
   const show = answers(answer, act);
   const go = (name) => () => {
@@ -629,7 +636,7 @@ function fillList(list, nodes) {
       h("span.etl-track", {}, h("i")), h("b"), h("span.etl-lost")),
     (row, node) => {
       const [, track, many, left] = row.children;
-      attr(track.firstChild, "style", `width:${((node.received / most) * 100).toFixed(1)}%`);
+      sizedBy(track.firstChild, `${((node.received / most) * 100).toFixed(1)}%`);
       track.firstChild.hidden = !node.received;
       text(many, number(node.received));
       text(left, lost(node));
@@ -646,7 +653,7 @@ export function levels(el) {
   el.append(rows);
   const fill = (row, [level, many], most) => {
     const [, , track, value] = row.children;
-    attr(track.firstChild, "style", `width:${((many / most) * 100).toFixed(1)}%`);
+    sizedBy(track.firstChild, `${((many / most) * 100).toFixed(1)}%`);
     track.firstChild.hidden = !many;
     text(value, number(many));
     attr(value, "title", many >= 1e6 ? exact(many) : null);
@@ -801,7 +808,7 @@ export function deadLetters(el, act, options = {}) {
   const open = h("span.etl-tag.etl-tag-bad");
   const discarded = h("span.etl-cap");
   const filter = h("input.etl-field.etl-small", { type: "search", placeholder: "Filter",
-    "aria-label": "Filter dead letters", "data-key": "/" });
+    "aria-label": "Filter dead letters", "data-action": "filter" });
   beside.append(open, discarded);
   end.append(filter);
   const { box, body } = table("Kinds of dead letters", [["Lines", "num", "62px"],
@@ -815,9 +822,12 @@ export function deadLetters(el, act, options = {}) {
   const said = h("div");
   const show = answers(said, act);
   const chosenText = h("span.etl-chosen-text", {}, h("b"), " ", h("span.etl-soft"));
-  const buttons = { "dry-run": button("Dry run", "dryRun"), replay: button("Replay", "replay"),
+  const buttons = {
+    "dry-run": button("Dry run", "dryRun", { attributes: { "data-action": "dry-run" } }),
+    replay: button("Replay", "replay", { attributes: { "data-action": "replay" } }),
     discard: button("Discard…", "discard", { kind: "danger",
-      attributes: { "aria-haspopup": "dialog" } }) };
+      attributes: { "data-action": "discard", "aria-haspopup": "dialog" } }),
+  };
   const reason = h("span.etl-soft", { hidden: true });
   const foot = h("div.etl-foot", {}, chosenText, ...(dryRun ? [buttons["dry-run"]] : []),
     buttons.replay, reason, h("span.etl-grow"), buttons.discard);
@@ -1082,7 +1092,7 @@ export function workers(el) {
 export function errors(el) {
   card(el, "errors", "Recent errors");
   const { box, body } = table("Recent errors", [["At", "", "76px"], ["Processor", "", "20%"],
-    ["Error", "", ""], ["Line", "wide", "30%"]]);
+    ["Error", "", ""], ["From", "wide", "30%"]]);
   const none = empty("No errors");
   el.append(box, none);
   return (state) => {
@@ -1097,21 +1107,14 @@ export function errors(el) {
     };
     keyed(body, rows, key,
       (one) => {
-        const where = [one.source, ...(one.lines ? [place(one.lines)] : [])].filter(Boolean).join(":");
-        const values = [clock(one.at), one.processor, one.message || one.error, where];
+        const where = [one.source, one.lines > 1 ? count(one.lines, "line") : ""].filter(Boolean);
+        const values = [clock(one.at), one.processor, one.message || one.error, where.join(" · ")];
         return h("tr", {}, ...values.map((value, index) =>
           h(tag("td", ["soft", "", "", "soft wide"][index]), { title: visible(value) },
             visible(value))));
       });
     reachable(box);
   };
-}
-
-/** Return line numbers of an error: a number, or its first and last. */
-function place(lines) {
-  const [first, last] = Array.isArray(lines) ? lines : [lines];
-  const shown = [first, ...(last && last !== first ? [last] : [])];
-  return shown.map((one) => (typeof one === "number" ? exact(one) : one)).join("–");
 }
 
 // ---- keys --------------------------------------------------------------------------------------
