@@ -8,7 +8,6 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
-from etl.analysis.overview import overview
 from etl.errors import EtlError
 from etl.queue import Checkpoint, Queue
 from etl.queue.urls import file_of
@@ -57,6 +56,8 @@ class Service:
             self.log.error("failed", error=text, kind=type(error).__name__)
 
     def _overview(self, seconds: int) -> dict[str, Any]:
+        from etl.analysis.overview import overview
+
         return overview(self.queue, icons=0, seconds=seconds)
 
     def _problem(self, error: EtlError) -> str:
