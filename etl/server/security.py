@@ -22,7 +22,7 @@ from etl.server.decoding import CODINGS, BrokenBody, Decoder, codings_of
 from etl.server.hosts import AllowedHosts
 from etl.server.problems import ProblemResponse, Refused
 
-HEALTH_PATHS = ("/healthz", "/readyz")
+OPEN_PATHS = ("/healthz", "/readyz")
 """Paths for supervisors: always answered, without a token; their answers reveal nothing else."""
 
 PAGE_PATHS = ("/", "/static/")
@@ -140,7 +140,7 @@ class SecurityMiddleware:
         host = headers.get("host", "")
         if not self._hosts.allows(host):
             return Refused(421, f"the Host header is {host!r}, which is no name of this server")
-        if scope["path"] in HEALTH_PATHS and scope["method"] in SAFE_METHODS:
+        if scope["path"] in OPEN_PATHS and scope["method"] in SAFE_METHODS:
             return None
         if self._active > self._limits.requests:
             return Refused(503, f"{self._limits.requests} requests are in progress; try again")
@@ -168,7 +168,8 @@ def still_reads(scope: Scope) -> bool:
 def _is_open(scope: Scope) -> bool:
     page, files = PAGE_PATHS
     path = scope["path"]
-    return path in HEALTH_PATHS or path == page or path.startswith(files)
+    shown = scope["method"] in SAFE_METHODS and (path == page or path.startswith(files))
+    return shown or path in OPEN_PATHS
 
 
 def _encoding(headers: Headers) -> str:

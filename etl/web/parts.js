@@ -336,7 +336,8 @@ function figure(name, unit) {
 
 function workersText(state, late) {
   const many = state.workers.length;
-  const words = late ? `${count(many, "worker")}, ${late} late` : count(many, "worker");
+  const words = !many ? "no worker" : late ? `${count(many, "worker")}, ${late} late`
+    : count(many, "worker");
   if (state.state === "paused") {
     return state.paused_by === "worker" ? `${words} · by a worker` : words;
   }
@@ -366,10 +367,11 @@ function deadText(state, heard) {
   return [kinds, fresh ? `${number(fresh)} in the last minute` : "none new"];
 }
 
-/** Return at most `most` of some numbers, evenly spaced, the last among them. */
+/** Return at most `most` of some numbers: the highest of each few that follow one another. */
 function thin(values, most) {
   const step = Math.max(1, Math.ceil(values.length / most));
-  return values.filter((_, index) => (values.length - 1 - index) % step === 0);
+  return Array.from({ length: Math.ceil(values.length / step) }, (_, index) =>
+    Math.max(...values.slice(index * step, (index + 1) * step)));
 }
 
 // ---- operator's row ----------------------------------------------------------------------------
@@ -514,7 +516,9 @@ export function pipeline(el) {
   };
 }
 
-/** Return the nodes column by column: each stands right of all that it gets lines from. */
+/** Return the nodes column by column: each stands right of all that it gets lines from, and at the
+ * right end if that is not known.
+ */
 export function columns({ nodes, edges }) {
   const depth = new Map(nodes.map((node) => [node.name, 0]));
   for (let round = 0; round < nodes.length; round += 1) {
@@ -522,6 +526,9 @@ export function columns({ nodes, edges }) {
       if (depth.has(to)) depth.set(to, Math.max(depth.get(to), (depth.get(from) ?? 0) + 1));
     }
   }
+  const reached = new Set(edges.map(([, to]) => to));
+  const last = Math.max(...depth.values());
+  for (const { name } of nodes) if (name !== "input" && !reached.has(name)) depth.set(name, last);
   const found = [];
   for (const node of nodes) (found[Math.min(depth.get(node.name), nodes.length)] ??= []).push(node);
   return found.filter(Boolean);

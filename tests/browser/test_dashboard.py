@@ -34,7 +34,8 @@ LINES = [
 
 WIDER = """() => [...document.querySelectorAll('body *')].filter((node) => node.checkVisibility()
     && node.getBoundingClientRect().right > innerWidth + 0.5
-    && !node.closest('.etl-scroll, .etl-map, .etl-cut, .etl-latest')).map((node) => node.outerHTML.slice(0, 90))"""
+    && !node.closest('.etl-scroll, .etl-map, .etl-cut, .etl-latest'))
+    .map((node) => node.outerHTML.slice(0, 90))"""
 """Returns what stands out of the window at its right."""
 
 
