@@ -60,7 +60,7 @@ class Service:
     def _overview(self, seconds: int) -> dict[str, Any]:
         if self._reader is None:
             self._reader = OverviewReader(self.queue)
-        return self._reader.read(icons=0, seconds=seconds)
+        return self._reader.read(icons=0, seconds=seconds) | {"draining": self.sees_drain()}
 
     def _problem(self, error: EtlError) -> str:
         self.log_error(error)

@@ -41,17 +41,19 @@ let drawing = false;
 function draw() {
   if (drawing) return;
   drawing = true;
-  requestAnimationFrame(() => {
-    drawing = false;
-    const shown = state && { ...state, lost: lost() };
-    document.body.classList.toggle("etl-lost", Boolean(shown?.lost));
-    for (const part of parts) part(shown);
-    showOperator(shown, answered.operator);
-    showDead(shown, answered.dead);
-    text($("store"), state?.store ?? "");
-    document.title = state ? `${state.store} · etl` : "etl";
-    drawLive();
-  });
+  requestAnimationFrame(drawNow);
+}
+
+function drawNow() {
+  drawing = false;
+  const shown = state && { ...state, lost: lost() };
+  document.body.classList.toggle("etl-lost", Boolean(shown?.lost));
+  for (const part of parts) part(shown);
+  showOperator(shown, answered.operator);
+  showDead(shown, answered.dead);
+  text($("store"), state?.store ?? "");
+  document.title = state ? `${state.store} · etl` : "etl";
+  drawLive();
 }
 
 /** Return for how long nothing has been heard and when it is tried again, or null. */
@@ -220,7 +222,7 @@ function lock(reason) {
   lockButton.hidden = true;
   $("token").value = "";
   $("token").focus();
-  draw();
+  drawNow(); // at once, also in a tab behind others
 }
 
 function unlock() {

@@ -7,8 +7,8 @@
 // into text nodes and attributes. The look is in console.css.
 //
 // A screen may add to a state: `lost: {seconds, retry}` once nothing has been heard for a while,
-// `locked` with the reason why nothing may be changed, `path` with names of processors to light up,
-// `chosen` with the fingerprint of a kind of dead letters.
+// `path` with names of processors to light up, `chosen` with the fingerprint of a kind of dead
+// letters, `draining` if no lines are taken though no worker says so.
 //
 // Nothing is imported and nothing runs on loading, so that the text can also be put in front of
 // another module's.
@@ -389,8 +389,8 @@ export function operator(el, act, options = {}) {
     show.clear();
     act(name, null);
   };
-  let paused = false;
-  toggle.onclick = () => go(paused ? "resume" : "pause")();
+  let stopped = false;
+  toggle.onclick = () => go(stopped ? "resume" : "pause")();
   step.onclick = go("step");
   drain.onclick = go("drain");
   el.append(...(options.before ? [answer] : []), toggle, ...(options.step ? [step] : []), drain,
@@ -398,16 +398,18 @@ export function operator(el, act, options = {}) {
 
   return (state, given) => {
     const off = unable(state);
-    if (state) paused = state.state === "paused";
-    if (toggle.textContent !== (paused ? "Resume" : "Pause")) {
-      toggle.replaceChildren(shape(paused ? "resume" : "pause"),
-        h("span", {}, paused ? "Resume" : "Pause"));
-      toggle.classList.toggle("etl-main", paused);
+    const paused = state?.state === "paused";
+    const draining = state?.state === "draining" || Boolean(state?.draining);
+    if (state) stopped = paused || draining;
+    const [word, picture] = stopped ? ["Resume", "resume"] : ["Pause", "pause"];
+    if (toggle.textContent !== word) {
+      toggle.replaceChildren(shape(picture), h("span", {}, word));
+      toggle.classList.toggle("etl-main", stopped);
     }
-    enable(toggle, off, paused ? "Let the workers take lines again (P)"
+    enable(toggle, off, stopped ? "Let the workers take lines again (P)"
       : "Let the workers take no more lines (P)");
     enable(step, off || (paused ? "" : "Pause first"), "Process one batch (S)");
-    enable(drain, off || (state.state === "draining" ? "It drains already" : ""),
+    enable(drain, off || (draining ? "It drains already" : ""),
       "Take no more lines, and end the workers when the queue is empty");
     show(given);
   };
@@ -416,7 +418,7 @@ export function operator(el, act, options = {}) {
 /** Return why nothing can be changed now, or an empty text. */
 function unable(state) {
   if (!state) return "Nothing is known yet";
-  return state.lost ? "Not connected" : (state.locked ?? "");
+  return state.lost ? "Not connected" : "";
 }
 
 /** The answer to what a person did: successes go after 6 s, those with Undo after 10 s.
@@ -495,6 +497,11 @@ export function pipeline(el) {
     const nodes = state ? columns(state.pipeline).flat() : [];
     const [width, height] = size;
     none.hidden = nodes.length > 1 || !state;
+    if (!state) {
+      svg.replaceChildren();
+      attr(svg, "aria-label", "Pipeline");
+      built = "";
+    }
     if (!nodes.length || !width || !height) return;
     const labels = nodes.map((node) => Boolean(node.open || node.filtered));
     const key = JSON.stringify([nodes.map((node) => node.name), state.pipeline.edges, size, labels]);
@@ -833,9 +840,8 @@ export function deadLetters(el, act, options = {}) {
     discard: button("Discard…", "discard", { kind: "danger",
       attributes: { "data-action": "discard", "aria-haspopup": "dialog" } }),
   };
-  const reason = h("span.etl-soft", { hidden: true });
   const foot = h("div.etl-foot", {}, chosenText, ...(dryRun ? [buttons["dry-run"]] : []),
-    buttons.replay, reason, h("span.etl-grow"), buttons.discard);
+    buttons.replay, h("span.etl-grow"), buttons.discard);
   const ask = confirmation(foot);
   el.append(box, nothing, latestBox, none, said, foot);
 
@@ -946,15 +952,11 @@ export function deadLetters(el, act, options = {}) {
 
   function drawFoot(shown) {
     const which = selection(shown);
-    const locked = state?.locked ?? "";
-    foot.hidden = !state || (!state.open && !locked);
+    foot.hidden = !state?.open;
     const words = which.fingerprint ? number(which.lines) : which.lines ? `All ${number(which.lines)}`
       : "None";
     text(chosenText.children[0], words);
     text(chosenText.children[1], "chosen");
-    text(reason, locked);
-    reason.hidden = !locked;
-    for (const node of [chosenText, ...Object.values(buttons)]) node.hidden = Boolean(locked);
     const off = unable(state) || (state.open ? "" : "No dead letters")
       || (which.lines ? "" : "Choose a kind, or clear the filter");
     enable(buttons["dry-run"], off, "Try them on the pipeline as it is now; changes nothing (D)");
@@ -965,9 +967,8 @@ export function deadLetters(el, act, options = {}) {
   }
 
   function fillLatest() {
-    if (latestBox.hidden) return;
-    const first = !latest.etlKeys;
-    keyed(latest, state.latest, (line) => line.id, (line) => {
+    const first = !latest.etlKeys?.size;
+    keyed(latest, latestBox.hidden ? [] : state.latest, (line) => line.id, (line) => {
       const shown = visible(line.line);
       const row = h("li", { "data-id": line.id }, levelIcon(line.level, "", "small"),
         h("span.etl-soft", {}, clock(line.at)),
@@ -979,10 +980,12 @@ export function deadLetters(el, act, options = {}) {
   }
 
   return (next, answer) => {
+    const focused = foot.contains(el.getRootNode().activeElement);
     state = next;
     if (state && "chosen" in state) chosen = state.chosen;
     draw();
     show(answer);
+    if (focused && foot.hidden) said.querySelector(".etl-undo:not([hidden]) button")?.focus();
   };
 }
 
@@ -1004,7 +1007,7 @@ function confirmation(foot) {
     const noun = many === 1 ? "dead letter" : "dead letters";
     text(title, `Discard ${exact(many)} ${noun}?`);
     text(goOn.lastChild, `Discard ${exact(many)}`);
-    text(note, many > most ? "They will not be replayed. Too many to undo it here."
+    text(note, many > most ? "They will not be replayed. Only etl dlq reopen can undo so many."
       : "They will not be replayed. You can undo this for 10 seconds.");
   };
   const close = () => {
