@@ -337,7 +337,7 @@ def test_compressed_bodies_are_opened(client, site):
         assert answer.json()["accepted"] == 2
         given = encoded(b'{"all": true}', codings)
         given["headers"] |= {"content-type": "application/json"}
-        assert client.post("/dlq/discard", **given).json() == {"discarded": 0}
+        assert client.post("/dlq/discard", **given).json()["discarded"] == 0
     bare = zlib.compressobj(wbits=-15)
     bodies = [("deflate", bare.compress(b"c\nd\n") + bare.flush())]
     bodies += [(name, CODERS[name](b"c\n") + CODERS[name](b"d\n")) for name in ("gzip", "zstd")]

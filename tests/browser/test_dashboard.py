@@ -73,6 +73,50 @@ class Server:
         assert "Traceback" not in self.log.read_text()
 
 
+STATE = {
+    "state": "working",
+    "totals": {"accepted": 9, "done": 4, "filtered": 0, "dead": 2, "leased": 1, "waiting": 2},
+    "conserved": True,
+    "open": 1,
+    "discarded": 1,
+    "oldest": 4.2,
+    "empty_in": None,
+    "growing": False,
+    "rate": 0.5,
+    "dead_last_minute": 1,
+    "history": {"rate": [0, 1, 2]},
+    "workers": [{"heartbeat": 1.0}, {"heartbeat": 41.0}],
+    "kinds": [{}],
+}
+"""As much of an overview as the header reads."""
+
+GROWN = STATE | {
+    "state": "paused",
+    "totals": dict.fromkeys(STATE["totals"], 1_234_567_890) | {"accepted": 6_172_839_450},
+    "open": 987_654,
+    "oldest": 98_765.0,
+    "rate": 123_456.7,
+    "growing": True,
+}
+
+DRAW = """async ([id, ...states]) => { const { header } = await import('/static/parts.js');
+    const el = document.createElement('section'); el.id = id;
+    document.querySelector('main').prepend(el); const update = header(el, () => {}), seen = [];
+    for (const state of states) { update(state); seen.push(
+        [...el.querySelectorAll('b, .etl-light, .etl-tick, .etl-op, .etl-spark')].map((node) =>
+            { const { left, width } = node.getBoundingClientRect();
+              return Math.round(node.matches('.etl-sum b') ? left + width / 2 : left); })); }
+    return seen; }"""
+"""Draws states in a header, one after another; returns where its parts stood each time."""
+
+WORDS = """async () => { const { number, duration, ago, rate, visible } =
+        await import('/static/parts.js');
+    return [[0, 999, 18995, 999999, 1240000, 123456789, 2e9, null].map(number),
+        [0, 0.42, 9.96, 38.2, 60, 67, 3600, 7500, 277200].map(duration),
+        [0.2, 5.4, 12, 59.6, 75, 7500].map(ago), [0, 61.44, 99.96, 12345].map(rate),
+        visible('a\\tb\\0\\x1b[31m\\u202e')]; }"""
+
+
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[Queue]:
     """Give the store, in which some lines were processed and some failed."""
@@ -376,6 +420,36 @@ def test_it_is_accessible_at_every_width(serve, visit, scheme, shoot):
         assert page.evaluate(WIDER) == []
         assert violations(page) == []
         shoot(page, f"{scheme}-{width}")
+
+
+def test_numbers_and_times_are_read_at_a_glance(page):
+    numbers, durations, agos, rates, shown = page.evaluate(WORDS)
+    assert numbers == ["0", "999", "18,995", "999,999", "1.24 M", "123 M", "2.00 bn", "–"]
+    assert durations == [
+        *("0.0 s", "0.4 s", "10 s", "38 s", "1 min", "1 min 7 s", "1 h", "2 h 5 min", "3 d 5 h"),
+    ]
+    assert agos == ["just now", "5 s ago", "12 s ago", "1 min ago", "1 min ago", "2 h ago"]
+    assert rates == ["0.0", "61.4", "100", "12,345"]
+    assert shown == "a⇥ b␀␛[31m\ufffd"
+
+
+@pytest.mark.parametrize("width", [1440, 1180, 800])
+def test_nothing_in_the_header_moves_when_numbers_grow(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    few, many = page.evaluate(DRAW, ["other", STATE, GROWN])
+    assert len(few) > 12
+    assert few == many
+    expect(page.locator("#other .etl-state")).to_contain_text("2 workers, 1 late")
+
+
+def test_totals_that_do_not_add_up_are_said(page):
+    page.evaluate(DRAW, ["other", STATE | {"totals": STATE["totals"] | {"done": 1}}])
+    other = page.locator("#other")
+    expect(other.locator(".etl-tick")).to_have_text("✗ 3")
+    expect(other.locator(".etl-tick")).to_have_attribute("title", "3 lines missing")
+    expect(other.locator(".etl-sum")).to_have_attribute(
+        "aria-label", re.compile("9 accepted = .*: it does not add up")
+    )
 
 
 def test_the_look_can_be_changed_and_stays(page):
