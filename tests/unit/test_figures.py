@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 import pytest
 
 from etl import Batch, DeadLetters, Pipeline, Worker, open_queue, reject
@@ -83,7 +85,7 @@ def test_the_graph_counts_lines_and_rings_errors(worked: Queue):
         metrics.processors(worked), EDGES, lit=["input", "level"]
     ).data
 
-    assert "<b>check</b><br>3 · 1 dead" in nodes.text
+    assert "<b>check</b><br>3<br>1 dead" in nodes.text
     assert list(nodes.marker.line.width) == [1, 1, 4, 1]
     assert [x for x in lit.x if x is not None] == pytest.approx([0, 1 / 3])
     assert len(edges.x) == 3 * len(EDGES)
@@ -247,7 +249,10 @@ def test_paths_flow_from_the_input_to_what_became_of_the_lines():
     )
     (sankey,) = figures.paths(edges).data
 
-    assert list(sankey.node.label) == ["input", "&lt;i&gt;", "done", "dead"]
+    assert list(sankey.node.label) == ["input", "&lt;i&gt;", "", ""]
+    assert list(sankey.node.customdata) == ["input", "&lt;i&gt;", "done", "dead"]
+    subtitle = figures.paths(edges).layout.title.subtitle.text
+    assert re.sub("<.*?>", "", subtitle) == "The last 5 lines: ■ done 4 · ■ dead 1"
     assert list(zip(sankey.link.source, sankey.link.target, sankey.link.value, strict=True)) == [
         (0, 1, 5),
         (1, 2, 4),
@@ -389,3 +394,23 @@ def test_the_look_is_there_for_other_figures():
 
     assert figure.layout.template.layout.paper_bgcolor == look.PAPER[True]
     assert list(figure.layout.template.layout.colorway) == list(look.COLOURS.values())
+
+
+def test_no_bar_of_buttons_lies_over_a_figure(worked: Queue, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")
+    shown = figures.graph(metrics.processors(worked), EDGES)._repr_mimebundle_()
+    assert shown["application/vnd.plotly.v1+json"]["config"]["displayModeBar"] is False
+
+
+@pytest.mark.parametrize("columns", [4, 9])
+def test_names_beside_each_other_stand_above_and_below_where_it_is_crowded(columns: int):
+    names = [f"p{n}" for n in range(columns)]
+    frame = pd.DataFrame(
+        {"processor": names, "received": 1, "dead": 0, "errors": 0, "seconds": 1.0}
+    )
+    edges = [*itertools.pairwise(["input", *names]), (names[-1], "left"), (names[-1], "right")]
+    nodes = figures.graph(frame, edges).data[2]
+    crowded = ["bottom center", "top center"] * 6
+    one_row = ["bottom center"] * 12 if columns == 4 else crowded
+    assert list(nodes.textposition[:-2]) == one_row[: columns + 1]
+    assert sorted(nodes.textposition[-2:]) == ["bottom center", "top center"]

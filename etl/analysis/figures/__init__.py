@@ -30,6 +30,7 @@ from etl.analysis.figures.lines import level_times as level_times
 from etl.analysis.figures.lines import paths as paths
 from etl.analysis.figures.lines import templates as templates
 from etl.analysis.figures.look import LEVELS as LEVELS
+from etl.analysis.figures.look import Figure as Figure
 from etl.analysis.figures.look import label as label
 from etl.analysis.figures.processors import comparison as comparison
 from etl.analysis.figures.processors import latency_times as latency_times

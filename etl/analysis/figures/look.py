@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 
-from etl.text import printable
+from etl.text import shortened
 
 LEVELS = {
     "DEBUG": "#7d8590",
@@ -51,12 +51,15 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
+WITHOUT_BAR = {"displayModeBar": False}
+
+
 def label(text: object, most: int = 40) -> str:
     """Return text that Plotly shows as it is: escaped, on one line, cut to some characters.
 
     It is read neither as HTML nor, between dollars, as TeX.
     """
-    return html.escape(printable(str(text), most)).replace("$", "&#36;")
+    return html.escape(shortened(str(text), most)).replace("$", "&#36;")
 
 
 def labels(texts: Iterable[object], most: int = 40) -> list[str]:
@@ -67,6 +70,19 @@ def labels(texts: Iterable[object], most: int = 40) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return found
+
+
+class Figure(go.Figure):  # type: ignore[misc]
+    """A figure without Plotly's bar of buttons, which lies over legends and titles.
+
+    Zoom by dragging, and double-click to see all again.
+    """
+
+    def _ipython_display_(self) -> None:
+        plotly.io.show(self, config=WITHOUT_BAR)
+
+    def _repr_mimebundle_(self, *args: Any, **more: Any) -> Any:
+        return super()._repr_mimebundle_(*args, **{"config": WITHOUT_BAR, **more})
 
 
 def figure(
@@ -89,7 +105,7 @@ def figure(
         "margin": {"l": 16, "r": 24, "t": top, "b": 44},
         "showlegend": rows > 0,
     }
-    return go.Figure(drawn).update_layout(look | layout, overwrite=True)
+    return Figure(drawn).update_layout(look | layout, overwrite=True)
 
 
 def _template(*, dark: bool) -> go.layout.Template:

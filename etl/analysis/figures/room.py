@@ -148,6 +148,9 @@ def refresh(widget: go.FigureWidget, old: Spec, new: Spec) -> None:
 
 INPUT = "input"
 
+CROWDED = 6
+"""Columns of a pipeline beyond which names stand above and below the nodes in turn."""
+
 TITLE = {
     "xref": "paper",
     "yref": "paper",
@@ -250,11 +253,11 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
         "x": [x for x, _ in spots.values()],
         "y": [y for _, y in spots.values()],
         "text": [
-            f"<b>{label(name, 14)}</b><br>{received:,}" + (f" · {dead:,} dead" if dead else "")
+            f"<b>{label(name, 14)}</b><br>{received:,}" + (f"<br>{dead:,} dead" if dead else "")
             for name, received, dead in rows[["received", "dead"]].itertuples()
         ],
-        "textposition": "bottom center",
-        "textfont": {"size": 11},
+        "textposition": _sides(spots),
+        "textfont": {"size": 11, "shadow": "auto"},
         "cliponaxis": False,
         "hovertext": [f"{share:.0%} of the time" for share in shares],
         "hoverinfo": "text",
@@ -267,7 +270,8 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
     grey = {"color": "rgba(128,136,148,0.5)", "width": 2}
     traces = [_lines(pairs, spots, grey), _lines(path, spots, {"color": "#2a9d8f", "width": 6})]
     xaxis = {"visible": False, "range": [-0.08, 1.08]}
-    return [*traces, nodes], {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.3, 1.05]}}
+    high = 1.3 if "top center" in nodes["textposition"] else 1.05
+    return [*traces, nodes], {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.3, high]}}
 
 
 def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[float, float]]:
@@ -286,6 +290,19 @@ def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[flo
             y = 1 - number / (len(here) - 1) if len(here) > 2 else 1 - (number + 0.5) / len(here)
             spots[name] = (x, y)
     return spots
+
+
+def _sides(spots: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return on which side of its node each name stands: away from edges and other names."""
+    columns = sorted({x for x, _ in spots.values()})
+    crowded = len(columns) > CROWDED
+    sides = []
+    for x, y in spots.values():
+        others = [other for at, other in spots.values() if at == x]
+        alone = len(others) == 1
+        top = crowded and columns.index(x) % 2 == 1 if alone else y == max(others)
+        sides.append("top center" if top else "bottom center")
+    return sides
 
 
 def _lines(
