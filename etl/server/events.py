@@ -29,7 +29,9 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/events")
-async def events(service: CurrentService, seconds: Literal["120", "900", "3600"] = "120") -> Response:
+async def events(
+    service: CurrentService, seconds: Literal["120", "900", "3600"] = "120"
+) -> Response:
     """What the store looks like, with so many seconds of history, whenever it has changed."""
     return _EventStream(service.feed, int(seconds))
 
