@@ -1,18 +1,26 @@
-"""Text for people: made harmless, cut, printed, times and sizes, and tables as HTML."""
+"""Text for people: made harmless, cut, printed, times and sizes, and tables as HTML.
+
+What libraries warn of is for those who develop with them: `hide_library_warnings` keeps it off
+the screen.
+"""
 
 from __future__ import annotations
 
 import sys
+import sysconfig
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TypeGuard
+from pathlib import Path
+from typing import Any, TypeGuard
 
 __all__ = [
     "Html",
     "cell_text",
     "clock",
     "duration",
+    "hide_library_warnings",
     "html_card",
     "html_table",
     "printable",
@@ -47,6 +55,25 @@ def say(*lines: str, err: bool = False) -> None:
         err: Whether they go to stderr.
     """
     print("\n".join(map(printable, lines)), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def hide_library_warnings() -> None:
+    """Print warnings of a user's own code only, each on one line of stderr.
+
+    Those of libraries, and of how etl calls them, are not printed; `python -W` or PYTHONWARNINGS
+    show all, as ever.
+    """
+    if sys.warnoptions:
+        return
+    paths = sysconfig.get_paths()
+    hidden = tuple(paths[name] for name in ("stdlib", "purelib", "platlib"))
+    hidden += (str(Path(__file__).parent),)
+
+    def show(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        if not filename.startswith((*hidden, "<frozen")):
+            say(f"{filename}:{lineno}: {category.__name__}: {message}", err=True)
+
+    warnings.showwarning = show
 
 
 def clock(seconds: float) -> str:

@@ -5,11 +5,13 @@
     dead_letters.frame(processor="parse")    the lines, as a pandas frame
     dead_letters.dry_run(pipeline)           how many would pass now
     dead_letters.replay(fingerprint="…")     back into the queue
+    dead_letters.discard(ids=[17])           closed; reopen(ids=[17]) undoes it
     dead_letters.export("bad.jsonl")         into a file, for a colleague
     dead_letters.import_("bad.jsonl")        from such a file into this store's queue
 
 A dead letter is open until it is replayed (then it waits like any line, and is open
-again if it fails again) or discarded. All of it works while workers run.
+again if it fails again) or discarded (until it is reopened, or deleted as too old). All of
+it works while workers run.
 """
 
 from __future__ import annotations
@@ -87,9 +89,10 @@ class DryRun:
 class DeadLetters:
     """The dead letters of one store.
 
-    Every method that picks dead letters takes `ids`, or any of `status` (open by
-    default; None for all), `fingerprint`, `processor`, `code`, `source`, `before` (an id),
-    `limit` and `skip`. However many there are, those that only change are read in pages of 20,000.
+    Every method that picks dead letters takes `ids`, or any of `status` (open by default,
+    discarded for `reopen`; None for all), `fingerprint`, `processor`, `code`, `source`,
+    `before` (an id), `limit` and `skip`. However many there are, those that only change are
+    read in pages of 20,000.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -168,12 +171,24 @@ class DeadLetters:
         return lines
 
     def discard(self, **which: Unpack[Which]) -> int:
-        """Close dead letters for good and return how many; they still count as dead."""
+        """Close dead letters and return how many; they still count as dead."""
         count = 0
         for page in self._pages(which):
             self._queue.discard(page["id"].to_list())
             count += page.height
         return count
+
+    def reopen(self, **which: Unpack[Which]) -> int:
+        """Open discarded dead letters again and return how many lines they are.
+
+        `status` is discarded by default here; those that have another are not reopened. Those
+        that were deleted as too old cannot be.
+
+        Raises:
+            UsageError: If one that is named by its id is not discarded; nothing is changed.
+        """
+        pages = self._pages({"status": "discarded", **which})
+        return sum(self._queue.reopen(page["id"].to_list()) for page in pages)
 
     def export(self, path: Path | str, **which: Unpack[Which]) -> int:
         """Write dead letters to a file and return how many; they stay as they are.

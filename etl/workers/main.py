@@ -24,6 +24,7 @@ from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, open_queue
 from etl.queue.writes import pause_before
 from etl.settings import Settings, settings
+from etl.text import hide_library_warnings
 from etl.workers.signals import when_asked_to_end
 from etl.workers.watchdog import Watchdog
 from etl.workers.worker import Worker
@@ -125,6 +126,7 @@ def _open(store: str) -> Queue:
 
 def main() -> None:
     """Run a worker with the options that are this process's argument."""
+    hide_library_warnings()
     environment = settings()
     options = WorkerOptions(**json.loads(sys.argv[1]))
     try:

@@ -519,6 +519,17 @@ def test_dead_letters_are_discarded_and_still_count(with_dead):
     assert "no open dead letter matches" in with_dead.etl("dlq replay", "--all")
 
 
+def test_discarded_dead_letters_are_open_again_when_they_are_reopened(with_dead):
+    ids = with_dead.dead_letters()["id"].to_list()
+    assert "3 of 3 dead letters are not discarded" in with_dead.refused("dlq reopen", *ids)
+    with_dead.etl("dlq discard", "--all")
+    assert with_dead.etl("dlq reopen", ids[0]) == "lines open again: 1\n"
+    assert with_dead.etl("dlq reopen", "--all") == "lines open again: 2\n"
+    assert "no discarded dead letter matches" in with_dead.etl("dlq reopen", "--all")
+    assert with_dead.dead_letters()["id"].to_list() == ids
+    with_dead.settled(done=7, dead=3)
+
+
 def test_dead_letters_go_to_a_colleague_who_processes_them_there(with_dead):
     exported = with_dead.etl("dlq export", "bad.jsonl", "--all")
     assert exported == "dead letters written to bad.jsonl: 3\n"

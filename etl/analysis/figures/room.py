@@ -113,7 +113,7 @@ def charts(
         "xaxis": "x",
         "yaxis": "y",
     }
-    line = {"type": "scatter", "mode": "lines", "x": seconds, "xaxis": "x2"}
+    line: Spec = {"type": "scatter", "mode": "lines", "x": seconds, "xaxis": "x2"}
     rate = line | {"y": list(history["rate"]), "yaxis": "y2", "name": "lines/s"}
     rate |= {"line": {"color": rate_ink, "width": 1.6}, "fill": "tozeroy"}
     rate |= {"fillcolor": _faded(rate_ink), "hovertemplate": "%{y:,.1f} lines/s"}

@@ -122,7 +122,7 @@ class ControlRoom:
         self._record = contextlib.ExitStack()
         atexit.register(self.close)  # a thread that the interpreter ends may end it badly
         self._reached = True
-        self._screen = {"dark": False, "width": 676, "height": 172}
+        self._screen: dict[str, Any] = {"dark": False, "width": 676, "height": 172}
         self._build(sorted(data.glob("*.*l*")))
         self.open_demo(shown=demo)
         self.demo.workers.widget.value = workers
@@ -393,7 +393,8 @@ class ControlRoom:
         self.tabs.show(snapshot, self.view, can_tap=can_tap, tapping=tapping)
         self.demo.hints.show(hints=[list(one) for one in HINTS], at=self.hint)
         feed = self._actions.feed
-        self.demo.show_feed(feed and feed.share, feed and feed.seconds_left)
+        shown = (feed.share, feed.seconds_left) if feed else (None, None)
+        self.demo.show_feed(*shown)
         self._draw_chart(found)
 
     def _draw_chart(self, found: dict[str, Any]) -> None:
