@@ -126,6 +126,7 @@ def charts(
     quarter = 4 if width > 560 else 2
     ticks = [start * part / quarter for part in range(quarter, -1, -1)]
     plot = [0.02, 1 - 36 / height]
+    lower = [24 / height, 1 - 46 / height]
     left, right = [78 / width, split - 46 / width], [split + 40 / width, 1 - 44 / width]
     side = {"showgrid": False, "tickmode": "array", "tickfont": {"color": wait_ink}}
     soft = {"color": "#a6a6a6" if dark else "#626262"}
@@ -147,7 +148,7 @@ def charts(
         | {"domain": right, "anchor": "y2", "range": [start, 0], "showgrid": False}
         | {"tickmode": "array", "tickvals": ticks, "ticktext": [_before(tick) for tick in ticks]},
         "yaxis2": AXIS
-        | {"domain": [0.12, plot[1]], "anchor": "x2", "range": [0, rate_top], "showline": False}
+        | {"domain": lower, "anchor": "x2", "range": [0, rate_top], "showline": False}
         | _three(rate_top)
         | {"tickfont": {"color": rate_ink}},
         "yaxis3": AXIS

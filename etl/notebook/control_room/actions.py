@@ -163,7 +163,7 @@ class Actions:
     def _simulate(self, level: str, _: Any) -> None:
         batch = Batch.from_lines([self._made_line(level)], source="control room")
         self._room.queue.put(batch, block=False)
-        self._room.demo.said.say(f"One {level} line queued.")
+        self._say(f"One {level} line queued.")
 
     def _burst(self, _: Any) -> None:
         demo, queue = self._room.demo, self._room.queue
@@ -180,7 +180,7 @@ class Actions:
         self._room.later(
             "Burst",
             lambda: queue.put(*batches, block=False),
-            lambda _nothing: demo.said.say(f"{count:,} lines queued."),
+            lambda _nothing: self._say(f"{count:,} lines queued."),
         )
 
     def _feed(self, _: Any) -> None:
@@ -214,7 +214,7 @@ class Actions:
         def done(lines: int) -> None:
             self.feed = None
             ended = "stopped" if feed.stopping.is_set() else "fed"
-            demo.said.say(f"{lines:,} lines of {source.name} {ended}.")
+            self._say(f"{lines:,} lines of {source.name} {ended}.")
 
         def failed() -> None:
             self.feed = None
@@ -229,17 +229,26 @@ class Actions:
 
     def _failing(self, source: FileSource) -> str:
         """Return what is to be said of a file of which the pipeline reads less than half."""
+        dead, lines = self._fails(source)
+        if dead * 2 < max(1, lines):
+            return ""
+        return f"{dead} of the first {lines} lines of {source.name} would fail on this pipeline"
+
+    def choose_file(self) -> None:
+        """Offer first a file of which the pipeline reads nearly all."""
+        for name, path in self._files.items():
+            if self._room.pipeline and self._fails(FileSource(name, path))[0] == 0:
+                self._room.demo.file.value = name
+                return
+
+    def _fails(self, source: FileSource) -> tuple[int, int]:
+        """Return how many of a file's first lines would fail on the pipeline, and of how many."""
         pipeline = self._room.pipeline
         with source.path.open("rb") as file:
             lines = [line for _, line in zip(range(SAMPLED), file, strict=False)]
         if pipeline is None or not lines:
-            return ""
-        dead = pipeline.dry_run(Batch.from_lines(lines, source=source.name)).dead
-        if dead * 2 < len(lines):
-            return ""
-        return (
-            f"{dead} of the first {len(lines)} lines of {source.name} would fail on this pipeline"
-        )
+            return 0, 0
+        return pipeline.dry_run(Batch.from_lines(lines, source=source.name)).dead, len(lines)
 
     def _stop_feed(self, _: Any) -> None:
         if self.feed is not None:

@@ -62,11 +62,12 @@ PERIOD = 0.2
 
 DATA = Path(etl.__file__).parent.parent / "data"
 
-DEMO = ("INFO", "WARNING", "ERROR", "CRITICAL", "Burst", "Feed", "Upload", "stop-feed", "Pace")
-"""Actions that are answered in the demo's drawer."""
+DEAD_LETTERS = ("Dry run", "dry-run", "Replay", "replay", "replay-passing", "replay-edited")
+DEAD_LETTERS += ("Discard", "discard", "Undo", "undo", "choose", "choose-line")
+"""Actions that are answered beside the dead letters."""
 
-OPERATOR = ("Pause", "Resume", "Step", "Drain", "Demo", "look", "range", "hint", "tab", "Trace")
-"""Actions that are answered in the operator's row."""
+TAP = ("tap", "Tap")
+"""Actions that are answered beside the tap; all others are beside the operator's buttons."""
 
 Command = Callable[[], None]
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class ControlRoom:
     Args:
         queue: The store.
         pipeline: What the workers of this notebook run; None if workers run elsewhere.
-        interval: Seconds that its workers wait after each batch.
+        interval: Seconds for which its workers hold a batch before they process it.
         batch_lines: Lines that they take together.
         workers: How many to start, as threads of this process.
         out: Folder that sinks write below.
@@ -309,6 +310,7 @@ class ControlRoom:
         if self.thread_workers is not None:
             queue.reclaim()
             self._actions.set_pace()
+            self.do(lambda: self._guarded(self._actions.choose_file, "Feed"))
 
     # The pump
 
@@ -433,14 +435,12 @@ class ControlRoom:
         """Say an error where the action was taken."""
         text = str(error) if isinstance(error, EtlError) else f"{type(error).__name__}: {error}"
         text = f"{name} failed: {text}" if name else text
-        if name in DEMO:
-            self.demo.said.say(text, bad=True)
-        elif not name or name in OPERATOR:
-            self.operator.said.say(text, bad=True)
-        elif name in ("tap", "Tap"):
+        if name in DEAD_LETTERS:
+            self.dead_letters.say(text, bad=True, drawer=self.view.kind is not None)
+        elif name in TAP:
             self.tabs.part.say(text, bad=True)
         else:
-            self.dead_letters.say(text, bad=True, drawer=self.view.kind is not None)
+            self.operator.said.say(text, bad=True)
 
 
 def _all(widget: w.Widget) -> Iterator[w.Widget]:

@@ -153,26 +153,25 @@ class DemoPanel:
         }
         self.burst = _button("Burst", "bolt", "Put many lines at once", act)
         self.feed = _button("Feed", "file-text-o", "Put a file's lines", act)
-        self.lines = Limited(w.IntText(200), 1, 1_000_000, 76, "Lines")
-        self.mix = w.Dropdown(options=list(MIXES), layout={"width": "118px"})
+        self.lines = Limited(w.IntText(200), 1, 1_000_000, 64, "Lines")
+        self.mix = w.Dropdown(options=list(MIXES), layout={"width": "112px"})
         self.mix.description = "Mix of levels"
-        self.file = w.Dropdown(options=list(files) or [""], layout={"width": "150px"})
+        self.file = w.Dropdown(options=list(files) or [""], layout={"width": "134px"})
         self.file.description = "File"
         self.upload = w.FileUpload(
             description="", icon="upload", multiple=False, tooltip="Upload at most 10 MB"
-        )
+        ).add_class("etl-upload")
         self.feeding = Part("feeding", act)
-        self.batch_lines = Limited(w.IntText(1), 1, 1_000_000, 56, "Lines per batch")
-        self.interval = Limited(w.FloatText(0.0, step=0.5), 0, 60, 56, "Seconds per batch")
+        self.batch_lines = Limited(w.IntText(1), 1, 1_000_000, 50, "Lines per batch")
+        self.interval = Limited(w.FloatText(0.0, step=0.5), 0, 60, 50, "Seconds per batch")
         self.workers = Limited(w.IntText(1), 0, 8, 48, "Workers")
-        self.said = Part("saying", act)
         self.hints = Part("hints", act)
         for one in (self.interval, self.batch_lines, self.workers):
             one.widget.observe(lambda _change: act("Pace", None), "value")
             one.widget.disabled = not own_workers
         self.upload.observe(lambda _change: act("Upload", None), "value")
         caption = partial(w.HTML, layout={"width": "auto"})
-        between, unit = caption("line(s) every"), caption("s")
+        between, unit = caption("every"), caption("s")
         for one in (between, unit):
             one.add_class("etl-caption")
         pace = (self.batch_lines.widget, between, self.interval.widget, unit)
@@ -181,9 +180,8 @@ class DemoPanel:
             _group("Add a line", *self.levels.values()),
             _group("Burst", self.lines.widget, self.lines.word, self.mix, self.burst),
             _group("File", self.file, self.feed, self.upload, self.feeding),
-            *([_group("Pace", *pace, *words)] if own_workers else []),
+            *([_group("Pace: lines, seconds", *pace, *words)] if own_workers else []),
             *([_group("Workers", self.workers.widget, self.workers.word)] if own_workers else []),
-            self.said,
         ]
         parts = [w.HBox(groups).add_class("etl-groups"), self.hints]
         self.box = w.VBox(parts).add_class("etl-area-demo")

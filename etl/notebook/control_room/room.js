@@ -242,7 +242,7 @@ function kindDrawer(el, act) {
   const choice = h("span.etl-choice", { role: "group", "aria-label": "Lines shown" },
     ...Object.entries(SHOWN).map(([name, label]) => h("button", { type: "button", "data-show": name }, label)));
   const result = h("div.etl-row.etl-result", {}, passed, failed, tried, choice);
-  const { box, body } = table("Lines of this kind", [["", "", "30px"], ["Line", "num", "58px"],
+  const { box, body } = table("Lines of this kind", [["", "mark", "32px"], ["Line", "num", "54px"],
     ["Text", "", ""], ["Now", "", "34%"]]);
   const lineTitle = h("b");
   const lineMeta = h("span.etl-cap.etl-cut.etl-grow");
@@ -330,7 +330,7 @@ function kindDrawer(el, act) {
     }, (row, one) => {
       const [mark, line_number, words_, now] = row.children;
       text(mark, one.ok === null ? "" : one.ok ? "✓" : "✗");
-      attr(mark, "class", one.ok === null ? null : one.ok ? "etl-good" : "etl-bad");
+      attr(mark, "class", `etl-mark ${one.ok === null ? "" : one.ok ? "etl-good" : "etl-bad"}`);
       text(line_number, number(one.number));
       text(words_, visible(one.text) || "blank line");
       attr(words_, "title", visible(one.text));
