@@ -327,8 +327,8 @@ class Actions:
         def done(found: tuple[int, list[int] | None]) -> None:
             count, ids = found
             noun = "dead letter" if count == 1 else "dead letters"
-            self._answer(f"{count:,} {noun} discarded.", undo=ids)
             self._room.view.kind = None
+            self._answer(f"{count:,} {noun} discarded.", undo=ids)
 
         self._room.later("Discard", work, done)
 

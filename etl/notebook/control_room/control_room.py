@@ -62,8 +62,10 @@ PERIOD = 0.2
 
 DATA = Path(etl.__file__).parent.parent / "data"
 
-DEAD_LETTERS = ("Dry run", "dry-run", "Replay", "replay", "replay-passing", "replay-edited")
-DEAD_LETTERS += ("Discard", "discard", "Undo", "undo", "choose", "choose-line")
+DEAD_LETTERS = {
+    *("Dry run", "dry-run", "Replay", "replay", "replay-passing", "replay-edited"),
+    *("Discard", "discard", "Undo", "undo", "choose", "choose-line"),
+}
 """Actions that are answered beside the dead letters."""
 
 TAP = ("tap", "Tap")

@@ -203,7 +203,7 @@ function deadRoom(el, act) {
     listBox.hidden = kind !== null;
     drawerBox.hidden = kind === null;
     rootOf(el)?.classList.toggle("etl-with-drawer", kind !== null);
-    const at = state?.answer_in === "drawer";
+    const at = kind !== null && state.answer_in === "drawer";
     list(state && { ...state, path: undefined }, at ? null : answer);
     drawer(state?.drawer ?? null, state, at ? answer : null);
     if (opened !== null && kind === null) {
