@@ -201,7 +201,7 @@ class Actions:
             upload.value = ()
 
     def _feed_file(self, source: FileSource, after: Callable[[], None] = lambda: None) -> None:
-        room, demo = self._room, self._room.demo
+        room = self._room
         if self.feed is not None:
             raise UsageError(f"{self.feed.source.name} is being fed; stop it first")
         if self._asked != source.name and (fails := self._failing(source)):

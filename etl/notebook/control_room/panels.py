@@ -82,7 +82,8 @@ class OperatorPanel:
         self.toggle = w.Button(description="Pause", icon="pause", tooltip=pause)
         self.toggle.add_class("etl-toggle-pause")
         self.toggle.on_click(lambda _button: act(self.toggle.description, None))
-        self.step = _button("Step", "step-forward", "Process one batch (S)", act, "etl-do-step")
+        self.step = _button("Step", "step-forward", "Pause first", act, "etl-do-step")
+        self.step.disabled = True
         self.drain = _button("Drain", "sign-out", "Workers end once the queue is empty", act)
         self.said = Part("saying", act)
         self.said.add_class("etl-saying-row")
@@ -120,10 +121,11 @@ class Limited:
     """
 
     def __init__(
-        self, widget: w.IntText | w.FloatText, low: float, high: float, width: int, name: str
+        self, widget: w.IntText | w.FloatText, low: int, high: int, width: int, name: str
     ) -> None:
         self.widget = widget
         self._low, self._high, self._name = low, high, name
+        self._range = f"{low:,} to {high:,}"
         self.word = w.HTML().add_class("etl-word")
         widget.description, widget.layout.width = name, f"{width}px"
         widget.observe(lambda _change: self._look(), "value")
@@ -133,11 +135,11 @@ class Limited:
         """Why it cannot be used; empty if it can."""
         if self._low <= self.widget.value <= self._high:
             return ""
-        return f"{self._name}: {self._low:g} to {self._high:,g}"
+        return f"{self._name}: {self._range}"
 
     def _look(self) -> None:
         bad = bool(self.problem)
-        self.word.value = f"{self._low:g} to {self._high:,g}" if bad else ""
+        self.word.value = self._range if bad else ""
         (self.widget.add_class if bad else self.widget.remove_class)("etl-invalid")
 
 
