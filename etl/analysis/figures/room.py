@@ -122,7 +122,7 @@ def charts(
     waiting |= {"hovertemplate": "%{y:,} waiting"}
     rate_top = _nice(max([*history["rate"], 0]), 10)
     wait_top = _nice(max([*history["waiting"], 0]), 10)
-    start = seconds[0] - 1 if seconds else -120
+    start = 2 * seconds[0] - seconds[1] if len(seconds) > 1 else -120
     quarter = 4 if width > 560 else 2
     ticks = [start * part / quarter for part in range(quarter, -1, -1)]
     plot = [0.02, 1 - 36 / height]
