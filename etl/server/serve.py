@@ -117,8 +117,8 @@ def serve(
         try:
             server.run(sockets=[listening])
         finally:
+            ended.set()  # first, since nobody may read what is announced
             announce("Shutting down...")
-            ended.set()
         error = working.exception()
         service.log.info("ended")
         if error:

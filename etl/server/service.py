@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
+from etl.analysis.overview import OverviewReader
 from etl.errors import EtlError
 from etl.queue import Checkpoint, Queue
 from etl.queue.urls import file_of
@@ -40,6 +41,7 @@ class Service:
         self.run = run
         self.log = log
         self.draining = False
+        self._reader: OverviewReader | None = None
         self.feed = Feed(queue, self._overview, self._problem)
         self._drains = queue.control().drains
         self._lock = threading.Lock()
@@ -56,9 +58,9 @@ class Service:
             self.log.error("failed", error=text, kind=type(error).__name__)
 
     def _overview(self, seconds: int) -> dict[str, Any]:
-        from etl.analysis.overview import overview
-
-        return overview(self.queue, icons=0, seconds=seconds)
+        if self._reader is None:
+            self._reader = OverviewReader(self.queue)
+        return self._reader.read(icons=0, seconds=seconds)
 
     def _problem(self, error: EtlError) -> str:
         self.log_error(error)

@@ -189,7 +189,7 @@ function reachable(box) {
 function table(label, columns) {
   const body = h("tbody");
   const column = ([, kind, width]) => sizedBy(h(tag("col", kind)), width);
-  const box = h("div.etl-scroll", { role: "region", "aria-label": label },
+  const box = h("div.etl-scroll", { role: "group", "aria-label": label },
     h("table.etl-table", {},
       h("colgroup", {}, ...columns.map(column)),
       h("thead", {}, h("tr", {}, ...columns.map(([title, kind]) =>
@@ -490,17 +490,17 @@ export function pipeline(el) {
   });
 
   function draw() {
-    const nodes = state?.pipeline.nodes ?? [];
+    const nodes = state ? columns(state.pipeline).flat() : [];
     const [width, height] = size;
     none.hidden = nodes.length > 1 || !state;
     if (!nodes.length || !width || !height) return;
     const labels = nodes.map((node) => Boolean(node.open || node.filtered));
     const key = JSON.stringify([nodes.map((node) => node.name), state.pipeline.edges, size, labels]);
     if (key !== built) {
-      parts = buildMap(svg, state.pipeline, width, height, labels);
+      parts = buildMap(svg, { nodes, edges: state.pipeline.edges }, width, height, labels);
       built = key;
     }
-    fillMap(parts, state);
+    fillMap(parts, nodes, state.pipeline.edges, state.path ?? []);
     attr(svg, "aria-label", `Pipeline: ${nodes.map((node) =>
       `${node.name} ${exact(node.received)} lines${node.open ? `, ${exact(node.open)} dead` : ""}`)
       .join("; ")}`);
@@ -510,7 +510,7 @@ export function pipeline(el) {
   return (next) => {
     state = next;
     draw();
-    fillList(list, state?.pipeline.nodes ?? []);
+    fillList(list, state ? columns(state.pipeline).flat() : []);
   };
 }
 
@@ -588,9 +588,7 @@ function buildBox(name, { x, y }, width, height) {
   return { group, room: width - 16, ...parts };
 }
 
-function fillMap({ lines, boxes }, state) {
-  const { nodes, edges } = state.pipeline;
-  const path = state.path ?? [];
+function fillMap({ lines, boxes }, nodes, edges, path) {
   const named = new Map(nodes.map((node) => [node.name, node]));
   const carried = ([from, to]) => {
     const parents = edges.filter(([, other]) => other === to).length;

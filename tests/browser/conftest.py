@@ -293,6 +293,13 @@ def browser() -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
+def shots() -> Path:
+    """Return the folder for pictures of what tests saw."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    return SHOTS
+
+
+@pytest.fixture
 def screen(browser: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Screen]:
     """Give a fresh page on which nothing goes wrong and nothing is asked of another host."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
