@@ -96,10 +96,23 @@ function queueView(el, _act) {
   const tray = h("div.etl-tray", {}, held, trayText);
   const icons = h("div.etl-icons", { role: "img" });
   const none = h("span.etl-soft.etl-none", {}, "Queue is empty.");
-  const more = h("span.etl-tag.etl-more");
+  const more = h("span.etl-tag.etl-more", { hidden: true });
   el.append(h("div.etl-lines", {}, tray, icons, none));
   const nodes = new Map();
-  let [shrink, first] = [0, true];
+  let [shrink, first, across, state] = [0, true, 20, null];
+
+  /** Hide the icons that do not fit, and return how many. */
+  function hide(kept) {
+    const root = rootOf(el);
+    const narrow = (root?.clientWidth ?? 1280) < 1040
+      || Boolean(root?.querySelector(".etl-area-demo:not(.etl-closed)"));
+    across = Math.max(4, Math.floor((icons.clientWidth || 520) / 26));
+    const room = across * (narrow ? 2 : 4);
+    const own = [...kept.values()].filter((node) => node.parentElement === icons);
+    const shown = own.length > room || state?.more ? room - 4 : room;
+    own.forEach((node, index) => { node.hidden = index >= shown; });
+    return Math.max(0, own.length - shown);
+  }
 
   const place = (node) => node.getBoundingClientRect();
   const make = ([, level, words]) => levelIcon(level, visible(words));
@@ -123,7 +136,8 @@ function queueView(el, _act) {
     flight.finished.then(end, end);
   }
 
-  return (state) => {
+  return (next) => {
+    state = next;
     const waiting = state?.waiting ?? [];
     const processing = state?.processing ?? [];
     const lively = !calm() && (state?.rate ?? 0) <= FAST && document.visibilityState === "visible";
@@ -138,11 +152,13 @@ function queueView(el, _act) {
       known.parentElement.etlKeys?.delete(item[0]); // it comes from the other box
       return known;
     }, (node, [key]) => kept.set(key, node));
+    more.remove(); // it is no icon
     fill(held, processing);
     fill(icons, waiting);
-    if (state?.more) icons.append(more);
-    else more.remove();
-    text(more, `+ ${number(state?.more ?? 0)} more`);
+    icons.append(more);
+    const hidden = (state?.more ?? 0) + hide(kept);
+    more.hidden = !hidden;
+    text(more, `+ ${number(hidden)} more`);
 
     const died = new Set(state?.died ?? []);
     let flights = 0;
@@ -181,7 +197,8 @@ function queueView(el, _act) {
     text(trayText, busy > 1 ? `${number(busy)} processing` : "Processing");
     // it grows at once, and shrinks only after two seconds
     clearTimeout(shrink);
-    const rows = Math.min(4, Math.max(1, Math.ceil((waiting.length + (state?.more ? 3 : 0)) / 20)));
+    const fitting = Math.min(waiting.length, waiting.length + (state?.more ?? 0) - hidden);
+    const rows = Math.max(1, Math.ceil((fitting + (hidden ? 4 : 0)) / across));
     const set = () => el.style.setProperty("--rows", rows);
     if (rows >= Number(el.style.getPropertyValue("--rows") || 1)) set();
     else shrink = setTimeout(set, 2000);
@@ -195,9 +212,13 @@ function deadRoom(el, act) {
   el.classList.add("etl-dead-room");
   const [listBox, drawerBox] = [h("section"), h("section")];
   el.append(listBox, drawerBox);
-  const list = deadLetters(listBox, act, { keep: false });
-  const drawer = kindDrawer(drawerBox, act);
-  let opened = null;
+  let [opened, asked] = [null, false];
+  const told = (name, detail) => {
+    asked ||= name === "choose"; // by this view, of which there may be two
+    act(name, detail);
+  };
+  const list = deadLetters(listBox, told, { keep: false });
+  const drawer = kindDrawer(drawerBox, told);
   return (state, answer) => {
     const kind = state?.drawer?.kind.fingerprint ?? null;
     listBox.hidden = kind !== null;
@@ -206,8 +227,11 @@ function deadRoom(el, act) {
     const at = kind !== null && state.answer_in === "drawer";
     list(state && { ...state, path: undefined }, at ? null : answer);
     drawer(state?.drawer ?? null, state, at ? answer : null);
-    if (opened !== null && kind === null) {
-      listBox.querySelector(`[data-fingerprint="${CSS.escape(opened)}"] .etl-why`)?.focus();
+    if (asked && opened !== kind) {
+      const row = opened && `[data-fingerprint="${CSS.escape(opened)}"] .etl-why`;
+      if (kind === null) listBox.querySelector(row)?.focus({ preventScroll: true });
+      else if (opened === null) drawerBox.querySelector("button").focus({ preventScroll: true });
+      asked = false;
     }
     opened = kind;
   };
@@ -242,7 +266,7 @@ function kindDrawer(el, act) {
   const choice = h("span.etl-choice", { role: "group", "aria-label": "Lines shown" },
     ...Object.entries(SHOWN).map(([name, label]) => h("button", { type: "button", "data-show": name }, label)));
   const result = h("div.etl-row.etl-result", {}, passed, failed, tried, choice);
-  const { box, body } = table("Lines of this kind", [["", "mark", "32px"], ["Line", "num", "54px"],
+  const { box, body } = table("Lines of this kind", [["OK", "mark", "34px"], ["Line", "num", "54px"],
     ["Text", "", ""], ["Now", "", "34%"]]);
   const lineTitle = h("b");
   const lineMeta = h("span.etl-cap.etl-cut.etl-grow");
