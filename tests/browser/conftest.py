@@ -61,7 +61,7 @@ class Server:
 
     Attributes:
         url: Where it is; `opened` is what it had a browser open.
-        root: The folder of its notebooks.
+        root: Its folder.
     """
 
     def __init__(self, command: str, home: Path, *more: str) -> None:
@@ -70,10 +70,8 @@ class Server:
             port = free.getsockname()[1]
         self._address = ("127.0.0.1", port)
         self.url, self.token = f"http://127.0.0.1:{port}", secrets.token_hex(8)
-        self.root, self._opened = home / "notebooks", home / "opened"
-        self.root.mkdir()
-        shutil.copy(NOTEBOOK, self.root)
-        for name in ("etl", "data"):
+        self.root, self._opened = home, home / "opened"
+        for name in ("etl", "notebooks"):
             (home / name).symlink_to(ROOT / name)
         for name, values in SETTINGS.items():
             file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
