@@ -4,6 +4,7 @@
 #   make chaos  faults by chance and for longer: servers, disks, killed processes, simulated seeds
 #   make lab    the control room in JupyterLab
 #   make app    the control room as a web page
+#   make docs   the documentation as a site, in site/
 #   make bench  speed and memory, side by side with other tools; the stores, side by side
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 LOGS = $(filter-out data/boot.log,$(wildcard data/*.log data/*.jsonl data/*.logfmt))
 
-.PHONY: run test chaos lab app bench clean help
+.PHONY: run test chaos lab app docs bench clean help
 
 help:
 	@grep '^#   ' Makefile | sed 's/^#   //'
@@ -39,11 +40,16 @@ lab: $(VENV)/.notebook
 app: $(VENV)/.notebook
 	$(BIN)/etl app
 
+docs: $(VENV)/.test
+	$(BIN)/python tools/reference.py
+	$(BIN)/zensical build --strict --clean
+	@echo 'open site/index.html; or, with search: $(BIN)/python -m http.server -d site'
+
 bench: $(VENV)/.bench $(VENV)/.servers
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) data/runs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .cache data/runs .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,7 +59,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[dask,notebook,postgres,server,test]'
+	$(PIP) -e '.[dask,docs,notebook,postgres,server,test]'
 	@touch $@ $(VENV)/.run $(VENV)/.notebook
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
