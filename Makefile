@@ -40,7 +40,7 @@ lab: $(VENV)/.notebook
 app: $(VENV)/.notebook
 	$(BIN)/etl app
 
-docs: $(VENV)/.test
+docs: $(VENV)/.docs
 	$(BIN)/python tools/reference.py
 	$(BIN)/zensical build --strict --clean
 	@echo 'open site/index.html; or, with search: $(BIN)/python -m http.server -d site'
@@ -60,7 +60,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dask,docs,notebook,postgres,server,test]'
-	@touch $@ $(VENV)/.run $(VENV)/.notebook
+	@touch $@ $(VENV)/.run $(VENV)/.notebook $(VENV)/.docs
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
 $(VENV)/.chromium: $(VENV)/.test
@@ -79,6 +79,10 @@ $(VENV)/.servers: $(VENV)/bin/python
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[notebook]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[docs,server]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
