@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -48,21 +46,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site in a folder of its own."""
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copy(ROOT / "zensical.toml", folder)
-    shutil.copytree(ROOT / "docs", folder / "docs")
-    (folder / "etl").symlink_to(ROOT / "etl")
-    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
-    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "site"
-
-
-@pytest.fixture(scope="module")
-def pages(site: Path) -> dict[str, Page]:
-    return {path.relative_to(site).as_posix(): Page(path) for path in site.rglob("*.html")}
+def pages(documentation_site: Path) -> dict[str, Page]:
+    found = sorted(documentation_site.rglob("*.html"))
+    return {path.relative_to(documentation_site).as_posix(): Page(path) for path in found}
 
 
 def places(nav: list[object]) -> Iterator[str]:
@@ -98,17 +84,17 @@ def test_every_public_name_is_in_the_reference(pages):
     assert "etl.store.Figures" in anchors
 
 
-def test_no_page_loads_anything_from_another_host(pages, site):
+def test_no_page_loads_anything_from_another_host(pages, documentation_site):
     assert pages
     assert {len(page.loads) > 0 for page in pages.values()} == {True}
-    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
+    styles = "".join(path.read_text(encoding="utf-8") for path in documentation_site.rglob("*.css"))
     asked = [one for page in pages.values() for one in page.loads]
     asked += re.findall(r"(?:url\(|@import )[\"']?([^\"')]+)", styles)
     assert [one for one in asked if urlsplit(one.strip()).netloc] == []
 
 
-def test_what_a_page_refers_to_is_there(pages, site):
-    missing = []
+def test_what_a_page_refers_to_is_there(pages, documentation_site):
+    site, missing = documentation_site, []
     for name, page in pages.items():
         for link in filter(None, page.links + page.loads):
             path, anchor = urldefrag(link)
