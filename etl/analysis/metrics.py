@@ -171,7 +171,8 @@ def workers(queue: Queue) -> Rows:
     """Return the workers that run.
 
     Columns: `name` (str); `slot` (int64); `host` (str); `pid` (int64);
-    `started_at`, `heartbeat_at` (datetime64, UTC); `batch` (str or null).
+    `started_at`, `heartbeat_at` (datetime64, UTC); of what each has leased: `batch`, `source`
+    (str or null), `first_line`, `lines` (Int64 or null), `leased_at` (datetime64, UTC, or null).
     """
     return queue.read("workers")
 

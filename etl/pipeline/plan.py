@@ -21,12 +21,9 @@ from etl.errors import PipelineError, did_you_mean
 from etl.processors.processor import Sink, Stateful
 from etl.processors.retry import Retry
 from etl.processors.secrets import mask
+from etl.records.result import INPUT
 
 __all__ = ["INPUT", "Node", "OnError", "Plan"]
-
-INPUT = "input"
-"""The name that stands for the batch itself in `after=`."""
-
 
 OnError = Literal["dead-letter", "drop", "stop"]
 

@@ -6,7 +6,7 @@ metrics, traces, states of processors, checkpoints of sources. It knows no pipel
     BatchQueue        put, lease, renew, commit, release, split, note_hang, reclaim, wait_for_work
     QueueControl      pause, resume, step, drain, stop, control
     WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
-    DeadLetterQueue   dead_letters, dead_letter_groups, replay, discard
+    DeadLetterQueue   dead_letters, dead_letter_groups, dead_letter_minutes, replay, discard
     QueueReader       stats, peek, read, checkpoint, checkpoints, check, version, wait
     Upkeep            prune, prune_slice, shrink
 """
@@ -435,6 +435,12 @@ class DeadLetterQueue(Protocol):
         Keys: the columns of `DEAD_LETTER_GROUPS`; times are Unix seconds.
         """
 
+    def dead_letter_minutes(self, minutes: int = 12) -> Mapping[str, list[int]]:
+        """Return how many lines failed last in each of the last minutes, by kind of failure.
+
+        Only open dead letters count, the newest 20,000. Keys: fingerprints.
+        """
+
     def replay(self, ids: Sequence[int], batches: Sequence[Batch]) -> None:
         """Move open dead letters back to waiting, as these batches, in one transaction.
 
@@ -456,8 +462,13 @@ class QueueReader(Protocol):
     def stats(self) -> Stats:
         """Return the totals, all of one moment."""
 
-    def peek(self, limit: int = 100) -> pl.DataFrame:
-        """Return the first waiting lines, with the columns of `WAITING`."""
+    def peek(self, limit: int = 100, *, leased: bool = False) -> pl.DataFrame:
+        """Return the first waiting lines, with the columns of `WAITING`.
+
+        Args:
+            limit: How many, at most.
+            leased: Return those that workers have instead.
+        """
 
     def read(self, table: TableName, *, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the rows of one of the store's tables, the newest `limit`, oldest first."""

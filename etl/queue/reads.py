@@ -44,6 +44,10 @@ ALL = 2**62
 
 CHECKED_PLACES = tuple(map(STORED_DEAD_LETTERS.names.index, CHECKED.names))
 """Where the values are that a dead letter's checksum is of."""
+
+MAX_TIMED = 20_000
+"""Dead letters, the newest, whose times are looked at."""
+
 MAX_LOOKED_UP = 200_000
 """Dead letters up to which a page is made of the newest of each kind of failure."""
 
@@ -100,13 +104,13 @@ class Reads(Outputs):
             rows = db.rows(f"read_{table}", limit=ALL if limit is None else limit)
         return [dict(row) for row in rows[::-1]]
 
-    def peek(self, limit: int = 100) -> pl.DataFrame:
+    def peek(self, limit: int = 100, *, leased: bool = False) -> pl.DataFrame:
         """See `QueueReader.peek`."""
         found: list[tuple[Any, ...]] = []
-        seq = 0
+        seq, state = 0, "leased" if leased else "waiting"
         while len(found) < limit:
             with self._database.read() as db:
-                row = db.row("next_waiting_batch", after=seq)
+                row = db.row("next_batch", after=seq, state=state)
             if row is None:
                 break
             seq = row["seq"]
@@ -148,6 +152,18 @@ class Reads(Outputs):
             groups[row["fingerprint"]] = row
         ranked = sorted(groups.values(), key=lambda row: (-row["lines"], row["fingerprint"]))
         return ranked[: wanted.limit]
+
+    def dead_letter_minutes(self, minutes: int = 12) -> dict[str, list[int]]:
+        """See `DeadLetterQueue.dead_letter_minutes`."""
+        with self._database.read() as db:
+            until = db.now() + 1.0  # clocks of machines differ
+            times = {"since": until - 60 * minutes, "until": until}
+            rows = db.rows("dead_letter_minutes", **times, limit=MAX_TIMED)
+        found: dict[str, list[int]] = {}
+        for row in rows:
+            counts = found.setdefault(row["fingerprint"], [0] * minutes)
+            counts[min(minutes - 1, row["minute"])] += row["lines"]
+        return found
 
     def check(self) -> Check:
         """See `QueueReader.check`."""

@@ -360,7 +360,11 @@ WORKERS = Table(
     Column("pid", INTEGER, "Its process."),
     Column("started_at", TIME, "When it started."),
     Column("heartbeat_at", TIME, "When it was last heard of."),
-    Column("batch", TEXT, "Id of the batch that it has leased.", null=True),
+    Column("batch", TEXT, "Id of the first batch that it has leased.", null=True),
+    Column("source", TEXT, "Where the lines of that are from.", null=True),
+    Column("first_line", INTEGER_OR_NULL, "Number of its first line.", null=True),
+    Column("lines", INTEGER_OR_NULL, "Source lines that it has leased.", null=True),
+    Column("leased_at", TIME, "When it leased them, or renewed the lease.", null=True),
 )
 
 FINDINGS = Table(

@@ -14,7 +14,18 @@ import polars as pl
 from etl.records.columns import DEAD_LETTERS
 from etl.records.stats import FormatCounts, ProcessorStats
 
-__all__ = ["BatchResult", "FailureKind", "FormatCounts", "Output", "ProcessorStats", "Trace"]
+__all__ = [
+    "INPUT",
+    "BatchResult",
+    "FailureKind",
+    "FormatCounts",
+    "Output",
+    "ProcessorStats",
+    "Trace",
+]
+
+INPUT = "input"
+"""What comes before every processor: the batch itself, also in `after=`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def row(name: str, about: str, table: Iterable[Column], **fields: Any) -> type[B
 def _field(column: Column, kind: Any = None, **more: Any) -> tuple[Any, Any]:
     """Return a column as a field, of its own type or of another."""
     kind = kind or (str if column.kind is columns.BYTES else column.kind.python)
-    example = EXAMPLE_OF_COLUMN.get(column.name, EXAMPLE_OF_KIND[column.kind])
+    example = EXAMPLE_OF_COLUMN.get(column.name, EXAMPLE_OF_KIND.get(column.kind))
     about = Field(description=column.about, examples=[example], **more)
     return (kind | None if column.null else kind), about
 

@@ -69,11 +69,21 @@ def publish_files(outputs: Iterable[Output], files: FileSystem = DISK) -> None:
         files.sync(folder)
 
 
-def remove_staged(out: Path, tokens: Iterable[str], files: FileSystem = DISK) -> None:
-    """Remove what killed workers had staged with these lease tokens and not committed."""
+def remove_staged(
+    out: Path, tokens: Iterable[str], files: FileSystem = DISK, *, but: Collection[str] = ()
+) -> None:
+    """Remove what was staged with these lease tokens and not committed.
+
+    Args:
+        out: The folder that sinks write below.
+        tokens: Of the leases.
+        files: Where it is.
+        but: Paths of what was committed and could not be published yet.
+    """
     for token in tokens:
         for path in files.find(out, f".*-{token}.tmp"):
-            files.unlink(path)
+            if str(path.absolute()) not in but:
+                files.unlink(path)
 
 
 def remove_old_staged(out: Path, keep: Collection[str]) -> None:

@@ -37,7 +37,7 @@ class FollowSource:
         stop: Ends the reading when set.
         options: How its lines are read.
         poll: Seconds between looks at the file.
-        linger: Seconds without new data for which a file is read on after it has lost its name.
+        linger: Seconds without new data for which a file is read on after another has its name.
         files: Where it is.
     """
 
@@ -89,7 +89,9 @@ class FollowSource:
                     yield from self._open(growing, known, reread=reread)
                     is_first = reread = False
                 news = 0
+                has_successor = any(one.is_current for one in growing)
                 for one in growing:
+                    one.lingers = has_successor  # else programs may still write to it
                     for chunk in one.look(stopping=stopping):
                         news += 1
                         yield chunk
@@ -148,6 +150,7 @@ class _Growing:
     Attributes:
         is_current: Whether it has the source's name.
         is_over: Whether nothing more is read of it.
+        lingers: Whether it is only read on for a while once it has lost its name.
     """
 
     def __init__(self, place: Place, source: FollowSource, *, reread: bool) -> None:
@@ -155,18 +158,17 @@ class _Growing:
         if reread:
             start = replace(start, offset=0, line_number=0, signature="")
         self.is_current = place.is_current
-        self.is_over = False
+        self.is_over = self.lingers = False
         self._source, self._files = source, source.files
         with ExitStack() as unless_whole:
             self._file: BinaryIO = unless_whole.enter_context(source.files.open(place.path))
             its = self._status()
-            self._id, self._modified = file_id(its), its.st_mtime
-            self._was_empty = not its.st_size
+            self._id, self._modified, self._size = file_id(its), its.st_mtime, its.st_size
             place.check(self._file, self._files)
             self._is_known = place.expected is not None and not place.expected.error
             self._silent = 0.0  # seconds since the last data
             sample = sample_of(self._file, source.options, its.st_mtime, offset=start.offset)
-            self._text = PlainText(self._file, start.offset, self._files)
+            self._text = PlainText(self._file, start.offset, self._files, seen=place.seen)
             self._text.check(start.signature)
             self._chunks = Chunks(
                 start,
@@ -202,22 +204,27 @@ class _Growing:
         if named != self._id:
             return False
         its = self._status()
-        # what was written to a file that was empty may have been cut since: a copy may have it
-        may_be_cut = self._was_empty and not self._text.offset and its.st_mtime != self._modified
-        self.is_over = may_be_cut or its.st_size < self._text.offset
+        # what was written before anything was read may be cut: a copy may have it
+        may_be_cut = not self._text.offset and its.st_mtime != self._modified
+        self.is_over = may_be_cut or its.st_size < max(self._size, self._text.offset)
         return not self.is_over
 
     def known_first(self) -> Iterator[SourceChunk]:
         """Yield an empty batch, so that the store knows this file even if it is lost at once."""
         if not self._is_known and not self.is_over:
-            yield self._chunks.of(b"", modified=self._status().st_mtime)
+            yield self._chunks.of(b"", modified=self._modified)
 
     def all_of_it(self) -> Iterator[SourceChunk]:
-        """Yield batches of all that is new."""
+        """Yield batches of all that is new, also of a last record that may go on.
+
+        It could not be found any more if this process is killed, and the file compressed.
+        """
         before = -1
         while self._text.offset > before:
             before = self._text.offset
             yield from self.look()
+        if not self.is_over and (text := self._buffer.flush()):
+            yield self._chunks.of(text, modified=self._status().st_mtime)
 
     def look(self, *, stopping: bool = False) -> Iterator[SourceChunk]:
         """Yield batches of what is new."""
@@ -237,7 +244,7 @@ class _Growing:
         texts = self._buffer.add(data)
         if not texts and (stopping or self._silent >= SILENCE):
             texts = [self._buffer.flush()]
-        if not self.is_current and self._silent >= self._source.linger:
+        if self.lingers and not self.is_current and self._silent >= self._source.linger:
             self.is_over = True
             texts.append(self._buffer.rest())
         for text in filter(None, texts):

@@ -71,6 +71,7 @@ class Place:
         expected: What the store must know of it until then: `start` as it was, or None.
         is_current: Whether it is the one that has the source's name now.
         seen: Its signature when it was found, if nothing of it was read.
+        modified: Unix seconds when it was last changed then.
     """
 
     path: Path
@@ -78,12 +79,18 @@ class Place:
     expected: Checkpoint | None
     is_current: bool
     seen: str = ""
+    modified: float = 0.0
 
     def check(self, file: BinaryIO, files: FileSystem) -> None:
         """Raise Moved unless an open file is still the one that was found, and was not cut."""
         size = int(self.seen.split(":")[2]) if self.seen else 0
-        if file_id(files.fstat(file)) != self.start.file or (
-            self.seen and signature_of(file, size, files) != self.seen
+        its = files.fstat(file)
+        # what was written to one that was empty may have been cut in between: a copy may have it
+        may_be_cut = self.seen and not size and its.st_mtime != self.modified
+        if (
+            file_id(its) != self.start.file
+            or may_be_cut
+            or (self.seen and signature_of(file, size, files) != self.seen)
         ):
             raise Moved(errno.ENOENT, "it is another file now, or was cut")
 
@@ -133,21 +140,25 @@ class PlainText:
         file: An open file.
         offset: From where.
         files: Where it is.
+        seen: Its signature when it was found; what was there then must still be there.
 
     Attributes:
         offset: To where it was read.
     """
 
-    def __init__(self, file: BinaryIO, offset: int, files: FileSystem) -> None:
+    def __init__(self, file: BinaryIO, offset: int, files: FileSystem, *, seen: str = "") -> None:
         self.offset = offset
         self._file, self._files = file, files
         self._signature = text_signature(file, offset, files)
-        self._last = self._signature.after(b"", offset)
+        self._signed, self._last = offset, self._signature.after(b"", offset)
+        if not offset:
+            seen = seen or signature_of(file, files.fstat(file).st_size, files)
+            self._signed, self._last = int(seen.split(":")[2]), seen
         file.seek(offset)
 
     def check(self, signature: str) -> None:
         """Raise Moved unless this is the signature of what is before the offset."""
-        if signature and signature.count(":") > 1 and self._last != signature:
+        if self.offset and signature.count(":") > 1 and self._last != signature:
             raise Moved(errno.ENOENT, "it was cut")
 
     def read(self, size: int) -> bytes:
@@ -157,10 +168,11 @@ class PlainText:
             Moved: If the file was cut: what follows is the beginning of something else.
         """
         data = self._file.read(size)
-        if data or self._files.fstat(self._file).st_size < self.offset:
-            if signature_of(self._file, self.offset, self._files) != self._last:
-                raise Moved(errno.ENOENT, "it was cut")
-            self.offset += len(data)
+        if data or self._files.fstat(self._file).st_size < self._signed:
+            was_empty = not self._signed and self._files.fstat(self._file).st_size
+            if was_empty or signature_of(self._file, self._signed, self._files) != self._last:
+                raise Moved(errno.ENOENT, "it was cut, or may have been before anything was read")
+            self.offset = self._signed = self.offset + len(data)
             self._last = self._signature.after(data, self.offset)
         return data
 
@@ -250,18 +262,20 @@ class _Search:
         rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
         last = rows[-1] if rows else None
         mine = _row_of(real, status, known, files) if status else None
-        seen = self._signature() if not (mine and mine.offset) else ""
+        modified = status.st_mtime if status else 0.0
+        seen = self._signature(path) if not (mine and mine.offset) else ""
         if last and (rows != [mine] or not last.offset):
             newest = next((row for row in reversed(rows) if row.host == files.host), last)
             self._look_around(rows, newest, mine, known)
         if status:
-            if mine and any(one.expected == mine for one in self.found):
-                mine = None
-            numbers = [one.start.number for one in self.found if one.start.source == key]
-            number = max([*numbers, last.number if last else 0]) + 1
-            start = mine or Checkpoint(key, 0, 0, number=number)
+            numbers = [row.number for row in rows if row.source == key]
+            numbers += [one.start.number for one in self.found if one.start.source == key]
+            if mine and mine.source == key and not mine.offset and mine.number < max(numbers):
+                mine = None  # others were before it: it comes after them
+            start = mine or Checkpoint(key, 0, 0, number=max(numbers, default=0) + 1)
             start = replace(start, path=str(real), file=self._id, host=files.host)
-            self.found.append(Place(real, start, mine, is_current=True, seen=seen))
+            place = Place(real, start, mine, is_current=True, seen=seen, modified=modified)
+            self.found.append(place)
 
     def _look_around(
         self,
@@ -292,12 +306,23 @@ class _Search:
             folder.check()
             current = [Path(self._key), self.real]
             unseen = _unseen(newest, current, folder, known)
-            found += _in_turn(unseen, self._key, rows[-1], mine)
-        self.found = [_as_found(place, folder) for place in found]
+            first = rows[-1].number + 1
+            found += [
+                Place(at, Checkpoint(self._key, 0, 0, number=number), None, is_current=False)
+                for number, at in enumerate(unseen, first)
+            ]
+        self.found = [self._as_found(place, folder) for place in found]
 
-    def _signature(self) -> str:
-        """Return the signature of all that the file has now."""
-        with if_readable(), self._files.open(self._path) as file:
+    def _as_found(self, place: Place, folder: _Folder) -> Place:
+        """Return a place with what is known now of its file."""
+        at, host = place.path, self._files.host
+        start = replace(place.start, path=str(at), file=folder.id_of(at), host=host)
+        seen = "" if start.offset else self._signature(at)
+        return replace(place, start=start, seen=seen, modified=folder.status_of(at).st_mtime)
+
+    def _signature(self, path: Path) -> str:
+        """Return the signature of all that a file has now."""
+        with if_readable(), self._files.open(path) as file:
             return signature_of(file, self._files.fstat(file).st_size, self._files)
         return ""
 
@@ -311,20 +336,17 @@ class _Search:
 def _left_over(
     rows: Iterable[Checkpoint], mine: Checkpoint | None, folder: _Folder, known: Known
 ) -> list[Place]:
-    """Return the files that had a source's name, and have grown since they were read."""
+    """Return the files that had a source's name, and have grown since they were read.
+
+    Of two checkpoints of one file, the furthest counts: the one of which nothing was read may be
+    that of a file that is gone, and whose inode a copy has got.
+    """
+    grown = [(row, at) for row in rows if row != mine and (at := folder.find_id(row))]
     return [
         Place(at, row, row, is_current=False)
-        for row in rows
-        if row != mine
-        and (at := folder.find_id(row))
-        # the file of which nothing was read may be gone, and a copy of another have its id
-        and (row.offset or not _is_read(at, folder, known))
+        for row, at in grown
+        if row.offset or _row_of(at, folder.status_of(at), known, folder.files) == row
     ]
-
-
-def _is_read(path: Path, folder: _Folder, known: Known) -> bool:
-    row = _row_of(path, folder.status_of(path), known, folder.files)
-    return row is not None and row.offset > 0
 
 
 def _unseen(
@@ -342,26 +364,6 @@ def _unseen(
         at
         for at, status in folder.since(newest, current)
         if _row_of(at, status, known, folder.files) is None
-    ]
-
-
-def _in_turn(
-    unseen: Sequence[Path], key: str, last: Checkpoint, mine: Checkpoint | None
-) -> list[Place]:
-    """Return the places of files that were never read, in their turn.
-
-    Args:
-        unseen: The files.
-        key: What they are kept under.
-        last: The checkpoint of the last file that had the name.
-        mine: That of the file that has it now, of which nothing was read: they were before it, so
-            the first of them takes its number.
-    """
-    taken = mine if mine == last and last.source == key else None
-    first = last.number if taken else last.number + 1
-    return [
-        Place(at, Checkpoint(key, 0, 0, number=first + n), None if n else taken, is_current=False)
-        for n, at in enumerate(unseen)
     ]
 
 
@@ -407,16 +409,12 @@ def _say_lost(row: Checkpoint, name: str, folder: Path, host: str) -> None:
     )
 
 
-def _as_found(place: Place, folder: _Folder) -> Place:
-    path, id, host = str(place.path), folder.id_of(place.path), folder.files.host
-    return replace(place, start=replace(place.start, path=path, file=id, host=host))
-
-
 def _row_of(
     path: Path, status: os.stat_result, known: Known, files: FileSystem
 ) -> Checkpoint | None:
     """Return the checkpoint of a file, the furthest of those that are its."""
-    for row in sorted(known(names_before(path), file_id(status)), key=lambda row: -row.offset):
+    rows = known(names_before(path), file_id(status))
+    for row in sorted(rows, key=lambda row: (row.offset, row.number), reverse=True):
         with if_readable():
             if is_file_of(path, row, files):
                 return row

@@ -457,7 +457,8 @@ class Worker:
         with contextlib.suppress(LeaseLost):  # it took place, or another has the batch
             self._queue.release(lease)
         self._runner = self._register()  # with the states, and the files, of what took place
-        remove_staged(self._out, [lease.token], self._files)
+        pending = {output.staged for output in self._queue.pending_outputs()}
+        remove_staged(self._out, [lease.token], self._files, but=pending)
         self._unsure, self._stale = None, False
 
     def _without_text(self, lease: Lease, error: SourceChanged | PayloadDamaged) -> BatchResult:

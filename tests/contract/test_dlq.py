@@ -766,3 +766,13 @@ def test_edited_dead_letters_may_be_a_frame_of_polars_and_need_their_columns(que
         dead_letters.replay(edited=edited.drop("id"))
     assert dead_letters.replay(edited=edited) == 1
     assert queue.peek()["line"].to_list() == ["b"]
+
+
+def test_the_failures_of_the_last_minutes_are_counted_by_kind(store, clock):
+    queue = store()
+    fail(queue, "a")
+    clock.tick(180)
+    fail(queue, "b", "c")
+    [kind] = queue.dead_letter_groups(DeadLetterFilter())
+    assert queue.dead_letter_minutes(5) == {kind["fingerprint"]: [0, 1, 0, 0, 2]}
+    assert queue.dead_letter_minutes(2) == {kind["fingerprint"]: [0, 2]}

@@ -51,6 +51,10 @@ FRAMES = {
         "started_at": UTC,
         "heartbeat_at": UTC,
         "batch": "str",
+        "source": "str",
+        "first_line": "Int64",
+        "lines": "Int64",
+        "leased_at": UTC,
     },
     metrics.errors: {"at": UTC, **TEXTS, "lines": "int64", "action": "str"},
     metrics.states: {"slot": "int64", "processor": "str", "state": "object"},
@@ -362,7 +366,10 @@ def test_workers_are_listed_with_their_heartbeats(store, clock):
     alive = (frame["heartbeat_at"] - frame["started_at"]).dt.total_seconds()
     assert alive.to_dict() == {"a": 20.0, "b": 0.0}
     assert frame.loc["a", "batch"] == lease.batches[0].id
-    assert pd.isna(frame.loc["b", "batch"])
+    names = ["source", "first_line", "lines", "leased_at"]
+    now = pd.Timestamp(clock.now, unit="s", tz="UTC")
+    assert frame.loc["a", names].to_list() == ["s", 1, 1, now]
+    assert frame.loc["b", ["batch", *names]].isna().all()
 
 
 def test_states_add_up_over_the_slots(queue):

@@ -639,6 +639,7 @@ def test_peek_shows_the_first_waiting_lines(store, clock):
     assert frame["put_at"].unique().to_list() == [clock.now]
     assert queue.peek(0).schema == frame.schema
     assert queue.peek().height == 7
+    assert queue.peek(leased=True)["line"].to_list() == ["leased"]
 
 
 def test_stats_tell_sizes_and_the_oldest_age(store, clock):

@@ -68,6 +68,7 @@ class Log:
             self._make_room()
             self._disk.append(old, bytes(self._node.data))
             self._node.data.clear()
+            self._node.modified = self._world.now
             self._disk.sync(self._node)
         elif self.way == "link":
             self.finish_line()

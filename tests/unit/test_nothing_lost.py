@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -218,6 +219,29 @@ def test_what_was_committed_and_not_said_to_be_is_published_and_counted_once(tmp
     assert written(tmp_path) == ["INFO 0", "INFO 1", "INFO 2"]
     assert metrics.state_totals(queue) == {"count": {f"INFO {n}": 1 for n in range(3)}}
     assert queue.stats().done == 3
+    queue.close()
+
+
+class Stubborn(FileSystem):
+    """A disk that renames nothing at first."""
+
+    failures = 1
+
+    def replace(self, path: Path, to: Path) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        super().replace(path, to)
+
+
+def test_what_was_committed_without_an_answer_is_kept_until_it_can_be_published(tmp_path):
+    queue = Unsure(tmp_path / "store.db")
+    queue.put(Batch.from_lines(["a"]))
+    pipeline = Pipeline().add("out", JsonLines())
+    worker = Worker(queue, pipeline, out=tmp_path, files=Stubborn(), drain=True)
+    anyio.run(worker.run)
+    recover_outputs(queue)
+    assert written(tmp_path) == ["a"]
     queue.close()
 
 

@@ -21,6 +21,7 @@ table of `records.columns`, here for one called `workers`:
     {for_update}           keeps the selected rows for this transaction; waits for others to end
     {skip_locked}          the same, without those that others keep
     {for_key_share}        keeps others from deleting the selected rows
+    {floor}                before a number in brackets that is cast to an integer: rounds it down
     {position}             the order in which rows of `processors` were inserted
     {one_by_one}           before a column: it is looked at row by row, and not by an index
     {is_key}               whether a checkpoint is that of an idempotency key
@@ -82,7 +83,7 @@ STORED: dict[str, Table] = {
     "states": STATES,
     "totals": TOTALS,
     "traces": TRACES.pick("at", "worker", "batch", "source", "version"),
-    "workers": WORKERS.drop("batch"),
+    "workers": WORKERS.drop("batch", "source", "first_line", "lines", "leased_at"),
 }
 """Columns as a store keeps them."""
 
@@ -216,6 +217,7 @@ SQLITE = Dialect(
         "for_update": "",
         "skip_locked": "",
         "for_key_share": "",
+        "floor": "",
         "position": "rowid",
         "totals_pivot": ", ".join(
             f"max(lines) FILTER (WHERE name = '{name}')" for name in TOTALS.names
@@ -247,6 +249,7 @@ POSTGRES = Dialect(
         "for_update": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
         "for_key_share": "FOR KEY SHARE",
+        "floor": "floor",
         "position": "position",
     },
     rows=_postgres_rows,

@@ -79,11 +79,11 @@ RETURNING seq, id, source, format, context, first_line, skip, lines, checksum AS
           (SELECT data FROM payloads WHERE payloads.id = payload) AS data,
           (SELECT checksum FROM payloads WHERE payloads.id = payload) AS checksum;
 
--- name: next_waiting_batch
+-- name: next_batch
 SELECT b.seq, b.put_at, b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines,
        p.encoding, p.data, p.checksum, b.checksum AS batch_checksum
 FROM batches b JOIN payloads p ON p.id = b.payload
-WHERE b.state = 'waiting' AND b.seq > :after ORDER BY b.seq LIMIT 1;
+WHERE b.state = :state AND b.seq > :after ORDER BY b.seq LIMIT 1;
 
 -- name: renew_lease
 UPDATE batches SET leased_at = :now, until = :until WHERE token = :token RETURNING seq;

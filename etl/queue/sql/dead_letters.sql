@@ -22,6 +22,16 @@ FROM (
 ) g JOIN dead_letters d ON d.id = g.newest JOIN failures f ON f.id = g.failure
 ORDER BY g.newest;
 
+-- name: dead_letter_minutes
+SELECT f.fingerprint, CAST({floor}((last_failed_at - :since) / 60) AS INTEGER) AS minute,
+       CAST(sum(lines) AS BIGINT) AS lines
+FROM (
+    SELECT failure, lines, last_failed_at FROM dead_letters
+    WHERE status = 'open' ORDER BY id DESC LIMIT :limit
+) newest JOIN failures f ON f.id = newest.failure
+WHERE last_failed_at >= :since AND last_failed_at < :until
+GROUP BY f.fingerprint, minute;
+
 -- name: open_lines
 SELECT count(*) AS dead_letters, CAST(coalesce(sum(lines), 0) AS BIGINT) AS lines FROM (
     SELECT lines FROM dead_letters WHERE status = 'open' AND id {in_ids} ORDER BY id {for_update}

@@ -22,9 +22,12 @@ SELECT seq, {traces}, lines, block FROM traces ORDER BY seq DESC LIMIT :limit;
 SELECT {states} FROM states ORDER BY slot DESC, processor DESC LIMIT :limit;
 
 -- name: read_workers
-SELECT {workers}, (SELECT b.id FROM batches b WHERE b.worker = workers.name
-                   AND b.state = 'leased' ORDER BY b.seq LIMIT 1) AS batch
-FROM workers
+SELECT {workers}, b.id AS batch, b.source, b.first_line + b.skip AS first_line, b.leased_at,
+       (SELECT CAST(sum(lines) AS BIGINT) FROM batches
+        WHERE state = 'leased' AND token = b.token) AS lines
+FROM workers LEFT JOIN batches b ON b.seq = (
+    SELECT min(seq) FROM batches WHERE state = 'leased' AND worker = workers.name
+)
 ORDER BY slot DESC LIMIT :limit;
 
 -- name: read_checkpoints
