@@ -8,6 +8,7 @@ what the block before it prints among other lines. Blocks without a language are
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import re
 import shutil
@@ -16,13 +17,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest
 
 from etl import Batch, Worker, open_queue
 from etl.demo import dashboard
-from etl.server.prometheus import StoreCollector
+from etl.server.app import create_app
+from etl.server.service import Service
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -108,9 +110,13 @@ def test_the_alerts_ask_for_metrics_that_the_server_has():
     queue = open_queue("sqlite://")
     queue.put(Batch.from_lines(["INFO a", "CRITICAL b"]))
     Worker(queue, dashboard).drain()
-    registry = CollectorRegistry()
-    registry.register(StoreCollector(queue))
-    known = set(re.findall(r"^(etl_\w+)", generate_latest(registry).decode(), re.MULTILINE))
+    server = httpx.ASGITransport(create_app(Service(queue, run="", log=None), hosts=["here"]))
+
+    async def ask() -> str:
+        async with httpx.AsyncClient(transport=server, base_url="http://here") as client:
+            return (await client.get("/metrics")).raise_for_status().text
+
+    known = set(re.findall(r"^(etl_\w+)", asyncio.run(ask()), re.MULTILINE))
     page = (DOCS / "howto" / "alerts.md").read_text(encoding="utf-8")
     (rules,) = [text for name, text in blocks("howto/alerts.md") if "alert:" in text]
     alerts = yaml.safe_load(rules)["groups"][0]["rules"]
