@@ -10,6 +10,7 @@ them: what a screen no longer has is passed over and said, and leaves a gap in t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -51,6 +52,10 @@ FRAMES_WIDTH = 900
 FRAMES_SECONDS = 0.15
 SPEED = 2.0
 """Pixels, and seconds between two frames, of the recording; how much faster it is played."""
+
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+DURATIONS = re.findall(r"```python\n(# durations.py\n.*?)```", TUTORIAL, re.DOTALL)[0]
+"""The pipeline that the tutorial writes."""
 
 MAX_BYTES = 1_500_000
 
@@ -124,12 +129,39 @@ def done(folder: Path) -> int:
     return int(json.loads(run(folder, "etl status --store live/store.db --json"))["done"])
 
 
-def picture_room(browser: Browser, folder: Path) -> None:
-    """The control room: a picture, and a recording of its story."""
+def picture_dashboard(browser: Browser, folder: Path) -> None:
+    """The dashboard of `etl serve`, on a store whose lines failed in part."""
+    (folder / "durations.py").write_text(DURATIONS, encoding="utf-8")
+    logs = "../data/java_app.log ../data/postgresql.log"
+    run(folder, f"etl run {logs} --pipeline durations.py:pipeline --store dashboard.db")
+    port = free_port()
+    with started(folder, f"exec etl serve --store dashboard.db --port {port}"):
+        page = browser.new_page(viewport=ROOM)
+        wait_for(port)
+        page.goto(f"http://127.0.0.1:{port}/", wait_until="load")
+        time.sleep(2)
+        save_png(page.screenshot(), "dashboard")
+        page.close()
+
+
+def wait_for(port: int) -> None:
+    """Wait until a server listens on a port."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    serve = f"exec etl app --store control_room.db --port {port} --no-browser"
+        return int(free.getsockname()[1])
+
+
+def picture_room(browser: Browser, folder: Path) -> None:
+    """The control room: a picture, and a recording of its story."""
+    serve = f"exec etl app --store control_room.db --port {free_port()} --no-browser"
     with started(folder, serve) as log:
         page = browser.new_page(viewport=ROOM, device_scale_factor=1)
         open_room(page, log)
@@ -236,6 +268,7 @@ PICTURES: dict[str, Callable[[Browser, Path], None]] = {
     "run": picture_run,
     "top": picture_top,
     "pipeline": picture_pipeline,
+    "dashboard": picture_dashboard,
     "room": picture_room,
 }
 
