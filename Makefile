@@ -9,8 +9,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+comma := ,
 LOGS = $(filter-out data/boot.log,$(wildcard data/*.log data/*.jsonl data/*.logfmt))
+
+# $(call install,EXTRAS): install etl with extras, name each package that is fetched, and keep all
+# that pip says in a file, of which the end is shown if it fails.
+define install
+	@echo "Installing etl$(1) and what it needs into $(VENV):"
+	@($(PIP) -e '.$(1)' 2>&1 || touch $(VENV)/.failed) | tee $(VENV)/install.log | sed -n \
+		-e 's/^Collecting \([^ <>=!~;(]*\).*/  fetching \1/p' \
+		-e 's/^  Downloading .*(\([0-9.]* [MG]B\))$$/    \1/p' \
+		-e 's/^Installing collected packages.*/  installing them/p'
+	@if [ -e $(VENV)/.failed ]; then rm $(VENV)/.failed; tail -n 20 $(VENV)/install.log; exit 1; fi
+endef
 
 .PHONY: run test chaos lab app bench clean help
 
@@ -46,14 +58,15 @@ clean:
 	rm -rf $(VENV) data/runs .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e .
+	$(call install)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[dask,notebook,postgres,server,test]'
+	$(call install,[dask$(comma)notebook$(comma)postgres$(comma)server$(comma)test])
 	@touch $@ $(VENV)/.run $(VENV)/.notebook
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
@@ -72,9 +85,9 @@ $(VENV)/.servers: $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[notebook]'
+	$(call install,[notebook])
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[bench,postgres,server]'
+	$(call install,[bench$(comma)postgres$(comma)server])
 	@touch $@ $(VENV)/.run

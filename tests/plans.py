@@ -10,13 +10,17 @@ IDS = {"ids": "[1, 2]"}
 
 STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "totals": ("", {}),
+    "batches_done": ("", {}),
     "dead_letters": (
         "status = :status AND id < :before",
         {"status": "open", "before": 9_999, "limit": 50, "skip": 9},
     ),
     "dead_letter_groups": ("status = :status", {"status": "open"}),
-    "open_lines": ("", {"ids": "[1, 2]"}),
-    "close_open": ("", {"ids": "[1, 2]", "status": "discarded", "replays": 0, "closed_at": 1.0}),
+    "lines_with_status": ("", {"ids": "[1, 2]", "was": "open"}),
+    "change_status": (
+        "",
+        {"ids": "[1, 2]", "was": "open", "status": "discarded", "replays": 0, "closed_at": 1.0},
+    ),
     "anything_ready": ("", {"now": None}),
     "anything_waiting": ("", {}),
     "expire_leases": ("", {"now": 1.0}),

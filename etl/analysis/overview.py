@@ -161,10 +161,17 @@ class OverviewReader:
 
     def _latest(self) -> list[dict[str, Any]]:
         newest = self._queue.dead_letters(DeadLetterFilter(limit=8))
-        rows = newest.select("id", "last_failed_at", "line", "processor").rows()[::-1]
+        rows = newest.select("id", "last_failed_at", "line", "processor", "batch", "line_number")
         return [
-            {"id": id, "at": at, "line": line[:200], "level": level_of(line), "processor": name}
-            for id, at, line, name in rows
+            {
+                "id": id,
+                "key": f"{batch}:{number}",
+                "at": at,
+                "line": line[:200],
+                "level": level_of(line),
+                "processor": name,
+            }
+            for id, at, line, name, batch, number in rows.rows()[::-1]
         ]
 
     def _pipeline(

@@ -1,4 +1,4 @@
-"""Endpoints that change a store: pause, resume, drain; replay and discard dead letters."""
+"""Endpoints that change a store: pause, resume, drain; replay, discard and reopen dead letters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from fastapi import APIRouter
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import UsageError
 from etl.queue import DeadLetterFilter, Queue
-from etl.server.models import MAX_IDS, Control, Discard, DiscardAnswer, Replay, ReplayAnswer
+from etl.server.models import (
+    MAX_IDS,
+    Control,
+    Discard,
+    DiscardAnswer,
+    Reopen,
+    ReopenAnswer,
+    Replay,
+    ReplayAnswer,
+)
 from etl.server.problems import PROBLEMS, Refused
 from etl.server.service import CurrentService, Service
 
@@ -59,6 +68,15 @@ def discard(service: CurrentService, wanted: Discard) -> DiscardAnswer:
     count = _change(wanted, lambda: dead_letters.discard(**which))
     service.log.info("discarded", lines=count)
     return DiscardAnswer(discarded=count, ids=ids)
+
+
+@router.post("/dlq/reopen", tags=["dead letters"])
+def reopen(service: CurrentService, wanted: Reopen) -> ReopenAnswer:
+    """Open discarded dead letters again, all or none; those deleted since are not there."""
+    dead_letters = DeadLetters(service.queue)
+    count = _change(wanted, lambda: dead_letters.reopen(**wanted.which))
+    service.log.info("reopened", lines=count)
+    return ReopenAnswer(reopened=count)
 
 
 def _control(service: Service) -> Control:

@@ -213,6 +213,10 @@ class Replay(Discard):
     force: bool = False
 
 
+class Reopen(Discard):
+    """Which discarded dead letters: those that match every field given, or `all`."""
+
+
 class ReplayAnswer(BaseModel):
     """The number of lines that wait again."""
 
@@ -230,6 +234,14 @@ class DiscardAnswer(BaseModel):
     ids: list[int] | None = Field(
         default=None, description=f"Their ids; null if they are more than {MAX_IDS:,}."
     )
+
+
+class ReopenAnswer(BaseModel):
+    """The number of lines that are open again."""
+
+    model_config = example(reopened=2)
+
+    reopened: int
 
 
 class Health(BaseModel):

@@ -677,7 +677,20 @@ def test_dead_letters_are_replayed_and_discarded(client, site):
     assert (stats.waiting, stats.dead) == (2, 1)
 
 
-@pytest.mark.parametrize("verb", ["replay", "discard"])
+def test_discarded_dead_letters_are_reopened(client, site):
+    client.post("/logs", json=["CRITICAL a", "CRITICAL b", "no level"])
+    site.etl("work", "--drain", "--pipeline", "etl.demo:dashboard")
+    ids = {row["line"]: row["id"] for row in client.get("/dlq").json()["items"]}
+    refused(client.post("/dlq/reopen", json={"ids": [*ids.values()]}), 409, "are not discarded;")
+    client.post("/dlq/discard", json={"all": True})
+    assert client.post("/dlq/reopen", json={"ids": [ids["CRITICAL a"]]}).json() == {"reopened": 1}
+    assert [row["line"] for row in client.get("/dlq").json()["items"]] == ["CRITICAL a"]
+    assert client.post("/dlq/reopen", json={"all": True}).json() == {"reopened": 2}
+    assert client.post("/dlq/reopen", json={"all": True}).json() == {"reopened": 0}
+    assert site.queue.stats().dead == 3
+
+
+@pytest.mark.parametrize("verb", ["replay", "discard", "reopen"])
 @pytest.mark.parametrize(
     "body",
     [

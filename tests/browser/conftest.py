@@ -61,7 +61,7 @@ class Server:
 
     Attributes:
         url: Where it is; `opened` is what it had a browser open.
-        root: The folder of its notebooks.
+        root: Its folder.
     """
 
     def __init__(self, command: str, home: Path, *more: str) -> None:
@@ -70,10 +70,8 @@ class Server:
             port = free.getsockname()[1]
         self._address = ("127.0.0.1", port)
         self.url, self.token = f"http://127.0.0.1:{port}", secrets.token_hex(8)
-        self.root, self._opened = home / "notebooks", home / "opened"
-        self.root.mkdir()
-        shutil.copy(NOTEBOOK, self.root)
-        for name in ("etl", "data"):
+        self.root, self._opened = home, home / "opened"
+        for name in ("etl", "notebooks"):
             (home / name).symlink_to(ROOT / name)
         for name, values in SETTINGS.items():
             file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -236,26 +234,43 @@ class Screen:
         self.page.locator(f".etl-room button:has-text('{name}')").first.click()
 
     def total(self, name: str) -> str:
-        """Return a number of the header."""
-        return self.page.locator(f".etl-figure b[data-name='{name}']").inner_text()
+        """Return a number of the header's sum."""
+        return self.page.locator(f".etl-term-{name} b").first.inner_text()
 
-    def wait_total(self, name: str, value: str, timeout: float = 20_000) -> None:
-        """Wait until a number of the header is this."""
-        selector = f".etl-figure b[data-name='{name}']"
+    def wait_total(self, name: str, value: str, timeout: float = 30_000) -> None:
+        """Wait until a number of the header's sum is this; `open` are open dead letters."""
+        selector = ".etl-figure-open b" if name == "open" else f".etl-term-{name} b"
         self.page.wait_for_function(
             "([selector, value]) => document.querySelector(selector)?.textContent === value",
             arg=[selector, value],
             timeout=timeout,
         )
 
-    def wait_bars(self, *values: int, timeout: float = 20_000) -> None:
+    def wait_state(self, state: str) -> None:
+        """Wait until the light shows a state: working, paused, …"""
+        self.page.wait_for_selector(f".etl-bar.etl-is-{state}", timeout=30_000)
+
+    def wait_said(self, text: str, timeout: float = 30_000) -> None:
+        """Wait until an answer stands beside the buttons."""
+        self.page.locator(f".etl-answer span:text-is('{text}')").first.wait_for(timeout=timeout)
+
+    def wait_bars(self, *values: int, timeout: float = 30_000) -> None:
         """Wait until the chart shows these numbers of DEBUG, INFO, WARNING, … lines."""
         self.page.wait_for_function(
             """values => { const bars = document.querySelector('.js-plotly-plot')?.data?.[0];
-            return bars?.y && Array.from(bars.y).join() === values.join(); }""",
+            return bars?.x && Array.from(bars.x).join() === values.join(); }""",
             arg=list(values),
             timeout=timeout,
         )
+
+    def open_kind(self) -> None:
+        """Open the drawer of the first kind of dead letters."""
+        self.page.locator(".etl-kinds .etl-why").first.click()
+        self.page.locator(".etl-drawer .etl-about h2").first.wait_for()
+
+    def press_main(self, label: str) -> None:
+        """Press the drawer's main button once it says this."""
+        self.page.locator(f".etl-drawer [data-action=main]:has-text('{label}')").first.click()
 
     def shoot(self, name: str) -> None:
         """Take a picture of the page."""
@@ -285,7 +300,7 @@ def shots() -> Path:
 @pytest.fixture
 def screen(browser: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Screen]:
     """Give a fresh page on which nothing goes wrong and nothing is asked of another host."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1560})
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
     shown = Screen(context.new_page())
     yield shown
     lab_page = any(part in shown.page.url for part in ("/doc/tree/", "/lab/tree/"))
