@@ -846,6 +846,7 @@ export function deadLetters(el, act, options = {}) {
   el.append(box, nothing, latestBox, none, said, foot);
 
   let [state, chosen, order, held] = [null, null, [], false];
+  let adrift = false; // whether the focus was on a button that may have gone
   const hold = (value) => () => {
     held = value;
     if (!value) draw();
@@ -980,12 +981,13 @@ export function deadLetters(el, act, options = {}) {
   }
 
   return (next, answer) => {
-    const focused = foot.contains(el.getRootNode().activeElement);
+    const focus = el.getRootNode().activeElement;
+    adrift = foot.contains(focus) || (adrift && (!focus || focus === document.body));
     state = next;
     if (state && "chosen" in state) chosen = state.chosen;
     draw();
     show(answer);
-    if (focused && foot.hidden) said.querySelector(".etl-undo:not([hidden]) button")?.focus();
+    if (adrift && foot.hidden) said.querySelector(".etl-undo:not([hidden]) button")?.focus();
   };
 }
 
