@@ -63,25 +63,25 @@ def run(
         if serve:
             url = stack.enter_context(serve_beside(store, run_id, port))
             stack.callback(say, "Shutting down...", err=as_json)
-        show = stack.enter_context(show_progress())
         try:
-            result = run_sources(
-                sources,
-                pipeline=pipeline,
-                format=opt.format_spec(format, template, regex),
-                multiline=multiline,
-                timezone=timezone,
-                year=year,
-                unmatched=unmatched,
-                keep_line=keep_line,
-                store=store,
-                out=out,
-                workers=workers,
-                reread=reread,
-                run_id=run_id,
-                watch=show,
-                worker_stdout=stdout,
-            )
+            with show_progress() as show:  # which is gone from the screen before the summary
+                result = run_sources(
+                    sources,
+                    pipeline=pipeline,
+                    format=opt.format_spec(format, template, regex),
+                    multiline=multiline,
+                    timezone=timezone,
+                    year=year,
+                    unmatched=unmatched,
+                    keep_line=keep_line,
+                    store=store,
+                    out=out,
+                    workers=workers,
+                    reread=reread,
+                    run_id=run_id,
+                    watch=show,
+                    worker_stdout=stdout,
+                )
         except KeyboardInterrupt:
             say(f"etl: interrupted; to continue: {_again(sources, pipeline, store)}", err=True)
             raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -163,3 +165,30 @@ def test_dead_letters_that_were_replayed_are_processed_by_the_printed_command(fa
     paste(site, work)
     assert site.queue.stats().waiting == 0
     assert site.dead_letters()["replays"].to_list() == [1, 1, 1]
+
+
+def test_a_terminal_shows_what_a_run_waits_for_and_then_only_the_result(site, tmp_path):
+    site.write("app.log", "line 1\nline 2\n")
+    gate = tmp_path / "gate"
+    screen, inner = pty.openpty()
+    process = site.start(
+        "run",
+        "app.log",
+        *site.pipeline("light"),
+        env={"GATE": str(gate)},
+        stdout=inner,
+        stderr=inner,
+    )
+    os.close(inner)
+    text = b""
+    with contextlib.suppress(OSError):  # the terminal has ended
+        while more := os.read(screen, 1 << 16):
+            text += more
+            if b"waiting for the last 2 lines, with " in text:
+                gate.touch()
+    os.close(screen)
+    assert process.wait(60) == 0
+    shown, _, after = text.partition(b"\x1b[?25h")
+    assert b"waiting for the last 2 lines" in shown
+    assert b"2 accepted = 2 done" in after
+    assert b"waiting for" not in after
