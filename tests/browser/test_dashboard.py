@@ -219,7 +219,7 @@ def test_it_shows_what_the_store_looks_like_and_follows_it(page, queue):
     expect(boxes.filter(has_text="30 dead")).to_have_attribute("data-processor", "check")
     rows = dead(page).locator("tbody tr")
     expect(rows).to_have_count(3)
-    expect(rows.first).to_contain_text("29a CRITICAL line is poison")
+    expect(rows.first).to_contain_text("29CRITICAL lines are rejected")
     expect(page.locator("#errors tbody tr")).to_have_count(2)
     expect(page.locator("#levels")).to_contain_text("INFO200")
     first = rows.first.element_handle()
@@ -237,7 +237,7 @@ def test_kinds_keep_their_order_while_the_pointer_is_on_them(page, queue):
     queue.put(Batch.from_lines([f"no level {number}" for number in range(60)], source="app.log"))
     Worker(queue, dashboard).drain()
     expect(figure(page, "open")).to_have_text("95")
-    expect(first).to_have_text("a CRITICAL line is poison")
+    expect(first).to_have_text("CRITICAL lines are rejected")
     page.locator("#header").hover()
     expect(first).to_have_text("the line names no level")
 
@@ -303,7 +303,7 @@ def test_pause_and_resume_answer_beside_the_button(page, queue, shoot):
 
 
 def test_one_kind_is_replayed(page, queue):
-    dead(page).get_by_role("button", name="a CRITICAL line is poison").first.click()
+    dead(page).get_by_role("button", name="CRITICAL lines are rejected").first.click()
     expect(dead(page)).to_contain_text("29 chosen")
     press(page, "Replay")
     expect(dead(page).get_by_role("status")).to_have_text("29 lines requeued.")
