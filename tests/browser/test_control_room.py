@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -479,28 +478,6 @@ def test_who_wants_less_motion_gets_none(screen: Any, lab: Any, notebook: Callab
         (node) => ['', '::before'].map((part) => getComputedStyle(node, part || null).animationName)
     ).filter((name) => name !== 'none').length"""
     assert screen.page.evaluate(moving) == 0
-
-
-def test_the_command_opens_the_notebook_in_jupyterlab(screen: Any, lab: Any):
-    redirect = Path(lab.opened.removeprefix("file://")).read_text()
-    screen.page.goto(re.search(r'href="(http[^"]+)"', redirect)[1].replace("&amp;", "&"))
-    screen.page.wait_for_selector(".jp-NotebookPanel h1:has-text('The control room')")
-    assert "/lab/tree/01_control_room.ipynb" in screen.page.url
-    disabled = screen.page.evaluate(
-        "JSON.parse(document.getElementById('jupyter-config-data').textContent).disabledExtensions"
-    )
-    assert "@jupyterlab/apputils-extension:announcements" in disabled, "it asks about no news"
-
-
-def test_a_page_that_is_lost_without_a_word_has_its_kernel_ended(screen: Any, forgetful: Any):
-    page = screen.page
-    page.goto(forgetful.url)
-    screen.wait_for_room()
-    page.wait_for_timeout(3000)
-    assert len(forgetful.kernels()) == 1, "not while it is looked at"
-    page.route("**/voila/api/shutdown/*", lambda route: route.abort())
-    page.goto("about:blank")
-    forgetful.wait_for_kernels(0)
 
 
 @pytest.mark.parametrize("server", ["lab", "page_server"])
