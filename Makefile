@@ -4,6 +4,7 @@
 #   make chaos  faults by chance and for longer: servers, disks, killed processes, simulated seeds
 #   make lab    the control room in JupyterLab
 #   make app    the control room as a web page
+#   make docs   the documentation as a site, in site/
 #   make bench  speed and memory, side by side with other tools; the stores, side by side
 
 PYTHON ?= python3
@@ -24,7 +25,7 @@ define install
 	@if [ -e $(VENV)/.failed ]; then rm $(VENV)/.failed; tail -n 20 $(VENV)/install.log; exit 1; fi
 endef
 
-.PHONY: run test chaos lab app bench clean help
+.PHONY: run test chaos lab app docs bench clean help
 
 help:
 	@grep '^#   ' Makefile | sed 's/^#   //'
@@ -51,11 +52,16 @@ lab: $(VENV)/.notebook
 app: $(VENV)/.notebook
 	$(BIN)/etl app
 
+docs: $(VENV)/.docs
+	$(BIN)/python tools/reference.py
+	$(BIN)/zensical build --strict --clean
+	@echo 'open site/index.html; or, with search: $(BIN)/python -m http.server -d site'
+
 bench: $(VENV)/.bench $(VENV)/.servers
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) data/runs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .cache data/runs .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
@@ -66,8 +72,8 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(call install,[dask$(comma)notebook$(comma)postgres$(comma)server$(comma)test])
-	@touch $@ $(VENV)/.run $(VENV)/.notebook
+	$(call install,[dask$(comma)docs$(comma)notebook$(comma)postgres$(comma)server$(comma)test])
+	@touch $@ $(VENV)/.run $(VENV)/.notebook $(VENV)/.docs
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
 $(VENV)/.chromium: $(VENV)/.test
@@ -86,6 +92,10 @@ $(VENV)/.servers: $(VENV)/bin/python
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(call install,[notebook])
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(call install,[docs$(comma)server])
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from etl.cli.options import Pipeline
 from etl.settings import Settings
 
 STORE = "data/runs/control_room.db"
@@ -26,7 +27,11 @@ def lab(
     name: Name = None,
     browser: Browser = True,
 ) -> None:
-    """Open the control room in JupyterLab, until Ctrl-C."""
+    """Open the control room in JupyterLab, until Ctrl-C.
+
+    The notebook is a copy, in the folder of a new run. It has been run, and its console is beside
+    its cells.
+    """
     from etl.notebook.launch import serve_lab
 
     serve_lab(store, port, more or (), names=name or (), browser=browser)
@@ -38,8 +43,23 @@ def app(
     port: Port = Settings.app_port,
     name: Name = None,
     browser: Browser = True,
+    pipeline: Pipeline = "etl.demo:dashboard",
+    workers: Annotated[int, Option(min=0, help="Workers, as threads of the page's kernel.")] = 1,
+    interval: Annotated[float, Option(min=0, help="Seconds that each waits after a batch.")] = 2.0,
 ) -> None:
-    """Serve the control room as a web page for this machine only, until Ctrl-C."""
+    """Serve the control room as a web page for this machine only, until Ctrl-C.
+
+    All pages show the same control room; its workers end with the server.
+    """
     from etl.notebook.launch import serve_page
 
-    serve_page(store, port, more or (), names=name or (), browser=browser)
+    serve_page(
+        store,
+        port,
+        more or (),
+        pipeline=pipeline,
+        workers=workers,
+        interval=interval,
+        names=name or (),
+        browser=browser,
+    )

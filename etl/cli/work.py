@@ -38,7 +38,9 @@ def work(
     workers: Workers = 1,
     on: On = None,
     batch_lines: BatchLines = Settings.batch_lines,
-    interval: Annotated[float, Option(min=0, help="Seconds to wait between batches.")] = 0.0,
+    interval: Annotated[
+        float, Option(min=0, help="Seconds to hold a batch before it is processed.")
+    ] = 0.0,
     lease: LeaseSeconds = Settings.lease_seconds,
     drain: Annotated[bool, Option(help="Exit when the queue is empty.")] = False,
     log_format: LogFormat = None,

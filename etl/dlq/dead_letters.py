@@ -17,8 +17,8 @@ it works while workers run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -69,10 +69,17 @@ class Which(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """The result of a dry run: ids of dead letters that would pass, and that would fail again."""
+    """The result of a dry run.
+
+    Attributes:
+        would_pass: Ids of dead letters that would pass.
+        would_fail: Ids of those that would fail again.
+        reasons: Why, by the ids of those that could be run.
+    """
 
     would_pass: Sequence[int]
     would_fail: Sequence[int]
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         total = len(self.would_pass) + len(self.would_fail)
@@ -117,13 +124,17 @@ class DeadLetters:
         """
         would_pass: list[int] = []
         would_fail: list[int] = []
+        reasons: dict[int, str] = {}
         for page in self._pages(which):
             passed: list[int] = []
             for batch in _batches(page.filter(CAN_RUN)):
-                passed += pipeline.dry_run(batch).passed
+                result = pipeline.dry_run(batch)
+                passed += result.passed
+                failed = result.dead_letters.select("dead_letter_id", "message")
+                reasons |= {id: message for id, message in failed.iter_rows() if id is not None}
             would_pass += passed
             would_fail += page.filter(~pl.col("id").is_in(passed))["id"].to_list()
-        return DryRun(would_pass, would_fail)
+        return DryRun(would_pass, would_fail, reasons)
 
     def replay(
         self, *, edited: pd.DataFrame | None = None, force: bool = False, **which: Unpack[Which]

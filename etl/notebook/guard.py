@@ -15,40 +15,12 @@ from tornado.web import Application, RequestHandler
 
 from etl.server.hosts import AllowedHosts
 
-__all__ = ["guarded_lab", "guarded_page", "refusal"]
+__all__ = ["guard", "refusal"]
 
 SAFE_METHODS = ("GET", "HEAD")
 
 
-def guarded_lab(server: Any, hosts: AllowedHosts) -> Any:
-    """Return JupyterLab's application class with the checks."""
-
-    class Lab(server):  # type: ignore[misc]
-        @classmethod
-        def get_extension_package(cls) -> str:
-            return str(server.get_extension_package())
-
-        @classmethod
-        def initialize_server(cls, *given: Any, **more: Any) -> Any:
-            made = super().initialize_server(*given, **more)
-            _guard(made.web_app, hosts)
-            return made
-
-    return Lab
-
-
-def guarded_page(server: Any, hosts: AllowedHosts) -> Any:
-    """Return Voilà's application class with the checks."""
-
-    class Page(server):  # type: ignore[misc]
-        def listen(self) -> None:
-            _guard(self.app, hosts)
-            super().listen()
-
-    return Page
-
-
-def _guard(application: Application, hosts: AllowedHosts) -> None:
+def guard(application: Application, hosts: AllowedHosts) -> None:
     """Let the first of an application's routes take what is refused, whatever its path."""
     rule = Rule(_Refused(hosts), _Refusal, {"hosts": hosts})
     application.default_router.rules.insert(0, rule)

@@ -1,25 +1,27 @@
 """The control room as a server on this machine: JupyterLab, or Voilà as a web page.
 
-Both run in this process until Ctrl-C ends them.
+Both run in this process until Ctrl-C ends them, and their kernels with them.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
-import secrets
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from etl.errors import UsageError
-from etl.notebook.batch.execute import find_notebook
-from etl.notebook.guard import guarded_lab, guarded_page
-from etl.queue.urls import url_of
+from etl.notebook.shipped import copy_notebooks, find_notebook
+from etl.pipeline.load import load_pipeline
+from etl.queue import open_queue
+from etl.queue.urls import url_of, without_secrets
+from etl.runs.registry import make_folder, new_run_id, place_of, recorded
 from etl.server.hosts import AllowedHosts
 from etl.settings import settings
-from etl.text import say
 
 __all__ = ["serve_lab", "serve_page"]
 
@@ -28,14 +30,13 @@ NOTEBOOK = "01_control_room"
 ENCRYPTED = "--KernelManager.transport_encryption=auto"
 """Other users of this machine cannot read what goes to a kernel over TCP."""
 
-PINGS = {"ws_ping_timeout": 30_000}
-"""Milliseconds; Jupyter's own default is more than Tornado allows, which then warns."""
+HERE = Path(__file__).parent
 
-SETTINGS = Path(__file__).parent
+SETTINGS = HERE
 """Where JupyterLab finds that it need not ask about news, in a box over the control room."""
 
-UNTRACKED = ("comm_msg", "comm_open", "comm_close", "status", "stream", "display_data", "error")
-"""Messages that do not show that anybody is there: a control room sends them by itself."""
+EXTENSIONS = HERE / "lab_pane"
+"""Where it finds the extension that shows the console beside the cells."""
 
 
 def serve_lab(
@@ -46,7 +47,9 @@ def serve_lab(
     names: Sequence[str] = (),
     browser: bool = True,
 ) -> None:
-    """Serve a JupyterLab that opens on the control room's notebook.
+    """Serve a JupyterLab that has run the control room's notebook and shows its console.
+
+    The notebook is a copy in the folder of a new run, beside copies of the other notebooks.
 
     Args:
         store: URL or path of the store that the notebook's last chapter shows.
@@ -56,17 +59,23 @@ def serve_lab(
         browser: Whether to open a browser.
     """
     hosts = AllowedHosts(names)
-    server = guarded_lab(_server("jupyterlab.labapp", "LabApp"), hosts)
-    notebook = find_notebook(NOTEBOOK)
+    lab = _part("etl.notebook.lab")
+    logging.getLogger("tornado.general").addFilter(_is_not_of_pings)
+    original, run = find_notebook(NOTEBOOK), new_run_id()
+    folder = place_of(run).absolute()
+    make_folder(folder)
+    copy_notebooks(folder)
+    notebook = folder / original.name
+    root = _root_above(folder)
     options = [
         f"--port={port}",
         "--ServerApp.ip=127.0.0.1",
         ENCRYPTED,
-        f"--ServerApp.root_dir={notebook.parent}",
-        f"--LabApp.default_url=/lab/tree/{notebook.name}",
-        "--ServerApp.answer_yes=True",
+        f"--ServerApp.root_dir={root}",
+        f"--LabApp.default_url=/lab/tree/{quote(notebook.relative_to(root).as_posix())}",
+        f"--LabApp.workspaces_dir={folder / '.workspaces'}",  # no tabs of earlier sessions
+        f"--LabApp.extra_labextensions_path={EXTENSIONS}",
         *(f"--ServerApp.local_hostnames={name}" for name in sorted(hosts.names)),
-        f"--ServerApp.tornado_settings={PINGS}",
         "--ServerApp.log_level=WARN",
         "--LabApp.log_level=WARN",
         "--allow-root",  # in a container there is often nobody else
@@ -74,7 +83,8 @@ def serve_lab(
     ]
     paths = [str(SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
     os.environ |= _environment(store) | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
-    server.launch_instance(_merged(options, more))
+    with recorded(run, kind="lab", store=without_secrets(url_of(store)), out=str(folder)):
+        lab.lab_with(notebook, original.parent, hosts).launch_instance(_merged(options, more))
 
 
 def serve_page(
@@ -82,23 +92,33 @@ def serve_page(
     port: int,
     more: Sequence[str] = (),
     *,
+    pipeline: str = "etl.demo:dashboard",
+    workers: int = 1,
+    interval: float = 2.0,
     names: Sequence[str] = (),
     browser: bool = True,
 ) -> None:
-    """Serve the control room's notebook as a web page, and print where.
+    """Serve the control room of a store as a web page, and print where.
+
+    All pages show the same control room, whose workers end with the server.
 
     Args:
-        store: URL or path of the store that the notebook's last chapter shows.
+        store: URL or path of the store; it is made if it is not there.
         port: Where to listen.
         more: Further options for Voilà.
+        pipeline: What its workers run, as `module:attr` or `path.py:attr`.
+        workers: How many there are at the start.
+        interval: Seconds that each waits after a batch.
         names: Further names of the server in a Host header, such as that of a proxy.
         browser: Whether to open a browser.
 
     Raises:
-        UsageError: If the port is taken.
+        UsageError: If the port is taken, or the store or the pipeline cannot be used.
     """
-    server = guarded_page(_server("voila.app", "Voila"), AllowedHosts(names))
-    notebook = find_notebook(NOTEBOOK)
+    page = _part("etl.notebook.page")
+    logging.getLogger("tornado.general").addFilter(_is_not_of_pings)
+    load_pipeline(pipeline)  # raises here, not in a kernel, if there is a mistake in it
+    open_queue(store).close()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -108,33 +128,47 @@ def serve_page(
                 f"port {port} cannot be used: {error.strerror}; name another with --port"
             ) from error
     options = [
-        str(notebook),
         f"--port={port}",
         "--Voila.ip=127.0.0.1",
         ENCRYPTED,
+        "--KernelManager.autorestart=False",  # one without the cell would show nothing
         "--Voila.port_retries=0",
         "--Voila.log_level=ERROR",
-        "--VoilaConfiguration.show_tracebacks=True",
-        # The kernel of a page that was cut off is ended some minutes later.
-        "--MappingKernelManager.cull_idle_timeout=120",
-        "--MappingKernelManager.cull_interval=30",
-        *(f"--MappingKernelManager.untracked_message_types={name}" for name in UNTRACKED),
         *([] if browser else ["--no-browser"]),
     ]
-    # A page that is left ends its kernel with a token from a cookie; Voilà never sets that cookie.
-    cookie = f"_xsrf={secrets.token_hex(16)}; Path=/; SameSite=Strict"
-    settings = PINGS | {"headers": {"Set-Cookie": cookie}}
     os.environ |= _environment(store) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    say(f"The control room is at http://127.0.0.1:{port}/ (Ctrl-C ends it)")
-    server.launch_instance(_merged(options, more), tornado_settings=settings)
+    code = page.cell(pipeline, workers=workers, interval=interval)
+    server = page.page_with(code, AllowedHosts(names))
+    server.launch_instance(_merged(options, more))
 
 
-def _server(module: str, name: str) -> Any:
+def _is_not_of_pings(record: logging.LogRecord) -> bool:
+    """Return whether to log what Tornado says.
+
+    Jupyter gives up a connection after three pings without an answer. Tornado reads the same
+    settings, in seconds and for pings of its own, and warns that this is too long.
+    """
+    return "websocket_ping_timeout" not in record.getMessage()
+
+
+def _part(module: str) -> Any:
+    """Import a module that needs what only the extra `notebook` installs."""
     try:
-        return getattr(importlib.import_module(module), name)
+        return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
-        raise UsageError(f"{package} is not installed; pip install -e '.[notebook]'") from error
+        if (error.name or "etl").partition(".")[0] == "etl":
+            raise
+        raise UsageError(f"{error.name} is not installed; pip install 'etl[notebook]'") from error
+
+
+def _root_above(folder: Path) -> Path:
+    """Return what JupyterLab shows: the current folder, if the run's is in it and not hidden."""
+    here = Path.cwd()
+    if folder.is_relative_to(here):
+        parts = folder.relative_to(here).parts
+        if not any(part.startswith(".") for part in parts):
+            return here
+    return folder.parent
 
 
 def _merged(options: Sequence[str], more: Sequence[str]) -> list[str]:

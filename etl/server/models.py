@@ -228,9 +228,12 @@ class ReplayAnswer(BaseModel):
 class DiscardAnswer(BaseModel):
     """The number of dead letters that were discarded."""
 
-    model_config = example(discarded=2)
+    model_config = example(discarded=2, ids=[1, 2])
 
     discarded: int
+    ids: list[int] | None = Field(
+        default=None, description=f"Their ids; null if they are more than {MAX_IDS:,}."
+    )
 
 
 class ReopenAnswer(BaseModel):

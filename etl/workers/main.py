@@ -43,7 +43,7 @@ class WorkerOptions:
         out: Folder that sinks write below.
         pipeline: `module:attr` or `path.py:attr`.
         batch_lines: Small batches are taken together up to this many lines.
-        interval: Seconds to wait after each batch.
+        interval: Seconds for which a batch is held before it is processed.
         lease_seconds: How long a batch stays leased if the worker is killed.
         drain: End once nothing waits.
         own_sources: End with an error if only lines of sources are left that cannot be read here.

@@ -12,13 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import nbformat
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_control_room.ipynb"
@@ -59,22 +59,29 @@ LAB = (
 class Server:
     """`etl lab` or `etl app` with its own settings, on a free port, in a checkout of its own.
 
+    Args:
+        command: `lab` or `app`.
+        home: Where it is started; what is there already takes the place of the checkout's.
+        more: Further options of Jupyter's server.
+        options: Further options of the command.
+
     Attributes:
         url: Where it is; `opened` is what it had a browser open.
-        root: The folder of its notebooks.
+        root: Its folder.
     """
 
-    def __init__(self, command: str, home: Path, *more: str) -> None:
+    def __init__(self, command: str, home: Path, *more: str, options: Sequence[str] = ()) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self._address = ("127.0.0.1", port)
         self.url, self.token = f"http://127.0.0.1:{port}", secrets.token_hex(8)
-        self.root, self._opened = home / "notebooks", home / "opened"
-        self.root.mkdir()
-        shutil.copy(NOTEBOOK, self.root)
-        for name in ("etl", "data"):
-            (home / name).symlink_to(ROOT / name)
+        self.root, self._opened = home, home / "opened"
+        (home / "data").mkdir()  # where it keeps its runs, too
+        samples = [f"data/{path.name}" for path in (ROOT / "data").glob("*.*l*")]
+        for name in ("etl", "notebooks", *samples):
+            if not (home / name).exists():
+                (home / name).symlink_to(ROOT / name)
         for name, values in SETTINGS.items():
             file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +94,10 @@ class Server:
         }
         own |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "IPYTHONDIR": str(home / "ip")}
         own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        own |= {"PYTHONPATH": str(home), "BROWSER": f"/bin/sh {browser} %s"}
+        own |= {"ETL_RUNS": str(home / "data" / "runs"), "PYTHONPATH": str(home)}
+        own |= {"BROWSER": f"/bin/sh {browser} %s"}
         line = [sys.executable, "-m", "etl", command, f"--port={port}", "--store=store.db"]
+        line += options
         self.log = home / "server.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -129,6 +138,18 @@ class Server:
         lines = listed.stdout.splitlines()
         return [int(line.split()[0]) for line in lines if "ipykernel" in line]
 
+    @property
+    def room(self) -> Path:
+        """Return the copy of the control room's notebook."""
+        (found,) = (self.root / "data" / "runs").glob("*/01_control_room.ipynb")
+        return found
+
+    @property
+    def room_url(self) -> str:
+        """Return where the control room is in JupyterLab."""
+        path = self.room.relative_to(self.root)
+        return f"{self.url}/lab/tree/{path}?token={self.token}"
+
     def end_kernels(self) -> None:
         """End all kernels, as a person does with JupyterLab's list of them."""
         headers = {"Authorization": f"token {self.token}"}
@@ -144,9 +165,21 @@ class Server:
             time.sleep(0.1)
         pytest.fail(f"{self.kernels()} run, not {count}")
 
-    def interrupt(self) -> int:
-        """Press Ctrl-C and return the exit code."""
-        os.killpg(self._process.pid, signal.SIGINT)
+    @property
+    def said(self) -> str:
+        """Wait for the address that `etl app` prints, and return all that it has printed."""
+        for _ in range(300):
+            if "Ctrl-C" in (text := self.log.read_text()):
+                return text
+            time.sleep(0.1)
+        pytest.fail(f"no address was printed: {self.log.read_text()}")
+
+    def interrupt(self, number: int = signal.SIGINT) -> int:
+        """Press Ctrl-C, or send another signal, and return the exit code."""
+        if number == signal.SIGINT:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
         return self._process.wait(30)
 
     def stop(self) -> None:
@@ -236,26 +269,43 @@ class Screen:
         self.page.locator(f".etl-room button:has-text('{name}')").first.click()
 
     def total(self, name: str) -> str:
-        """Return a number of the header."""
-        return self.page.locator(f".etl-figure b[data-name='{name}']").inner_text()
+        """Return a number of the header's sum."""
+        return self.page.locator(f".etl-term-{name} b").first.inner_text()
 
-    def wait_total(self, name: str, value: str, timeout: float = 20_000) -> None:
-        """Wait until a number of the header is this."""
-        selector = f".etl-figure b[data-name='{name}']"
+    def wait_total(self, name: str, value: str, timeout: float = 30_000) -> None:
+        """Wait until a number of the header's sum is this; `open` are open dead letters."""
+        selector = ".etl-figure-open b" if name == "open" else f".etl-term-{name} b"
         self.page.wait_for_function(
             "([selector, value]) => document.querySelector(selector)?.textContent === value",
             arg=[selector, value],
             timeout=timeout,
         )
 
-    def wait_bars(self, *values: int, timeout: float = 20_000) -> None:
+    def wait_state(self, state: str) -> None:
+        """Wait until the light shows a state: working, paused, …"""
+        self.page.wait_for_selector(f".etl-bar.etl-is-{state}", timeout=30_000)
+
+    def wait_said(self, text: str, timeout: float = 30_000) -> None:
+        """Wait until an answer stands beside the buttons."""
+        self.page.locator(f".etl-answer span:text-is('{text}')").first.wait_for(timeout=timeout)
+
+    def wait_bars(self, *values: int, timeout: float = 30_000) -> None:
         """Wait until the chart shows these numbers of DEBUG, INFO, WARNING, … lines."""
         self.page.wait_for_function(
             """values => { const bars = document.querySelector('.js-plotly-plot')?.data?.[0];
-            return bars?.y && Array.from(bars.y).join() === values.join(); }""",
+            return bars?.x && Array.from(bars.x).join() === values.join(); }""",
             arg=list(values),
             timeout=timeout,
         )
+
+    def open_kind(self) -> None:
+        """Open the drawer of the first kind of dead letters."""
+        self.page.locator(".etl-kinds .etl-why").first.click()
+        self.page.locator(".etl-drawer .etl-about h2").first.wait_for()
+
+    def press_main(self, label: str) -> None:
+        """Press the drawer's main button once it says this."""
+        self.page.locator(f".etl-drawer [data-action=main]:has-text('{label}')").first.click()
 
     def shoot(self, name: str) -> None:
         """Take a picture of the page."""
@@ -265,7 +315,7 @@ class Screen:
 
 
 @pytest.fixture(scope="module")  # while it is open, its event loop is that of the thread
-def browser() -> Iterator[BrowserContext]:
+def browser() -> Iterator[Browser]:
     """Start Chromium."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     assert found, "these tests need Chromium: apt-get install chromium"
@@ -276,18 +326,39 @@ def browser() -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def screen(browser: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Screen]:
+def shots() -> Path:
+    """Return the folder for pictures of what tests saw."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    return SHOTS
+
+
+@contextlib.contextmanager
+def new_screen(browser: Browser) -> Iterator[Screen]:
     """Give a fresh page on which nothing goes wrong and nothing is asked of another host."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1560})
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
     shown = Screen(context.new_page())
     yield shown
-    lab_page = any(part in shown.page.url for part in ("/doc/tree/", "/lab/tree/"))
+    lab_page = any(part in shown.page.url for part in ("/doc/tree/", "/lab/"))
     context.close()
+    # Voilà's page is gone when its goodbye is answered.
+    known = () if lab_page else ("/voila/api/shutdown/",)
+    assert [text for text in shown.problems if not any(one in text for one in known)] == []
+
+
+@pytest.fixture
+def screen(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Screen]:
+    """Give a page, and end the kernels that are left when it is closed."""
+    with new_screen(browser) as shown:
+        yield shown
     if "lab" in request.fixturenames:
         request.getfixturevalue("lab").end_kernels()
-    # Voilà's page asks a CDN for icons that it has, and is gone when its goodbye is answered.
-    known = () if lab_page else ("fontawesome", "ERR_NAME_NOT_RESOLVED", "/voila/api/shutdown/")
-    assert [text for text in shown.problems if not any(one in text for one in known)] == []
+
+
+@pytest.fixture
+def another(browser: Browser) -> Iterator[Screen]:
+    """Give a second page, of another visitor."""
+    with new_screen(browser) as shown:
+        yield shown
 
 
 @pytest.fixture(scope="session")
@@ -324,17 +395,28 @@ def notebook(lab: Server) -> Callable[..., str]:
 
 
 @pytest.fixture
-def page_server(tmp_path: Path) -> Iterator[Server]:
-    """Start `etl app`."""
-    server = Server("app", tmp_path)
-    yield server
-    server.stop()
+def serve() -> Iterator[Callable[..., Server]]:
+    """Start servers of a test's own."""
+    started: list[Server] = []
+
+    def start(command: str, home: Path, *more: str, options: Sequence[str] = ()) -> Server:
+        started.append(Server(command, home, *more, options=options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
 
 
 @pytest.fixture
-def forgetful(tmp_path: Path) -> Iterator[Server]:
-    """Start an `etl app` that ends idle kernels after two seconds."""
-    soon = ("idle_timeout", "interval")
-    server = Server("app", tmp_path, *(f"--MappingKernelManager.cull_{name}=2" for name in soon))
+def page_server(tmp_path: Path, serve: Callable[..., Server]) -> Server:
+    """Start `etl app`."""
+    return serve("app", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start an `etl lab` for tests that share the room with which it opens."""
+    server = Server("lab", tmp_path_factory.mktemp("opened"))
     yield server
     server.stop()

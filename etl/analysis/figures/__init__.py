@@ -1,12 +1,12 @@
 """Frames as Plotly figures: pure functions, the same for a live console and for a report.
 
-For the control room, each also a panel of one figure for a `FigureWidget`:
+For what happens now:
 
     levels(counts)            lines processed, by level
     throughput(history)       lines a second, and lines that wait, of the last two minutes
     latency(processors)       time per line of every processor
     graph(processors, edges)  the pipeline: where lines, time and errors go
-    control_room(...)         all four in one figure
+    charts(levels, history)   those of its screen, as plain data
 
 For looking back on a run:
 
@@ -37,10 +37,9 @@ from etl.analysis.figures.processors import latency_times as latency_times
 from etl.analysis.figures.processors import time_shares as time_shares
 from etl.analysis.figures.room import WINDOW as WINDOW
 from etl.analysis.figures.room import Spec as Spec
-from etl.analysis.figures.room import control_room as control_room
+from etl.analysis.figures.room import charts as charts
 from etl.analysis.figures.room import graph as graph
 from etl.analysis.figures.room import latency as latency
 from etl.analysis.figures.room import levels as levels
-from etl.analysis.figures.room import panels as panels
 from etl.analysis.figures.room import refresh as refresh
 from etl.analysis.figures.room import throughput as throughput

@@ -16,13 +16,22 @@ import plotly.io
 from etl.text import shortened
 
 LEVELS = {
-    "DEBUG": "#7d8590",
-    "INFO": "#2f7fc1",
+    "DEBUG": "#848d97",
+    "INFO": "#2a78bd",
     "WARNING": "#e3a008",
-    "ERROR": "#d9541e",
-    "CRITICAL": "#d81b60",
+    "ERROR": "#cf4710",
+    "CRITICAL": "#8e1152",
 }
-"""Colour by level: they differ in lightness too, and white or black text is readable on each."""
+"""Colour by level: they differ to every kind of colour vision, and from a white page."""
+
+LEVELS_DARK = {
+    "DEBUG": "#b6bec8",
+    "INFO": "#4d9fe6",
+    "WARNING": "#f0b429",
+    "ERROR": "#f0703a",
+    "CRITICAL": "#c2338a",
+}
+"""The same on a dark page."""
 
 COLOURS = {
     "blue": "#0072b2",
@@ -46,7 +55,8 @@ QUIET = {False: "#656d76", True: "#9aa2ab"}
 
 PAPER = {False: "#ffffff", True: "#15181c"}
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
+"""Without `system-ui`, which on a bare Linux is a font that is 15 % wider."""
 
 MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 

@@ -26,6 +26,7 @@ from etl.filesystem import DISK
 from etl.notebook.batch.parameters import check_limits, convert
 from etl.notebook.batch.profile import levels_over_time
 from etl.notebook.batch.tables import Note
+from etl.notebook.shipped import sample_folder
 from etl.pipeline.load import load_pipeline
 from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
@@ -225,8 +226,8 @@ def paths(queue: Queue, most: int = 12) -> pd.DataFrame:
 
 
 def samples() -> list[str]:
-    """Return the sample logs of a checkout, as seen from the current folder."""
-    data = Path(os.path.relpath(Path(__file__).parents[3] / "data"))
+    """Return the sample logs of etl, as seen from the current folder."""
+    data = Path(os.path.relpath(sample_folder()))
     return [str(data / name) for name in SAMPLES]
 
 

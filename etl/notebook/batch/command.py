@@ -25,9 +25,10 @@ from typing import Any
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
 from etl.filesystem import DISK
 from etl.notebook.batch.batch import finished_before, locate, samples, store_in
-from etl.notebook.batch.execute import execute, find_notebook
+from etl.notebook.batch.execute import execute
 from etl.notebook.batch.parameters import DEFAULTS, check_limits, parse, read_options
 from etl.notebook.batch.report import COUNTS, write_report, write_summary
+from etl.notebook.shipped import find_notebook
 from etl.pipeline.load import load_pipeline
 from etl.queue.urls import without_secrets
 from etl.runs.registry import find, make_folder, place_of, read

@@ -12,23 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etl.errors import BatchFailed, GateFailed, UsageError
+from etl.errors import BatchFailed, GateFailed
 from etl.filesystem import DISK
 from etl.runs.registry import make_folder
 
-__all__ = ["execute", "find_notebook"]
-
-
-def find_notebook(name: str) -> Path:
-    """Return where a notebook of this project is.
-
-    Raises:
-        UsageError: If etl was installed without its notebooks.
-    """
-    path = Path(__file__).parents[3] / "notebooks" / f"{name}.ipynb"
-    if not path.exists():
-        raise UsageError(f"there is no {str(path)!r}; run this from a checkout of etl")
-    return path
+__all__ = ["execute"]
 
 
 def execute(notebook: Path, target: Path, given: Mapping[str, Any]) -> None:

@@ -56,7 +56,7 @@ def write_report(executed: Path, page: Path, about: Mapping[str, Any]) -> None:
     """
     import nbformat
 
-    nb = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    nb = nbformat.read(executed, as_version=4)
     data = [one.get("data", {}) for cell in nb.cells for one in _outputs(cell)]
     library = _library([one[PLOTLY] for one in data if PLOTLY in one])
     resources = _resources(about) | {
