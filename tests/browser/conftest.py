@@ -200,10 +200,14 @@ class Screen:
         self.problems: list[str] = []
         page.add_init_script(WATCH)
         page.add_init_script(SOCKETS)
-        page.on("requestfailed", lambda request: self.problems.append(request.url[:200]))
+        page.on("requestfailed", self._note_failed)
         page.on("pageerror", lambda error: self.problems.append(f"{error}"[:300]))
         page.on("response", self._look)
         page.on("console", self._hear)
+
+    def _note_failed(self, request: object) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what a page that is left no longer waits for
+            self.problems.append(request.url[:200])
 
     def _look(self, response: object) -> None:
         if response.status >= 400:
@@ -374,9 +378,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def control_room(lab: Server) -> str:
-    """Give the name of a copy of the control room's notebook."""
+    """Give the name of a copy of the control room's notebook, with a store of its own."""
     name = f"{secrets.token_hex(4)}.ipynb"
-    shutil.copy(NOTEBOOK, lab.root / name)
+    text = NOTEBOOK.read_text().replace('store = \\"\\"  ', 'store = \\"sqlite://\\"  ')
+    assert "sqlite://\\\"  " in text
+    (lab.root / name).write_text(text)
     return name
 
 

@@ -215,8 +215,7 @@ def test_it_is_one_screen(screen: Any, lab: Any, notebook: Callable[..., str], t
     assert [name for name, size in sizes.items() if size["height"] > 780] == []
     for width in (1600, 1280, 830, 700):
         page.set_viewport_size({"width": width, "height": 1000})
-        page.wait_for_timeout(600)  # containers settle, and the chart is drawn again
-        assert page.evaluate(SIZE)["out"] == [], width
+        page.wait_for_function(f"({SIZE})().out.length === 0")  # the chart is drawn again
         if width <= 830:  # the queue shrinks after two seconds
             page.wait_for_function(f"({SIZE})().charts <= 780")
         show(screen)
