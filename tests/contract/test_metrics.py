@@ -14,6 +14,7 @@ import pytest
 
 from etl import Batch, Count, Pipeline, Queue, Worker, each
 from etl.analysis import metrics
+from etl.demo import dashboard
 from etl.queue.sqlite import SqliteQueue
 from etl.records.result import BatchResult, ProcessorStats
 
