@@ -22,12 +22,12 @@ from etl.notebook.batch.batch import (
     sources,
     store_in,
 )
-from etl.notebook.batch.execute import find_notebook
 from etl.notebook.batch.gates import evaluate_gates, raise_for_gates
 from etl.notebook.batch.parameters import DEFAULTS, check_limits, checked, parse
 from etl.notebook.batch.profile import levels_over_time, output, profile
 from etl.notebook.batch.report import write_summary
 from etl.notebook.batch.tables import ReportTable
+from etl.notebook.shipped import find_notebook
 from etl.runs.result import RunResult
 
 FORMATS = [{"format": "json", "records": 3}, {"format": "generic", "records": 1}]
