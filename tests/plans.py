@@ -25,7 +25,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "anything_waiting": ("", {}),
     "expire_leases": ("", {"now": 1.0}),
     "ready_batches": ("", {"now": 1e10, "after": 0, "limit": 8}),
-    "next_waiting_batch": ("", {"after": 10_000}),
+    "next_batch": ("", {"after": 10_000, "state": "waiting"}),
     "known_ids": ("", {"texts": '["b1", "b2"]'}),
     "take_leased": ("", {"token": "t100"}),
     "renew_lease": ("", {"token": "t100", "now": 1.0, "until": 1e18}),

@@ -177,12 +177,12 @@ def case(
 
 def _work_command(queue: Queue) -> str:
     """Return the command that processes a store with the pipeline that it was last run with."""
-    from etl.cli.commands import etl_command
+    from etl.cli.commands import etl_command, relative
     from etl.runs.registry import last_pipeline
 
     pipeline = last_pipeline(queue.url) or Settings.pipeline
     named = [] if pipeline == Settings.pipeline else ["--pipeline", pipeline]
-    return etl_command("work", "--drain", *named, store=queue.url)
+    return etl_command("work", "--drain", "--store", relative(queue.url), *named)
 
 
 def _which(

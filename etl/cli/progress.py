@@ -20,7 +20,7 @@ from etl.text import say
 LOOK = 0.5
 """Seconds between two looks at what is waited for."""
 
-STALLED = 5.0
+STALLED = 30.0
 """Seconds without any progress after which it is said, without a terminal, what is waited for."""
 
 
@@ -29,7 +29,7 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
     """Yield a function that shows how many of a store's lines are finished, and what is waited for.
 
     Without a terminal it prints, once each, that the store is paused, and what has been waited
-    for while nothing moved for 5 seconds.
+    for while nothing moved for 30 seconds.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
