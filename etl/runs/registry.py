@@ -83,7 +83,7 @@ def recorded(run_id: str, *, folder: Path | None = None, **known: Any) -> Iterat
     Args:
         run_id: Its name; a run that is started again replaces its record.
         folder: Where runs are recorded; by default `settings().runs`.
-        known: What is known of it: `kind` (cli, batch or room), `sources`,
+        known: What is known of it: `kind` (cli, batch, room or lab), `sources`,
             `pipeline`, `version`, `store`, `out`, `parameters`.
 
     Yields:
@@ -209,7 +209,7 @@ def runs(folder: Path | None = None) -> pd.DataFrame:
     """Return one row per recorded run, oldest first.
 
     Columns: `run`, `state` (str: running, finished, gate, failed, killed),
-    `kind` (str: cli, batch, room); `started_at`, `ended_at` (datetime64, UTC),
+    `kind` (str: cli, batch, room, lab, …); `started_at`, `ended_at` (datetime64, UTC),
     `seconds` (float64); `accepted`, `done`, `filtered`, `dead`, `leased`,
     `waiting` (Int64, the store's source lines when it ended; missing if it did
     not); `sources` (object: list of str), `parameters` (object: dict);

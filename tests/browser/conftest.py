@@ -381,7 +381,7 @@ def control_room(lab: Server) -> str:
     """Give the name of a copy of the control room's notebook, with a store of its own."""
     name = f"{secrets.token_hex(4)}.ipynb"
     text = NOTEBOOK.read_text().replace('store = \\"\\"  ', 'store = \\"sqlite://\\"  ')
-    assert "sqlite://\\\"  " in text
+    assert 'sqlite://\\"  ' in text
     (lab.root / name).write_text(text)
     return name
 

@@ -99,7 +99,7 @@ function queueView(el, _act) {
   const more = h("span.etl-tag.etl-more", { hidden: true });
   el.append(h("div.etl-lines", {}, tray, icons, none));
   const nodes = new Map();
-  let [shrink, first, across, state] = [0, true, 20, null];
+  let [shrink, first, across, state, wanted] = [0, true, 20, null, 1];
 
   /** Hide the icons that do not fit, and return how many. */
   function hide(kept) {
@@ -196,12 +196,15 @@ function queueView(el, _act) {
     tray.classList.toggle("etl-tall", busy > 1);
     text(trayText, busy > 1 ? `${number(busy)} processing` : "Processing");
     // it grows at once, and shrinks only after two seconds
-    clearTimeout(shrink);
     const fitting = Math.min(waiting.length, waiting.length + (state?.more ?? 0) - hidden);
-    const rows = Math.max(1, Math.ceil((fitting + (hidden ? 4 : 0)) / across));
-    const set = () => el.style.setProperty("--rows", rows);
-    if (rows >= Number(el.style.getPropertyValue("--rows") || 1)) set();
-    else shrink = setTimeout(set, 2000);
+    wanted = Math.max(1, Math.ceil((fitting + (hidden ? 4 : 0)) / across));
+    const set = () => {
+      clearTimeout(shrink);
+      shrink = 0;
+      el.style.setProperty("--rows", wanted);
+    };
+    if (wanted >= Number(el.style.getPropertyValue("--rows") || 1)) set();
+    else shrink ||= setTimeout(set, 2000);
   };
 }
 

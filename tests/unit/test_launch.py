@@ -1,0 +1,71 @@
+"""Where the control room finds its notebooks and puts their copies; `browser` tests the servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from etl.errors import UsageError
+from etl.notebook import launch, shipped
+from etl.notebook.page import _prefix, cell
+
+
+def test_the_notebooks_and_the_sample_logs_of_a_checkout_are_beside_the_package():
+    root = Path(__file__).parents[2]
+    assert shipped.find_notebook("02_batch_run") == root / "notebooks" / "02_batch_run.ipynb"
+    assert shipped.sample_folder() == root / "data"
+
+
+def test_those_of_a_wheel_are_inside_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "etl"
+    for name in ("notebooks", "data"):
+        (tmp_path / name).mkdir()  # of another package
+        (package / name).mkdir(parents=True)
+    (package / "notebooks" / "02_batch_run.ipynb").touch()
+    monkeypatch.setattr(shipped.resources, "files", lambda _name: package)
+    assert shipped.find_notebook("02_batch_run") == package / "notebooks" / "02_batch_run.ipynb"
+    assert shipped.sample_folder() == package / "data"
+
+
+def test_a_notebook_that_is_not_there_is_named():
+    with pytest.raises(UsageError, match=r"there is no '.*/nine\.ipynb'; install etl again"):
+        shipped.find_notebook("nine")
+
+
+def test_copies_are_as_private_as_their_folder(tmp_path: Path):
+    tmp_path.chmod(0o700)
+    copies = shipped.copy_notebooks(tmp_path)
+    assert [copy.name[:3] for copy in copies] == ["01_", "02_", "03_", "04_"]
+    assert {copy.stat().st_mode & 0o777 for copy in copies} == {0o600}
+    assert copies[0].read_bytes() == shipped.find_notebook("01_control_room").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("runs", "root"), [("data/runs", "."), (".etl/runs", ".etl/runs"), ("../runs", "../runs")]
+)
+def test_lab_shows_the_current_folder_if_the_run_can_be_seen_in_it(
+    runs: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    found = launch._root_above((here / runs).resolve() / "20260101-000000-1234")
+    assert found == (here / root).resolve()
+
+
+def test_an_option_of_the_users_own_takes_the_place_of_ours():
+    assert launch._merged(["--a=1", "--b=1"], ["--b=2", "--c"]) == ["--a=1", "--b=2", "--c"]
+
+
+@pytest.mark.parametrize("given", ["/tools/etl/", "/tools/etl", "tools/etl"])
+def test_a_prefix_has_a_slash_at_both_ends(given: str):
+    assert _prefix(given) == "/tools/etl/"
+    assert _prefix("/") == "/"
+
+
+def test_the_cell_of_the_page_names_no_store():
+    code = cell("it's.py:pipeline", workers=2, interval=0.5)
+    compile(code, "cell", "exec")
+    assert """load_pipeline("it's.py:pipeline")""" in code
+    assert 'os.environ["ETL_STORE"]' in code
