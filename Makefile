@@ -4,15 +4,28 @@
 #   make chaos  faults by chance and for longer: servers, disks, killed processes, simulated seeds
 #   make lab    the control room in JupyterLab
 #   make app    the control room as a web page
+#   make docs   the documentation as a site, in site/
 #   make bench  speed and memory, side by side with other tools; the stores, side by side
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+comma := ,
 LOGS = $(filter-out data/boot.log,$(wildcard data/*.log data/*.jsonl data/*.logfmt))
 
-.PHONY: run test chaos lab app bench clean help
+# $(call install,EXTRAS): install etl with extras, name each package that is fetched, and keep all
+# that pip says in a file, of which the end is shown if it fails.
+define install
+	@echo "Installing etl$(1) and what it needs into $(VENV):"
+	@($(PIP) -e '.$(1)' 2>&1 || touch $(VENV)/.failed) | tee $(VENV)/install.log | sed -n \
+		-e 's/^Collecting \([^ <>=!~;(]*\).*/  fetching \1/p' \
+		-e 's/^  Downloading .*(\([0-9.]* [MG]B\))$$/    \1/p' \
+		-e 's/^Installing collected packages.*/  installing them/p'
+	@if [ -e $(VENV)/.failed ]; then rm $(VENV)/.failed; tail -n 20 $(VENV)/install.log; exit 1; fi
+endef
+
+.PHONY: run test chaos lab app docs bench clean help
 
 help:
 	@grep '^#   ' Makefile | sed 's/^#   //'
@@ -39,22 +52,28 @@ lab: $(VENV)/.notebook
 app: $(VENV)/.notebook
 	$(BIN)/etl app
 
+docs: $(VENV)/.docs
+	$(BIN)/python tools/reference.py
+	$(BIN)/zensical build --strict --clean
+	@echo 'open site/index.html; or, with search: $(BIN)/python -m http.server -d site'
+
 bench: $(VENV)/.bench $(VENV)/.servers
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) data/runs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .cache data/runs .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e .
+	$(call install)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[dask,notebook,postgres,server,test]'
-	@touch $@ $(VENV)/.run $(VENV)/.notebook
+	$(call install,[dask$(comma)docs$(comma)notebook$(comma)postgres$(comma)server$(comma)test])
+	@touch $@ $(VENV)/.run $(VENV)/.notebook $(VENV)/.docs
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
 $(VENV)/.chromium: $(VENV)/.test
@@ -72,9 +91,13 @@ $(VENV)/.servers: $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[notebook]'
+	$(call install,[notebook])
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(call install,[docs$(comma)server])
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[bench,postgres,server]'
+	$(call install,[bench$(comma)postgres$(comma)server])
 	@touch $@ $(VENV)/.run

@@ -42,7 +42,7 @@ def find_level(frame: pl.DataFrame) -> pl.DataFrame:
 
 def refuse_poison(frame: pl.DataFrame) -> pl.DataFrame:
     """Reject CRITICAL lines."""
-    return reject(frame, pl.col("level") == "CRITICAL", "poison", "a CRITICAL line is poison")
+    return reject(frame, pl.col("level") == "CRITICAL", "poison", "CRITICAL lines are rejected")
 
 
 dashboard = (

@@ -1,28 +1,28 @@
 """What can go wrong, as one tree.
 
     EtlError
-    ├── UsageError            the caller asked for something that cannot be
-    │   ├── PipelineError     the DAG does not hold together
-    │   ├── FormatError       no such format, or a pattern that does not compile
-    │   └── SourceError       a source is missing, a directory is empty, ...
-    ├── StoreError            the store cannot be used
-    │   ├── IncompatibleStore      made by a newer etl, or by an older one
-    │   ├── StoreFull         no room on the disk
-    │   ├── StoreUnavailable         cannot be reached at this moment
-    │   ├── StoreLost         its file was removed or replaced while in use, or is damaged
-    │   ├── PayloadDamaged    the text of a batch cannot be read
-    │   └── QueueClosed       used after close()
-    ├── QueueFull             the limit on waiting lines or bytes is reached
-    ├── LeaseLost             the lease ran out; another worker has the batch
-    ├── SourceLocked            two runs read one source into one store
-    ├── SourceChanged         a file's bytes are not those that were queued
-    │   └── SourceUnavailable      a file cannot be read here: it is gone, or not on this machine
-    ├── ProcessorTimeout      a processor took longer than it may
-    ├── ProcessorStop         a processor failed, and its policy says stop
-    │   └── OutputFull        no room on the disk that a sink writes to
-    ├── WorkerFailed          worker processes ended before their first batch
-    ├── BatchFailed           a batch run's notebook failed, or one of many
-    └── GateFailed            a batch is processed and written, and not good enough
+    ├── UsageError                the caller asked for something that cannot be
+    │   ├── PipelineError         the DAG does not hold together
+    │   ├── FormatError           no such format, or a pattern that does not compile
+    │   └── SourceError           a source is missing, a directory is empty, ...
+    ├── StoreError                the store cannot be used
+    │   ├── IncompatibleStore     made by a newer etl, or by an older one
+    │   ├── StoreFull             no room on the disk
+    │   ├── StoreUnavailable      cannot be reached at this moment
+    │   ├── StoreLost             its file was removed or replaced while in use, or is damaged
+    │   ├── PayloadDamaged        the text of a batch cannot be read
+    │   └── QueueClosed           used after close()
+    ├── QueueFull                 the limit on waiting lines or bytes is reached
+    ├── LeaseLost                 the lease ran out; another worker has the batch
+    ├── SourceLocked              two runs read one source into one store
+    ├── SourceChanged             a file's bytes are not those that were queued
+    │   └── SourceUnavailable     a file cannot be read here: it is gone, or not on this machine
+    ├── ProcessorTimeout          a processor took longer than it may
+    ├── ProcessorStop             a processor failed, and its policy says stop
+    │   └── OutputFull            no room on the disk that a sink writes to
+    ├── WorkerFailed              worker processes ended before their first batch
+    ├── BatchFailed               a batch run's notebook failed, or one of many
+    └── GateFailed                a batch is processed and written, and not good enough
 
 A message names the thing, the value found, and the next step. The command
 line prints it on one line and exits with 2 for a `UsageError`, 3 for

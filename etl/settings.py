@@ -46,7 +46,7 @@ class Settings:
         max_line_bytes: Bytes of a line; a longer one is cut into pieces of so many.
         max_expansion: How many times its size on disk the text of a compressed file may have.
         max_replays: Replays after which a dead letter is only replayed when forced.
-        retention_days: Those days, if the environment says nothing.
+        retention_days: Days for which they are kept, if the environment says nothing.
         kept_traces: Lines whose paths a store keeps.
         traces_per_second: Lines a second whose paths a worker records; and all that are
             replayed, dead, or alone in their batch.

@@ -1,22 +1,32 @@
-"""Text for people: made harmless, cut, printed, times and sizes, and tables as HTML."""
+"""Text for people: made harmless, cut, printed, times and sizes, and tables as HTML.
+
+What libraries warn of is for those who develop with them: `hide_library_warnings` keeps it off
+the screen.
+"""
 
 from __future__ import annotations
 
 import sys
+import sysconfig
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TypeGuard
+from pathlib import Path
+from typing import Any, TypeGuard
 
 __all__ = [
     "Html",
     "cell_text",
     "clock",
     "duration",
+    "first_line",
+    "hide_library_warnings",
     "html_card",
     "html_table",
     "printable",
     "say",
+    "shortened",
     "size",
 ]
 
@@ -39,6 +49,26 @@ def printable(text: str, most: int | None = None) -> str:
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
+def shortened(text: str, most: int) -> str:
+    """Return printable text that is cut after a word, with `…` for the rest.
+
+    Args:
+        text: Any text.
+        most: Characters at most.
+    """
+    shown = printable(text[: most + 1])
+    if len(shown) <= most:
+        return shown
+    cut = shown[: most - 1]
+    word = cut.rfind(" ")
+    return (cut[:word].rstrip(" ,;:(") if word > most // 2 else cut) + "…"
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text, such as what an error says before it explains itself."""
+    return text.lstrip().partition("\n")[0].rstrip()
+
+
 def say(*lines: str, err: bool = False) -> None:
     """Print lines that cannot control a terminal: this is how all text for people is printed.
 
@@ -47,6 +77,25 @@ def say(*lines: str, err: bool = False) -> None:
         err: Whether they go to stderr.
     """
     print("\n".join(map(printable, lines)), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def hide_library_warnings() -> None:
+    """Print warnings of a user's own code only, each on one line of stderr.
+
+    Those of libraries, and of how etl calls them, are not printed; `python -W` or PYTHONWARNINGS
+    show all, as ever.
+    """
+    if sys.warnoptions:
+        return
+    paths = sysconfig.get_paths()
+    hidden = tuple(paths[name] for name in ("stdlib", "purelib", "platlib"))
+    hidden += (str(Path(__file__).parent),)
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *more: Any) -> None:
+        if not filename.startswith((*hidden, "<frozen")):
+            say(f"{filename}:{more[0]}: {category.__name__}: {message}", err=True)
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def clock(seconds: float) -> str:
@@ -147,7 +196,7 @@ def cell_text(value: object, spec: str = "", most: int = 160) -> str:
         return ""
     if _is_number(value):
         return format(value, spec or ("," if isinstance(value, int) else ",.3g"))
-    return printable(str(value), most)
+    return shortened(str(value), most)
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -104,6 +104,19 @@ def parse_command() -> Callable[[Sequence[str]], None]:
 
 
 @pytest.fixture(scope="session")
+def documentation_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site of the documentation in a folder of its own, and return where it is."""
+    folder = tmp_path_factory.mktemp("documentation")
+    shutil.copy(ROOT / "zensical.toml", folder)
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    (folder / "etl").symlink_to(ROOT / "etl")
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "site"
+
+
+@pytest.fixture(scope="session")
 def postgres_programs() -> Path:
     """Return the folder of PostgreSQL's programs, which Debian keeps off the path."""
     found = shutil.which("initdb")

@@ -10,18 +10,22 @@ IDS = {"ids": "[1, 2]"}
 
 STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "totals": ("", {}),
+    "batches_done": ("", {}),
     "dead_letters": (
         "status = :status AND id < :before",
         {"status": "open", "before": 9_999, "limit": 50, "skip": 9},
     ),
     "dead_letter_groups": ("status = :status", {"status": "open"}),
-    "open_lines": ("", {"ids": "[1, 2]"}),
-    "close_open": ("", {"ids": "[1, 2]", "status": "discarded", "replays": 0, "closed_at": 1.0}),
+    "lines_with_status": ("", {"ids": "[1, 2]", "was": "open"}),
+    "change_status": (
+        "",
+        {"ids": "[1, 2]", "was": "open", "status": "discarded", "replays": 0, "closed_at": 1.0},
+    ),
     "anything_ready": ("", {"now": None}),
     "anything_waiting": ("", {}),
     "expire_leases": ("", {"now": 1.0}),
     "ready_batches": ("", {"now": 1e10, "after": 0, "limit": 8}),
-    "next_waiting_batch": ("", {"after": 10_000}),
+    "next_batch": ("", {"after": 10_000, "state": "waiting"}),
     "known_ids": ("", {"texts": '["b1", "b2"]'}),
     "take_leased": ("", {"token": "t100"}),
     "renew_lease": ("", {"token": "t100", "now": 1.0, "until": 1e18}),

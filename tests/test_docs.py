@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from typer.main import get_command
 
 from etl.cli.app import app
@@ -22,14 +23,21 @@ from etl.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md")}
+PAGES = {
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(ROOT.glob("docs/**/*.md"))
+}
+GUIDES = ("tutorial.md", "howto/")
 TEXT = "\n".join([README, *PAGES.values()])
-CALLS = sorted(set(re.findall(r"^(?:.*\| )?(?:\.venv/bin/)?(etl [a-z].*)$", TEXT, re.MULTILINE)))
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+CODE = "".join(text for language, text in BLOCKS if language in {"", "sh", "bash"})
+CALLS = sorted(set(re.findall(r"^(?:.*\| )?(?:\.venv/bin/)?(etl [a-z].*)$", CODE, re.MULTILINE)))
 
 
 def block(language: str, having: str) -> str:
-    """Return the one block of code of a language in which a text stands."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+    """Return the one block of code of a language in which a text stands, but for the guides."""
+    text = "\n".join([README, *(PAGES[name] for name in PAGES if not name.startswith(GUIDES))])
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     (found,) = [one for one in blocks if having in one]
     return found
 
@@ -42,7 +50,7 @@ def execute(code: str) -> dict[str, object]:
 
 def test_the_readme_is_short_and_opens_with_what_it_is_for():
     assert len(README.splitlines()) < 250
-    opening = README.split("## Two commands")[0]
+    opening = README.split("## In 30 seconds")[0]
     assert "For data engineers and SREs" in opening
     assert "What it is not:" in opening
 
@@ -102,11 +110,12 @@ def test_the_analysis_of_the_docs_runs(etl, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("call", CALLS)
 def test_every_call_in_the_docs_names_commands_and_options_that_exist(call):
     words = shlex.split(call.split("#")[0].split(";")[0])
-    command, known = get_command(app), {"--help"}
+    root = command = get_command(app)
+    known = {"--help"}
     for word in words[1:]:
         command = getattr(command, "commands", {}).get(word, command)
     known |= {option for one in command.params for option in one.opts}
-    assert command.name != "etl", f"no command in {call!r}"
+    assert command is not root, f"no command in {call!r}"
     assert {word for word in words if word.startswith("--")} <= known
 
 
@@ -183,15 +192,41 @@ def test_every_command_is_in_the_readme():
     assert missing == []
 
 
-def test_every_link_of_the_docs_leads_to_a_file():
-    pages = {ROOT / "README.md": README, **{ROOT / "docs" / name: t for name, t in PAGES.items()}}
-    missing = [
-        (page.name, link)
-        for page, text in pages.items()
-        for link in re.findall(r"\]\(([^)#:]+)\)", text)
-        if not (page.parent / link).exists()
-    ]
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in headings}
+
+
+def test_every_link_of_the_docs_leads_to_a_file_and_a_heading():
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    pages += [ROOT / "docs" / name for name in PAGES]
+    missing = []
+    for page in pages:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for link, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", text):
+            target = (page.parent / link) if link else page
+            if not target.exists() or (
+                anchor and not anchor.startswith("etl.") and anchor not in anchors(target)
+            ):
+                missing.append((page.name, link, anchor))
     assert missing == []
+
+
+def test_every_link_to_another_host_is_encrypted():
+    links = re.findall(r"\]\((\w+:[^)]+)\)", TEXT)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+
+
+def test_the_animated_picture_of_the_readme_is_small():
+    with Image.open(ROOT / "docs" / "pictures" / "control_room.webp") as picture:
+        assert picture.is_animated
+    assert "docs/pictures/control_room.webp" in README
+    files = [path for path in (ROOT / "docs").rglob("*") if path.suffix in {".png", ".webp"}]
+    assert [path.name for path in files if path.stat().st_size > 1_500_000] == []
+    shown = {Path(link).name for link in re.findall(r"!\[[^]]+\]\(([^)]+)\)", TEXT)}
+    assert shown == {path.name for path in files}, "each is shown, and there is one for each"
 
 
 def test_every_test_that_the_docs_name_exists():

@@ -10,7 +10,7 @@ import etl
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("notebook", "server", "postgres", "dask", "test")
+EXTRAS = ("notebook", "server", "postgres", "dask", "docs", "test")
 
 
 def requirement(text: str) -> tuple[str, str]:
@@ -60,3 +60,13 @@ def test_no_path_of_a_machine_stands_in_the_repository():
         if path.is_file() and re.search(rb"/(root|home|Users)/\w", path.read_bytes())
     ]
     assert told == []
+
+
+def test_the_part_of_plotly_that_reports_carry_is_of_its_version():
+    from plotly.offline import get_plotlyjs_version
+
+    from etl.notebook.batch.report import VENDORED
+
+    head = VENDORED.read_text("utf-8")[:200]
+    assert f"plotly.js (basic - minified) v{get_plotlyjs_version()}" in head
+    assert "MIT License" in VENDORED.with_name("LICENSE").read_text()

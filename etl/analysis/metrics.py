@@ -37,6 +37,9 @@ RATE_SECONDS = 10
 
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 
+ENOUGH_BATCHES = 20
+"""Batches from which on percentiles say something: each has one time per line."""
+
 
 @frame(columns.PROCESSORS, p50=NUMBER, p95=NUMBER, p99=NUMBER, rate=NUMBER)
 def processors(queue: Queue, *, by_worker: bool = False) -> Rows:
@@ -54,6 +57,12 @@ def processors(queue: Queue, *, by_worker: bool = False) -> Rows:
     busy = pl.when(pl.col("seconds") > 0)
     rate = busy.then(pl.col("received") / pl.col("seconds")).otherwise(0.0)
     return joined.with_columns(pl.col(*PERCENTILES).fill_null(0.0), rate=rate)
+
+
+def too_few_batches(queue: Queue) -> str:
+    """Return why a store has no percentiles to show; nothing if it has had enough batches."""
+    done = queue.batches_done()
+    return "" if done >= ENOUGH_BATCHES else f"too few batches: {done}, of {ENOUGH_BATCHES}"
 
 
 def _percentiles(queue: Queue) -> pl.DataFrame:

@@ -77,6 +77,7 @@ class OverviewReader:
         self.edges = edges
         self._queue = queue
         self._drains = queue.control().drains
+        self._taken: set[tuple[str, str]] = set()  # edges that lines took, if no others are known
         self._since: dict[tuple[str, str], float] = {}  # when a worker had a batch first
         self._worked: dict[str, list[tuple[float, int]]] = {}  # lines by then, of each worker
 
@@ -161,10 +162,17 @@ class OverviewReader:
 
     def _latest(self) -> list[dict[str, Any]]:
         newest = self._queue.dead_letters(DeadLetterFilter(limit=8))
-        rows = newest.select("id", "last_failed_at", "line", "processor").rows()[::-1]
+        rows = newest.select("id", "last_failed_at", "line", "processor", "batch", "line_number")
         return [
-            {"id": id, "at": at, "line": line[:200], "level": level_of(line), "processor": name}
-            for id, at, line, name in rows
+            {
+                "id": id,
+                "key": f"{batch}:{number}",
+                "at": at,
+                "line": line[:200],
+                "level": level_of(line),
+                "processor": name,
+            }
+            for id, at, line, name, batch, number in rows.rows()[::-1]
         ]
 
     def _pipeline(
@@ -177,7 +185,8 @@ class OverviewReader:
         edges = self.edges
         if edges is None:
             paths = traces.polars(self._queue, MAX_ROWS)["path"].to_list()
-            edges = sorted({pair for path in paths for pair in pairwise((INPUT, *path))})
+            self._taken |= {pair for path in paths for pair in pairwise((INPUT, *path))}
+            edges = sorted(self._taken)
         names = dict.fromkeys([INPUT, *(name for edge in edges for name in edge), *totals])
         heads = [after for before, after in edges if before == INPUT]
         received = max((totals[name].received for name in heads if name in totals), default=0)

@@ -16,22 +16,26 @@ from typing import Annotated
 from typer import Exit, Option, Typer
 
 import etl
-from etl.cli import detect, dlq, monitor, notebook, run, runs, store, work
+from etl.cli import detect, dlq, monitor, notebook, run, runs, store, top, work
+from etl.cli.group import AnyJson, AnyStore, CommandGroup
 from etl.errors import EtlError, GateFailed, UsageError
-from etl.text import say
+from etl.text import hide_library_warnings, say
 
 __all__ = ["app", "main"]
 
 COMMANDS = (
     *(detect.detect, detect.formats),
     *(run.run, run.put, work.work, work.serve),
-    *(monitor.status, monitor.pause, monitor.resume, monitor.trace, monitor.graph, monitor.top),
+    *(monitor.status, monitor.pause, monitor.resume, monitor.trace, monitor.graph, top.top),
     *(notebook.lab, notebook.app, runs.batch, runs.runs, runs.prune, store.check),
 )
 GROUPS = {
     "dlq": (
-        "List, replay, discard, export and import dead letters.",
-        (dlq.list_, dlq.show, dlq.replay, dlq.discard, dlq.export, dlq.import_, dlq.case),
+        "List, replay, discard, reopen, export and import dead letters.",
+        (
+            *(dlq.list_, dlq.show, dlq.replay, dlq.discard, dlq.reopen),
+            *(dlq.export, dlq.import_, dlq.case),
+        ),
     ),
     "store": ("Create stores.", (store.init,)),
 }
@@ -39,7 +43,11 @@ GROUPS = {
 
 def _group(help: str, commands: Iterable[Callable[..., None]]) -> Typer:
     group = Typer(
-        help=help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        cls=CommandGroup,
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
     )
     for command in commands:
         group.command(command.__name__.rstrip("_"))(command)
@@ -62,16 +70,23 @@ Version = Annotated[
 
 
 @app.callback()
-def _options(version: Version = False) -> None:
-    """Take the options of `etl` itself."""
+def _options(version: Version = False, store: AnyStore = None, as_json: AnyJson = False) -> None:
+    """Take the options of `etl` itself; the command gets those that are its own, too."""
+
+
+def _group_options(store: AnyStore = None, as_json: AnyJson = False) -> None:
+    """Take the options of a group of commands."""
 
 
 for name, (help, commands) in GROUPS.items():
-    app.add_typer(_group(help, commands), name=name)
+    group = _group(help, commands)
+    group.callback(help=help)(_group_options)
+    app.add_typer(group, name=name)
 
 
 def main() -> None:
     """Run the command line; print an error as one line."""
+    hide_library_warnings()
     try:
         app(prog_name="etl")
     except EtlError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument
 
 from etl.cli import options as opt
+from etl.cli.commands import quoted
 from etl.errors import SourceError
 from etl.text import say
 
@@ -97,31 +96,13 @@ def _sources(files: list[str]) -> Iterator[Source]:
 def _options(format: str | None, template: str | None, regex: str | None) -> str:
     """Return the options that name a format, as a shell takes them."""
     given = (("format", format), ("template", template), ("regex", regex))
-    return "".join(f" --{name} {_quoted(text)}" for name, text in given if text)
+    return "".join(f" --{name} {quoted(text)}" for name, text in given if text)
 
 
 def _next(name: str, found: Description, options: str) -> str:
     """Return the command that comes next: a run, or a look without a layout that nothing fits."""
-    file = "-" if name == STDIN else _quoted(name)
+    file = "-" if name == STDIN else quoted(name)
     return f"etl run {file}{options}" if found.fits else f"etl detect {file}"
-
-
-def _quoted(text: str) -> str:
-    """Return a text as one word for a shell, in one line that can be copied from a terminal."""
-    if not text.isprintable():  # bash's and zsh's way to write a tab
-        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-        return "$'" + re.sub("[^ -~]", lambda char: _escape(char[0]), escaped) + "'"
-    return (
-        f'"{text}"'
-        if re.search("[ {]", text) and not re.search(r'["$`!\\]', text)
-        else shlex.quote(text)
-    )
-
-
-def _escape(char: str) -> str:
-    if char == "\t":
-        return "\\t"
-    return f"\\u{ord(char):04x}" if ord(char) < 1 << 16 else f"\\U{ord(char):08x}"
 
 
 def _fields(found: Description) -> dict[str, Any]:
@@ -173,7 +154,7 @@ def _show(
     if named is None and (rows := _candidates(found)):
         console.print(table(rows[:MOST], CANDIDATES))
     if found.template:
-        text = _quoted(found.template.removeprefix("template:"))
+        text = quoted(found.template.removeprefix("template:"))
         share = percent(found.template_share)
         show(f"layout of the generic records ({share} fit): --template {text}")
     if rows := found.rows.to_dicts():

@@ -1,4 +1,4 @@
-"""`etl dlq`: list, show, replay, discard, export and import dead letters."""
+"""`etl dlq`: list, show, replay, discard, reopen, export and import dead letters."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ Ids = Annotated[list[int] | None, Argument(help="Ids of dead letters.")]
 Fingerprint = Annotated[str | None, Option(help="Select this kind of failure.")]
 Processor = Annotated[str | None, Option(help="Select failures in this processor.")]
 Everything = Annotated[bool, Option("--all", help="Select all open dead letters.")]
+Discarded = Annotated[bool, Option("--all", help="Select all discarded dead letters.")]
 Limit = Annotated[int, Option(min=1, help="Maximum number to list with --lines, the newest.")]
 DryRun = Annotated[
     str | None,
@@ -109,11 +110,26 @@ def discard(
     processor: Processor = None,
     everything: Everything = False,
 ) -> None:
-    """Close dead letters without a replay; they still count as dead."""
+    """Close dead letters without a replay; they still count as dead. `reopen` undoes it."""
     from etl.dlq.dead_letters import DeadLetters
 
     which = _which(ids, fingerprint, processor, everything=everything)
     say(f"dead letters discarded: {DeadLetters(open_store(store)).discard(**which):,}")
+
+
+def reopen(
+    ids: Ids = None,
+    store: Store = None,
+    fingerprint: Fingerprint = None,
+    processor: Processor = None,
+    everything: Discarded = False,
+) -> None:
+    """Open discarded dead letters again; list them with: etl dlq list --status discarded."""
+    from etl.dlq.dead_letters import DeadLetters
+
+    which = _which(ids, fingerprint, processor, everything=everything)
+    count = DeadLetters(open_store(store)).reopen(**which)
+    say(f"lines open again: {count:,}" if count else "no discarded dead letter matches")
 
 
 def export(
@@ -161,18 +177,18 @@ def case(
 
 def _work_command(queue: Queue) -> str:
     """Return the command that processes a store with the pipeline that it was last run with."""
-    from etl.cli.tables import near
+    from etl.cli.commands import etl_command, relative
     from etl.runs.registry import last_pipeline
 
     pipeline = last_pipeline(queue.url) or Settings.pipeline
-    named = "" if pipeline == Settings.pipeline else f" --pipeline {pipeline}"
-    return f"etl work --drain --store {near(queue.url)}{named}"
+    named = [] if pipeline == Settings.pipeline else ["--pipeline", pipeline]
+    return etl_command("work", "--drain", "--store", relative(queue.url), *named)
 
 
 def _which(
     ids: list[int] | None, fingerprint: str | None, processor: str | None, *, everything: bool
 ) -> dict[str, Any]:
-    """Return the selection as keyword arguments of `DeadLetters`; none for all open ones."""
+    """Return the selection as keyword arguments of `DeadLetters`; none for all."""
     which = {"ids": ids or None, "fingerprint": fingerprint, "processor": processor}
     if not any(which.values()) and not everything:
         raise UsageError("no dead letters selected; use ids, --fingerprint, --processor or --all")

@@ -1,51 +1,111 @@
-"""A progress bar on stderr; without a terminal there is none."""
+"""A progress bar on stderr, and what is waited for; without a terminal a line if it takes long."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 
 from rich import progress
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
-from etl.queue import Stats, open_queue
+from etl.cli.commands import etl_command
+from etl.queue import open_queue
 from etl.queue.urls import file_of
+from etl.runs.progress import Progress, waits_for
+from etl.text import say
+
+LOOK = 0.5
+"""Seconds between two looks at what is waited for."""
+
+STALLED = 30.0
+"""Seconds without any progress after which it is said, without a terminal, what is waited for."""
 
 
 @contextmanager
-def show_progress() -> Iterator[Callable[[Stats], None]]:
-    """Yield a function that shows a store's totals as a bar: how many of its lines are finished.
+def show_progress() -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows how many of a store's lines are finished, and what is waited for.
 
-    Without a terminal it only prints, once, that the store is paused.
+    Without a terminal it prints, once each, that the store is paused, and what has been waited
+    for while nothing moved for 30 seconds.
     """
     console = Console(stderr=True)
-    columns = (
-        progress.TextColumn("[bold]{task.description}"),
-        progress.BarColumn(),
-        progress.TextColumn("{task.completed:,} of {task.total:,} lines"),
-        progress.TextColumn("{task.fields[rate]:,.0f}/s"),
-        progress.TimeElapsedColumn(),
-    )
-    hidden = not console.is_terminal
-    with progress.Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task("processing", total=0, rate=0.0)
-        told = not hidden
+    if not console.is_terminal:
+        yield _Teller().tell
+        return
+    with _Bar(console) as bar:
+        yield bar.show
 
-        def show(stats: Stats) -> None:
-            nonlocal told
-            if stats.paused and not told:
-                console.print("etl: the store is paused; to continue: etl resume", style="")
-                told = True
-            bar.update(
-                task,
-                description="paused" if stats.paused else "processing",
-                total=stats.accepted,
-                completed=stats.finished,
-                rate=stats.finished / (bar.tasks[0].elapsed or 1.0),
-            )
 
-        yield show
+class _Bar(progress.Progress):
+    """A bar with a line below it."""
+
+    def __init__(self, console: Console) -> None:
+        self._waits, self._looked, self._before = "", float("-inf"), -1
+        super().__init__(
+            progress.TextColumn("[bold]{task.description}"),
+            progress.BarColumn(),
+            progress.TextColumn("{task.completed:,} of {task.total:,} lines"),
+            progress.TextColumn("{task.fields[rate]:,.0f}/s"),
+            progress.TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self.add_task("processing", total=0, rate=0.0)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return the bar, and the line."""
+        yield from super().get_renderables()
+        yield Text(self._waits, "dim", no_wrap=True, overflow="ellipsis")
+
+    def show(self, now: Progress) -> None:
+        """Show how far a run is."""
+        if now.seconds - self._looked >= LOOK:
+            self._waits, self._looked = f"{waits_for(now)}{_resume(now)}", now.seconds
+        stats = now.stats
+        self._before = stats.finished if self._before < 0 else self._before
+        self.update(
+            self._task,
+            description="paused" if stats.paused else "processing",
+            total=stats.accepted,
+            completed=stats.finished,
+            rate=(stats.finished - self._before) / (now.seconds or 1.0),
+        )
+
+
+class _Teller:
+    """Prints what is waited for, if that takes long."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, ...] = ()
+        self._since = 0.0
+        self._told: set[str] = set()
+
+    def tell(self, now: Progress) -> None:
+        """Print what is waited for, if nothing has moved for long, and once that it is paused."""
+        if now.stats.paused:
+            self._say(f"the store is paused{_resume(now)}")
+            return
+        state = (now.read, now.stats.accepted, now.stats.finished)
+        if state != self._last:
+            self._last, self._since = state, now.seconds
+        elif now.seconds - self._since >= STALLED:
+            self._since = now.seconds
+            self._say(waits_for(now))
+
+    def _say(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            say(f"etl: {text}", err=True)
+
+
+def _resume(now: Progress) -> str:
+    """Return how a paused store is resumed; nothing if it is not paused."""
+    if not now.stats.paused:
+        return ""
+    return f"; to continue: {etl_command('resume', store=now.queue.url)}"
 
 
 @contextmanager
@@ -54,7 +114,7 @@ def watch_store(url: str) -> Iterator[None]:
     if not Console(stderr=True).is_terminal:
         yield
         return
-    ended, file = threading.Event(), file_of(url)
+    ended, file, started = threading.Event(), file_of(url), time.monotonic()
 
     def watch() -> None:
         while file and not file.exists():
@@ -62,7 +122,7 @@ def watch_store(url: str) -> Iterator[None]:
                 return
         with closing(open_queue(url)) as queue, show_progress() as show:
             while not ended.wait(0.25):
-                show(queue.stats())
+                show(Progress(0, None, queue.stats(), time.monotonic() - started, queue))
 
     thread = threading.Thread(target=watch, name="etl-watch", daemon=True)
     thread.start()

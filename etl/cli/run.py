@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Exit, Option
 
 from etl.cli import options as opt
+from etl.cli.commands import etl_command
 from etl.cli.store import check_store, open_store
 from etl.errors import SourceError
 from etl.records.context import AS_FOUND, ReadOptions
@@ -48,9 +49,8 @@ def run(
     """Process files with a pipeline and show the result."""
     from etl.analysis.traces import traces
     from etl.cli.progress import show_progress
-    from etl.cli.tables import show_summary
+    from etl.cli.summary import show_summary
     from etl.cli.work import serve_beside
-    from etl.queue.urls import without_secrets
     from etl.runs.registry import new_run_id
     from etl.runs.run import run as run_sources
     from etl.workers.signals import when_asked_to_end
@@ -63,28 +63,27 @@ def run(
         if serve:
             url = stack.enter_context(serve_beside(store, run_id, port))
             stack.callback(say, "Shutting down...", err=as_json)
-        show = stack.enter_context(show_progress())
         try:
-            result = run_sources(
-                sources,
-                pipeline=pipeline,
-                format=opt.format_spec(format, template, regex),
-                multiline=multiline,
-                timezone=timezone,
-                year=year,
-                unmatched=unmatched,
-                keep_line=keep_line,
-                store=store,
-                out=out,
-                workers=workers,
-                reread=reread,
-                run_id=run_id,
-                watch=lambda progress: show(progress.stats),
-                worker_stdout=stdout,
-            )
+            with show_progress() as show:  # which is gone from the screen before the summary
+                result = run_sources(
+                    sources,
+                    pipeline=pipeline,
+                    format=opt.format_spec(format, template, regex),
+                    multiline=multiline,
+                    timezone=timezone,
+                    year=year,
+                    unmatched=unmatched,
+                    keep_line=keep_line,
+                    store=store,
+                    out=out,
+                    workers=workers,
+                    reread=reread,
+                    run_id=run_id,
+                    watch=show,
+                    worker_stdout=stdout,
+                )
         except KeyboardInterrupt:
-            place = without_secrets(store)
-            say(f"etl: interrupted; to continue: etl work --store {place}", err=True)
+            say(f"etl: interrupted; to continue: {_again(sources, pipeline, store)}", err=True)
             raise
         queue = open_store(store)
         more = {"traces": traces.polars(queue, 100).to_dicts()} if trace else {}
@@ -97,6 +96,23 @@ def run(
     _end_for(result.unreadable)
     if result["lost_outputs"]:
         raise Exit(1)
+
+
+def _again(sources: Sequence[str], pipeline: str, store: str) -> str:
+    """Return the command that goes on with a run: the same on its store; not for a stream."""
+    from etl.queue.urls import without_secrets
+
+    named = without_secrets(store)
+    if "-" in sources or "run" not in sys.argv:  # what was read of a stream waits, the rest is gone
+        return etl_command("work", "--drain", "--pipeline", pipeline, store=named)
+    words = iter(sys.argv[sys.argv.index("run") + 1 :])
+    again = []
+    for word in words:
+        if word == "--store":
+            next(words, None)
+        elif word != "--reread" and not word.startswith("--store="):
+            again.append(without_secrets(word))
+    return etl_command("run", *again, store=named)
 
 
 def put(

@@ -18,21 +18,27 @@ if TYPE_CHECKING:
     from etl.queue import Queue
 
 
-Named = Annotated[str, Argument(help="URL of the store, or path of its file.")]
+Named = Annotated[
+    str | None, Argument(metavar="URL", help="URL of the store, or path of its file.")
+]
 Checked = Annotated[
     str | None,
     Argument(envvar="ETL_STORE", help="URL or path of the store. Default: that of the newest run."),
 ]
+AsOption = Annotated[str | None, Option("--store", help="The same as the argument.")]
 Root = Annotated[
     Path | None, Option(help="Folder for output, which all workers of the store must use.")
 ]
 
 
-def init(url: Named, out: Root = None) -> None:
+def init(url: Named = None, named: AsOption = None, out: Root = None) -> None:
     """Create a store, if it does not exist; upgrade one on PostgreSQL; name its output folder."""
     from etl.queue import open_queue
 
+    url = _one_of(url, named)
     check_store(url)
+    if url is None:
+        raise UsageError("no store is named; give its path or URL: etl store init q.db")
     with closing(open_queue(url, create=True)) as queue:
         if out is not None:
             queue.reclaim()
@@ -40,14 +46,19 @@ def init(url: Named, out: Root = None) -> None:
         say(f"{queue.url} is ready")
 
 
-def check(store: Checked = None, as_json: Json = False) -> None:
+def check(store: Checked = None, named: AsOption = None, as_json: Json = False) -> None:
     """Verify all that a store holds, and its output (exit code 1: something is damaged)."""
     from etl.cli.tables import show_check
 
-    with closing(open_store(store)) as queue:
+    with closing(open_store(_one_of(store, named))) as queue:
         found = queue.check()
         show_check(queue.url, found, as_json=as_json)
     sys.exit(0 if found.whole else 1)
+
+
+def _one_of(argument: str | None, option: str | None) -> str | None:
+    """Return the store that a command was given, as an argument or as an option."""
+    return argument if option is None else option
 
 
 def open_store(

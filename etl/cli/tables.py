@@ -6,33 +6,22 @@ A table is described by `Column`s, once: `GROUPS`, `DEAD_LETTERS`, `TRACES`, ...
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from etl.analysis.metrics import processors, state_totals
-from etl.formats.levels import LEVELS
-from etl.queue import DeadLetterFilter, Queue, identity
+from etl.cli.commands import relative
 from etl.queue.check import Check
-from etl.queue.urls import file_of
 from etl.records.columns import COUNTERS
-from etl.records.result import NO_FORMAT
-from etl.runs.registry import latest_store
-from etl.runs.run import summary
-from etl.sources.resolve import passed_over
-from etl.text import clock, percent, printable, say
+from etl.text import clock, first_line, percent, printable, say
 
 Row = Mapping[str, Any]
-
-PAUSED_BY = {"operator": "an operator", "worker": "a worker that cannot continue"}
 
 MOST = 100
 """Characters of a text in a table; the terminal may have room for less."""
@@ -106,7 +95,7 @@ def _micros(name: str, row: Row) -> str:
 
 
 def _reason(row: Row) -> str:
-    why = f"{row['error'] or row['code']}: {row['message']}"
+    why = f"{row['error'] or row['code']}: {first_line(row['message'])}"
     return f"DAMAGED in the store; {why}" if row.get("damaged") else why
 
 
@@ -114,27 +103,30 @@ def _took(row: Row) -> str:
     return "" if row["seconds"] is None else f"{row['seconds']:,.1f} s"
 
 
-def _end(path: str, most: int = 36) -> str:
+def end_of(path: str, most: int = 36) -> str:
     """Return the end of a path, which tells most of it."""
     return path if len(path) <= most else f"…{path[1 - most :]}"
 
 
 def near(place: str) -> str:
     """Return a path as people read it: relative to the current folder, if it is below it."""
-    path, here = file_of(place), Path.cwd()
-    return printable(str(path.relative_to(here) if path and path.is_relative_to(here) else place))
+    return printable(relative(place))
 
 
 _number = partial(Column, right=True)
+
+PERCENTILES = (
+    _number("p50 µs", partial(_micros, "p50")),
+    _number("p99 µs", partial(_micros, "p99")),
+)
+"""Microseconds per line."""
 
 PROCESSORS = (
     Column("processor", lambda row: printable(row["processor"], 20), width=1),
     *(_number(name, partial(_count, name)) for name in COUNTERS.drop("seconds").names),
     _number("busy s", lambda row: f"{row['seconds']:.2f}"),
-    _number("p50 µs", partial(_micros, "p50")),
-    _number("p99 µs", partial(_micros, "p99")),
+    *PERCENTILES,
 )
-"""Times are microseconds per line."""
 
 GROUPS = (
     _number("dead", "lines"),
@@ -163,7 +155,7 @@ TRACES = (
 )
 
 SOURCES = (
-    Column("file", lambda row: _end(near(row["source"]))),
+    Column("file", lambda row: end_of(near(row["source"]))),
     _number("records", width=7),
     Column("format", "formats"),
     _number("matched", lambda row: percent(row["matched"]), width=7),
@@ -171,18 +163,6 @@ SOURCES = (
     _number("no time", lambda row: percent(row["timeless"]), width=7),
 )
 """How each source was read."""
-
-GENERIC_TOLD = 0.05
-"""Share of generic records from which on a summary says what to do."""
-
-EMPTY_TOLD = 0.5
-"""Share of records with neither time, level nor message from which on a summary says so."""
-
-MOST_LOST = 5
-"""Lost outputs that a summary names."""
-
-MOST_SOURCES = 20
-"""Sources that a summary lists: those of which the largest share is generic."""
 
 PARTS = (
     Column("part"),
@@ -295,88 +275,6 @@ def show_dead_letter(dead_letter: Row) -> None:
     Console().print(text, soft_wrap=True)
 
 
-def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the result of a run, and the commands that show more.
-
-    Args:
-        queue: The store.
-        result: Its `summary` and `store`; after a run also `out`, `new` and perhaps `traces`.
-        as_json: Whether to print `result` as one JSON object instead.
-    """
-    if as_json:
-        print_json(result)
-        return
-    console = Console()
-    if "traces" in result:
-        console.print(table(result["traces"], TRACES))
-    store, rate = result["store"], result["lines_per_second"]
-    console.print(_processors(queue))
-    for name, counts in state_totals(queue).items():
-        none = "no level" if counts.keys() - LEVELS.values() == {"None"} else "no value"
-        words = ((none if key == "None" else key, count) for key, count in sorted(counts.items()))
-        parts = [f"{printable(word)} {int(count):,}" for word, count in words]
-        console.print(Text(f"{printable(name)}: " + " · ".join(parts)))
-    if result.get("sources"):
-        _print_sources(console, result["sources"])
-    console.print(_identity(result), soft_wrap=True)
-    control = queue.control()
-    if control.paused:
-        why = f": {printable(control.reason)}" if control.reason else ""
-        who = PAUSED_BY[control.paused_by or "operator"]
-        console.print(Text(f"paused by {who}{why}", "bold red"))
-    if groups := queue.dead_letter_groups(DeadLetterFilter()):
-        file = file_of(store)
-        hint = "" if file and file == latest_store() else f" --store {near(store)}"
-        console.print(table(groups, GROUPS))
-        console.print(Text(f"list them with: etl dlq list --lines{hint}", "dim"), soft_wrap=True)
-    for hint in _hints(result, groups):
-        console.print(Text(printable(hint)), soft_wrap=True)
-    if lost := result["lost_outputs"]:
-        names = ", ".join(printable(near(path)) for path in lost[:MOST_LOST])
-        more = f" and {len(lost) - MOST_LOST:,} more" if len(lost) > MOST_LOST else ""
-        text = f"committed output is lost: {names}{more}; to see whose: etl check {near(store)}"
-        console.print(Text(text, "bold red"), soft_wrap=True)
-    if "out" in result:
-        new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
-        console.print(Text(f"{new}{result['seconds']:.1f} s, {rate:,.0f} lines/s", "dim"))
-        console.print(Text(f"output: {near(result['out'])}"), soft_wrap=True)
-    console.print(Text(f"store:  {near(store)}"), soft_wrap=True)
-
-
-def _hints(result: Mapping[str, Any], groups: Sequence[Row]) -> Iterator[str]:
-    """Yield what a user should know of a result besides its numbers."""
-    if result.get("new") == 0 and not result["lines_per_second"]:
-        nothing = "nothing new: all lines were read before; to read them again: --reread"
-        yield nothing if result["accepted"] else "the sources have no lines"
-    if "out" not in result:  # after a run, they are said as errors
-        yield from result.get("unreadable", ())
-    codes = {row["code"] for row in groups}
-    if result["dead"] == result["accepted"] > 0 and codes == {NO_FORMAT}:
-        yield "every line is dead: no format fits; use --format or --template"
-    if skipped := passed_over(result.get("skipped", 0), result.get("skipped_binary", 0)):
-        yield skipped
-
-
-def _print_sources(console: Console, sources: Sequence[Row]) -> None:
-    """Print how sources were read, those first of which least is of a known format."""
-    by_share = sorted(sources, key=lambda row: row["matched"])
-    console.print(table(by_share[:MOST_SOURCES], SOURCES))
-    if more := by_share[MOST_SOURCES:]:
-        least = percent(more[0]["matched"])
-        console.print(Text(f"and {len(more):,} more, of each {least} or more matched", "dim"))
-    if cut := sum(row["cut"] for row in sources):
-        text = f"records over 10,000 lines or 4 MB were cut: {cut:,} pieces have is_cut true"
-        console.print(Text(f"{text}; see --multiline", "yellow"))
-    for row in by_share:
-        if row["empty"] > EMPTY_TOLD and row["matched"]:
-            text = f"{near(row['source'])}: no time, level or message in {percent(row['empty'])}"
-            console.print(Text(f"{text} of the records; its other fields are columns", "yellow"))
-    first = by_share[0]
-    if first["generic"] > GENERIC_TOLD:
-        hint = f"etl detect {shlex.quote(near(first['source']))}"
-        console.print(Text(f"generic: of no known format; to see what is found: {hint}", "dim"))
-
-
 def show_check(store: str, found: Check, *, as_json: bool) -> None:
     """Print what was verified of a store, and what of it is damaged or missing."""
     if as_json:
@@ -392,24 +290,3 @@ def show_check(store: str, found: Check, *, as_json: bool) -> None:
         console.print(Text(f"and {more:,} more", "dim"))
     result = ("whole ✓", "green") if found.whole else (f"not whole: {damaged:,} ✗", "bold red")
     console.print(Text.assemble(f"{near(store)} is ", result), soft_wrap=True)
-
-
-def live_view(queue: Queue) -> Group:
-    """Return what `etl top` shows."""
-    result, workers = summary(queue), queue.read("workers")
-    busy = sum(worker["batch"] is not None for worker in workers)
-    rate = f"{result['lines_per_second']:,.0f} lines/s"
-    age = f"oldest {result['oldest_age']:.1f} s"
-    head = Text(f"{rate} · {age} · {len(workers)} workers, {busy} busy")
-    return Group(head, _identity(result), _processors(queue))
-
-
-def _processors(queue: Queue) -> Table:
-    return table(processors.polars(queue).to_dicts(), PROCESSORS, red="dead")
-
-
-def _identity(result: Mapping[str, Any]) -> Text:
-    """Return the accounting identity with its numbers."""
-    mark = ("✓", "green") if result["conserved"] else ("✗ lines are missing", "bold red")
-    text = Text.assemble((f"{identity(result)} ", "bold"), mark)
-    return text.append("  paused", "bold red") if result["paused"] else text

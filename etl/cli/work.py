@@ -10,6 +10,7 @@ from typing import Annotated
 
 from typer import Option
 
+from etl.cli.commands import etl_command
 from etl.cli.options import LogFormat, NamedStore, Out, Pipeline, Port, Workers
 from etl.cli.store import open_store
 from etl.settings import Settings
@@ -37,7 +38,9 @@ def work(
     workers: Workers = 1,
     on: On = None,
     batch_lines: BatchLines = Settings.batch_lines,
-    interval: Annotated[float, Option(min=0, help="Seconds to wait between batches.")] = 0.0,
+    interval: Annotated[
+        float, Option(min=0, help="Seconds to hold a batch before it is processed.")
+    ] = 0.0,
     lease: LeaseSeconds = Settings.lease_seconds,
     drain: Annotated[bool, Option(help="Exit when the queue is empty.")] = False,
     log_format: LogFormat = None,
@@ -55,7 +58,8 @@ def work(
     else:
         say(f"etl: working on {queue.url}; stop with Ctrl-C", err=True)
         if queue.control().paused:
-            say("etl: the store is paused; to continue: etl resume", err=True)
+            resume = etl_command("resume", store=queue.url)
+            say(f"etl: the store is paused; to continue: {resume}", err=True)
     options = WorkerOptions(
         out=str(out or output_folder(queue)),
         pipeline=pipeline,

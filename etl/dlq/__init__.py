@@ -1,4 +1,4 @@
-"""The dead-letter queue: find, group, dry-run, replay, discard and export dead letters."""
+"""The dead-letter queue: find, group, dry-run, replay, discard, reopen and export dead letters."""
 
 from etl.dlq.dead_letters import DeadLetters, DryRun
 

@@ -5,18 +5,20 @@
     dead_letters.frame(processor="parse")    the lines, as a pandas frame
     dead_letters.dry_run(pipeline)           how many would pass now
     dead_letters.replay(fingerprint="…")     back into the queue
+    dead_letters.discard(ids=[17])           closed; reopen(ids=[17]) undoes it
     dead_letters.export("bad.jsonl")         into a file, for a colleague
     dead_letters.import_("bad.jsonl")        from such a file into this store's queue
 
 A dead letter is open until it is replayed (then it waits like any line, and is open
-again if it fails again) or discarded. All of it works while workers run.
+again if it fails again) or discarded (until it is reopened, or deleted as too old). All of
+it works while workers run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -32,7 +34,7 @@ from etl.records.columns import DEAD_LETTER_GROUPS, DEAD_LETTERS
 from etl.records.context import Context
 from etl.records.result import UNREAD
 from etl.settings import Settings
-from etl.text import html_table
+from etl.text import first_line, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,10 +69,17 @@ class Which(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """The result of a dry run: ids of dead letters that would pass, and that would fail again."""
+    """The result of a dry run.
+
+    Attributes:
+        would_pass: Ids of dead letters that would pass.
+        would_fail: Ids of those that would fail again.
+        reasons: Why, by the ids of those that could be run.
+    """
 
     would_pass: Sequence[int]
     would_fail: Sequence[int]
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         total = len(self.would_pass) + len(self.would_fail)
@@ -80,9 +89,10 @@ class DryRun:
 class DeadLetters:
     """The dead letters of one store.
 
-    Every method that picks dead letters takes `ids`, or any of `status` (open by
-    default; None for all), `fingerprint`, `processor`, `code`, `source`, `before` (an id),
-    `limit` and `skip`. However many there are, those that only change are read in pages of 20,000.
+    Every method that picks dead letters takes `ids`, or any of `status` (open by default,
+    discarded for `reopen`; None for all), `fingerprint`, `processor`, `code`, `source`,
+    `before` (an id), `limit` and `skip`. However many there are, those that only change are
+    read in pages of 20,000.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -114,13 +124,17 @@ class DeadLetters:
         """
         would_pass: list[int] = []
         would_fail: list[int] = []
+        reasons: dict[int, str] = {}
         for page in self._pages(which):
             passed: list[int] = []
             for batch in _batches(page.filter(CAN_RUN)):
-                passed += pipeline.dry_run(batch).passed
+                result = pipeline.dry_run(batch)
+                passed += result.passed
+                failed = result.dead_letters.select("dead_letter_id", "message")
+                reasons |= {id: message for id, message in failed.iter_rows() if id is not None}
             would_pass += passed
             would_fail += page.filter(~pl.col("id").is_in(passed))["id"].to_list()
-        return DryRun(would_pass, would_fail)
+        return DryRun(would_pass, would_fail, reasons)
 
     def replay(
         self, *, edited: pd.DataFrame | None = None, force: bool = False, **which: Unpack[Which]
@@ -157,12 +171,24 @@ class DeadLetters:
         return lines
 
     def discard(self, **which: Unpack[Which]) -> int:
-        """Close dead letters for good and return how many; they still count as dead."""
+        """Close dead letters and return how many; they still count as dead."""
         count = 0
         for page in self._pages(which):
             self._queue.discard(page["id"].to_list())
             count += page.height
         return count
+
+    def reopen(self, **which: Unpack[Which]) -> int:
+        """Open discarded dead letters again and return how many lines they are.
+
+        `status` is discarded by default here; those that have another are not reopened. Those
+        that were deleted as too old cannot be.
+
+        Raises:
+            UsageError: If one that is named by its id is not discarded; nothing is changed.
+        """
+        pages = self._pages({"status": "discarded", **which})
+        return sum(self._queue.reopen(page["id"].to_list()) for page in pages)
 
     def export(self, path: Path | str, **which: Unpack[Which]) -> int:
         """Write dead letters to a file and return how many; they stay as they are.
@@ -243,7 +269,10 @@ class DeadLetters:
     def _repr_html_(self) -> str:
         groups = self._queue.dead_letter_groups(DeadLetterFilter())
         columns = ("lines", "processor", "error", "message", "sample")
-        shown = [one | {"error": one["error"] or one["code"]} for one in groups]
+        shown = [
+            one | {"error": one["error"] or one["code"], "message": first_line(one["message"])}
+            for one in groups
+        ]
         rows = [[one[name] for name in columns] for one in shown]
         caption = f"{sum(one['lines'] for one in groups):,} dead lines"
         return html_table(columns, rows, caption=caption)

@@ -1,6 +1,14 @@
 """What writes each format, in words: for `etl formats`, and for the table in docs/formats.md."""
 
-__all__ = ["ABOUT"]
+import re
+from collections.abc import Mapping
+
+from etl.errors import did_you_mean
+
+__all__ = ["ABOUT", "format_hint"]
+
+MOST = 3
+"""Formats that are suggested at once."""
 
 ABOUT: dict[str, str] = {
     "docker": "Docker's json-file driver",
@@ -78,3 +86,23 @@ ABOUT: dict[str, str] = {
     "generic": "everything else",
 }
 """By the format's name, in the order in which they are listed."""
+
+
+def format_hint(name: str, known: Mapping[str, str]) -> str:
+    """Return `; did you mean 'x' or 'y'?` for a format that is not known: the likelier ones.
+
+    A part of a name (`nginx`) or a word for what writes a format (`kubernetes`, `mariadb`) comes
+    before a name that is only spelled alike.
+
+    Args:
+        name: What was asked for.
+        known: What writes each format, by its name.
+    """
+    parts = name.lower().replace("-", "_")
+    words = re.escape(parts).replace("_", "[ _-]")
+    found = [one for one in known if len(parts) > 2 and one.startswith(parts)]
+    found = found or [one for one in known if parts in one.split("_")]
+    found = found or [one for one, about in known.items() if re.search(rf"(?i)\b{words}\b", about)]
+    if parts and found:
+        return f"; did you mean {' or '.join(map(repr, found[:MOST]))}?"
+    return did_you_mean(name, [*known, "template:…", "regex:…"])

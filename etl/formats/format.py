@@ -7,7 +7,8 @@ from functools import lru_cache, partial
 
 import polars as pl
 
-from etl.errors import FormatError, did_you_mean
+from etl.errors import FormatError
+from etl.formats.about import ABOUT, format_hint
 from etl.formats.blocks import is_block, read_blocks
 from etl.formats.catalogue import ANOTHERS, DOUBTFUL, PATTERNS, REFUSED
 from etl.formats.columns import MARKS, Reader, cascade, extract, group_names, safe, sample
@@ -152,8 +153,7 @@ def get_format(spec: str) -> Format:
         return Format(name, compile_spec(layout), typed=False, split=split_of(layout))
     if spec in FORMATS:
         return FORMATS[spec]
-    hint = did_you_mean(spec, [*FORMATS, "template:…", "regex:…"])
-    raise FormatError(f"unknown format {spec!r}{hint}")
+    raise FormatError(f"unknown format {spec!r}{format_hint(spec, ABOUT)}")
 
 
 def written_by(name: str) -> Format:

@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 from etl.errors import FormatError, did_you_mean
+from etl.formats.about import ABOUT, format_hint
 from etl.formats.format import FORMATS, NAME, SPEC, get_format
 from etl.settings import Settings, settings
 
@@ -93,8 +94,8 @@ def resolve_format(name: str | None) -> str | None:
     own = user_formats()
     if name in own:
         return own[name].spec
-    hint = did_you_mean(name, [*FORMATS, *own, "template:…", "regex:…"])
-    raise FormatError(f"unknown format {name!r}{hint}")
+    known = {one.name: one.about for one in own.values()} | ABOUT
+    raise FormatError(f"unknown format {name!r}{format_hint(name, known)}")
 
 
 def _is_taken(name: str) -> bool:

@@ -6,8 +6,9 @@ metrics, traces, states of processors, checkpoints of sources. It knows no pipel
     BatchQueue        put, lease, renew, commit, release, split, note_hang, reclaim, wait_for_work
     QueueControl      pause, resume, step, drain, stop, control
     WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
-    DeadLetterQueue   dead_letters, dead_letter_groups, dead_letter_minutes, replay, discard
-    QueueReader       stats, peek, read, checkpoint, checkpoints, check, version, wait
+    DeadLetterQueue   dead_letters, dead_letter_groups, dead_letter_minutes,
+                      replay, discard, reopen
+    QueueReader       stats, batches_done, peek, read, checkpoint, checkpoints, check, version, wait
     Upkeep            prune, prune_slice, shrink
 """
 
@@ -421,7 +422,7 @@ class WorkerRegistry(Protocol):
 
 
 class DeadLetterQueue(Protocol):
-    """Dead letters: read, replay, discard."""
+    """Dead letters: read, replay, discard, reopen."""
 
     def dead_letters(self, wanted: DeadLetterFilter) -> pl.DataFrame:
         """Return dead letters, newest last, with the columns of `DEAD_LETTERS`.
@@ -449,10 +450,17 @@ class DeadLetterQueue(Protocol):
         """
 
     def discard(self, ids: Sequence[int]) -> None:
-        """Close open dead letters for good; they still count as dead.
+        """Close open dead letters; they still count as dead.
 
         Raises:
             UsageError: If one of them is no longer open; nothing changes.
+        """
+
+    def reopen(self, ids: Sequence[int]) -> int:
+        """Open discarded dead letters again, in one transaction; return how many lines they are.
+
+        Raises:
+            UsageError: If one of them is not discarded, or was deleted since; nothing changes.
         """
 
 
@@ -461,6 +469,9 @@ class QueueReader(Protocol):
 
     def stats(self) -> Stats:
         """Return the totals, all of one moment."""
+
+    def batches_done(self) -> int:
+        """Return how many batches have been committed, or a few more: numbers may be skipped."""
 
     def peek(self, limit: int = 100, *, leased: bool = False) -> pl.DataFrame:
         """Return the first waiting lines, with the columns of `WAITING`.

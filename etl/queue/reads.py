@@ -165,6 +165,11 @@ class Reads(Outputs):
             counts[min(minutes - 1, row["minute"])] += row["lines"]
         return found
 
+    def batches_done(self) -> int:
+        """See `QueueReader.batches_done`."""
+        with self._database.read() as db:
+            return int(db.rows("batches_done")[0]["batches"])
+
     def check(self) -> Check:
         """See `QueueReader.check`."""
         return check(self._database, self.output_root(), on_server=self._on_server)

@@ -459,15 +459,20 @@ class DatabaseQueue(Reads):
         """See `DeadLetterQueue.replay`."""
         rows = [_row(batch) for batch in batches]
         with self._database.write() as db:
-            closed = {"dead": -_close_open(db, ids, "replaying", None)}
+            replayed = {"dead": -_change_status(db, ids, "open", "replaying")}
             self._insert(db, rows)
-            add_totals(db, closed, moved(rows, "waiting"), at=db.now())
+            add_totals(db, replayed, moved(rows, "waiting"), at=db.now())
         self._database.announce()
 
     def discard(self, ids: Sequence[int]) -> None:
         """See `DeadLetterQueue.discard`."""
         with self._database.write() as db:
-            _close_open(db, ids, "discarded", db.now())
+            _change_status(db, ids, "open", "discarded", closed_at=db.now())
+
+    def reopen(self, ids: Sequence[int]) -> int:
+        """See `DeadLetterQueue.reopen`."""
+        with self._database.write() as db:
+            return _change_status(db, ids, "discarded", "open")
 
     # Retention
 
@@ -590,19 +595,22 @@ def _set_control(db: Transaction, **values: object) -> None:
     db.many("set_control", ({"key": key, "value": str(value)} for key, value in values.items()))
 
 
-def _close_open(db: Transaction, ids: Sequence[int], status: str, closed_at: float | None) -> int:
-    """Give open dead letters another status and return how many lines they stand for.
+def _change_status(
+    db: Transaction, ids: Sequence[int], was: str, status: str, *, closed_at: float | None = None
+) -> int:
+    """Give dead letters another status and return how many lines they stand for.
 
     Raises:
-        UsageError: If one of them is not open.
+        UsageError: If one of them has another status than it `was`.
     """
     listed = json.dumps([int(id) for id in ids])
-    found = db.rows("open_lines", ids=listed)[0]
+    found = db.rows("lines_with_status", ids=listed, was=was)[0]
     if found["dead_letters"] != len(ids):
         raise UsageError(
-            f"{len(ids) - found['dead_letters']} of {len(ids)} dead letters are not open; "
+            f"{len(ids) - found['dead_letters']} of {len(ids)} dead letters are not {was}; "
             "nothing was changed"
         )
     replays = int(status == "replaying")
-    db.run("close_open", ids=listed, status=status, replays=replays, closed_at=closed_at)
+    change = {"was": was, "status": status, "replays": replays, "closed_at": closed_at}
+    db.run("change_status", ids=listed, **change)
     return int(found["lines"])

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ from etl.pipeline.load import load_pipeline
 from etl.queue import Queue, Stats, open_queue
 from etl.queue.urls import file_of, without_secrets
 from etl.records.context import AS_FOUND, ReadOptions, Unmatched
+from etl.runs.progress import Progress
 from etl.runs.registry import new_run_id, recorded
 from etl.runs.result import RunResult, summary
 from etl.settings import Settings, settings
@@ -36,23 +37,6 @@ __all__ = ["Progress", "RunResult", "output_folder", "run", "summary"]
 
 POLL_SECONDS = 0.1
 """Seconds between looks at the workers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        read: Bytes of its sources that are put.
-        size: Bytes of its sources in all; None if that is not known.
-        stats: The store's totals.
-        seconds: Since its start.
-    """
-
-    read: int
-    size: int | None
-    stats: Stats
-    seconds: float
 
 
 def output_folder(queue: Queue) -> Path:
@@ -188,13 +172,13 @@ def _process(
     """
     sizes = [source.size for source in sources]
     size = None if None in sizes else sum(one or 0 for one in sizes)
-    read = 0
+    read, place = 0, 0
     unreadable: list[str] = []
     stop = threading.Event()
 
     def put_all() -> None:
-        nonlocal read
-        for source in sources:
+        nonlocal read, place
+        for place, source in enumerate(sources, 1):  # noqa: B007 - told by the loop below
             try:
                 for chunk in ingest(queue, source, reread=reread):
                     read += chunk.size
@@ -210,7 +194,9 @@ def _process(
         while True:
             since, all_put = queue.version(), putting.done()
             stats = _check(queue, processes)
-            watch(Progress(read, size, stats, time.monotonic() - started))
+            reading = "" if all_put or not place else sources[place - 1].name
+            seconds = time.monotonic() - started
+            watch(Progress(read, size, stats, seconds, queue, reading, place, len(sources)))
             if not all_put:
                 wait([putting], POLL_SECONDS)
                 continue

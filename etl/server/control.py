@@ -1,4 +1,4 @@
-"""Endpoints that change a store: pause, resume, drain; replay and discard dead letters."""
+"""Endpoints that change a store: pause, resume, drain; replay, discard and reopen dead letters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from fastapi import APIRouter
 
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import UsageError
-from etl.server.models import Control, Discard, DiscardAnswer, Replay, ReplayAnswer
+from etl.queue import DeadLetterFilter, Queue
+from etl.server.models import (
+    MAX_IDS,
+    Control,
+    Discard,
+    DiscardAnswer,
+    Reopen,
+    ReopenAnswer,
+    Replay,
+    ReplayAnswer,
+)
 from etl.server.problems import PROBLEMS, Refused
 from etl.server.service import CurrentService, Service
 
@@ -53,13 +63,30 @@ def replay(service: CurrentService, wanted: Replay) -> ReplayAnswer:
 def discard(service: CurrentService, wanted: Discard) -> DiscardAnswer:
     """Discard open dead letters, all or none; they still count as dead."""
     dead_letters = DeadLetters(service.queue)
-    count = _change(wanted, lambda: dead_letters.discard(**wanted.which))
+    ids = wanted.ids or _ids(service.queue, wanted)
+    which = wanted.which if ids is None else {**wanted.which, "ids": ids}
+    count = _change(wanted, lambda: dead_letters.discard(**which))
     service.log.info("discarded", lines=count)
-    return DiscardAnswer(discarded=count)
+    return DiscardAnswer(discarded=count, ids=ids)
+
+
+@router.post("/dlq/reopen", tags=["dead letters"])
+def reopen(service: CurrentService, wanted: Reopen) -> ReopenAnswer:
+    """Open discarded dead letters again, all or none; those deleted since are not there."""
+    dead_letters = DeadLetters(service.queue)
+    count = _change(wanted, lambda: dead_letters.reopen(**wanted.which))
+    service.log.info("reopened", lines=count)
+    return ReopenAnswer(reopened=count)
 
 
 def _control(service: Service) -> Control:
     return Control(paused=service.queue.control().paused, draining=service.draining)
+
+
+def _ids(queue: Queue, wanted: Discard) -> list[int] | None:
+    """Return the ids of what is wanted, so that it can be undone; None if they are too many."""
+    found = queue.dead_letters(DeadLetterFilter(limit=MAX_IDS + 1, **wanted.which))
+    return found["id"].to_list() if found.height <= MAX_IDS else None
 
 
 def _change(wanted: Discard, change: Callable[[], int]) -> int:

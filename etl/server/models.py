@@ -213,6 +213,10 @@ class Replay(Discard):
     force: bool = False
 
 
+class Reopen(Discard):
+    """Which discarded dead letters: those that match every field given, or `all`."""
+
+
 class ReplayAnswer(BaseModel):
     """The number of lines that wait again."""
 
@@ -224,9 +228,20 @@ class ReplayAnswer(BaseModel):
 class DiscardAnswer(BaseModel):
     """The number of dead letters that were discarded."""
 
-    model_config = example(discarded=2)
+    model_config = example(discarded=2, ids=[1, 2])
 
     discarded: int
+    ids: list[int] | None = Field(
+        default=None, description=f"Their ids; null if they are more than {MAX_IDS:,}."
+    )
+
+
+class ReopenAnswer(BaseModel):
+    """The number of lines that are open again."""
+
+    model_config = example(reopened=2)
+
+    reopened: int
 
 
 class Health(BaseModel):

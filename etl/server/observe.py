@@ -200,7 +200,8 @@ def dead_letter(service: CurrentService, id: Annotated[DeadLetterId, Path()]) ->
 def prometheus(service: CurrentService) -> Response:
     """The store's numbers for Prometheus, with labels queue and processor."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StoreCollector(service.queue))
+    ready = service.readiness_error() is None
+    registry.register(StoreCollector(service.queue, ready=ready))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -14,22 +14,33 @@ from prometheus_client import core
 from prometheus_client.registry import Collector
 
 from etl.analysis.metrics import latency_histograms, processors
-from etl.queue import Queue
+from etl.queue import DeadLetterFilter, Queue
 from etl.records.columns import COUNTERS, TOTALS
 from etl.server.models import SIZES, STATE
 
 __all__ = ["StoreCollector"]
 
-GAUGES = (*TOTALS.pick("dead", "leased", "waiting"), *SIZES, *STATE.pick("oldest_age", "paused"))
+GAUGES = (
+    *TOTALS.pick("dead", "leased", "waiting"),
+    *SIZES,
+    *STATE.pick("conserved", "oldest_age", "paused"),
+)
+OPEN = "Source lines in the dead-letter queue; those that were discarded are not among them."
 POWERS = range(-24, 5)
 """Upper bounds of the histogram's buckets: powers of two seconds, 60 ns to 16 s."""
 
 
 class StoreCollector(Collector):
-    """Reads a store each time it is scraped."""
+    """Reads a store each time it is scraped.
 
-    def __init__(self, queue: Queue) -> None:
+    Args:
+        queue: The store.
+        ready: Whether the server can take lines.
+    """
+
+    def __init__(self, queue: Queue, *, ready: bool) -> None:
         self._queue = queue
+        self._ready = ready
         self._name = "/".join(queue.url.split("/")[-2:])
 
     def collect(self) -> Iterator[core.Metric]:
@@ -46,9 +57,16 @@ class StoreCollector(Collector):
             gauge = core.GaugeMetricFamily(name, column.about, labels=["queue"])
             gauge.add_metric(own, float(getattr(stats, column.name)))
             yield gauge
-        workers = core.GaugeMetricFamily("etl_workers", "Workers that run.", labels=["queue"])
-        workers.add_metric(own, len(self._queue.read("workers")))
-        yield workers
+        kinds = self._queue.dead_letter_groups(DeadLetterFilter()) if stats.dead else []
+        more = {
+            "etl_queue_dead_open": (OPEN, sum(kind["lines"] for kind in kinds)),
+            "etl_ready": ("Whether the server can take lines.", self._ready),
+            "etl_workers": ("Workers that run.", len(self._queue.read("workers"))),
+        }
+        for name, (about, value) in more.items():
+            gauge = core.GaugeMetricFamily(name, about, labels=["queue"])
+            gauge.add_metric(own, float(value))
+            yield gauge
         rows = processors.polars(self._queue).to_dicts()
         for column in COUNTERS:
             family = core.CounterMetricFamily(

@@ -23,7 +23,10 @@ from etl.server.hosts import AllowedHosts
 from etl.server.problems import ProblemResponse, Refused
 
 OPEN_PATHS = ("/healthz", "/readyz")
-"""Paths that need no token, for supervisors; their answers reveal nothing else."""
+"""Paths for supervisors: always answered, without a token; their answers reveal nothing else."""
+
+PAGE_PATHS = ("/", "/static/")
+"""The dashboard and the folder of its files, without a token: nothing of the store is in them."""
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -32,6 +35,9 @@ MAX_CODINGS = 3
 
 END: Message = {"type": "http.request", "body": b"", "more_body": False}
 """The last message of a body."""
+
+READING = "etl.reading"
+"""Name in a request's scope of a list: whether the client still takes what it is sent."""
 
 MAX_IDLE_BYTES = 1 << 20
 """Bytes of headers, or of a body that was refused, that are read."""
@@ -104,20 +110,19 @@ class SecurityMiddleware:
             await self._app(scope, receive, send)
             return
 
-        reads = True
+        reading = scope[READING] = [True]
 
         async def send_safely(message: Message) -> None:
-            nonlocal reads
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-            if reads:  # else the client has stopped reading, and the connection is closed
+            if reading[0]:  # else the client has stopped reading, and the connection is closed
                 try:
                     async with asyncio.timeout(self._limits.idle_timeout):
                         await send(message)
                 except TimeoutError:
-                    reads = False
+                    reading[0] = False
 
         self._active += 1
         try:
@@ -139,7 +144,7 @@ class SecurityMiddleware:
             return None
         if self._active > self._limits.requests:
             return Refused(503, f"{self._limits.requests} requests are in progress; try again")
-        if self._token and scope["path"] not in OPEN_PATHS and not self._knows_token(headers):
+        if self._token and not _is_open(scope) and not self._knows_token(headers):
             return Refused(
                 401,
                 "the token is missing or wrong; send 'Authorization: Bearer TOKEN'",
@@ -153,6 +158,18 @@ class SecurityMiddleware:
         scheme, _, shown = headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(shown.strip().encode("latin-1"), self._token or b"")
         return scheme.lower() == "bearer" and right
+
+
+def still_reads(scope: Scope) -> bool:
+    """Return whether a client takes what it is sent; else an answer without end is to end."""
+    return bool(scope[READING][0])
+
+
+def _is_open(scope: Scope) -> bool:
+    page, files = PAGE_PATHS
+    path = scope["path"]
+    shown = scope["method"] in SAFE_METHODS and (path == page or path.startswith(files))
+    return shown or path in OPEN_PATHS
 
 
 def _encoding(headers: Headers) -> str:

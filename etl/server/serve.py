@@ -9,6 +9,7 @@ and the command line use too, through the `Queue` protocol.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -22,6 +23,7 @@ import uvicorn
 
 from etl.errors import StoreFull, StoreUnavailable, UsageError
 from etl.server.app import create_app
+from etl.server.feed import Feed
 from etl.server.hosts import is_loopback
 from etl.server.logging import forward
 from etl.server.security import RequestLimits, TimeoutProtocol
@@ -115,8 +117,8 @@ def serve(
         try:
             server.run(sockets=[listening])
         finally:
+            ended.set()  # first, since nobody may read what is announced
             announce("Shutting down...")
-            ended.set()
         error = working.exception()
         service.log.info("ended")
         if error:
@@ -168,6 +170,19 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which first ends the answers that have no end of their own."""
+
+    def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
+        super().__init__(config)
+        self._feed = feed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the pages' events, and then the server."""
+        await asyncio.to_thread(self._feed.close)
+        await super().shutdown(sockets)
+
+
 def _server(service: Service, address: Address) -> uvicorn.Server:
     limits = RequestLimits()
     names = [address.host, *address.names]
@@ -186,4 +201,4 @@ def _server(service: Service, address: Address) -> uvicorn.Server:
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    return uvicorn.Server(config)
+    return _Server(config, service.feed)

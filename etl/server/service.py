@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
+from etl.analysis.overview import OverviewReader
 from etl.errors import EtlError
 from etl.queue import Checkpoint, Queue
 from etl.queue.urls import file_of
+from etl.server.feed import Feed
 from etl.server.logging import Log
 from etl.server.problems import told
 
@@ -31,6 +33,7 @@ class Service:
         run: The id of this server's run.
         log: The server's log.
         draining: Whether the server has stopped taking lines.
+        feed: What the store looks like, for pages that are open.
     """
 
     def __init__(self, queue: Queue, *, run: str, log: Log) -> None:
@@ -38,6 +41,8 @@ class Service:
         self.run = run
         self.log = log
         self.draining = False
+        self._reader: OverviewReader | None = None
+        self.feed = Feed(queue, self._overview, self._problem)
         self._drains = queue.control().drains
         self._lock = threading.Lock()
         self._checked_at = 0.0
@@ -51,6 +56,15 @@ class Service:
         if text != before or now - at > LOG_SECONDS:
             self._logged = text, now
             self.log.error("failed", error=text, kind=type(error).__name__)
+
+    def _overview(self, seconds: int) -> dict[str, Any]:
+        if self._reader is None:
+            self._reader = OverviewReader(self.queue)
+        return self._reader.read(icons=0, seconds=seconds) | {"draining": self.sees_drain()}
+
+    def _problem(self, error: EtlError) -> str:
+        self.log_error(error)
+        return told(error)[1]
 
     def drain(self) -> None:
         """Stop taking lines, and let the workers end when the queue is empty."""

@@ -133,7 +133,7 @@ def read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
         )
         text: PlainText | BinaryIO = file
         if kind.plain:
-            text = PlainText(file, start.offset, files)
+            text = PlainText(file, start.offset, files, seen=place.seen)
             text.check(start.signature)
         else:
             file.seek(start.offset)

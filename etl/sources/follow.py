@@ -168,7 +168,7 @@ class _Growing:
             self._is_known = place.expected is not None and not place.expected.error
             self._silent = 0.0  # seconds since the last data
             sample = sample_of(self._file, source.options, its.st_mtime, offset=start.offset)
-            self._text = PlainText(self._file, start.offset, self._files)
+            self._text = PlainText(self._file, start.offset, self._files, seen=place.seen)
             self._text.check(start.signature)
             self._chunks = Chunks(
                 start,

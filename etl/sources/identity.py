@@ -71,6 +71,7 @@ class Place:
         expected: What the store must know of it until then: `start` as it was, or None.
         is_current: Whether it is the one that has the source's name now.
         seen: Its signature when it was found, if nothing of it was read.
+        modified: Unix seconds when it was last changed then.
     """
 
     path: Path
@@ -78,15 +79,17 @@ class Place:
     expected: Checkpoint | None
     is_current: bool
     seen: str = ""
+    modified: float = 0.0
 
     def check(self, file: BinaryIO, files: FileSystem) -> None:
         """Raise Moved unless an open file is still the one that was found, and was not cut."""
         size = int(self.seen.split(":")[2]) if self.seen else 0
         its = files.fstat(file)
-        was_empty = self.seen and not size and its.st_size  # and may have been cut in between
+        # what was written to one that was empty may have been cut in between: a copy may have it
+        may_be_cut = self.seen and not size and its.st_mtime != self.modified
         if (
             file_id(its) != self.start.file
-            or was_empty
+            or may_be_cut
             or (self.seen and signature_of(file, size, files) != self.seen)
         ):
             raise Moved(errno.ENOENT, "it is another file now, or was cut")
@@ -137,17 +140,20 @@ class PlainText:
         file: An open file.
         offset: From where.
         files: Where it is.
+        seen: Its signature when it was found; what was there then must still be there.
 
     Attributes:
         offset: To where it was read.
     """
 
-    def __init__(self, file: BinaryIO, offset: int, files: FileSystem) -> None:
+    def __init__(self, file: BinaryIO, offset: int, files: FileSystem, *, seen: str = "") -> None:
         self.offset = offset
         self._file, self._files = file, files
         self._signature = text_signature(file, offset, files)
-        self._signed = offset or files.fstat(file).st_size  # what is there must still be there
-        self._last = signature_of(file, self._signed, files)
+        self._signed, self._last = offset, self._signature.after(b"", offset)
+        if not offset:
+            seen = seen or signature_of(file, files.fstat(file).st_size, files)
+            self._signed, self._last = int(seen.split(":")[2]), seen
         file.seek(offset)
 
     def check(self, signature: str) -> None:
@@ -256,6 +262,7 @@ class _Search:
         rows = [row for row in known([key, str(real)], "") if row.source in {key, str(real)}]
         last = rows[-1] if rows else None
         mine = _row_of(real, status, known, files) if status else None
+        modified = status.st_mtime if status else 0.0
         seen = self._signature(path) if not (mine and mine.offset) else ""
         if last and (rows != [mine] or not last.offset):
             newest = next((row for row in reversed(rows) if row.host == files.host), last)
@@ -267,7 +274,8 @@ class _Search:
                 mine = None  # others were before it: it comes after them
             start = mine or Checkpoint(key, 0, 0, number=max(numbers, default=0) + 1)
             start = replace(start, path=str(real), file=self._id, host=files.host)
-            self.found.append(Place(real, start, mine, is_current=True, seen=seen))
+            place = Place(real, start, mine, is_current=True, seen=seen, modified=modified)
+            self.found.append(place)
 
     def _look_around(
         self,
@@ -300,16 +308,17 @@ class _Search:
             unseen = _unseen(newest, current, folder, known)
             first = rows[-1].number + 1
             found += [
-                Place(
-                    at,
-                    Checkpoint(self._key, 0, 0, number=number),
-                    None,
-                    is_current=False,
-                    seen=self._signature(at),
-                )
+                Place(at, Checkpoint(self._key, 0, 0, number=number), None, is_current=False)
                 for number, at in enumerate(unseen, first)
             ]
-        self.found = [_as_found(place, folder) for place in found]
+        self.found = [self._as_found(place, folder) for place in found]
+
+    def _as_found(self, place: Place, folder: _Folder) -> Place:
+        """Return a place with what is known now of its file."""
+        at, host = place.path, self._files.host
+        start = replace(place.start, path=str(at), file=folder.id_of(at), host=host)
+        seen = "" if start.offset else self._signature(at)
+        return replace(place, start=start, seen=seen, modified=folder.status_of(at).st_mtime)
 
     def _signature(self, path: Path) -> str:
         """Return the signature of all that a file has now."""
@@ -398,11 +407,6 @@ def _say_lost(row: Checkpoint, name: str, folder: Path, host: str) -> None:
         if_same,
         str(folder),
     )
-
-
-def _as_found(place: Place, folder: _Folder) -> Place:
-    path, id, host = str(place.path), folder.id_of(place.path), folder.files.host
-    return replace(place, start=replace(place.start, path=path, file=id, host=host))
 
 
 def _row_of(

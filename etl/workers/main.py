@@ -24,6 +24,7 @@ from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, open_queue
 from etl.queue.writes import pause_before
 from etl.settings import Settings, settings
+from etl.text import hide_library_warnings
 from etl.workers.signals import when_asked_to_end
 from etl.workers.watchdog import Watchdog
 from etl.workers.worker import Worker
@@ -42,7 +43,7 @@ class WorkerOptions:
         out: Folder that sinks write below.
         pipeline: `module:attr` or `path.py:attr`.
         batch_lines: Small batches are taken together up to this many lines.
-        interval: Seconds to wait after each batch.
+        interval: Seconds for which a batch is held before it is processed.
         lease_seconds: How long a batch stays leased if the worker is killed.
         drain: End once nothing waits.
         own_sources: End with an error if only lines of sources are left that cannot be read here.
@@ -125,6 +126,7 @@ def _open(store: str) -> Queue:
 
 def main() -> None:
     """Run a worker with the options that are this process's argument."""
+    hide_library_warnings()
     environment = settings()
     options = WorkerOptions(**json.loads(sys.argv[1]))
     try:

@@ -16,7 +16,7 @@ class ThreadWorkers:
     """Keeps a wanted number of `Worker` threads on a store.
 
     Attributes:
-        interval: Seconds that a worker waits after each batch.
+        interval: Seconds for which a worker holds a batch before it processes it.
         batch_lines: Lines that are taken together.
     """
 

@@ -104,7 +104,7 @@ class Worker:
             process and a number.
         out: Folder that sinks write below; by default the store's output root, or data/out.
         batch_lines: Small batches are taken together up to this many lines.
-        interval: Seconds to wait after each batch; 0 for full speed.
+        interval: Seconds for which a batch is held before it is processed; 0 for full speed.
         lease_seconds: How long a batch stays leased if this worker is killed.
         run: Name of the run, kept with dead letters.
         drain: End once nothing waits.
@@ -295,7 +295,7 @@ class Worker:
             return True, 0.0
         if worked:
             self._idle = IDLE_SECONDS[0]
-            return False, self.interval
+            return False, 0.0
         if (self._drain or drains > drains_before) and self._queue.stats().idle:
             return True, 0.0
         if self._own_sources or drains > drains_before:
@@ -440,6 +440,8 @@ class Worker:
             return None
         self._lease = lease
         try:
+            if self.interval:  # who watches sees each line for so long
+                self._stopping.wait(self.interval)
             return self._process(self._runner or self._register(), lease)
         except StoreUnavailable:
             self._unsure = lease

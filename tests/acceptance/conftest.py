@@ -20,6 +20,9 @@ from etl.queue import DeadLetterFilter, Queue, Stats
 from etl.records.batch import new_id
 
 ROOT = Path(__file__).parents[2]
+ACTIVATED = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+"""The path of a shell in which the environment of these tests is activated."""
+
 PIPELINES = Path(__file__).with_name("pipelines.py")
 
 
@@ -55,7 +58,7 @@ class Site:
     def options(self, **more: Any) -> dict[str, Any]:
         environment = (
             {name: value for name, value in os.environ.items() if name != "ETL_RUNS"}
-            | {"COLUMNS": "160", "NO_COLOR": "1"}
+            | {"COLUMNS": "160", "NO_COLOR": "1", "PATH": ACTIVATED}
             | more.pop("env", {})
         )
         return {"cwd": self.folder, "env": environment, "text": True} | more

@@ -64,7 +64,7 @@ def test_a_batch_leaves_its_output_its_notebook_and_its_report(site):
     assert notebook.metadata.papermill.parameters.expect_columns == ["number", "source"]
     assert "widgets" not in notebook.metadata
     report = (site.store.parent / "report.html").read_text()
-    assert report.count("Plotly.newPlot(chart") == 1
+    assert report.count("Plotly.react(chart") == 1
     assert "5,000" in report
 
 

@@ -321,8 +321,7 @@ def test_a_summary_tells_what_happened(site, columns):
         "s/out",
     ):
         assert word in text
-    hint = text.partition("list them with: etl ")[2].splitlines()[0]
-    assert "line poison" in site.etl(hint)
+    assert "  see the failures       etl dlq list --lines --store s/store.db\n" in text
     site.settled(done=10, dead=1)
 
 
@@ -362,6 +361,58 @@ def test_every_command_explains_itself(etl, verb):
 
 def test_the_version_is_that_of_the_package(etl):
     assert etl("--version").stdout == f"etl {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["--store s/store.db --json status", "--json status --store s/store.db", "status --json {}"],
+)
+def test_store_and_json_stand_before_or_after_the_command(with_dead, etl, call):
+    done = etl(*call.format("--store s/store.db").split())
+    assert json.loads(done.stdout)["dead"] == 3, done.stderr
+
+
+@pytest.mark.parametrize("call", ["--store {} --json dlq list", "dlq --store {} --json list"])
+def test_groups_of_commands_take_them_too(with_dead, etl, call):
+    assert json.loads(etl(*call.format("s/store.db").split()).stdout)["groups"][0]["lines"] == 3
+
+
+def test_what_stands_after_the_command_counts(with_dead, etl):
+    done = etl("--store", "none.db", "status", "--json", "--store", "s/store.db")
+    assert json.loads(done.stdout)["dead"] == 3
+    assert "none.db" in etl("--store", "none.db", "status").stderr
+
+
+def test_a_store_before_the_command_is_the_argument_of_check_and_init(with_dead, etl):
+    assert "s/store.db is whole" in etl("--store", "s/store.db", "check").stdout
+    assert "new.db is ready" in etl("--store", "new.db", "store", "init").stdout
+    assert "no store is named" in etl("store", "init").stderr
+
+
+def test_a_command_without_json_refuses_it_wherever_it_stands(with_dead, etl):
+    done = etl("--store", "s/store.db", "--json", "pause")
+    assert done.returncode == 2
+    assert "--json" in done.stderr
+
+
+def test_what_libraries_warn_of_is_not_on_the_screen(site):
+    site.write("app.log", "line 1\n")
+    site.write(
+        "p.py",
+        "import warnings\nimport pathlib\nfrom etl import Pipeline\n"
+        "warnings.simplefilter('always')\n"
+        "warnings.warn_explicit('of a library', UserWarning, pathlib.__file__, 1)\n"
+        "warnings.warn('of my own \x1b[2J', UserWarning)\n"
+        "pipeline = Pipeline().add('start', None)\n",
+    )
+    done = site.finish("run", "app.log", "--pipeline", "p.py:pipeline", "--workers", 1)
+    assert "of a library" not in done.stderr
+    assert "p.py:6: UserWarning: of my own \\x1b[2J" in done.stderr
+    shown = site.finish(
+        "run", "app.log", "--pipeline", "p.py:pipeline", env={"PYTHONWARNINGS": "always"}
+    )
+    assert "of a library" in shown.stderr
+    site.settled(done=1)
 
 
 def test_help_loads_no_polars():
@@ -517,6 +568,17 @@ def test_dead_letters_are_discarded_and_still_count(with_dead):
     assert "no open dead letters" in with_dead.etl("dlq list")
     assert len(with_dead.json("dlq list", "--lines", "--status", "discarded")["letters"]) == 3
     assert "no open dead letter matches" in with_dead.etl("dlq replay", "--all")
+
+
+def test_discarded_dead_letters_are_open_again_when_they_are_reopened(with_dead):
+    ids = with_dead.dead_letters()["id"].to_list()
+    assert "3 of 3 dead letters are not discarded" in with_dead.refused("dlq reopen", *ids)
+    with_dead.etl("dlq discard", "--all")
+    assert with_dead.etl("dlq reopen", ids[0]) == "lines open again: 1\n"
+    assert with_dead.etl("dlq reopen", "--all") == "lines open again: 2\n"
+    assert "no discarded dead letter matches" in with_dead.etl("dlq reopen", "--all")
+    assert with_dead.dead_letters()["id"].to_list() == ids
+    with_dead.settled(done=7, dead=3)
 
 
 def test_dead_letters_go_to_a_colleague_who_processes_them_there(with_dead):
@@ -709,7 +771,7 @@ def test_a_run_that_is_interrupted_says_where_the_rest_waits(site):
     assert "paused; to continue: etl resume" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[0]
-    assert "interrupted; to continue: etl work --store" in said
+    assert "interrupted; to continue: etl run a.log --pipeline" in said
     assert "Traceback" not in said
     assert process.returncode == 130
 

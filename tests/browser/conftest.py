@@ -200,10 +200,14 @@ class Screen:
         self.problems: list[str] = []
         page.add_init_script(WATCH)
         page.add_init_script(SOCKETS)
-        page.on("requestfailed", lambda request: self.problems.append(request.url[:200]))
+        page.on("requestfailed", self._note_failed)
         page.on("pageerror", lambda error: self.problems.append(f"{error}"[:300]))
         page.on("response", self._look)
         page.on("console", self._hear)
+
+    def _note_failed(self, request: object) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what a page that is left no longer waits for
+            self.problems.append(request.url[:200])
 
     def _look(self, response: object) -> None:
         if response.status >= 400:
@@ -269,26 +273,43 @@ class Screen:
         self.page.locator(f".etl-room button:has-text('{name}')").first.click()
 
     def total(self, name: str) -> str:
-        """Return a number of the header."""
-        return self.page.locator(f".etl-figure b[data-name='{name}']").inner_text()
+        """Return a number of the header's sum."""
+        return self.page.locator(f".etl-term-{name} b").first.inner_text()
 
-    def wait_total(self, name: str, value: str, timeout: float = 20_000) -> None:
-        """Wait until a number of the header is this."""
-        selector = f".etl-figure b[data-name='{name}']"
+    def wait_total(self, name: str, value: str, timeout: float = 30_000) -> None:
+        """Wait until a number of the header's sum is this; `open` are open dead letters."""
+        selector = ".etl-figure-open b" if name == "open" else f".etl-term-{name} b"
         self.page.wait_for_function(
             "([selector, value]) => document.querySelector(selector)?.textContent === value",
             arg=[selector, value],
             timeout=timeout,
         )
 
-    def wait_bars(self, *values: int, timeout: float = 20_000) -> None:
+    def wait_state(self, state: str) -> None:
+        """Wait until the light shows a state: working, paused, …"""
+        self.page.wait_for_selector(f".etl-bar.etl-is-{state}", timeout=30_000)
+
+    def wait_said(self, text: str, timeout: float = 30_000) -> None:
+        """Wait until an answer stands beside the buttons."""
+        self.page.locator(f".etl-answer span:text-is('{text}')").first.wait_for(timeout=timeout)
+
+    def wait_bars(self, *values: int, timeout: float = 30_000) -> None:
         """Wait until the chart shows these numbers of DEBUG, INFO, WARNING, … lines."""
         self.page.wait_for_function(
             """values => { const bars = document.querySelector('.js-plotly-plot')?.data?.[0];
-            return bars?.y && Array.from(bars.y).join() === values.join(); }""",
+            return bars?.x && Array.from(bars.x).join() === values.join(); }""",
             arg=list(values),
             timeout=timeout,
         )
+
+    def open_kind(self) -> None:
+        """Open the drawer of the first kind of dead letters."""
+        self.page.locator(".etl-kinds .etl-why").first.click()
+        self.page.locator(".etl-drawer .etl-about h2").first.wait_for()
+
+    def press_main(self, label: str) -> None:
+        """Press the drawer's main button once it says this."""
+        self.page.locator(f".etl-drawer [data-action=main]:has-text('{label}')").first.click()
 
     def shoot(self, name: str) -> None:
         """Take a picture of the page."""
@@ -308,10 +329,17 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+@pytest.fixture
+def shots() -> Path:
+    """Return the folder for pictures of what tests saw."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    return SHOTS
+
+
 @contextlib.contextmanager
 def new_screen(browser: Browser) -> Iterator[Screen]:
     """Give a fresh page on which nothing goes wrong and nothing is asked of another host."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1560})
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
     shown = Screen(context.new_page())
     yield shown
     lab_page = any(part in shown.page.url for part in ("/doc/tree/", "/lab/"))
@@ -350,9 +378,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def control_room(lab: Server) -> str:
-    """Give the name of a copy of the control room's notebook."""
+    """Give the name of a copy of the control room's notebook, with a store of its own."""
     name = f"{secrets.token_hex(4)}.ipynb"
-    shutil.copy(NOTEBOOK, lab.root / name)
+    text = NOTEBOOK.read_text().replace('store = \\"\\"  ', 'store = \\"sqlite://\\"  ')
+    assert 'sqlite://\\"  ' in text
+    (lab.root / name).write_text(text)
     return name
 
 

@@ -445,6 +445,62 @@ def test_discarded_dead_letters_are_closed_and_still_count_as_dead(queue, audit)
     assert len(dead_letters) == 0
 
 
+def test_discarded_dead_letters_are_open_again_once_they_are_reopened(queue, audit):
+    dead_letters = fail(queue, "1", "x", "y", "z")
+    before = dead_letters.frame()
+    dead_letters.discard(ids=[1, 2])
+    assert dead_letters.reopen(ids=[2]) == 1
+    assert dead_letters.frame(status="discarded")["id"].to_list() == [1]
+    assert counts(queue) == (1, 3, 0)
+    audit(queue)
+    assert dead_letters.reopen() == 1
+    assert dead_letters.reopen() == 0
+    pd.testing.assert_frame_equal(dead_letters.frame(), before)
+    assert dead_letters.replay() == 3
+    assert counts(queue) == (1, 0, 3)
+    audit(queue)
+
+
+def test_a_reopened_dead_letter_is_not_deleted_as_too_old(store, clock):
+    queue = store()
+    dead_letters = fail(queue, "x", "y")
+    dead_letters.discard()
+    clock.tick(10)
+    dead_letters.reopen(ids=[1])
+    assert queue.prune(older_than=5.0)["closed dead letters"] == 1
+    assert dead_letters.frame(status=None)["id"].to_list() == [1]
+    with pytest.raises(UsageError, match="1 of 1 dead letters are not discarded; nothing was"):
+        dead_letters.reopen(ids=[2])
+
+
+@pytest.mark.parametrize("taken", ["open", "replaying"])
+def test_only_what_was_discarded_is_reopened_all_or_none(queue, contents, taken):
+    dead_letters = fail(queue, "x", "y")
+    dead_letters.discard(ids=[1])
+    if taken == "replaying":
+        dead_letters.replay(ids=[2])
+    before = contents(queue)
+    for reopen in (dead_letters.reopen, dead_letters._queue.reopen):
+        with pytest.raises(UsageError, match="1 of 2 dead letters are not discarded; nothing was"):
+            reopen(ids=[1, 2])
+    with pytest.raises(UsageError, match="are not discarded; nothing was"):
+        dead_letters.reopen(status=None)
+    assert contents(queue) == before
+
+
+def test_a_range_of_lines_is_reopened_with_all_of_them(queue):
+    failure = FailureKind("f", "input", "source_changed", "", "", ("input",))
+    given = {"failure": 0, "line": "bytes 0 to 9", "line_number": 1, "lines": 5, "message": "gone"}
+    row = {name: given.get(name) for name in DEAD_LETTER_SCHEMA} | {"attempts": 1}
+    queue.put(Batch.from_lines(list("abcde")))
+    table = pl.DataFrame([row], schema=DEAD_LETTER_SCHEMA)
+    queue.commit(queue.lease("w"), BatchResult(dead=5, dead_letters=table, failures=[failure]))
+    dead_letters = DeadLetters(queue)
+    assert (dead_letters.discard(), len(dead_letters)) == (1, 0)
+    assert (dead_letters.reopen(), len(dead_letters)) == (5, 5)
+    assert counts(queue) == (0, 5, 0)
+
+
 @pytest.mark.parametrize("lines", [5, 1])
 def test_lines_of_a_changed_file_are_not_replayed_or_taken_elsewhere(queue, tmp_path, lines):
     failure = FailureKind("f", "input", "source_changed", "", "", ("input",))

@@ -14,6 +14,7 @@ import pytest
 
 from etl import Batch, Count, Pipeline, Queue, Worker, each
 from etl.analysis import metrics
+from etl.demo import dashboard
 from etl.queue.sqlite import SqliteQueue
 from etl.records.result import BatchResult, ProcessorStats
 
@@ -402,3 +403,14 @@ def test_metrics_survive_the_end_of_the_process(tmp_path):
     second.close()
     for one, other in zip(before, after, strict=True):
         pd.testing.assert_frame_equal(one, other)
+
+
+def test_percentiles_are_withheld_until_there_are_enough_batches(queue):
+    for number in range(metrics.ENOUGH_BATCHES - 1):
+        queue.put(Batch.from_lines([f"INFO {number}"], source=f"s{number}"))
+    Worker(queue, dashboard, name="w").drain()
+    assert queue.batches_done() == metrics.ENOUGH_BATCHES - 1
+    assert metrics.too_few_batches(queue) == "too few batches: 19, of 20"
+    queue.put(Batch.from_lines(["INFO last"]))
+    Worker(queue, dashboard, name="w").drain()
+    assert metrics.too_few_batches(queue) == ""

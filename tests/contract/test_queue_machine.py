@@ -211,6 +211,14 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.dead_letters.discard(ids=frame[frame["line"] == one]["id"]) == 1
         self.places[one] = "discarded"
 
+    @precondition(lambda self: self.in_place("discarded"))
+    @rule(data=st.data())
+    def reopen(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.in_place("discarded")))
+        frame = self.dead_letters.frame(status="discarded")
+        assert self.dead_letters.reopen(ids=frame[frame["line"] == one]["id"]) == 1
+        self.places[one] = "dead"
+
     # What holds after every step
 
     @invariant()

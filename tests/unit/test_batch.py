@@ -5,25 +5,29 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import polars as pl
 import pytest
 
-from etl import Batch, Pipeline, Worker, open_queue, reject
+from etl import Batch, Parse, Pipeline, Worker, open_queue, reject
 from etl.errors import GateFailed, UsageError
 from etl.notebook.batch.batch import (
-    check_limits,
     failures,
+    latency,
+    levels,
     locate,
     paths,
     process,
+    sources,
     store_in,
 )
-from etl.notebook.batch.execute import parameters
 from etl.notebook.batch.gates import evaluate_gates, raise_for_gates
+from etl.notebook.batch.parameters import DEFAULTS, check_limits, checked, parse
 from etl.notebook.batch.profile import levels_over_time, output, profile
 from etl.notebook.batch.report import write_summary
 from etl.notebook.batch.tables import ReportTable
+from etl.notebook.shipped import find_notebook
 from etl.runs.result import RunResult
 
 FORMATS = [{"format": "json", "records": 3}, {"format": "generic", "records": 1}]
@@ -146,6 +150,46 @@ def test_failures_and_paths_show_a_line_of_each_kind(done):
     assert paths(queue)["state"].tolist() in (["done"], ["dead"], ["dead", "done"])
 
 
+def test_sources_are_told_with_their_dead_lines_the_worst_first(done):
+    _, queue = done
+    queue.put(Batch.from_lines([f"poison {n}" for n in range(5)], source="other <b>"))
+    Worker(queue, Pipeline("p").add("refuse", refuse)).drain()
+    found = sources(queue)
+    assert dict(zip(found["source"], found["dead"], strict=True)) == {"other <b>": 5, "test": 2}
+    assert found["source"].iloc[0] == "other <b>"
+    assert found["records"].isna().all()
+
+
+def test_many_sources_are_cut_to_the_worst_and_a_sum(done):
+    _, queue = done
+    for number in range(1, 6):
+        lines = ['{"msg": "a"}'] * number + ["poison"]
+        queue.put(Batch.from_lines(lines, source=f"s{number}", format="json"))
+    parsed = Pipeline("p").add("parse", Parse()).add("refuse", refuse)
+    Worker(queue, parsed).drain()
+    found = sources(queue, most=3)
+    assert found["source"].tolist() == ["test", "s1", "4 more"]
+    assert found["dead"].tolist() == [2, 1, 4]
+    assert found["records"].tolist()[1:] == [2, 2 + 3 + 4 + 5 + 4]
+
+
+def test_percentiles_of_a_few_batches_are_not_drawn(done):
+    _, queue = done
+    assert str(latency(queue)) == (
+        "too few batches: 1, of 20. A percentile says something once there are as many."
+    )
+    queue.put(*(Batch.from_lines([f"line {n}"], source=f"s{n}") for n in range(19)))
+    Worker(queue, Pipeline("p").add("refuse", refuse)).drain()
+    assert len(latency(queue).data) > 1
+
+
+def test_what_is_empty_says_so(tmp_path):
+    nothing = pd.DataFrame({"a": []})
+    assert repr(ReportTable(nothing)) == "none"
+    assert ">none<" in ReportTable(nothing)._repr_html_()
+    assert str(levels(output(tmp_path))) == "none: the output has no times and levels"
+
+
 def test_a_table_escapes_text_and_aligns_numbers():
     frame = pd.DataFrame({"n": [1234567], "share": [0.5], "text": ["<b>\x1b[0m"], "fine": [False]})
     table = ReportTable(frame, share=".1%")
@@ -161,14 +205,14 @@ def test_a_table_escapes_text_and_aligns_numbers():
 def test_parameters_get_the_types_of_their_defaults():
     defaults = {"n": 1, "share": 0.5, "on": False, "names": [], "text": ""}
     given = ["n=007", "share=1e-2", "on=yes", "names=a, b", "text=true=1"]
-    assert parameters(given, defaults) == {
+    assert parse(given, defaults) == {
         "n": 7,
         "share": 0.01,
         "on": True,
         "names": ["a", "b"],
         "text": "true=1",
     }
-    assert parameters(['names=["a,b"]'], defaults) == {"names": ["a,b"]}
+    assert parse(['names=["a,b"]'], defaults) == {"names": ["a,b"]}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +227,7 @@ def test_parameters_get_the_types_of_their_defaults():
 )
 def test_a_parameter_that_does_not_fit_is_refused(given, why):
     with pytest.raises(UsageError, match=why):
-        parameters([given], {"n": 1, "on": True, "names": []})
+        parse([given], {"n": 1, "on": True, "names": []})
 
 
 @pytest.mark.parametrize(
@@ -205,6 +249,72 @@ def test_a_run_id_that_papermill_made_a_fraction_of_is_refused():
         process("app.log", run_id=2024.5)
 
 
+def test_the_notebook_has_the_parameters_that_the_table_has():
+    cells = nbformat.read(find_notebook("02_batch_run"), as_version=4).cells
+    (cell,) = [one for one in cells if "parameters" in one.metadata.get("tags", ())]
+    values: dict[str, object] = {}
+    exec(cell.source, {}, values)  # noqa: S102
+    assert values == DEFAULTS
+    assert [*values] == [*DEFAULTS]
+
+
+def given(**other):
+    return {**DEFAULTS, "In": ["", "import etl"], **other}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("run_id", 20240305, "20240305"),
+        ("source", ["a.log", 7], ["a.log", "7"]),
+        ("source", 2024, "2024"),
+        ("workers", "3", 3),
+        ("workers", 3.0, 3),
+        ("max_dead_ratio", 1, 1.0),
+        ("max_dead_ratio", "0.5", 0.5),
+        ("interactive", "false", False),
+        ("interactive", 1, True),
+        ("expect_columns", "level, message", ["level", "message"]),
+        ("expect_columns", ("level",), ["level"]),
+    ],
+)
+def test_what_papermill_made_of_a_parameter_gets_the_type_of_its_default(name, value, wanted):
+    found = checked(given(**{name: value}))
+    assert found[name] == wanted
+    assert type(found[name]) is type(wanted)
+    assert found | {name: DEFAULTS[name]} == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("workers", 0, "workers must be >= 1, got 0"),
+        ("workers", "two", "parameter workers has to be a whole number, not 'two'"),
+        ("workers", True, "workers has to be a whole number"),
+        ("workers", 1.5, "workers has to be a whole number"),
+        ("workers", None, "workers has to be a whole number"),
+        ("max_dead_ratio", float("nan"), "max_dead_ratio must be from 0 to 1"),
+        ("max_dead", -2, "max_dead must be >= -1"),
+        ("interactive", "maybe", "interactive has to be true or false"),
+        ("expect_columns", 7, "expect_columns has to be a list of texts"),
+        ("out", 2024.5, "out must be text"),
+        ("source", [True], "source must be text"),
+        ("unmatched", "drop", "unmatched 'drop' is neither keep nor dead"),
+        ("year", 12, "year 12 is not between"),
+    ],
+)
+def test_what_papermill_made_of_a_parameter_may_be_refused(name, value, why):
+    with pytest.raises(UsageError, match=why):
+        checked(given(**{name: value}))
+
+
+def test_a_parameter_that_only_papermill_knows_is_refused():
+    cells = ["", "import etl", "x = 1", "# Parameters\nworkers = 1\nmax_ded = 3\n"]
+    with pytest.raises(UsageError, match="unknown parameter 'max_ded'; did you mean 'max_dead'"):
+        checked(given(In=cells))
+    assert checked(given(In=cells[:3])) == DEFAULTS
+
+
 def test_a_summary_has_a_row_per_batch_and_escapes_text(tmp_path):
     numbers = {"accepted": 1000, "done": 999, "filtered": 0, "dead": 1, "seconds": 1.5}
     one = {"file": "<b>.log", "folder": "a b", "state": "finished", "error": ""} | numbers
@@ -212,7 +322,6 @@ def test_a_summary_has_a_row_per_batch_and_escapes_text(tmp_path):
     write_summary(tmp_path / "summary.html", [one, refused])
     page = (tmp_path / "summary.html").read_text()
     assert page.count('<a href="a%20b/report.html">&lt;b&gt;.log</a>') == 1
-    assert '<p class="verdict refused">refused</p>' in page
-    assert "<h1>2 batches</h1>" in page
+    assert '<h1><span class="verdict refused">refused</span> 2 batches</h1>' in page
     assert '<td style="text-align:right">1,000</td>' in page
     assert "no &lt;i&gt;" in page

@@ -20,8 +20,6 @@ import pytest
 from etl import Batch, Count, DeadLetters, Pipeline, Worker, open_queue, reject
 from etl.errors import StoreError, UsageError
 from etl.notebook.control_room.control_room import PERIOD, ControlRoom, _all
-from etl.notebook.control_room.snapshot import level_of
-from etl.notebook.control_room.view import QueueView
 from etl.queue import Queue
 from etl.queue.sqlite import SqliteQueue
 
@@ -56,8 +54,41 @@ def click(room: ControlRoom, *names: str) -> None:
     room.settle(idle=False)
 
 
+def act(room: ControlRoom, name: str, detail: Any = None) -> None:
+    """Do what a person does in a part that is drawn by JavaScript."""
+    room._act(name, detail)
+    room.settle(idle=False)
+
+
 def light(room: ControlRoom) -> str:
-    return room.header.light.value.split("etl-is-")[1].split("'")[0]
+    return room.header.state["state"]
+
+
+def said(room: ControlRoom) -> str:
+    """Return what was said last beside the operator's buttons."""
+    return room.operator.said.answer.get("text", "")
+
+
+def answered(room: ControlRoom) -> str:
+    """Return what was said last beside the dead letters."""
+    return room.dead_letters.part.answer.get("text", "")
+
+
+def bars(room: ControlRoom) -> list[float]:
+    return list(room.figure.data[0].x)
+
+
+def kinds(room: ControlRoom) -> list[tuple[str, str, str]]:
+    found = room.dead_letters.part.state["kinds"]
+    return [(kind["source"], kind["processor"], kind["code"]) for kind in found]
+
+
+def drawer(room: ControlRoom) -> dict[str, Any] | None:
+    return room.dead_letters.part.state["drawer"]
+
+
+def open_first_kind(room: ControlRoom) -> None:
+    act(room, "choose", room.dead_letters.part.state["kinds"][0]["fingerprint"])
 
 
 def make_dead(room: ControlRoom, *lines: str) -> None:
@@ -68,7 +99,7 @@ def make_dead(room: ControlRoom, *lines: str) -> None:
 
 def until(room: ControlRoom, holds: Callable[[], bool]) -> None:
     """Wait until something holds that a thread of the control room brings about."""
-    for _ in range(200):
+    for _ in range(400):
         room.settle(idle=False)
         if holds():
             return
@@ -79,18 +110,17 @@ def until(room: ControlRoom, holds: Callable[[], bool]) -> None:
 def test_the_story_of_the_first_seed(room: ControlRoom):
     click(room, "Pause")
     assert light(room) == "paused"
+    assert room.operator.toggle.description == "Resume"
     click(room, *["INFO", "WARNING"] * 6)
-    assert len(room.view._shown) == 12
-    assert sum(room.figure.data[0].y) == 0
+    assert len(room.icons.state["waiting"]) == 12
+    assert sum(bars(room)) == 0
     click(room, "Resume")
     room.settle()
-    assert list(room.figure.data[0].y) == [0, 6, 6, 0, 0]
+    assert bars(room) == [0, 6, 6, 0, 0]
     click(room, "CRITICAL")
     room.settle()
-    assert list(room.figure.data[0].y) == [0, 6, 6, 0, 0]
-    assert [row[2:5] for row in room.dead_letters.groups.rows] == [
-        ["control room", "check", "poison"]
-    ]
+    assert bars(room) == [0, 6, 6, 0, 0]
+    assert kinds(room) == [("control room", "check", "poison")]
     assert light(room) == "idle"
 
 
@@ -98,129 +128,265 @@ def test_the_story_of_the_first_seed(room: ControlRoom):
 def test_a_button_makes_a_line_of_its_level(room: ControlRoom, level: str):
     click(room, "Pause", level)
 
-    ((_, shown, text),) = room.view._shown.values()
+    ((_, shown, text),) = room.icons.state["waiting"]
     assert shown == level
     assert text.startswith(level)
+    assert said(room) == f"One {level} line queued."
+
+
+def test_a_line_that_a_worker_has_is_in_the_tray(room: ControlRoom):
+    room.demo.interval.widget.value = 30
+    click(room, "CRITICAL")
+    until(room, lambda: room.icons.state["processing"] != [])
+
+    ((key, level, _),) = room.icons.state["processing"]
+    assert level == "CRITICAL"
+    assert room.icons.state["waiting"] == []
+    assert room.icons.state["leased"] == 1
+    room.thread_workers.set_size(0)
+    until(room, lambda: room.icons.state["died"] == [key])
 
 
 def test_a_step_lets_one_batch_through(room: ControlRoom):
-    click(room, "Pause", "INFO", "INFO", "Step")
+    room.settle()
+    assert room.operator.step.disabled
+    click(room, "Pause", "INFO", "INFO")
+    assert not room.operator.step.disabled
+    click(room, "Step")
 
     until(room, lambda: room.queue.stats().done == 1)
     assert room.queue.stats().waiting == 1
 
 
+def test_a_pause_says_what_waits(room: ControlRoom):
+    click(room, "Pause")
+    assert said(room) == "Paused. New lines wait until you resume."
+    click(room, "INFO", "Resume")
+    room.settle()
+    room.demo.workers.widget.value = 0
+    until(room, lambda: light(room) == "absent")
+    click(room, "INFO", "INFO", "Pause")
+    assert said(room) == "Paused. 2 lines wait until you resume."
+
+
 def test_a_drain_ends_the_workers_and_resume_starts_them(room: ControlRoom):
     click(room, "Drain")
     until(room, lambda: light(room) == "absent")
-    click(room, "Resume", "INFO")
+    assert room.operator.drain.disabled
+    act(room, "Resume")
+    click(room, "INFO")
 
     assert room.settle().done == 1
 
 
 def test_a_burst_has_its_size_and_pace(room: ControlRoom):
-    room.controls.lines.value = 120
-    room.controls.batch_lines.value = 50
+    room.demo.lines.widget.value = 120
+    room.demo.batch_lines.widget.value = 50
     click(room, "Pause", "Burst")
 
     until(room, lambda: room.queue.stats().waiting == 120)
     assert room.queue.stats().waiting_batches == 3
+    assert said(room) == "120 lines queued."
+
+
+@pytest.mark.parametrize(("name", "value"), [("lines", 0), ("lines", 2_000_000)])
+def test_a_number_that_is_out_of_range_is_refused_with_a_word(
+    room: ControlRoom, name: str, value: int
+):
+    field = getattr(room.demo, name)
+    field.widget.value = value
+    assert field.word.value == "1 to 1,000,000"
+    click(room, "Burst")
+
+    assert "Lines: 1 to 1,000,000" in said(room)
+    assert room.operator.said.answer["bad"]
+    assert room.queue.stats().accepted == 0
+    field.widget.value = 5
+    assert field.word.value == ""
 
 
 def test_many_lines_are_counted_beyond_the_icons(room: ControlRoom):
-    room.controls.lines.value = 700
+    room.demo.lines.widget.value = 700
     click(room, "Pause", "Burst")
 
-    until(room, lambda: room.view.more == 200)
-    assert len(room.view._shown) == 500
+    until(room, lambda: room.icons.state["more"] == 620)
+    assert len(room.icons.state["waiting"]) == 80
 
 
 def test_a_file_is_fed(room: ControlRoom):
     click(room, "Feed")
 
-    until(room, lambda: "100 lines of some.log fed" in room.header.note.value)
+    until(room, lambda: said(room) == "100 lines of some.log fed.")
     assert room.settle().done == 100
-    assert room.controls.progress.layout.visibility == "hidden"
+    assert room.demo.feeding.state["share"] is None
+
+
+def test_a_file_that_the_pipeline_does_not_read_is_fed_only_if_asked_twice(
+    room: ControlRoom, tmp_path: Path
+):
+    room.settle()
+    assert room.demo.file.value == "some.log"
+    (tmp_path / "other.log").write_text("CRITICAL one\n" * 20)
+    room._actions._files["other.log"] = tmp_path / "other.log"
+    room.demo.file.options = ["some.log", "other.log"]
+    room.demo.file.value = "other.log"
+    click(room, "Feed")
+    assert "20 of the first 20 lines of other.log would fail" in said(room)
+    assert room.queue.stats().accepted == 0
+    click(room, "Feed")
+    until(room, lambda: said(room) == "20 lines of other.log fed.")
+    assert room.settle().dead == 20
 
 
 def test_an_upload_is_fed_and_its_name_is_only_text(room: ControlRoom):
     name = "../<b>.log"
     about = {"name": name, "type": "", "size": 7, "last_modified": datetime.now(tz=UTC)}
-    room.controls.upload.value = [about | {"content": b"INFO a\n"}]
+    room.demo.upload.value = [about | {"content": b"INFO a\n"}]
 
-    until(room, lambda: "1 lines of" in room.header.note.value)
-    assert "<b>" not in room.header.note.value
+    until(room, lambda: said(room) == "1 lines of ../<b>.log fed.")
     assert room.settle().done == 1
 
 
 def test_pace_and_number_of_workers_can_be_changed(room: ControlRoom):
-    room.controls.interval.value, room.controls.workers.value = 0.01, 3
+    room.demo.interval.widget.value, room.demo.workers.widget.value = 0.01, 3
     until(room, lambda: len(room.queue.read("workers")) == 3)
-    room.controls.workers.value = 0
+    act(room, "tab", "workers")
+    assert len(room.tabs.part.state["workers"]) == 3
+    room.demo.workers.widget.value = 0
     until(room, lambda: light(room) == "absent")
 
     assert room.thread_workers is not None
     assert room.thread_workers.interval == 0.01
 
 
-def test_dead_letters_are_tried_and_replayed(room: ControlRoom, pipeline: Pipeline):
+def test_dead_letters_are_tried_and_those_that_pass_replayed(room: ControlRoom, pipeline: Pipeline):
+    make_dead(room, "CRITICAL a", "CRITICAL b 2")
+    open_first_kind(room)
+    act(room, "dry-run", {"fingerprint": room.view.kind})
+    until(room, lambda: drawer(room)["tried"] is not None)
+    assert (drawer(room)["tried"]["pass"], drawer(room)["tried"]["fail"]) == (0, 2)
+    assert {line["reason"] for line in drawer(room)["lines"]} == {"CRITICAL is poison"}
+    pipeline.add(
+        "check", lambda frame: reject(frame, pl.col("line").str.contains("a"), "x", "an a")
+    )
+    room.settle(idle=False)
+    assert drawer(room)["tried"]["stale"]
+    assert {line["ok"] for line in drawer(room)["lines"]} == {None}
+    act(room, "dry-run", {"fingerprint": room.view.kind})
+    until(room, lambda: not drawer(room)["tried"]["stale"])
+    assert [(line["ok"], line["reason"]) for line in drawer(room)["lines"]] == [
+        (False, "an a"),
+        (True, ""),
+    ]
+    act(room, "replay-passing")
+    until(room, lambda: answered(room) == "1 line requeued.")
+    room.settle()
+    assert (room.queue.stats().done, room.queue.stats().dead) == (1, 1)
+    assert room.view.tab == "traces"
+    assert room.tabs.part.state["traces"][0]["line"] == "CRITICAL b 2"
+
+
+def test_all_dead_letters_are_tried_and_replayed(room: ControlRoom, pipeline: Pipeline):
     make_dead(room, "CRITICAL a", "CRITICAL b")
-    room.dead_letters.groups.chosen = room.dead_letters.groups.rows[0][0]
-    click(room, "Dry-run")
-    until(room, lambda: "0 of 2 now pass" in room.header.note.value)
+    act(room, "dry-run", {"fingerprint": None})
+    until(room, lambda: answered(room) == "0 of 2 pass now.")
     pipeline.add("check", None)
-    click(room, "Dry-run")
-    until(room, lambda: "2 of 2 now pass" in room.header.note.value)
-    click(room, "Replay")
-    until(room, lambda: "2 lines wait again" in room.header.note.value)
+    act(room, "replay", {"fingerprint": None})
+    until(room, lambda: answered(room) == "2 lines requeued.")
 
     assert room.settle().dead == 0
-    assert room.dead_letters.groups.rows == []
-    assert room.dead_letters.groups.chosen == ""
+    assert kinds(room) == []
 
 
 def test_a_dead_letter_is_edited_and_replayed(room: ControlRoom):
     make_dead(room, "CRITICAL a")
-    room.dead_letters.groups.chosen = room.dead_letters.groups.rows[0][0]
-    room.settle(idle=False)
-    room.dead_letters.lines.chosen = room.dead_letters.lines.rows[0][0]
-    room.settle(idle=False)
-    assert "level → check" in room.dead_letters.detail.value
-    room.dead_letters.edit.value = "INFO a"
-    click(room, "Edit and replay")
+    open_first_kind(room)
+    line = drawer(room)["line"]
+    assert drawer(room)["path"] == ["level", "check"]
+    assert (line["text"], line["message"]) == ("CRITICAL a", "CRITICAL is poison")
+    act(room, "replay-edited", {"id": line["id"], "line": "INFO a"})
 
     assert room.settle().done == 1
+    assert drawer(room) is None
 
 
-def test_dead_letters_are_discarded(room: ControlRoom):
-    make_dead(room, "CRITICAL a")
-    click(room, "Discard")
+def test_dead_letters_are_discarded_and_that_is_undone(room: ControlRoom):
+    make_dead(room, "CRITICAL a", "CRITICAL b")
+    open_first_kind(room)
+    act(room, "discard", {"fingerprint": room.view.kind, "lines": 2})
+    until(room, lambda: answered(room) == "2 dead letters discarded.")
+    assert (room.header.state["open"], room.header.state["discarded"]) == (0, 2)
+    assert room.queue.stats().dead == 2
+    act(room, "undo", room.dead_letters.part.answer["undo"])
+    until(room, lambda: answered(room) == "2 dead letters are open again.")
 
-    until(room, lambda: len(DeadLetters(room.queue)) == 0)
-    assert room.queue.stats().dead == 1
+    assert room.header.state["open"] == 2
+    assert len(DeadLetters(room.queue)) == 2
 
 
 def test_a_trace_is_shown_hop_by_hop_and_lit(room: ControlRoom):
     make_dead(room, "INFO a")
-    room.traces.lines.chosen = room.traces.lines.rows[0][0]
+    act(room, "trace", room.tabs.part.state["traces"][0]["key"])
 
-    until(room, lambda: "level: &#x27;INFO&#x27;" in room.traces.detail.value)
-    assert len([x for x in room.figure.data[8].x if x is not None]) == 6
+    until(room, lambda: room.tabs.part.state["trace"] is not None)
+    hops = room.tabs.part.state["trace"]["hops"]
+    assert [hop["processor"] for hop in hops] == ["level", "check", "count"]
+    assert hops[0]["after"] == "level: 'INFO'"
+    assert room.graph.state["path"] == ["level", "check", "count"]
 
 
 def test_a_tap_looks_between_processors(room: ControlRoom):
-    make_dead(room, "INFO a", "ERROR b", "INFO c")
-    room.traces.processor.value, room.traces.where.value = "level", "level = 'INFO'"
-    click(room, "Tap")
+    def tapped() -> str:
+        return json.dumps(room.tabs.part.state.get("tapped"))
 
-    until(room, lambda: "INFO c" in room.traces.tapped.value)
-    assert "ERROR b" not in room.traces.tapped.value
+    make_dead(room, "INFO a", "ERROR b", "INFO c")
+    act(room, "tab", "tap")
+    act(room, "tap", {"processor": "level", "where": "level = 'INFO'", "limit": 5})
+
+    until(room, lambda: "INFO c" in tapped())
+    assert "ERROR b" not in tapped()
     make_dead(room, "INFO d")
-    assert "INFO d" in room.traces.tapped.value
-    click(room, "Tap")
+    assert "INFO d" in tapped()
+    act(room, "tap", {})
     until(room, lambda: room.tapped is None)
     make_dead(room, "INFO e")
-    assert "INFO e" not in room.traces.tapped.value
+    assert "INFO e" not in tapped()
+
+
+def test_errors_are_counted_by_minute_and_lines_that_wait_listed(room: ControlRoom):
+    make_dead(room, "CRITICAL a")
+    act(room, "tab", "errors")
+    state = room.tabs.part.state
+    assert [(one["processor"], one["lines"]) for one in state["errors"]] == [("check", 1)]
+    assert state["error_minutes"] == [["check", [0] * 11 + [1]]]
+    click(room, "Pause", "WARNING")
+    act(room, "tab", "queue")
+    (waiting,) = room.tabs.part.state["queue"]
+    assert (waiting["level"], waiting["source"]) == ("WARNING", "control room")
+
+
+def test_hints_can_be_turned_and_dismissed_and_the_demo_closed(room: ControlRoom):
+    room.settle()
+    assert room.demo.hints.state["at"] == 0
+    act(room, "hint", 1)
+    assert room.demo.hints.state["at"] == 1
+    act(room, "hint", None)
+    assert room.demo.hints.state["at"] is None
+    act(room, "Demo")
+    assert "etl-closed" in room.demo.box._dom_classes
+    act(room, "Demo")
+    assert "etl-closed" not in room.demo.box._dom_classes
+
+
+def test_the_chart_has_the_size_and_the_colours_of_the_page(room: ControlRoom):
+    act(room, "look", {"dark": True, "width": 500, "height": 130})
+    until(room, lambda: room.figure.layout.height == 130)
+    assert room.figure.layout.width == 500
+    dark = room.figure.data[0].marker.color
+    act(room, "look", {"dark": False, "width": 500, "height": 130})
+    until(room, lambda: room.figure.data[0].marker.color != dark)
+    room.ranges.value = "15 m"
+    until(room, lambda: len(room.figure.data[1].x) == 225)
 
 
 def test_a_tap_in_a_cell_begins_with_what_was_and_follows(room: ControlRoom):
@@ -237,31 +403,15 @@ def test_a_tap_in_a_cell_begins_with_what_was_and_follows(room: ControlRoom):
 @pytest.mark.parametrize("where", ["nothing = 1", "((", "level"])
 def test_a_tap_that_cannot_be_says_so(room: ControlRoom, where: str):
     make_dead(room, "INFO a")
-    room.traces.where.value = where
-    click(room, "Tap")
+    act(room, "tab", "tap")
+    act(room, "tap", {"processor": "level", "where": where, "limit": 5})
 
-    until(room, lambda: "etl-bad" in room.header.note.value)
+    until(room, lambda: room.tabs.part.answer.get("bad", False))
 
 
 def test_a_tap_of_an_unknown_processor_names_the_known(room: ControlRoom):
     with pytest.raises(UsageError, match="did you mean 'check'"):
         room.tap("chekc")
-
-
-def test_text_from_logs_is_escaped_everywhere(room: ControlRoom):
-    room.queue.put(Batch.from_lines([BAD], source=BAD))
-    room.settle()
-    room.dead_letters.groups.chosen = room.dead_letters.groups.rows[0][0]
-    room.settle(idle=False)
-    room.dead_letters.lines.chosen = room.dead_letters.lines.rows[0][0]
-    room.traces.lines.chosen = room.traces.lines.rows[0][0]
-    until(room, lambda: "onerror" in room.traces.detail.value)
-    click(room, "Tap")
-    until(room, lambda: "onerror" in room.traces.tapped.value)
-
-    panels = (room.dead_letters.detail, room.traces.detail, room.traces.tapped)
-    assert "onerror" in room.dead_letters.detail.value
-    assert [panel for panel in panels if "<img" in panel.value] == []
 
 
 def test_a_control_room_without_a_pipeline_watches_workers_elsewhere(pipeline: Pipeline):
@@ -271,9 +421,12 @@ def test_a_control_room_without_a_pipeline_watches_workers_elsewhere(pipeline: P
     Worker(queue, pipeline).drain()
     room.settle()
 
-    assert room.buttons["Dry-run"].disabled
-    assert room.controls.workers.disabled
-    assert len([x for x in room.figure.data[7].x if x is not None]) == 6
+    assert room.demo.workers.widget.disabled
+    assert ["check", "count"] in room.graph.state["pipeline"]["edges"]
+    open_first_kind(room)
+    assert not drawer(room)["can_run"]
+    act(room, "dry-run", {"fingerprint": None})
+    assert "needs the pipeline" in answered(room)
     click(room, "Pause")
     assert queue.stats().paused
     room.close()
@@ -292,10 +445,8 @@ def test_a_store_that_processes_elsewhere_work_on_is_controlled(tmp_path: Path):
         assert worker.wait(60) == 0
     room.settle()
 
-    assert [row[2:5] for row in room.dead_letters.groups.rows] == [
-        ["control room", "check", "poison"]
-    ]
-    assert list(room.figure.data[0].y) == [0, 1, 0, 0, 0]
+    assert kinds(room) == [("control room", "check", "poison")]
+    assert bars(room) == [0, 1, 0, 0, 0]
     room.close()
     queue.close()
 
@@ -307,7 +458,7 @@ def test_another_store_is_attached(room: ControlRoom, pipeline: Pipeline):
     click(room, "INFO")
 
     assert room.settle().done == 1
-    assert room.dead_letters.groups.rows == []
+    assert kinds(room) == []
     assert other.stats().accepted == 1
 
 
@@ -326,9 +477,9 @@ class Flaky(SqliteQueue):
 def noted(room: ControlRoom, text: str) -> bool:
     """Wait until the control room says something, on a store that cannot answer."""
     deadline = time.monotonic() + 20
-    while text not in room.header.note.value and time.monotonic() < deadline:
+    while text not in said(room) and time.monotonic() < deadline:
         threading.Event().wait(0.02)
-    return text in room.header.note.value
+    return text in said(room)
 
 
 def test_a_store_that_is_away_for_a_while_is_said_and_comes_back(pipeline: Pipeline):
@@ -340,13 +491,13 @@ def test_a_store_that_is_away_for_a_while_is_said_and_comes_back(pipeline: Pipel
     assert noted(room, "Pause failed: the store is away")
     room.buttons["INFO"].click()
     assert noted(room, "INFO failed: the store is away")
-    assert "etl-bad" in room.header.note.value
+    assert room.operator.said.answer["bad"]
     queue.away = False
     assert noted(room, "can be reached again")
     assert not queue.stats().paused
     assert queue.stats().accepted == 0
     click(room, "Pause", "INFO")
-    assert (light(room), len(room.view._shown)) == ("paused", 1)
+    assert (light(room), len(room.icons.state["waiting"])) == ("paused", 1)
     room.close()
 
 
@@ -354,7 +505,7 @@ def test_workers_that_the_store_s_absence_ended_are_replaced(pipeline: Pipeline,
     queue = Flaky(None)
     room = ControlRoom(queue, pipeline, interval=0, workers=0, out=tmp_path, data=Path("nowhere"))
     queue.away = True
-    room.controls.workers.value = 1
+    room.demo.workers.widget.value = 1
     assert noted(room, "The store cannot be reached")
     started = threading.Event()
     room.do(started.set)
@@ -389,7 +540,7 @@ def test_a_store_in_constant_change_is_drawn_five_times_a_second_at_most(
 def test_a_failing_callback_is_shown_and_stops_nothing(room: ControlRoom):
     room.do(lambda: 1 / 0)
     room.settle(idle=False)
-    assert "ZeroDivisionError" in room.header.note.value
+    assert "ZeroDivisionError" in said(room)
     click(room, "INFO")
 
     assert room.settle().done == 1
@@ -428,32 +579,6 @@ def test_it_may_be_shown_twice_and_prints_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_only_what_came_and_what_left_is_sent(monkeypatch: pytest.MonkeyPatch):
-    view, sent = QueueView(), []
-    monkeypatch.setattr(QueueView, "send", lambda _self, message: sent.append(message))
-    view.show([("1", "INFO", "a"), ("2", "INFO", "b")], 0)
-    view.show([("2", "INFO", "b"), ("3", "INFO", "c")], 5)
-    view.show([("2", "INFO", "b"), ("3", "INFO", "c")], 5)
-
-    assert sent[1:] == [{"came": [("3", "INFO", "c")], "left": ["1"]}]
-    assert view.more == 5
-
-
-@pytest.mark.parametrize(
-    ("line", "level"),
-    [
-        ("2026-01-01 WARN disk", "WARNING"),
-        ("[error] no", "ERROR"),
-        ("err: no", "ERROR"),
-        ("fatal: no", "CRITICAL"),
-        ("informative text", "OTHER"),
-        ("debug INFO", "DEBUG"),
-    ],
-)
-def test_a_lines_level_is_found(line: str, level: str):
-    assert level_of(line) == level
-
-
 def test_an_hour_of_updates_leaks_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch):
     now, sent = 1e9, [0]
     queue = SqliteQueue(None, clock=lambda: now)
@@ -477,8 +602,8 @@ def test_an_hour_of_updates_leaks_nothing(pipeline: Pipeline, monkeypatch: pytes
     assert objects[2] - objects[0] < 5000
     assert len(set(threads)) == 1
     assert 0 < bytes_sent[2] - bytes_sent[1] < 1.2 * (bytes_sent[1] - bytes_sent[0])
-    assert room.view._shown == {}
-    assert len(room.traces.lines.rows) <= 60
+    assert room.icons.state["waiting"] == []
+    assert len(room.tabs.part.state["traces"]) <= 60
     assert sys.getsizeof(room._awaiting) < 200
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 import pytest
 
 from etl import Batch, DeadLetters, Pipeline, Worker, open_queue, reject
 from etl.analysis import figures, metrics, traces
 from etl.analysis.compare import compare_stores
 from etl.analysis.figures import look, room
+from etl.analysis.overview import overview
 from etl.analysis.templates import templates
 from etl.demo import dashboard
 from etl.queue import Queue
@@ -34,14 +37,8 @@ def worked() -> Queue:
 
 
 def spec(queue: Queue, **more: object) -> figures.Spec:
-    frames = {
-        "counts": metrics.state_totals(queue).get("count", {}),
-        "history": metrics.history(queue),
-        "processors": metrics.processors(queue),
-        "edges": EDGES,
-        "now": queue.read("queue_history")[-1]["second"] if queue.stats().accepted else 1e9,
-    }
-    return figures.panels(**(frames | more))
+    found = overview(queue)
+    return figures.charts(found["levels"], found["history"], **more)
 
 
 def test_bars_show_lines_by_level_in_a_fixed_order():
@@ -83,7 +80,7 @@ def test_the_graph_counts_lines_and_rings_errors(worked: Queue):
         metrics.processors(worked), EDGES, lit=["input", "level"]
     ).data
 
-    assert "<b>check</b><br>3 · 1 dead" in nodes.text
+    assert "<b>check</b><br>3<br>1 dead" in nodes.text
     assert list(nodes.marker.line.width) == [1, 1, 4, 1]
     assert [x for x in lit.x if x is not None] == pytest.approx([0, 1 / 3])
     assert len(edges.x) == 3 * len(EDGES)
@@ -118,26 +115,40 @@ def test_the_graph_is_as_high_as_its_branches_need(worked: Queue):
 
 
 def test_the_control_room_has_one_shape_for_any_store(worked: Queue):
-    empty, full = spec(open_queue("sqlite://")), spec(worked, lit=["input", "level"])
+    empty, full = spec(open_queue("sqlite://")), spec(worked)
 
     assert [one["type"] for one in empty["data"]] == [one["type"] for one in full["data"]]
     assert empty["layout"].keys() == full["layout"].keys()
-    assert figures.control_room(
-        counts={},
-        history=metrics.history(worked),
-        processors=metrics.processors(worked),
-        edges=EDGES,
-        now=1e9,
-    ).data
+    assert go.Figure(full).data[0].orientation == "h"
 
 
-@pytest.mark.parametrize(("width", "height"), [(1100, 520), (500, 1020)])
-def test_a_narrow_page_has_one_column(worked: Queue, width: int, height: int):
+def test_rate_and_backlog_have_an_axis_each(worked: Queue):
+    worked.put(*[Batch.from_lines([f"INFO {n}"]) for n in range(30)])
+    layout, (_, rate, waiting) = (found := spec(worked))["layout"], found["data"]
+
+    assert (rate["yaxis"], waiting["yaxis"]) == ("y2", "y3")
+    assert waiting["y"][-1] == 30
+    assert layout["yaxis3"]["range"] == [0, 50]
+    assert layout["yaxis2"]["range"] == [0, 10]
+    assert layout["yaxis3"]["overlaying"] == "y2"
+
+
+@pytest.mark.parametrize(("seconds", "first"), [(120, "−2 m"), (900, "−15 m"), (3600, "−1 h")])
+def test_a_history_says_how_far_back_it_goes(worked: Queue, seconds: int, first: str):
+    history = overview(worked, seconds=seconds)["history"]
+    axis = figures.charts([], history, width=800)["layout"]["xaxis2"]
+
+    assert axis["ticktext"][-1] == "now"
+    assert axis["ticktext"][0] == first
+
+
+@pytest.mark.parametrize("width", [400, 676, 1000])
+def test_its_charts_do_not_overlap(worked: Queue, width: int):
     layout = spec(worked, width=width)["layout"]
 
-    assert (layout["width"], layout["height"]) == (width, height)
-    starts = {round(layout[f"xaxis{mark}"]["domain"][0] * 2) for mark in ("", "2")}
-    assert len(starts) == (2 if width > 800 else 1)
+    assert layout["width"] == width
+    assert layout["xaxis"]["domain"][1] < layout["xaxis2"]["domain"][0]
+    assert layout["xaxis2"]["domain"][1] < 1
 
 
 def test_a_refresh_changes_only_what_differs(worked: Queue):
@@ -148,7 +159,7 @@ def test_a_refresh_changes_only_what_differs(worked: Queue):
 
     figures.refresh(widget, before, after)
 
-    assert list(widget.data[0].y) == [0, 1, 1, 0, 0]
+    assert list(widget.data[0].x) == [0, 1, 1, 0, 0]
     assert widget.layout.font.color == after["layout"]["font"]["color"]
     assert widget.data[0].type == "bar"
 
@@ -247,7 +258,10 @@ def test_paths_flow_from_the_input_to_what_became_of_the_lines():
     )
     (sankey,) = figures.paths(edges).data
 
-    assert list(sankey.node.label) == ["input", "&lt;i&gt;", "done", "dead"]
+    assert list(sankey.node.label) == ["input", "&lt;i&gt;", "", ""]
+    assert list(sankey.node.customdata) == ["input", "&lt;i&gt;", "done", "dead"]
+    subtitle = figures.paths(edges).layout.title.subtitle.text
+    assert re.sub("<.*?>", "", subtitle) == "The last 5 lines: ■ done 4 · ■ dead 1"
     assert list(zip(sankey.link.source, sankey.link.target, sankey.link.value, strict=True)) == [
         (0, 1, 5),
         (1, 2, 4),
@@ -389,3 +403,23 @@ def test_the_look_is_there_for_other_figures():
 
     assert figure.layout.template.layout.paper_bgcolor == look.PAPER[True]
     assert list(figure.layout.template.layout.colorway) == list(look.COLOURS.values())
+
+
+def test_no_bar_of_buttons_lies_over_a_figure(worked: Queue, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")
+    shown = figures.graph(metrics.processors(worked), EDGES)._repr_mimebundle_()
+    assert shown["application/vnd.plotly.v1+json"]["config"]["displayModeBar"] is False
+
+
+@pytest.mark.parametrize("columns", [4, 9])
+def test_names_beside_each_other_stand_above_and_below_where_it_is_crowded(columns: int):
+    names = [f"p{n}" for n in range(columns)]
+    frame = pd.DataFrame(
+        {"processor": names, "received": 1, "dead": 0, "errors": 0, "seconds": 1.0}
+    )
+    edges = [*itertools.pairwise(["input", *names]), (names[-1], "left"), (names[-1], "right")]
+    nodes = figures.graph(frame, edges).data[2]
+    crowded = ["bottom center", "top center"] * 6
+    one_row = ["bottom center"] * 12 if columns == 4 else crowded
+    assert list(nodes.textposition[:-2]) == one_row[: columns + 1]
+    assert sorted(nodes.textposition[-2:]) == ["bottom center", "top center"]

@@ -759,6 +759,12 @@ def test_layouts_may_change_within_a_frame() -> None:
     ("spec", "said"),
     [
         ("apache_eror", "unknown format 'apache_eror'; did you mean 'apache_error'?"),
+        ("nginx", "unknown format 'nginx'; did you mean 'nginx_access' or 'nginx_error'?"),
+        ("Apache", "did you mean 'apache_access' or 'apache_error'?"),
+        ("access", "did you mean 'nginx_access' or 'apache_access'?"),
+        ("mariadb", "did you mean 'mysql_error' or 'mysql_slow'?"),
+        ("rust-tracing", "did you mean 'json'?"),
+        ("log4net", "did you mean 'log4j'?"),
         ("regex:a(?P<x>[", "unclosed character class"),
         ("regex:(?=a)(?P<x>b)", "look-around"),
         ("regex:(a)b", "named groups"),

@@ -37,10 +37,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": ENGINE | {"queue", "sources", "analysis", "workers", "store"},
     "testing": ENGINE | {"queue", "sources", "workers"},
     "store": BASE | {"queue", "dlq", "analysis"},
+    "web": set(),
     "notebook": ENGINE
     | {"queue", "sources", "dlq", "analysis", "workers", "runs", "store"}
-    | {"server"},
-    "server": ENGINE | {"queue", "sources", "dlq", "analysis", "workers", "runs", "store"},
+    | {"server", "web"},
+    "server": ENGINE
+    | {"queue", "sources", "dlq", "analysis", "workers", "runs", "store"}
+    | {"web"},
     "cli": ENGINE
     | {"queue", "sources", "dlq", "analysis", "workers", "runs", "testing", "store"}
     | {"notebook", "server"},

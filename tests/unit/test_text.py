@@ -1,10 +1,10 @@
-"""Text for people: tables as HTML."""
+"""Text for people: tables as HTML, and texts that are cut."""
 
 from __future__ import annotations
 
 import re
 
-from etl.text import Html, html_table
+from etl.text import Html, first_line, html_table, shortened
 
 
 def cells(table: str) -> list[str]:
@@ -34,3 +34,18 @@ def test_a_table_has_a_caption_and_a_class():
         '<table class="etl"><caption>&lt;1&gt;</caption>'
     )
     assert html_table(["a"], []).startswith("<table>")
+
+
+def test_a_text_is_cut_after_a_word():
+    text = "the line names no level, and nothing else"
+    assert shortened(text, 30) == "the line names no level, and…"
+    assert shortened(text, 26) == "the line names no level…"
+    assert shortened(text, len(text)) == text
+    assert shortened("x" * 50, 10) == "x" * 9 + "…"
+    assert shortened("a b\x1b[2J" * 9, 12) == "a b\\x1b[2Ja…"
+    assert all(len(shortened(text, most)) <= most for most in range(1, 50))
+
+
+def test_the_first_line_of_an_error_is_what_it_says():
+    assert first_line("\n\nit failed\r\n\nThis error occurred in …") == "it failed"
+    assert first_line("") == ""

@@ -1,12 +1,12 @@
 """Frames as Plotly figures: pure functions, the same for a live console and for a report.
 
-For the control room, each also a panel of one figure for a `FigureWidget`:
+For what happens now:
 
     levels(counts)            lines processed, by level
     throughput(history)       lines a second, and lines that wait, of the last two minutes
     latency(processors)       time per line of every processor
     graph(processors, edges)  the pipeline: where lines, time and errors go
-    control_room(...)         all four in one figure
+    charts(levels, history)   those of its screen, as plain data
 
 For looking back on a run:
 
@@ -30,16 +30,16 @@ from etl.analysis.figures.lines import level_times as level_times
 from etl.analysis.figures.lines import paths as paths
 from etl.analysis.figures.lines import templates as templates
 from etl.analysis.figures.look import LEVELS as LEVELS
+from etl.analysis.figures.look import Figure as Figure
 from etl.analysis.figures.look import label as label
 from etl.analysis.figures.processors import comparison as comparison
 from etl.analysis.figures.processors import latency_times as latency_times
 from etl.analysis.figures.processors import time_shares as time_shares
 from etl.analysis.figures.room import WINDOW as WINDOW
 from etl.analysis.figures.room import Spec as Spec
-from etl.analysis.figures.room import control_room as control_room
+from etl.analysis.figures.room import charts as charts
 from etl.analysis.figures.room import graph as graph
 from etl.analysis.figures.room import latency as latency
 from etl.analysis.figures.room import levels as levels
-from etl.analysis.figures.room import panels as panels
 from etl.analysis.figures.room import refresh as refresh
 from etl.analysis.figures.room import throughput as throughput

@@ -20,6 +20,7 @@ from etl.analysis.figures.look import (
     label,
     labels,
 )
+from etl.text import first_line
 
 ENDS = {"done": COLOURS["green"], "filtered": OTHER, "dead": COLOURS["red"]}
 """Colours by the state in which lines end."""
@@ -61,6 +62,8 @@ def flow(history: pd.DataFrame, *, dark: bool = False) -> go.Figure:
 def paths(edges: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     """Draw the paths of lines from the input to their end, as broad as they are frequent.
 
+    The ends have their names in the subtitle, where none is in the way of another.
+
     Args:
         edges: As `traces.path_edges` returns it.
         dark: For a dark page.
@@ -71,24 +74,34 @@ def paths(edges: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     ends = {name: colour for name, colour in ENDS.items() if name not in inner}
     sankey = go.Sankey(
         node={
-            "label": [label(name, 24) for name in names],
+            "label": ["" if name in ends else label(name, 24) for name in names],
+            "customdata": [label(name, 24) for name in names],
             "color": [(inner | ends).get(name, OTHER) for name in names],
             "pad": 24,
             "thickness": 14,
             "line": {"width": 0},
-            "hovertemplate": "%{label}: %{value:,} lines<extra></extra>",
+            "hovertemplate": "%{customdata}: %{value:,} lines<extra></extra>",
         },
         link={
             "source": edges["before"].map(number),
             "target": edges["after"].map(number),
             "value": edges["lines"],
             "color": [_pale(ends[name]) if name in ends else SOFT for name in edges["after"]],
-            "hovertemplate": "%{source.label} → %{target.label}: %{value:,} lines<extra></extra>",
+            "customdata": [
+                f"{label(row.before, 24)} → {label(row.after, 24)}" for row in edges.itertuples()
+            ],
+            "hovertemplate": "%{customdata}: %{value:,} lines<extra></extra>",
         },
         domain={"x": [0.01, 0.99], "y": [0.02, 0.98]},
     )
     lines = edges.loc[edges["before"] == "input", "lines"].sum()
-    subtitle = f"The last {lines:,} lines"
+    ended = edges[edges["after"].isin(ends)].groupby("after")["lines"].sum()
+    marks = (
+        f'<span style="color:{colour}">■</span> {name} {ended[name]:,}'
+        for name, colour in ends.items()
+        if name in ended.index
+    )
+    subtitle = f"The last {lines:,} lines: {' · '.join(marks)}"
     return figure(sankey, title="Paths of lines", subtitle=subtitle, height=380, dark=dark)
 
 
@@ -120,7 +133,10 @@ def failure_times(
     sizes = dead_letters.groupby("fingerprint")["lines"].sum()
     kinds = sizes.sort_values(ascending=False, kind="stable").index
     first = dead_letters.drop_duplicates("fingerprint").set_index("fingerprint").loc[kinds[:most]]
-    why = [f"{row.processor}: {row.error or row.code}, {row.message}" for row in first.itertuples()]
+    why = [
+        f"{row.processor}: {row.error or row.code}, {first_line(row.message)}"
+        for row in first.itertuples()
+    ]
     names = dict(zip(first.index, labels(why, 90), strict=True))
     rest = f"{len(kinds) - most} other kinds"
     named = dead_letters.assign(
@@ -166,7 +182,7 @@ def templates(
         mode="text",
         x=[0] * len(shown),
         y=shown.index - 0.36,
-        text=[label(template, 110) for template in shown["template"]],
+        text=[label(template, 80) for template in shown["template"]],
         textposition="middle right",
         textfont={"family": MONO, "size": 11.5},
         hoverinfo="skip",
@@ -198,6 +214,7 @@ def _stacked(counts: pd.DataFrame, colours: dict[str, str]) -> go.Figure:
         barmode="stack",
     )
     hover = "%{x|%Y-%m-%d %H:%M:%S}: %{y:,} lines<extra>%{fullData.name}</extra>"
+    bars.update_xaxes(nticks=6, tickangle=0)
     return bars.update_traces(marker_line_width=0, legendgroup=None, hovertemplate=hover)
 
 

@@ -13,16 +13,25 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 
-from etl.text import printable
+from etl.text import shortened
 
 LEVELS = {
-    "DEBUG": "#7d8590",
-    "INFO": "#2f7fc1",
+    "DEBUG": "#848d97",
+    "INFO": "#2a78bd",
     "WARNING": "#e3a008",
-    "ERROR": "#d9541e",
-    "CRITICAL": "#d81b60",
+    "ERROR": "#cf4710",
+    "CRITICAL": "#8e1152",
 }
-"""Colour by level: they differ in lightness too, and white or black text is readable on each."""
+"""Colour by level: they differ to every kind of colour vision, and from a white page."""
+
+LEVELS_DARK = {
+    "DEBUG": "#b6bec8",
+    "INFO": "#4d9fe6",
+    "WARNING": "#f0b429",
+    "ERROR": "#f0703a",
+    "CRITICAL": "#c2338a",
+}
+"""The same on a dark page."""
 
 COLOURS = {
     "blue": "#0072b2",
@@ -46,9 +55,13 @@ QUIET = {False: "#656d76", True: "#9aa2ab"}
 
 PAPER = {False: "#ffffff", True: "#15181c"}
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
+"""Without `system-ui`, which on a bare Linux is a font that is 15 % wider."""
 
 MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+
+
+WITHOUT_BAR = {"displayModeBar": False}
 
 
 def label(text: object, most: int = 40) -> str:
@@ -56,7 +69,7 @@ def label(text: object, most: int = 40) -> str:
 
     It is read neither as HTML nor, between dollars, as TeX.
     """
-    return html.escape(printable(str(text), most)).replace("$", "&#36;")
+    return html.escape(shortened(str(text), most)).replace("$", "&#36;")
 
 
 def labels(texts: Iterable[object], most: int = 40) -> list[str]:
@@ -67,6 +80,19 @@ def labels(texts: Iterable[object], most: int = 40) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return found
+
+
+class Figure(go.Figure):  # type: ignore[misc]
+    """A figure without Plotly's bar of buttons, which lies over legends and titles.
+
+    Zoom by dragging, and double-click to see all again.
+    """
+
+    def _ipython_display_(self) -> None:
+        plotly.io.show(self, config=WITHOUT_BAR)
+
+    def _repr_mimebundle_(self, *args: Any, **more: Any) -> Any:
+        return super()._repr_mimebundle_(*args, **{"config": WITHOUT_BAR, **more})
 
 
 def figure(
@@ -89,7 +115,7 @@ def figure(
         "margin": {"l": 16, "r": 24, "t": top, "b": 44},
         "showlegend": rows > 0,
     }
-    return go.Figure(drawn).update_layout(look | layout, overwrite=True)
+    return Figure(drawn).update_layout(look | layout, overwrite=True)
 
 
 def _template(*, dark: bool) -> go.layout.Template:

@@ -1,6 +1,6 @@
 """The figures of the control room: what happens now.
 
-The frames are those of `metrics`. `panels` gives them all as plain data, always
+The frames are those of `metrics`. `charts` gives those of the screen as plain data, always
 of one shape, so that a live figure is sent only what differs.
 """
 
@@ -15,27 +15,19 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from etl.analysis.figures.look import FONT, INK, LEVELS, OTHER, SOFT, figure, label, labels
+from etl.analysis.figures.look import (
+    FONT,
+    LEVELS,
+    LEVELS_DARK,
+    OTHER,
+    SOFT,
+    figure,
+    label,
+    labels,
+)
 
 WINDOW = 120
 """Seconds that `throughput` shows."""
-
-NARROW = 820
-"""Pixels of width below which the panels stand below each other."""
-
-
-def _key(title: str, *signs: tuple[str, str]) -> str:
-    parts = ((colour, *sign.split(" ", 1)) for colour, sign in signs)
-    spans = (f"<span style='color:{colour}'>{mark}</span> {name}" for colour, mark, name in parts)
-    return "   ".join((f"<b>{title}</b>", *spans))
-
-
-TITLES = (
-    "<b>Processed by level</b>",
-    _key("Over time", ("#2a9d8f", "━ lines/s"), ("#8a70d6", "┅ waiting")),
-    _key("Time per line", ("#2f7fc1", "● p50"), ("#e3a008", "◆ p95"), ("#d81b60", "✖ p99")),
-    _key("Pipeline", ("#2f7fc1", "● where time goes"), ("#d9541e", "◯ errors")),
-)
 
 TICKS = ("0.1 µs", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s")
 
@@ -81,62 +73,132 @@ def graph(
     return figure(traces, title="Pipeline", height=120 + 90 * widest, dark=dark, **axes)
 
 
-def control_room(*, dark: bool = False, width: int = 1100, **frames: Any) -> go.Figure:
-    """Draw all four panels in one figure; see `panels`."""
-    return go.Figure(panels(dark=dark, width=width, **frames))
-
-
-def panels(
+def charts(
+    levels: Sequence[tuple[str, float]],
+    history: Mapping[str, Sequence[float]],
     *,
-    counts: Mapping[str, float],
-    history: pd.DataFrame,
-    processors: pd.DataFrame,
-    edges: Edges,
-    now: float,
-    lit: Sequence[str] = (),
     dark: bool = False,
-    width: int = 1100,
+    width: int = 676,
+    height: int = 172,
 ) -> Spec:
-    """Return the figure of `control_room` as plain `data` and `layout`, always of one shape.
+    """Return the control room's charts as plain `data` and `layout`, always of one shape.
+
+    At the left lines by level, at the right lines a second (left axis) and waiting lines (right
+    axis, dotted) over time.
 
     Args:
-        counts: Lines by level.
-        history: As `metrics.history` returns it.
-        processors: As `metrics.processors` returns it.
-        edges: Pairs of processors' names.
-        now: Unix seconds at the right edge of the history.
-        lit: A line's path to draw in the pipeline.
+        levels: Names of levels with their lines, as `overview` returns them.
+        history: `seconds` up to now, `rate` and `waiting`, as `overview` returns them.
         dark: For a dark page.
-        width: Pixels; below `NARROW` the panels stand in one column.
+        width: Pixels.
+        height: Pixels.
     """
-    parts = [
-        _levels(counts),
-        _throughput(history, now),
-        _latency(processors),
-        _graph(processors, edges, lit),
-    ]
-    columns = 2 if width >= NARROW else 1
-    rows = 4 // columns
-    height = 250 * rows + 20
-    layout: Spec = LAYOUT | {"width": width, "height": height, "annotations": []}
-    layout["font"] = {"family": FONT, "size": 11, "color": INK[dark]}
-    data: list[Spec] = []
-    for place, ((traces, axes), title) in enumerate(zip(parts, TITLES, strict=True)):
-        row, column = divmod(place, columns)
-        names = 80 if place == 2 else 4 if place == 3 else 36
-        across = [column / columns + names / width, (column + 1) / columns - 24 / width]
-        up = [1 - (row + 0.87) / rows, 1 - (row + 0.12) / rows]
-        x, y = ("x", "y") if place == 0 else (f"x{place + 1}", f"y{place + 1}")
-        layout[x.replace("x", "xaxis")] = AXIS | axes["xaxis"] | {"domain": across, "anchor": y}
-        layout[y.replace("y", "yaxis")] = AXIS | axes["yaxis"] | {"domain": up, "anchor": x}
-        data += [trace | {"xaxis": x, "yaxis": y} for trace in traces]
-        at = {"text": title, "x": column / columns, "y": up[1] + 28 / height}
-        layout["annotations"].append(TITLE | at)
-    return {"data": data, "layout": layout}
+    colours = LEVELS_DARK if dark else LEVELS
+    names = [name for name, _ in levels]
+    counts = [count for _, count in levels]
+    top = _nice(max(counts, default=0), 10)
+    rate_ink, wait_ink = ("#41c7b4", "#b39cf0") if dark else ("#0f766e", "#6f52c4")
+    seconds = list(history["seconds"])
+    split = 0.44 if width > 480 else 0.4
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": counts,
+        "y": ["no level" if name == "OTHER" else name for name in names],
+        "text": [f"{count:,.0f}" for count in counts],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "marker": {"color": [colours.get(name, OTHER) for name in names]},
+        "hovertemplate": "%{y}: %{x:,} lines<extra></extra>",
+        "xaxis": "x",
+        "yaxis": "y",
+    }
+    line: Spec = {"type": "scatter", "mode": "lines", "x": seconds, "xaxis": "x2"}
+    rate = line | {"y": list(history["rate"]), "yaxis": "y2", "name": "lines/s"}
+    rate |= {"line": {"color": rate_ink, "width": 1.6}, "fill": "tozeroy"}
+    rate |= {"fillcolor": _faded(rate_ink), "hovertemplate": "%{y:,.1f} lines/s"}
+    waiting = line | {"y": list(history["waiting"]), "yaxis": "y3", "name": "waiting"}
+    waiting |= {"line": {"color": wait_ink, "width": 1.6, "dash": "dot"}}
+    waiting |= {"hovertemplate": "%{y:,} waiting"}
+    rate_top = _nice(max([*history["rate"], 0]), 10)
+    wait_top = _nice(max([*history["waiting"], 0]), 10)
+    start = 2 * seconds[0] - seconds[1] if len(seconds) > 1 else -120
+    quarter = 4 if width > 560 else 2
+    ticks = [start * part / quarter for part in range(quarter, -1, -1)]
+    plot = [0.02, 1 - 36 / height]
+    lower = [24 / height, 1 - 46 / height]
+    left, right = [78 / width, split - 46 / width], [split + 40 / width, 1 - 44 / width]
+    side = {"showgrid": False, "tickmode": "array", "tickfont": {"color": wait_ink}}
+    soft = {"color": "#a6a6a6" if dark else "#626262"}
+    title = TITLE | {"font": {"size": 13, "color": INK_ON[dark]}, "y": 1 - 2 / height}
+    key = f"<b>Over time</b>   <span style='font-size:11.5px;color:{soft['color']}'>"
+    key += f"<span style='color:{rate_ink}'>━</span> lines/s"
+    key += f"   <span style='color:{wait_ink}'>┅</span> waiting</span>" if width > 560 else ""
+    layout: Spec = LAYOUT | {
+        "width": width,
+        "height": height,
+        "bargap": 0.4,
+        "font": {"family": FONT, "size": 11, "color": soft["color"]},
+        "xaxis": AXIS | {"domain": left, "visible": False, "range": [0, top], "anchor": "y"},
+        "yaxis": AXIS
+        | {"domain": plot, "type": "category", "autorange": "reversed", "showgrid": False}
+        | {"showline": False, "ticklabelstandoff": 6, "anchor": "x"}
+        | {"tickfont": {"size": 12, "color": INK_ON[dark]}},
+        "xaxis2": AXIS
+        | {"domain": right, "anchor": "y2", "range": [start, 0], "showgrid": False}
+        | {"tickmode": "array", "tickvals": ticks, "ticktext": [_before(tick) for tick in ticks]},
+        "yaxis2": AXIS
+        | {"domain": lower, "anchor": "x2", "range": [0, rate_top], "showline": False}
+        | _three(rate_top)
+        | {"tickfont": {"color": rate_ink}},
+        "yaxis3": AXIS
+        | {"anchor": "x2", "overlaying": "y2", "side": "right", "range": [0, wait_top]}
+        | {"showline": False}
+        | _three(wait_top)
+        | side,
+        "annotations": [
+            title | {"text": "<b>Processed by level</b>", "x": 12 / width},
+            title | {"text": key, "x": split + 6 / width},
+        ],
+    }
+    return {"data": [bars, rate, waiting], "layout": layout}
+
+
+INK_ON = {False: "#1f1f1f", True: "#e4e4e4"}
+
+
+def _faded(colour: str) -> str:
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.15)"
+
+
+def _three(top: float) -> Spec:
+    """Return three ticks from 0 to the top of an axis: `0`, `5k`, `10k`."""
+    return {
+        "tickmode": "array",
+        "tickvals": [0, top / 2, top],
+        "ticktext": ["0", *(_short(value) for value in (top / 2, top))],
+    }
+
+
+def _short(value: float) -> str:
+    for unit, each in (("M", 1e6), ("k", 1e3)):
+        if value >= each:
+            return f"{value / each:g}{unit}"
+    return f"{value:g}"
+
+
+def _before(second: float) -> str:
+    """Return a second before now as people read it: `−90 s`, `−15 m`, `now`."""
+    if not round(second):
+        return "now"
+    if second > -120:
+        return f"−{-second:.0f} s"
+    return f"−{-second / 60:.3g} m" if second > -3600 else f"−{-second / 3600:.3g} h"
 
 
 def refresh(widget: go.FigureWidget, old: Spec, new: Spec) -> None:
-    """Send a `FigureWidget` what differs between two of `panels`, in one message."""
+    """Send a `FigureWidget` what differs between two of `charts`, in one message."""
     with widget.batch_update():
         for trace, before, after in zip(widget.data, old["data"], new["data"], strict=True):
             changed = {key: value for key, value in after.items() if before.get(key) != value}
@@ -147,6 +209,9 @@ def refresh(widget: go.FigureWidget, old: Spec, new: Spec) -> None:
 
 
 INPUT = "input"
+
+CROWDED = 6
+"""Columns of a pipeline beyond which names stand above and below the nodes in turn."""
 
 TITLE = {
     "xref": "paper",
@@ -250,11 +315,11 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
         "x": [x for x, _ in spots.values()],
         "y": [y for _, y in spots.values()],
         "text": [
-            f"<b>{label(name, 14)}</b><br>{received:,}" + (f" · {dead:,} dead" if dead else "")
+            f"<b>{label(name, 14)}</b><br>{received:,}" + (f"<br>{dead:,} dead" if dead else "")
             for name, received, dead in rows[["received", "dead"]].itertuples()
         ],
-        "textposition": "bottom center",
-        "textfont": {"size": 11},
+        "textposition": _sides(spots),
+        "textfont": {"size": 11, "shadow": "auto"},
         "cliponaxis": False,
         "hovertext": [f"{share:.0%} of the time" for share in shares],
         "hoverinfo": "text",
@@ -267,7 +332,8 @@ def _graph(processors: pd.DataFrame, edges: Edges, lit: Sequence[str]) -> tuple[
     grey = {"color": "rgba(128,136,148,0.5)", "width": 2}
     traces = [_lines(pairs, spots, grey), _lines(path, spots, {"color": "#2a9d8f", "width": 6})]
     xaxis = {"visible": False, "range": [-0.08, 1.08]}
-    return [*traces, nodes], {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.3, 1.05]}}
+    high = 1.3 if "top center" in nodes["textposition"] else 1.05
+    return [*traces, nodes], {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.3, high]}}
 
 
 def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[float, float]]:
@@ -286,6 +352,19 @@ def _spots(edges: list[tuple[str, str]], more: list[str]) -> dict[str, tuple[flo
             y = 1 - number / (len(here) - 1) if len(here) > 2 else 1 - (number + 0.5) / len(here)
             spots[name] = (x, y)
     return spots
+
+
+def _sides(spots: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return on which side of its node each name stands: away from edges and other names."""
+    columns = sorted({x for x, _ in spots.values()})
+    crowded = len(columns) > CROWDED
+    sides = []
+    for x, y in spots.values():
+        others = [other for at, other in spots.values() if at == x]
+        alone = len(others) == 1
+        top = crowded and columns.index(x) % 2 == 1 if alone else y == max(others)
+        sides.append("top center" if top else "bottom center")
+    return sides
 
 
 def _lines(

@@ -13,32 +13,48 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etl.analysis import metrics
 from etl.analysis.traces import traces
 from etl.errors import UsageError
 from etl.filesystem import DISK
+from etl.notebook.batch.parameters import check_limits, convert
+from etl.notebook.batch.profile import levels_over_time
+from etl.notebook.batch.tables import Note
 from etl.notebook.shipped import sample_folder
 from etl.pipeline.load import load_pipeline
 from etl.queue import DeadLetterFilter, Queue, open_queue
 from etl.queue.urls import file_of, url_of, without_secrets
-from etl.records.columns import INTEGER, TEXT, Table
-from etl.records.context import AS_FOUND, ReadOptions, Unmatched
+from etl.records.columns import INTEGER, INTEGER_OR_NULL, NUMBER, TEXT, Table
+from etl.records.context import AS_FOUND, Unmatched
 from etl.runs.registry import find, make_folder, new_run_id, place_of, read, state_of
 from etl.runs.result import RunResult
 from etl.runs.run import Progress, run
 from etl.settings import Settings, settings
+from etl.text import first_line
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
+    import polars as pl
 
 SAMPLES = ("python_app.log", "postgresql.log", "redis.log")
 """Files of `data` that a batch takes if it is given none."""
 
+
+SOURCES = Table.of(
+    "sources",
+    source=TEXT,
+    records=INTEGER_OR_NULL,
+    dead=INTEGER,
+    formats=TEXT,
+    **dict.fromkeys(("matched", "generic", "timeless"), NUMBER),
+)
 FAILURES = Table.of("failures", lines=INTEGER, processor=TEXT, why=TEXT, sample=TEXT)
 
 
@@ -79,7 +95,8 @@ def process(
     """
     check_limits({"workers": workers})
     sources = [source] if isinstance(source, str) else list(source)
-    run_id, folder, store = locate(_text("run_id", run_id), _text("out", out), store)
+    run_id, out = (convert(name, one) for name, one in (("run_id", run_id), ("out", out)))
+    run_id, folder, store = locate(run_id, out, store)
     if finished_before(run_id, sources, store):
         record = read(place_of(run_id)) or {"ended_at": 0, "started_at": 0}
         seconds = float(record["ended_at"] - record["started_at"])
@@ -103,27 +120,6 @@ def process(
             watch=watch,
             worker_stdout=console,
         )
-
-
-def check_limits(given: Mapping[str, Any]) -> None:
-    """Raise UsageError if a parameter has the right type and a value that cannot be used."""
-    if given.get("workers", 1) < 1:
-        raise UsageError(f"workers must be >= 1, got {given['workers']}")
-    for name in ("max_dead_ratio", "max_generic_ratio"):
-        if not 0 <= given.get(name, 0) <= 1:
-            raise UsageError(f"{name} must be from 0 to 1, got {given[name]}")
-    read_options(given)
-
-
-def read_options(given: Mapping[str, Any]) -> ReadOptions:
-    """Return how lines are read, as a batch's parameters say.
-
-    Raises:
-        UsageError: If one of them cannot be used.
-    """
-    empty = {"format": "", "year": 0}
-    names = {one.name for one in fields(ReadOptions)} & given.keys()
-    return ReadOptions(**{name: given[name] for name in names if given[name] != empty.get(name)})
 
 
 def locate(run_id: str, out: str, store: str) -> tuple[str, Path, str]:
@@ -165,6 +161,48 @@ def progress_line() -> Iterator[Callable[[Progress], None]]:
     handle.update({"text/plain": "all is processed"}, raw=True)
 
 
+def latency(queue: Queue) -> Note | go.Figure:
+    """Return the time per line of each processor as a figure, or why there are too few batches."""
+    from etl.analysis import figures
+
+    few = metrics.too_few_batches(queue)
+    if few:
+        return Note(f"{few}. A percentile says something once there are as many.")
+    return figures.latency(metrics.processors(queue))
+
+
+def levels(rows: pl.LazyFrame | None) -> Note | go.Figure:
+    """Return lines by level over time as a figure, or why there is none; see `levels_over_time`."""
+    from etl.analysis import figures
+
+    counts = levels_over_time(rows)
+    if counts.empty:
+        return Note("none: the output has no times and levels")
+    return figures.level_times(counts)
+
+
+def sources(queue: Queue, most: int = 20) -> pd.DataFrame:
+    """Return how each source was read, and how many of its lines are dead, the worst first.
+
+    Columns: `source` (str), `records` (Int64), `dead` (int64, lines), `formats` (str), `matched`,
+    `generic`, `timeless` (float64, shares of the records; missing, as are the records, if nothing
+    was parsed). The last row stands for several sources if there are more than `most`.
+    """
+    dead: Counter[str] = Counter()
+    for group in queue.dead_letter_groups(DeadLetterFilter()):
+        dead[group["source"]] += group["lines"]
+    read = {row["source"]: row for row in metrics.sources.polars(queue).to_dicts()}
+    names = sorted({*read, *dead}, key=lambda name: (-dead[name], name))
+    rows = [read.get(name, {}) | {"source": name, "dead": dead[name]} for name in names]
+    if len(rows) > most:
+        left = rows[most - 1 :]
+        records = sum(row.get("records") or 0 for row in left)
+        lines = sum(row["dead"] for row in left)
+        rest = {"source": f"{len(left):,} more", "records": records, "dead": lines}
+        rows = [*rows[: most - 1], rest]
+    return SOURCES.frame(dict.fromkeys(SOURCES.names) | row for row in rows)
+
+
 def failures(queue: Queue, most: int = 20) -> pd.DataFrame:
     """Return why lines are dead, the most frequent reason first, with one of the lines.
 
@@ -172,7 +210,7 @@ def failures(queue: Queue, most: int = 20) -> pd.DataFrame:
     """
     groups = queue.dead_letter_groups(DeadLetterFilter(limit=most))
     return FAILURES.frame(
-        dict(group) | {"why": f"{group['error'] or group['code']}: {group['message']}"}
+        dict(group) | {"why": f"{group['error'] or group['code']}: {first_line(group['message'])}"}
         for group in groups
     )
 
@@ -225,10 +263,3 @@ def finished_before(run_id: str, sources: Sequence[str], store: str) -> bool:
     queue.close()
     whole = stats.idle and stats.accepted >= (record.get("counts") or {}).get("accepted", 1)
     return state in ("finished", "gate") and whole
-
-
-def _text(name: str, value: object) -> str:
-    """Return a text that `papermill -p` may have made a whole number of: `20240305`."""
-    if isinstance(value, bool | float):
-        raise UsageError(f"{name} must be text, got {value!r}; give it to papermill with -r")
-    return str(value)

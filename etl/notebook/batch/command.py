@@ -24,15 +24,9 @@ from typing import Any
 
 from etl.errors import BatchFailed, EtlError, GateFailed, UsageError
 from etl.filesystem import DISK
-from etl.notebook.batch.batch import (
-    check_limits,
-    finished_before,
-    locate,
-    read_options,
-    samples,
-    store_in,
-)
-from etl.notebook.batch.execute import defaults_of, execute, parameters
+from etl.notebook.batch.batch import finished_before, locate, samples, store_in
+from etl.notebook.batch.execute import execute
+from etl.notebook.batch.parameters import DEFAULTS, check_limits, parse, read_options
 from etl.notebook.batch.report import COUNTS, write_report, write_summary
 from etl.notebook.shipped import find_notebook
 from etl.pipeline.load import load_pipeline
@@ -74,7 +68,7 @@ def run_batch(
         BatchFailed: If the notebook failed.
     """
     notebook = find_notebook(NOTEBOOK)
-    given, store = _given(sources, texts, out, defaults_of(notebook))
+    given, store = _given(sources, texts, out)
     folder = Path(given["out"])
     finished_before(given["run_id"], _sources(given), store)  # refuses what would mix two runs
     _make(folder)
@@ -111,7 +105,7 @@ def run_each(
     Raises:
         UsageError: If a pattern matches nothing, or two files would share a folder.
     """
-    check_limits(parameters(texts, defaults_of(find_notebook(NOTEBOOK))))
+    check_limits(parse(texts))
     files = _folders(patterns)
     _make(out)
     running: set[subprocess.Popen[str]] = set()
@@ -130,10 +124,10 @@ def run_each(
 
 
 def _given(
-    sources: Sequence[str], texts: Sequence[str], out: Path | None, defaults: Mapping[str, Any]
+    sources: Sequence[str], texts: Sequence[str], out: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Return all parameters of a batch and its store; nothing is started before they fit."""
-    given = dict(defaults) | parameters(texts, defaults)
+    given = dict(DEFAULTS) | parse(texts)
     given |= {"source": list(sources)} if sources else {}
     given |= {"out": str(out)} if out else {}
     check_limits(given)
@@ -181,11 +175,17 @@ def _about(given: Mapping[str, Any], problem: EtlError | None) -> dict[str, Any]
         "output": str(Path(given["out"], "out")),
     }
     failed = "gate" if isinstance(problem, GateFailed) else "failed"
+    gates = record.get("gates") or [] if failed == "gate" else []
     versions = (f"{name} {record.get(name.lower(), '')}" for name in ("etl", "Python", "Polars"))
     return {
         "title": ", ".join(names[:4]) + more,
         "state": failed if problem else "finished",
-        "error": str(problem or ""),
+        "error": str(problem or "").partition(". ")[2] if gates else str(problem or ""),
+        "gates": [
+            f"{one['gate']}: {one['value']}, not {one['limit']}"
+            for one in gates
+            if not one["passed"]
+        ],
         "facts": [(name, value) for name, value in facts.items() if value],
         "parameters": [
             (name, value if isinstance(value, str) else json.dumps(value))

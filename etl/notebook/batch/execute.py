@@ -1,62 +1,22 @@
 """Run a notebook with parameters.
 
-    given = parameters(["source=app.log"], defaults_of(notebook))
-    execute(find_notebook("02_batch_run"), Path("run.ipynb"), given)
+    execute(find_notebook("02_batch_run"), Path("run.ipynb"), {"source": "app.log"})
 
-papermill runs it. Here is what it leaves open: parameters have the type of the
-default that they replace, an unknown one is refused, no widget's state is kept.
+papermill runs it; no widget's state is kept.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etl.errors import BatchFailed, GateFailed, UsageError, did_you_mean
+from etl.errors import BatchFailed, GateFailed
 from etl.filesystem import DISK
 from etl.runs.registry import make_folder
 
-__all__ = ["defaults_of", "execute", "parameters"]
-
-TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
-
-
-def defaults_of(notebook: Path) -> dict[str, Any]:
-    """Return a notebook's parameters with the literals that they have in it."""
-    import papermill
-
-    found = papermill.inspect_notebook(str(notebook))
-    return {name: ast.literal_eval(one["default"]) for name, one in found.items()}
-
-
-def parameters(texts: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of `name=value` texts, each of the type of the parameter's default.
-
-    A list is written with commas between, or as JSON.
-
-    Raises:
-        UsageError: If a name is unknown, or a value of another type.
-    """
-    found = {}
-    for text in texts:
-        name, mark, value = text.partition("=")
-        if not mark:
-            raise UsageError(f"-p {text} is no name=value")
-        if name not in defaults:
-            raise UsageError(f"unknown parameter {name!r}{did_you_mean(name, defaults)}")
-        kind = type(defaults[name])
-        try:
-            found[name] = READERS.get(kind, kind)(value)
-        except (KeyError, ValueError):
-            wanted = KINDS.get(kind, f"a {kind.__name__}")
-            raise UsageError(f"parameter {name} has to be {wanted}, not {value!r}") from None
-    return found
+__all__ = ["execute"]
 
 
 def execute(notebook: Path, target: Path, given: Mapping[str, Any]) -> None:
@@ -97,12 +57,3 @@ def _is_not_of_dead_kernel(record: logging.LogRecord) -> bool:
     from nbclient.exceptions import DeadKernelError
 
     return not (record.exc_info and isinstance(record.exc_info[1], DeadKernelError))
-
-
-def _list(text: str) -> list[Any]:
-    if text.startswith("["):
-        return list(json.loads(text))
-    return [one.strip() for one in text.split(",") if one.strip()]
-
-
-READERS: Mapping[type, Any] = {bool: lambda text: TRUTHS[text.lower()], list: _list}

@@ -34,7 +34,15 @@ PLOTLY = "application/vnd.plotly.v1+json"
 HIDDEN = {"notebook-only", "papermill-error-cell-tag"}
 """Tags of cells that a report leaves out."""
 
+HALF = "half"
+"""Tag of the heading of a section that is half as wide as the page."""
+
 HERE = Path(__file__).parent
+
+BASIC = {"bar", "pie", "scatter"}
+"""Traces that the part of plotly.js in `vendor` can draw; for others a page has all of it."""
+
+VENDORED = HERE / "vendor" / "plotly-basic-4.1.1.min.js"
 
 
 def write_report(executed: Path, page: Path, about: Mapping[str, Any]) -> None:
@@ -44,18 +52,19 @@ def write_report(executed: Path, page: Path, about: Mapping[str, Any]) -> None:
         executed: The notebook.
         page: The file to write.
         about: For the head and the foot: `title`, `state`, `error` (str), `facts` and
-            `parameters` (pairs of str), `footer` (str).
+            `parameters` (pairs of str), `gates` (str: those that failed), `footer` (str).
     """
     import nbformat
-    from plotly.offline import get_plotlyjs
 
     nb = nbformat.read(executed, as_version=4)
-    drawn = any(PLOTLY in one.get("data", {}) for cell in nb.cells for one in _outputs(cell))
+    data = [one.get("data", {}) for cell in nb.cells for one in _outputs(cell)]
+    library = _library([one[PLOTLY] for one in data if PLOTLY in one])
     resources = _resources(about) | {
-        "plotly": get_plotlyjs() if drawn else "",
+        "plotly": library,
+        "templates": _templates() if library else {},
         "mime": PLOTLY,
-        "figure": lambda figure: json.dumps(figure).replace("<", "\\u003c"),
-        "shown": lambda cell: not HIDDEN & set(cell.metadata.get("tags", ())),
+        "json": lambda value: json.dumps(value).replace("<", "\\u003c"),
+        "sections": _sections,
         "outputs": _outputs,
     }
     text, _ = _exporter().from_notebook_node(nb, resources=resources)
@@ -88,6 +97,40 @@ def _exporter() -> Any:
 def _resources(about: Mapping[str, Any]) -> dict[str, Any]:
     css = (HERE / "report_template" / "report.css").read_text("utf-8")
     return {"about": about, "css": css, "states": STATES}
+
+
+def _library(figures: Sequence[Mapping[str, Any]]) -> str:
+    """Return the JavaScript that draws figures: as little of plotly.js as can."""
+    if not figures:
+        return ""
+    if {trace.get("type", "scatter") for one in figures for trace in one["data"]} <= BASIC:
+        return VENDORED.read_text("utf-8")
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _templates() -> dict[str, Any]:
+    """Return the look of figures on a light and on a dark page."""
+    import plotly.io
+
+    from etl.analysis import figures  # noqa: F401 - makes them
+
+    names = {"light": "etl", "dark": "etl_dark"}
+    return {shade: plotly.io.templates[name].to_plotly_json() for shade, name in names.items()}
+
+
+def _sections(nb: Any) -> list[dict[str, Any]]:
+    """Return the cells that a report shows, from each heading to the next."""
+    found: list[dict[str, Any]] = [{"cells": [], "half": False}]
+    for cell in nb.cells:
+        tags = set(cell.metadata.get("tags", ()))
+        if HIDDEN & tags:
+            continue
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            found.append({"cells": [], "half": HALF in tags})
+        found[-1]["cells"].append(cell)
+    return [one for one in found if one["cells"]]
 
 
 def _outputs(cell: Any) -> list[Any]:

@@ -1,9 +1,11 @@
-"""What the control room's buttons do: commands that the pump runs, by name."""
+"""What people do in the control room: commands that the pump runs, by name."""
 
 from __future__ import annotations
 
 import random
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,17 +13,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from etl.analysis.figures import LEVELS
+from etl.analysis.overview import LEVELS
 from etl.analysis.traces import traces
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import UsageError
-from etl.notebook.control_room.panels import trace_key
-from etl.queue import DeadLetterFilter
+from etl.execution.dry_run import Hop
+from etl.notebook.control_room.panels import HINTS, RANGES, SIMULATED
+from etl.notebook.control_room.snapshot import MAX_TRACES, trace_key
 from etl.records.batch import Batch
 from etl.sources.files import FileSource
 from etl.sources.ingest import ingest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from etl.execution.dry_run import Explanation
     from etl.notebook.control_room.control_room import ControlRoom
 
 __all__ = ["Actions"]
@@ -34,13 +40,14 @@ CHUNK = 1 << 16
 MAX_BATCHES = 1000
 """Batches that a burst is put as, at most."""
 
-CONTROLS = {
-    "Pause": "Paused: lines wait until you resume.",
-    "Resume": "Resumed.",
-    "Step": "One batch is let through.",
-    "Drain": "Draining: workers end once the queue is empty. Resume starts them again.",
-}
-"""Buttons that call the queue's method of the same name, and what is said then."""
+MAX_UNDO = 10_000
+"""Dead letters of which a discard can be undone with a click."""
+
+MAX_TRIED = 1_000
+"""Dead letters whose new reason is kept of a dry run."""
+
+SAMPLED = 100
+"""Lines of a file that are tried on the pipeline before it is fed."""
 
 MESSAGES = {
     "DEBUG": "cache {} refreshed",
@@ -51,94 +58,139 @@ MESSAGES = {
 }
 """Text of simulated lines, by level."""
 
+SAME = ("source", "line_number")
+"""Columns that no hop changes."""
+
 
 class Actions:
     """The commands of one control room.
 
     Attributes:
-        by_name: Command by the name that the panels know it by.
-        progress: Share of a file that has been fed, or None.
+        by_name: Command by the name that the panels know it by; each takes one argument.
+        feed: What is being fed, or None.
     """
 
     def __init__(self, room: ControlRoom, files: Mapping[str, Path]) -> None:
-        self.progress: float | None = None
+        self.feed: Feed | None = None
         self._room = room
         self._files = files
         self._made = 0
-        self.by_name: dict[str, Callable[[], None]] = {
-            **{name: partial(self._control, name) for name in CONTROLS},
-            **{level: partial(self._simulate, level) for level in LEVELS},
+        self._asked = ""  # a file that was said not to fit
+        self.by_name: dict[str, Callable[[Any], None]] = {
+            "Pause": self._pause,
+            "Resume": self._resume,
+            "Step": self._step,
+            "Drain": self._drain,
+            "Demo": lambda _: room.open_demo(shown=not room.demo_is_open),
+            **{level: partial(self._simulate, level) for level in SIMULATED},
             "Burst": self._burst,
             "Feed": self._feed,
             "Upload": self._feed_upload,
+            "stop-feed": self._stop_feed,
             "Pace": self.set_pace,
-            "Dry-run": self._dry_run,
-            "Replay": self._replay,
-            "Edit and replay": self._replay_edited,
-            "Discard": self._discard,
-            "Choose group": lambda: None,  # the next drawing shows its lines
-            "Choose dead letter": self._choose_dead_letter,
-            "Choose trace": self._choose_trace,
-            "Tap": self._tap,
+            "hint": self._hint,
+            "look": self._look,
+            "range": self._range,
+            "tab": self._tab,
+            "trace": self._choose_trace,
+            "tap": self._tap,
+            "choose": self._choose_kind,
+            "choose-line": self._choose_line,
+            "dry-run": self._dry_run,
+            "replay": self._replay,
+            "replay-passing": self._replay_passing,
+            "replay-edited": self._replay_edited,
+            "discard": self._discard,
+            "undo": self._reopen,
         }
-
-    def _say(self, text: str) -> None:
-        self._room.header.say(text)
-
-    def _in_background(self, text: str, work: Callable[[], T], said: Callable[[T], str]) -> None:
-        self._say(text)
-        self._room.later(work, lambda result: self._say(said(result)))
 
     # Workers
 
-    def _control(self, name: str) -> None:
-        getattr(self._room.queue, name.lower())()
-        self._say(CONTROLS[name])
-        if name == "Resume":
-            self.set_pace()
+    def _say(self, text: str) -> None:
+        self._room.operator.said.say(text)
 
-    def set_pace(self) -> None:
+    def _pause(self, _: Any) -> None:
+        room = self._room
+        room.queue.pause()
+        waiting = room.queue.stats().waiting
+        lines = f"{waiting:,} {'line waits' if waiting == 1 else 'lines wait'}"
+        self._say(f"Paused. {lines if waiting else 'New lines wait'} until you resume.")
+
+    def _resume(self, _: Any) -> None:
+        self._room.queue.resume()
+        self.set_pace()
+        self._say("Resumed.")
+
+    def _step(self, _: Any) -> None:
+        self._room.queue.step()
+        self._say("One batch is let through.")
+
+    def _drain(self, _: Any) -> None:
+        self._room.queue.drain()
+        self._say("Draining: workers end once the queue is empty; Resume starts them again.")
+
+    def set_pace(self, _: Any = None) -> None:
         """Give the control room's workers the number and the pace that are set."""
-        controls, thread_workers = self._room.controls, self._room.thread_workers
-        if thread_workers is not None:
-            thread_workers.set_pace(controls.interval.value, controls.batch_lines.value)
-            thread_workers.set_size(controls.workers.value)
+        demo, thread_workers = self._room.demo, self._room.thread_workers
+        if thread_workers is None or any(
+            one.problem for one in (demo.interval, demo.batch_lines, demo.workers)
+        ):
+            return
+        thread_workers.set_pace(demo.interval.widget.value, demo.batch_lines.widget.value)
+        thread_workers.set_size(demo.workers.widget.value)
+
+    # The screen
+
+    def _hint(self, step: int | None) -> None:
+        at = self._room.hint
+        self._room.hint = None if step is None or at is None else min(at + step, len(HINTS) - 1)
+
+    def _look(self, seen: Mapping[str, Any]) -> None:
+        self._room.look(dark=seen["dark"], width=seen["width"], height=seen["height"])
+
+    def _range(self, name: str) -> None:
+        self._room.view.seconds = RANGES[name]
+
+    def _tab(self, name: str) -> None:
+        self._room.view.tab = name
 
     # Lines
 
-    def _line(self, level: str) -> str:
+    def _made_line(self, level: str) -> str:
         self._made += 1
         return f"{level} {MESSAGES[level].format(self._made)}"
 
-    def _simulate(self, level: str) -> None:
-        batch = Batch.from_lines([self._line(level)], source="control room")
+    def _simulate(self, level: str, _: Any) -> None:
+        batch = Batch.from_lines([self._made_line(level)], source="control room")
         self._room.queue.put(batch, block=False)
         self._say(f"One {level} line queued.")
 
-    def _burst(self) -> None:
-        controls, queue = self._room.controls, self._room.queue
-        count = controls.lines.value
-        levels = random.choices(list(LEVELS), controls.weights(), k=count)
-        lines = [self._line(level) for level in levels]
-        size = max(controls.batch_lines.value, -(-count // MAX_BATCHES))
+    def _burst(self, _: Any) -> None:
+        demo, queue = self._room.demo, self._room.queue
+        if problem := demo.lines.problem or demo.batch_lines.problem:
+            raise UsageError(problem)
+        count = demo.lines.widget.value
+        levels = random.choices(LEVELS, demo.weights(), k=count)
+        lines = [self._made_line(level) for level in levels]
+        size = max(demo.batch_lines.widget.value, -(-count // MAX_BATCHES))
         batches = [
             Batch.from_lines(lines[start : start + size], source="burst")
             for start in range(0, count, size)
         ]
-        self._in_background(
-            f"Queuing {count:,} lines …",
+        self._room.later(
+            "Burst",
             lambda: queue.put(*batches, block=False),
-            lambda _nothing: f"{count:,} lines queued.",
+            lambda _nothing: self._say(f"{count:,} lines queued."),
         )
 
-    def _feed(self) -> None:
-        path = self._files.get(self._room.controls.file.value)
+    def _feed(self, _: Any) -> None:
+        path = self._files.get(self._room.demo.file.value)
         if path is None:
             raise UsageError("there is no file to feed; upload one")
         self._feed_file(FileSource(path.name, path, chunk=CHUNK))
 
-    def _feed_upload(self) -> None:
-        upload = self._room.controls.upload
+    def _feed_upload(self, _: Any) -> None:
+        upload = self._room.demo.upload
         for item in upload.value:
             folder = tempfile.TemporaryDirectory(prefix="etl-upload-")
             path = Path(folder.name, "upload")
@@ -149,85 +201,239 @@ class Actions:
             upload.value = ()
 
     def _feed_file(self, source: FileSource, after: Callable[[], None] = lambda: None) -> None:
-        queue, size = self._room.queue, max(1, source.size)
+        room = self._room
+        if self.feed is not None:
+            raise UsageError(f"{self.feed.source.name} is being fed; stop it first")
+        if self._asked != source.name and (fails := self._failing(source)):
+            self._asked = source.name
+            after()
+            raise UsageError(f"{fails}; press Feed again to feed it all the same")
+        self._asked = ""
+        self.feed = feed = Feed(source, room.queue)
 
-        def work() -> int:
-            lines = read = 0
-            self.progress = 0.0
+        def done(lines: int) -> None:
+            self.feed = None
+            ended = "stopped" if feed.stopping.is_set() else "fed"
+            self._say(f"{lines:,} lines of {source.name} {ended}.")
+
+        def failed() -> None:
+            self.feed = None
+
+        def run() -> int:
             try:
-                for part in ingest(queue, source, reread=True):
-                    lines, read = lines + part.batch.lines, read + part.size
-                    self.progress = min(1.0, read / size)
+                return feed.run()
             finally:
-                self.progress = None
                 after()
-            return lines
 
-        self._in_background(
-            f"Feeding {source.name} …", work, lambda lines: f"{lines:,} lines of {source.name} fed."
-        )
+        room.later("Feed", run, done, failed)
+
+    def _failing(self, source: FileSource) -> str:
+        """Return what is to be said of a file of which the pipeline reads less than half."""
+        dead, lines = self._fails(source)
+        if dead * 2 < max(1, lines):
+            return ""
+        return f"{dead} of the first {lines} lines of {source.name} would fail on this pipeline"
+
+    def choose_file(self) -> None:
+        """Offer first a file of which the pipeline reads nearly all."""
+        for name, path in self._files.items():
+            if self._room.pipeline and self._fails(FileSource(name, path))[0] == 0:
+                self._room.demo.file.value = name
+                return
+
+    def _fails(self, source: FileSource) -> tuple[int, int]:
+        """Return how many of a file's first lines would fail on the pipeline, and of how many."""
+        pipeline = self._room.pipeline
+        with source.path.open("rb") as file:
+            lines = [line for _, line in zip(range(SAMPLED), file, strict=False)]
+        if pipeline is None or not lines:
+            return 0, 0
+        return pipeline.dry_run(Batch.from_lines(lines, source=source.name)).dead, len(lines)
+
+    def _stop_feed(self, _: Any) -> None:
+        if self.feed is not None:
+            self.feed.stopping.set()
 
     # Dead letters
 
-    def _chosen(self) -> tuple[DeadLetters, dict[str, Any]]:
-        """Return the dead letters, and which of them: the chosen group, or all."""
-        chosen = self._room.dead_letters.groups.chosen
-        return DeadLetters(self._room.queue), {"fingerprint": chosen} if chosen else {}
+    def _which(self, detail: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return which dead letters: those of a kind, or all."""
+        fingerprint = (detail or {}).get("fingerprint")
+        return {"fingerprint": fingerprint} if fingerprint else {}
 
-    def _dry_run(self) -> None:
-        dead_letters, which = self._chosen()
-        if (pipeline := self._room.pipeline) is not None:
-            self._in_background(
-                "Trying the dead letters …",
-                lambda: dead_letters.dry_run(pipeline, **which),
-                lambda result: f"Dry-run: {result}.",
-            )
-
-    def _replay(self) -> None:
-        dead_letters, which = self._chosen()
-        work = partial(dead_letters.replay, **which)
-        self._in_background("Replaying …", work, "{:,} lines wait again.".format)
-
-    def _discard(self) -> None:
-        dead_letters, which = self._chosen()
-        work = partial(dead_letters.discard, **which)
-        self._in_background("Discarding …", work, "{:,} dead letters discarded.".format)
-
-    def _replay_edited(self) -> None:
+    def _answer(self, text: str, undo: Any = None) -> None:
         panel = self._room.dead_letters
-        if panel.lines.chosen:
-            dead_letters, _ = self._chosen()
-            edited = dead_letters.frame(ids=[int(panel.lines.chosen)]).assign(line=panel.edit.value)
-            dead_letters.replay(edited=edited)
-            panel.lines.chosen = ""
-            self._say("The edited line waits.")
+        panel.say(text, undo=undo, drawer=self._room.view.kind is not None)
 
-    def _choose_dead_letter(self) -> None:
-        panel = self._room.dead_letters
-        wanted = DeadLetterFilter(ids=[int(panel.lines.chosen or 0)], status=None)
-        found = self._room.queue.dead_letters(wanted).to_dicts()
-        panel.show_dead_letter(found[0] if found else None)
+    def _choose_kind(self, fingerprint: str | None) -> None:
+        self._room.view.kind, self._room.view.dead_letter = fingerprint, None
+
+    def _choose_line(self, id: int) -> None:
+        self._room.view.dead_letter = int(id)
+
+    def _dry_run(self, detail: Mapping[str, Any] | None) -> None:
+        room, which = self._room, self._which(detail)
+        if (pipeline := room.pipeline) is None:
+            raise UsageError("a dry run needs the pipeline; this room was opened without one")
+        version = pipeline.version
+        dead_letters = DeadLetters(room.queue)
+
+        def done(result: Any) -> None:
+            passes, fails = result.would_pass, result.would_fail
+            room.dead_letters.tried = {
+                "kind": which.get("fingerprint"),
+                "at": time.time(),
+                "version": version,
+                "passes": passes,
+                "reasons": {id: result.reasons.get(id, "cannot be read") for id in fails},
+            }
+            if not which:
+                self._answer(f"{len(passes):,} of {len(passes) + len(fails):,} pass now.")
+
+        room.later("Dry run", lambda: dead_letters.dry_run(pipeline, **which), done)
+
+    def _replay(self, detail: Mapping[str, Any] | None) -> None:
+        work = partial(DeadLetters(self._room.queue).replay, **self._which(detail))
+        self._room.later("Replay", work, self._requeued)
+
+    def _requeued(self, count: int) -> None:
+        self._answer(f"{count:,} {'line' if count == 1 else 'lines'} requeued.")
+        self._room.dead_letters.tried = None
+        self._room.follow_replayed()
+
+    def _replay_passing(self, _: Any) -> None:
+        tried = self._room.dead_letters.tried or {}
+        ids = list(tried.get("passes", ()))
+        work = partial(DeadLetters(self._room.queue).replay, ids=ids)
+        self._room.later("Replay", work, self._requeued)
+
+    def _replay_edited(self, detail: Mapping[str, Any]) -> None:
+        dead_letters = DeadLetters(self._room.queue)
+        edited: pd.DataFrame = dead_letters.frame(ids=[int(detail["id"])])
+        dead_letters.replay(edited=edited.assign(line=detail["line"]))
+        self._requeued(1)
+
+    def _discard(self, detail: Mapping[str, Any] | None) -> None:
+        queue, which = self._room.queue, self._which(detail)
+        dead_letters = DeadLetters(queue)
+
+        def work() -> tuple[int, list[int] | None]:
+            lines = int(detail["lines"]) if detail else 0
+            if lines > MAX_UNDO:
+                return dead_letters.discard(**which), None
+            ids = [int(id) for id in dead_letters.frame(**which)["id"]]
+            return dead_letters.discard(ids=ids), ids
+
+        def done(found: tuple[int, list[int] | None]) -> None:
+            count, ids = found
+            noun = "dead letter" if count == 1 else "dead letters"
+            self._room.view.kind = None
+            self._answer(f"{count:,} {noun} discarded.", undo=ids)
+
+        self._room.later("Discard", work, done)
+
+    def _reopen(self, ids: list[int]) -> None:
+        work = partial(DeadLetters(self._room.queue).reopen, ids=ids)
+        self._room.later(
+            "Undo",
+            work,
+            lambda count: self._answer(
+                f"{count:,} {'dead letter is' if count == 1 else 'dead letters are'} open again."
+            ),
+        )
 
     # Traces
 
-    def _choose_trace(self) -> None:
-        room, panel = self._room, self._room.traces
-        rows = traces.polars(room.queue).to_dicts() if panel.lines.chosen else []
-        trace = next((row for row in rows if trace_key(row) == panel.lines.chosen), None)
+    def _choose_trace(self, key: str) -> None:
+        room = self._room
+        room.view.trace = None if key == room.view.trace else key
+        rows = traces.polars(room.queue, MAX_TRACES).to_dicts() if room.view.trace else []
+        trace = next((row for row in rows if trace_key(row) == key), None)
         room.traced = trace
         if trace is None or room.pipeline is None:
-            panel.show_trace(trace, None)
+            room.tabs.trace = trace and _explained(trace, None)
         else:
             work = partial(room.pipeline.explain, trace["line"])
-            room.later(work, partial(panel.show_trace, trace))
 
-    def _tap(self) -> None:
+            def show(found: Explanation) -> None:
+                room.tabs.trace = _explained(trace, found)
+
+            room.later("Trace", work, show)
+
+    def _tap(self, wanted: Mapping[str, Any]) -> None:
         """Open a tap, or close the one that is open; the rows it has seen stay on the screen."""
-        room, panel = self._room, self._room.traces
+        room = self._room
         if room.tapped is not None:
             room.show_tap(None)
             return
-        where = pl.sql_expr(panel.where.value) if panel.where.value.strip() else None
-        name, limit = panel.processor.value, panel.limit.value
-        self._say(f"Tapping the rows behind {name} …")
-        room.later(partial(room.tap, name, where=where, limit=limit), room.show_tap)
+        condition = str(wanted["where"]).strip()
+        where = pl.sql_expr(condition) if condition else None
+        limit = int(wanted["limit"] or 5)
+        if not 1 <= limit <= 50:
+            raise UsageError("rows: 1 to 50")
+        work = partial(room.tap, wanted["processor"], where=where, limit=limit)
+        room.later("Tap", work, room.show_tap)
+
+
+class Feed:
+    """A file that is being fed.
+
+    Args:
+        source: The file.
+        queue: Where to.
+
+    Attributes:
+        stopping: Ends it after its batch.
+    """
+
+    def __init__(self, source: FileSource, queue: Any) -> None:
+        self.source, self.stopping = source, threading.Event()
+        self._queue, self._size = queue, max(1, source.size)
+        self._read, self._began = 0, time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """How much of the file has been fed: 0 to 1."""
+        return min(1.0, self._read / self._size)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it takes yet at the rate until now; None at the beginning."""
+        passed = time.monotonic() - self._began
+        return passed * (1 - self.share) / self.share if self.share > 0 and passed > 1 else None
+
+    def run(self) -> int:
+        """Put the file's lines and return how many."""
+        lines = 0
+        for part in ingest(self._queue, self.source, reread=True):
+            lines, self._read = lines + part.batch.lines, self._read + part.size
+            if self.stopping.is_set():
+                break
+        return lines
+
+
+def _explained(trace: Mapping[str, Any], explained: Explanation | None) -> dict[str, Any]:
+    """Return one line before and after every hop, as far as its pipeline is known."""
+    seconds = dict(zip(trace["path"], trace["hop_seconds"], strict=True))
+    hops = explained.hops if explained else [Hop(name, [], [], []) for name in seconds]
+    return {
+        "key": trace_key(dict(trace)),
+        "line": trace["line"][:500],
+        "hops": [_hop_row(hop, seconds.get(hop.processor)) for hop in hops],
+    }
+
+
+def _hop_row(hop: Hop, seconds: float | None) -> dict[str, Any]:
+    """Return a hop: its name, microseconds, and what it changed of the line's first row."""
+    old, new = (rows[0] if rows else {} for rows in (hop.before, hop.after))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in SAME]
+    ends = not hop.after and not hop.errors and hop.before
+    errors = ["the line goes no further"] if ends else hop.errors
+    after = [f"{key}: {new[key]!r}"[:200] for key in changed if key in new]
+    return {
+        "processor": hop.processor,
+        "us": None if seconds is None else seconds * 1e6,
+        "before": ", ".join(f"{key}: {old[key]!r}"[:200] for key in changed if key in old),
+        "after": ", ".join([*after, *errors]),
+        "failed": bool(errors),
+    }

@@ -26,26 +26,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ipywidgets as w
 
 import etl
-from etl.analysis.figures import panels, refresh
+from etl.analysis.figures import charts, refresh
+from etl.analysis.overview import OverviewReader
 from etl.analysis.traces import traces
 from etl.errors import EtlError, StoreError, UsageError
 from etl.execution.dry_run import dry_run
 from etl.execution.tap import Tap
 from etl.notebook.control_room.actions import Actions
 from etl.notebook.control_room.panels import (
-    ControlsPanel,
+    HINTS,
+    RANGES,
     DeadLettersPanel,
-    HeaderPanel,
-    TracesPanel,
-    card,
+    DemoPanel,
+    OperatorPanel,
+    TabsPanel,
+    header,
+    header_state,
 )
-from etl.notebook.control_room.snapshot import Snapshot, read_snapshot
-from etl.notebook.control_room.view import Chart, QueueView
+from etl.notebook.control_room.snapshot import Snapshot, View, read_snapshot
+from etl.notebook.control_room.view import Chart, Part
 from etl.pipeline.pipeline import Pipeline
-from etl.pipeline.plan import INPUT
 from etl.queue import Queue, Stats
 from etl.records.batch import Batch
 from etl.runs.registry import new_run_id, recorded_use
+from etl.text import cell_text
 from etl.workers.threads import ThreadWorkers
 
 if TYPE_CHECKING:
@@ -57,6 +61,15 @@ PERIOD = 0.2
 """Seconds between two drawings, at least."""
 
 DATA = Path(etl.__file__).parent.parent / "data"
+
+DEAD_LETTERS = {
+    *("Dry run", "dry-run", "Replay", "replay", "replay-passing", "replay-edited"),
+    *("Discard", "discard", "Undo", "undo", "choose", "choose-line"),
+}
+"""Actions that are answered beside the dead letters."""
+
+TAP = ("tap", "Tap")
+"""Actions that are answered beside the tap; all others are beside the operator's buttons."""
 
 Command = Callable[[], None]
 T = TypeVar("T")
@@ -74,11 +87,16 @@ class ControlRoom:
     Args:
         queue: The store.
         pipeline: What the workers of this notebook run; None if workers run elsewhere.
-        interval: Seconds that its workers wait after each batch.
+        interval: Seconds for which its workers hold a batch before they process it.
         batch_lines: Lines that they take together.
         workers: How many to start, as threads of this process.
         out: Folder that sinks write below.
         data: Folder of files that are offered to be fed.
+        demo: Whether the controls that make lines are open at first.
+
+    Attributes:
+        buttons: The operator's and the demo's buttons by their names.
+        view: What of the store is looked at.
     """
 
     def __init__(
@@ -91,11 +109,15 @@ class ControlRoom:
         workers: int = 1,
         out: Path | str = "data/out",
         data: Path = DATA,
+        demo: bool = True,
     ) -> None:
         self.queue, self.pipeline = queue, pipeline
         self.thread_workers: ThreadWorkers | None = None
+        self.view = View()
         self.traced: dict[str, Any] | None = None
         self.tapped: Tap | None = None
+        self.hint: int | None = 0
+        self.demo_is_open = demo
         self._out = out
         self._commands: queues.SimpleQueue[Command] = queues.SimpleQueue()
         self._closing = threading.Event()
@@ -103,8 +125,10 @@ class ControlRoom:
         self._record = contextlib.ExitStack()
         atexit.register(self.close)  # a thread that the interpreter ends may end it badly
         self._reached = True
+        self._screen: dict[str, Any] = {"dark": False, "width": 676, "height": 172}
         self._build(sorted(data.glob("*.*l*")))
-        self.controls.workers.value = workers
+        self.open_demo(shown=demo)
+        self.demo.workers.widget.value = workers
         self._set_pace(interval, batch_lines)
         self._take_store(queue, pipeline)
         self._thread = threading.Thread(target=self._pump, name="etl-control-room", daemon=True)
@@ -187,22 +211,54 @@ class ControlRoom:
         if self.tapped is not None:
             self.tapped.close()
         self.tapped = tap
-        self.traces.set_tapping(tapping=tap is not None)
+
+    def open_demo(self, *, shown: bool) -> None:
+        """Show the controls that make lines, or hide them."""
+        self.demo_is_open = shown
+        self.demo.open(shown=shown)
+        switch = self.operator.demo
+        (switch.add_class if shown else switch.remove_class)("etl-on")
+        switch.icon = "times" if shown else "bolt"
+
+    def look(self, *, dark: bool, width: int, height: int) -> None:
+        """Draw the chart for a page of these colours, in so many pixels."""
+        self._screen = {"dark": dark, "width": width, "height": height}
+
+    def follow_replayed(self) -> None:
+        """Show the paths of the lines that are processed next."""
+        self.view.tab = "traces"
 
     def do(self, command: Command) -> None:
         """Have the pump run a command soon."""
         self._commands.put(command)
 
-    def later(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Do what may take long in a thread of its own; the pump is given the result."""
+    def later(
+        self,
+        name: str,
+        work: Callable[[], T],
+        then: Callable[[T], None],
+        failed: Command = lambda: None,
+    ) -> None:
+        """Do what may take long in a thread of its own; the pump is given the result.
+
+        Args:
+            name: What it is called if it fails.
+            work: Does it.
+            then: Takes the result.
+            failed: Called before an error is shown.
+        """
+
+        def complain(error: Exception) -> None:
+            failed()
+            self._complain(error, name)
 
         def run() -> None:
             try:
                 result = work()
             except Exception as error:  # noqa: BLE001 - shown to the operator
-                self.do(lambda error=error: self._complain(error))  # type: ignore[misc]
+                self.do(lambda error=error: complain(error))  # type: ignore[misc]
             else:
-                self.do(lambda: then(result))
+                self.do(lambda: self._guarded(lambda: then(result), name))
 
         threading.Thread(target=run, name="etl-control-room-job", daemon=True).start()
 
@@ -211,55 +267,59 @@ class ControlRoom:
     def _build(self, files: list[Path]) -> None:
         self._actions = Actions(self, {path.name: path for path in files})
         act, runs = self._act, self.pipeline is not None
-        self.header, self.view = HeaderPanel(), QueueView()
-        self.controls = ControlsPanel(act, [path.name for path in files], own_workers=runs)
-        self.dead_letters, self.traces = DeadLettersPanel(act, can_run=runs), TracesPanel(act)
-        self._spec = self._panels(read_snapshot(self.queue, self.pipeline, None))
+        self.header, self.icons, self.graph = header(act), Part("queue", act), Part("pipeline", act)
+        self.icons.add_class("etl-area-queue")
+        self.graph.add_class("etl-area-pipe")
+        self.operator = OperatorPanel(act)
+        self.demo = DemoPanel(act, [path.name for path in files], own_workers=runs)
+        self.dead_letters, self.tabs = DeadLettersPanel(act), TabsPanel(act)
+        self._spec = charts(
+            [], {"seconds": range(-119, 1), "rate": [0.0] * 120, "waiting": [0] * 120}
+        )
         self.figure = Chart(self._spec)
-        waiting = card("Unprocessed lines", self.view, kind="etl-waiting")
-        charts = card("", self.figure, kind="etl-charts")
-        boxes = (self.header.box, self.controls.box, waiting, charts)
-        self.box = w.VBox([*boxes, self.dead_letters.box, self.traces.box]).add_class("etl-room")
-        tap = {"Tap": self.traces.button}
-        self.buttons = self.controls.buttons | self.dead_letters.buttons | tap
+        self.ranges = w.ToggleButtons(options=list(RANGES), value="2 m").add_class("etl-ranges")
+        self.ranges.description, self.ranges.style.button_width = "Range", "auto"
+        self.ranges.observe(lambda change: act("range", change["new"]), "value")
+        plot = w.Box([self.figure]).add_class("etl-plotly")
+        chart = w.VBox([self.ranges, plot]).add_class("etl-charts").add_class("etl-area-charts")
+        parts = [self.header, self.operator.box, self.demo.box, self.icons, self.graph, chart]
+        grid = w.Box([*parts, self.dead_letters.part, self.tabs.part]).add_class("etl-room")
+        self.box = w.Box([grid]).add_class("etl-console").add_class("etl-root")
+        operator = {one.description: one for one in (self.operator.step, self.operator.drain)}
+        self.buttons = {"Pause": self.operator.toggle, "Resume": self.operator.toggle, **operator}
+        self.buttons |= self.demo.levels | {"Burst": self.demo.burst, "Feed": self.demo.feed}
         for widget in _all(self.box):
             _answer_at_once(widget)
 
     def _set_pace(self, interval: float, batch_lines: int) -> None:
-        self.controls.interval.value, self.controls.batch_lines.value = interval, batch_lines
+        self.demo.interval.widget.value = interval
+        self.demo.batch_lines.widget.value = batch_lines
 
     def _take_store(self, queue: Queue, pipeline: Pipeline | None) -> None:
         if self.thread_workers is not None:
             self.thread_workers.stop()
         self.queue, self.pipeline, self.traced = queue, pipeline, None
         self.show_tap(None)
+        self.tabs.trace = self.tabs.tapped = self.dead_letters.tried = None
+        self.view = View(tab=self.view.tab, seconds=self.view.seconds)
         self._record.close()
         version = pipeline and pipeline.version
         use = recorded_use(queue, new_run_id(), kind="room", version=version)
         self._record.enter_context(use)
         self.thread_workers = ThreadWorkers(queue, pipeline, self._out) if pipeline else None
-        self._drains = queue.control().drains
+        self._reader: OverviewReader | None = None
         self._version: object = None
         if self.thread_workers is not None:
             queue.reclaim()
             self._actions.set_pace()
-
-    def _panels(self, snapshot: Snapshot) -> dict[str, Any]:
-        return panels(
-            counts=snapshot.counts,
-            history=snapshot.history,
-            processors=snapshot.processors,
-            edges=snapshot.edges,
-            now=snapshot.at,
-            lit=(INPUT, *self.traced["path"]) if self.traced else (),
-            dark=self.view.dark,
-            width=self.view.width,
-        )
+            self.do(lambda: self._guarded(self._actions.choose_file, "Feed"))
 
     # The pump
 
-    def _act(self, name: str) -> None:
-        self.do(lambda: self._guarded(self._actions.by_name[name], name))
+    def _act(self, name: str, detail: Any) -> None:
+        command = self._actions.by_name.get(name)
+        if command is not None:
+            self.do(lambda: self._guarded(lambda: command(detail), name))
 
     def _pump(self) -> None:
         """Take commands as they come, and draw what has changed, five times a second at most."""
@@ -289,31 +349,60 @@ class ControlRoom:
         try:
             if self.thread_workers is not None:
                 self.thread_workers.check()
-            chosen = self.dead_letters.groups.chosen or None
-            snapshot = read_snapshot(self.queue, self.pipeline, chosen)
-            self._reached, back = True, not self._reached
-            self._show(snapshot)
-            if back:
+            self._show(self._snapshot())
+            if not self._reached:
+                self._reached = True
                 if self.thread_workers is not None:
                     self.thread_workers.replace_lost()
-                self.header.say("The store can be reached again.")
+                self.operator.said.say("The store can be reached again.")
         except StoreError as error:
             if self._reached:
-                self.header.say(f"The store cannot be reached; trying again. {error}", bad=True)
+                text = f"The store cannot be reached; trying again. {error}"
+                self.operator.said.say(text, bad=True)
             self._reached = False
         finally:
             for event in awaiting:
                 event.set()
 
+    def _snapshot(self) -> Snapshot:
+        if self._reader is None:
+            self._reader = OverviewReader(self.queue)
+        self._reader.edges = self.pipeline.plan().edges if self.pipeline else None
+        snapshot = read_snapshot(self.queue, self._reader, self.view)
+        known = {one["fingerprint"] for one in snapshot.overview["kinds"]}
+        if self.view.kind is not None and self.view.kind not in known:  # all of it is replayed
+            self.view.kind = None
+        return snapshot
+
     def _show(self, snapshot: Snapshot) -> None:
-        self.header.show(snapshot, self._status(snapshot))
-        self.view.show(snapshot.waiting, snapshot.stats.waiting - len(snapshot.waiting))
-        self.dead_letters.show(snapshot)
-        self.traces.show(snapshot)
+        found = snapshot.overview
+        version = self.pipeline.version if self.pipeline else None
+        self.header.show(**header_state(found))
+        self.operator.show(found)
+        self.icons.show(
+            waiting=[[key, level, line[:120]] for key, level, line in found["waiting"]],
+            more=found["more"],
+            processing=found["processing"],
+            leased=found["totals"]["leased"],
+            waiting_lines=found["totals"]["waiting"],
+            rate=found["rate"],
+            died=[one["key"] for one in found["latest"]],
+        )
+        lit = self.traced["path"] if self.traced else ()
+        self.graph.show(pipeline=found["pipeline"], path=list(lit))
+        self.dead_letters.show(snapshot, self.view, version=version)
         if self.tapped is not None:
             self._show_tapped(self.tapped)
-        self.controls.show_progress(self._actions.progress)
-        spec = self._panels(snapshot)
+        can_tap, tapping = self.pipeline is not None, self.tapped is not None
+        self.tabs.show(snapshot, self.view, can_tap=can_tap, tapping=tapping)
+        self.demo.hints.show(hints=[list(one) for one in HINTS], at=self.hint)
+        feed = self._actions.feed
+        shown = (feed.share, feed.seconds_left) if feed else (None, None)
+        self.demo.show_feed(*shown)
+        self._draw_chart(found)
+
+    def _draw_chart(self, found: dict[str, Any]) -> None:
+        spec = charts(found["levels"], found["history"], **self._screen)
         if spec != self._spec:
             refresh(self.figure, self._spec, spec)
             self._spec = spec
@@ -321,10 +410,12 @@ class ControlRoom:
 
     def _show_tapped(self, tap: Tap) -> None:
         try:
-            self.traces.show_tapped(tap.rows())
+            rows = tap.rows()
         except UsageError:
             self.show_tap(None)
             raise
+        cells = [[cell_text(value) for value in row] for row in rows.rows()]
+        self.tabs.tapped = {"columns": rows.columns, "rows": cells}
 
     def _keep_figure(self) -> None:
         """Let a page that is loaded again begin with the figure as it is now.
@@ -336,17 +427,6 @@ class ControlRoom:
         figure._widget_data = copy.deepcopy(figure._data)  # noqa: SLF001
         figure._widget_layout = copy.deepcopy(figure._layout_obj._props)  # noqa: SLF001
 
-    def _status(self, snapshot: Snapshot) -> str:
-        if not snapshot.workers:
-            self._drains = snapshot.control.drains
-        table = {
-            "paused": snapshot.stats.paused,
-            "absent": not snapshot.workers,
-            "draining": snapshot.control.drains > self._drains,
-            "working": not snapshot.stats.idle,
-        }
-        return next((status for status, holds in table.items() if holds), "idle")
-
     def _guarded(self, command: Command, name: str = "") -> None:
         try:
             command()
@@ -354,8 +434,15 @@ class ControlRoom:
             self._complain(error, name)
 
     def _complain(self, error: Exception, name: str = "") -> None:
+        """Say an error where the action was taken."""
         text = str(error) if isinstance(error, EtlError) else f"{type(error).__name__}: {error}"
-        self.header.say(f"{name} failed: {text}" if name else text, bad=True)
+        text = f"{name} failed: {text}" if name else text
+        if name in DEAD_LETTERS:
+            self.dead_letters.say(text, bad=True, drawer=self.view.kind is not None)
+        elif name in TAP:
+            self.tabs.part.say(text, bad=True)
+        else:
+            self.operator.said.say(text, bad=True)
 
 
 def _all(widget: w.Widget) -> Iterator[w.Widget]:

@@ -1,34 +1,24 @@
-"""The control room's panels: ipywidgets, and how a snapshot is shown in them.
+"""The control room's panels: what is where, and how a snapshot is shown in them.
 
 A panel only draws. What a person does in it is passed on as a name to `act`,
-at once and on whatever thread it comes. All text from logs is escaped.
+at once and on whatever thread it comes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as w
 
-from etl.analysis.figures import LEVELS
-from etl.execution.dry_run import Hop
-from etl.notebook.control_room.snapshot import Snapshot
-from etl.notebook.control_room.view import TableView
-from etl.queue import identity
-from etl.text import Html, clock, html_table
+from etl.analysis.overview import LEVELS
+from etl.notebook.control_room.snapshot import Snapshot, View, facts
+from etl.notebook.control_room.view import Act, Part, StyledPart
 
-if TYPE_CHECKING:
-    import polars as pl
+__all__ = ["DeadLettersPanel", "DemoPanel", "OperatorPanel", "TabsPanel", "header_state"]
 
-    from etl.execution.dry_run import Explanation
-
-__all__ = ["ControlsPanel", "DeadLettersPanel", "HeaderPanel", "TracesPanel", "card"]
-
-Act = Callable[[str], None]
 
 MIXES: Mapping[str, Sequence[int]] = {
     "mostly INFO": (10, 70, 14, 5, 1),
@@ -37,127 +27,176 @@ MIXES: Mapping[str, Sequence[int]] = {
 }
 """Share of each of `LEVELS` in a burst."""
 
-SIMULATED = tuple(LEVELS)[1:]
+SIMULATED = LEVELS[1:]
 
-CONTROLS = {
-    "Pause": ("pause", "Lease no batch to any worker"),
-    "Resume": ("play", "Lease batches again"),
-    "Step": ("step-forward", "Let one batch through while paused"),
-    "Drain": ("sign-out", "Workers end once the queue is empty"),
-}
-"""Buttons that control workers: icon and tooltip."""
+HINTS = (
+    ("Press Pause.", "The light turns red, and lines wait until you resume."),
+    ("Press INFO and WARNING", "a few times each: every line is an icon in the queue."),
+    ("Press Resume.", "The icons leave one by one, and the bars rise."),
+    ("Press CRITICAL.", "Such lines are rejected: watch it wait, then fly to Dead letters."),
+    ("Open it there,", "fix the processor in a cell or edit the line, and replay it."),
+)
 
-INPUTS = {level: ("plus", f"Put one {level} line into the queue") for level in SIMULATED} | {
-    "Burst": ("bolt", "Put many lines at once"),
-    "Feed": ("file-text-o", "Put a file's lines"),
-}
+RANGES = {"2 m": 120, "15 m": 900, "1 h": 3600}
 
-TOOLS = {
-    "Dry-run": ("flask", "Try the group on the pipeline as it is now; changes nothing"),
-    "Replay": ("repeat", "Put the group back into the queue; all, if none is chosen"),
-    "Edit and replay": ("pencil", "Replay the chosen line as it is in the box"),
-    "Discard": ("trash-o", "Close the group for good; all, if none is chosen"),
-}
+MAX_KINDS = 100
+"""Kinds of dead letters that are listed."""
 
-SAME = ("source", "line_number")
-"""Columns that no hop changes."""
+HEAD = (
+    *("at", "state", "paused_by", "reason", "totals", "conserved", "open", "discarded"),
+    *("oldest", "empty_in", "growing", "rate", "rate_in", "dead_last_minute"),
+)
+"""What of an overview the header shows, besides lists."""
 
 
-def card(title: str, *children: w.Widget, kind: str) -> w.VBox:
-    """Return a panel with a title."""
-    head = [w.HTML(f"<h3>{escape(title)}</h3>")] if title else []
-    return w.VBox([*head, *children]).add_class("etl-card").add_class(kind)
+def header_state(overview: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the header shows of an overview."""
+    return {name: overview[name] for name in HEAD} | {
+        "workers": [{"heartbeat": round(one["heartbeat"], 1)} for one in overview["workers"]],
+        "kinds": [0] * len(overview["kinds"]),
+        "history": {"rate": overview["history"]["rate"][-120:]},
+    }
 
 
-def _buttons(act: Act, table: Mapping[str, tuple[str, str]]) -> dict[str, w.Button]:
-    made = {}
-    for name, (icon, tip) in table.items():
-        made[name] = w.Button(description=name, icon=icon, tooltip=tip)
-        made[name].add_class(f"etl-make-{name}" if name in LEVELS else "etl-button")
-        made[name].on_click(lambda _button, name=name: act(name))
+def _button(name: str, icon: str, tip: str, act: Act, *classes: str) -> w.Button:
+    made = w.Button(description=name, icon=icon, tooltip=tip)
+    for one in classes:
+        made.add_class(one)
+    made.on_click(lambda _button: act(name, None))
     return made
 
 
 def _group(title: str, *widgets: w.Widget) -> w.VBox:
-    for widget in widgets:
-        widget.description = widget.description or title  # for who hears it; the CSS hides it
-    return w.VBox([w.HTML(f"<label>{title}</label>"), w.HBox(widgets)]).add_class("etl-group")
+    for widget in widgets:  # for who hears it; the style sheet hides it
+        if "description" in widget.traits() and not widget.description:
+            widget.description = title
+    label = w.HTML(f"<label>{escape(title)}</label>")
+    return w.VBox([label, w.HBox(widgets)]).add_class("etl-group")
 
 
-class HeaderPanel:
-    """The status light, the totals, and a line that says what happened last."""
+class OperatorPanel:
+    """Pause or Resume as one button, Step, Drain; what is said of them; and the demo's switch."""
 
-    def __init__(self) -> None:
-        self.light, self.totals, self.note = w.HTML(), w.HTML(), w.HTML()
-        self.box = w.VBox([w.HBox([self.light, self.note]), self.totals]).add_class("etl-header")
+    def __init__(self, act: Act) -> None:
+        pause = "Let the workers take no more lines (P)"
+        self.toggle = w.Button(description="Pause", icon="pause", tooltip=pause)
+        self.toggle.add_class("etl-toggle-pause")
+        self.toggle.on_click(lambda _button: act(self.toggle.description, None))
+        self.step = _button("Step", "step-forward", "Pause first", act, "etl-do-step")
+        self.step.disabled = True
+        self.drain = _button("Drain", "sign-out", "Workers end once the queue is empty", act)
+        self.said = Part("saying", act)
+        self.said.add_class("etl-saying-row")
+        self.store = w.HTML().add_class("etl-store")
+        self.demo = _button("Demo", "bolt", "Make lines: one, many, or those of a file", act)
+        self.demo.add_class("etl-do-demo")
+        parts = (self.toggle, self.step, self.drain, self.said, self.store, self.demo)
+        self.box = w.HBox(parts).add_class("etl-area-row")
 
-    def show(self, snapshot: Snapshot, state: str) -> None:
-        """Show the totals of a snapshot and the workers' state."""
-        stats, word = snapshot.stats, "no worker" if state == "absent" else state
-        self.light.value = f"<div class='etl-light etl-is-{state}' role=status>{word}</div>"
-        counts = {"processing": stats.leased, **stats.totals()}
-        age = stats.oldest_age
-        cells = {
-            "lines/s": f"{snapshot.rate:,.1f}",
-            "waiting": f"{stats.waiting:,}",
-            "oldest": f"{age:.1f} s" if age < 100 else f"{age / 60:.0f} min",
-            **{name: f"{counts[name]:,}" for name in ("processing", "done", "filtered", "dead")},
-            "workers": f"{snapshot.workers}",
-        }
-        figures = "".join(
-            f"<div class='etl-figure'><b data-name='{name}'>{value}</b><span>{name}</span></div>"
-            for name, value in cells.items()
-        )
-        mark = "<i class='etl-good'>✓</i>" if stats.conserved else "<i class='etl-bad'>✗</i>"
-        self.totals.value = (
-            f"<div class='etl-figures'>{figures}</div>"
-            f"<div class='etl-identity'>{mark} {identity(stats.totals())}</div>"
-        )
-
-    def say(self, text: str, *, bad: bool = False) -> None:
-        """Show a sentence."""
-        self.note.value = f"<div class='etl-note{' etl-bad' if bad else ''}'>{escape(text)}</div>"
+    def show(self, overview: Mapping[str, Any]) -> None:
+        """Show what can be done now."""
+        paused = overview["state"] == "paused"
+        name = "Resume" if paused else "Pause"
+        if self.toggle.description != name:
+            self.toggle.description, self.toggle.icon = name, "play" if paused else "pause"
+            tips = (
+                "Let the workers take no more lines (P)",
+                "Let the workers take lines again (P)",
+            )
+            self.toggle.tooltip = tips[paused]
+            (self.toggle.add_class if paused else self.toggle.remove_class)("etl-main-button")
+        self.step.disabled = not paused
+        self.step.tooltip = "Process one batch (S)" if paused else "Pause first"
+        self.drain.disabled = overview["state"] in ("draining", "absent")
+        store = f"<span title='{escape(overview['store'])}'>{escape(overview['store'])}</span>"
+        if self.store.value != store:
+            self.store.value = store
 
 
-class ControlsPanel:
-    """The buttons that control workers and make lines."""
+class Limited:
+    """A number that a person gives, and the word beside it if it is out of range.
+
+    Attributes:
+        widget: The field.
+    """
+
+    def __init__(
+        self, widget: w.IntText | w.FloatText, low: int, high: int, width: int, name: str
+    ) -> None:
+        self.widget = widget
+        self._low, self._high, self._name = low, high, name
+        self._range = f"{low:,} to {high:,}"
+        self.word = w.HTML().add_class("etl-word")
+        widget.description, widget.layout.width = name, f"{width}px"
+        widget.observe(lambda _change: self._look(), "value")
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be used; empty if it can."""
+        if self._low <= self.widget.value <= self._high:
+            return ""
+        return f"{self._name}: {self._range}"
+
+    def _look(self) -> None:
+        bad = bool(self.problem)
+        self.word.value = self._range if bad else ""
+        (self.widget.add_class if bad else self.widget.remove_class)("etl-invalid")
+
+
+class DemoPanel:
+    """The controls that make lines, and set how fast they are processed."""
 
     def __init__(self, act: Act, files: Sequence[str], *, own_workers: bool) -> None:
-        def wide(pixels: int) -> w.Layout:
-            return w.Layout(width=f"{pixels}px")
-
-        many = partial(w.BoundedIntText, min=1, max=1_000_000, layout=wide(92))
-        self.buttons = _buttons(act, CONTROLS | INPUTS)
-        self.lines = many(200, description="Lines")
-        self.mix = w.Dropdown(options=list(MIXES), layout=wide(126), description="Mix of levels")
-        self.file = w.Dropdown(options=files or [""], layout=wide(170), description="File")
-        self.upload = w.FileUpload(
-            description="Upload", multiple=False, tooltip="At most 10 MB; larger files: etl put"
-        )
-        self.progress = w.FloatProgress(0, max=1, description="Progress").add_class("etl-progress")
-        self.interval = w.BoundedFloatText(0, min=0, max=60, step=0.1, layout=wide(92))
-        self.batch_lines = many(1)
-        self.workers = w.BoundedIntText(1, min=0, max=8, layout=wide(64))
-        for widget in (self.interval, self.batch_lines, self.workers):
-            widget.observe(lambda _change: act("Pace"), "value")
-            widget.disabled = not own_workers
-        self.upload.observe(lambda _change: act("Upload"), "value")
-        groups = {
-            "Workers": [self.buttons[name] for name in CONTROLS],
-            "Simulate a line": [self.buttons[name] for name in SIMULATED],
-            "Burst: lines, mix": [self.lines, self.mix, self.buttons["Burst"]],
-            "File": [self.file, self.buttons["Feed"], self.upload, self.progress],
-            "Seconds between batches": [self.interval],
-            "Lines per batch": [self.batch_lines],
-            "Workers in this notebook": [self.workers],
+        self.levels = {
+            level: _button(
+                level, "square", f"Put one {level} line", act, "etl-make", f"etl-make-{level}"
+            )
+            for level in SIMULATED
         }
-        boxes = [_group(title, *widgets) for title, widgets in groups.items()]
-        self.box = w.HBox(boxes).add_class("etl-controls")
+        self.burst = _button("Burst", "bolt", "Put many lines at once", act)
+        self.feed = _button("Feed", "file-text-o", "Put a file's lines", act)
+        self.lines = Limited(w.IntText(200), 1, 1_000_000, 64, "Lines")
+        self.mix = w.Dropdown(options=list(MIXES), layout={"width": "112px"})
+        self.mix.description = "Mix of levels"
+        self.file = w.Dropdown(options=list(files) or [""], layout={"width": "134px"})
+        self.file.description = "File"
+        self.upload = w.FileUpload(
+            description="", icon="upload", multiple=False, tooltip="Upload at most 10 MB"
+        ).add_class("etl-upload")
+        self.feeding = Part("feeding", act)
+        self.batch_lines = Limited(w.IntText(1), 1, 1_000_000, 50, "Lines per batch")
+        self.interval = Limited(w.FloatText(0.0, step=0.5), 0, 60, 50, "Seconds per batch")
+        self.workers = Limited(w.IntText(1), 0, 8, 48, "Workers")
+        self.hints = Part("hints", act)
+        for one in (self.interval, self.batch_lines, self.workers):
+            one.widget.observe(lambda _change: act("Pace", None), "value")
+            one.widget.disabled = not own_workers
+        self.upload.observe(lambda _change: act("Upload", None), "value")
+        caption = partial(w.HTML, layout={"width": "auto"})
+        between, unit = caption("every"), caption("s")
+        for one in (between, unit):
+            one.add_class("etl-caption")
+        pace = (self.batch_lines.widget, between, self.interval.widget, unit)
+        words = (self.batch_lines.word, self.interval.word)
+        groups = [
+            _group("Add a line", *self.levels.values()),
+            _group("Burst", self.lines.widget, self.lines.word, self.mix, self.burst),
+            _group("File", self.file, self.feed, self.upload, self.feeding),
+            *([_group("Pace: lines, seconds", *pace, *words)] if own_workers else []),
+            *([_group("Workers", self.workers.widget, self.workers.word)] if own_workers else []),
+        ]
+        parts = [w.HBox(groups).add_class("etl-groups"), self.hints]
+        self.box = w.VBox(parts).add_class("etl-area-demo")
 
-    def show_progress(self, share: float | None) -> None:
-        """Show how much of a file has been fed; None if none is."""
-        self.progress.layout.visibility = "hidden" if share is None else "visible"
-        self.progress.value = share or 0.0
+    def open(self, *, shown: bool) -> None:
+        """Show the drawer, or close it."""
+        (self.box.remove_class if shown else self.box.add_class)("etl-closed")
+
+    def show_feed(self, share: float | None, left: float | None) -> None:
+        """Show how much of a file has been fed in place of the button; None if none is."""
+        self.feeding.show(share=share, left=left)
+        for widget in (self.feed, self.upload):
+            widget.layout.display = "none" if share is not None else ""
 
     def weights(self) -> Sequence[int]:
         """Return the share of each level in a burst."""
@@ -165,146 +204,145 @@ class ControlsPanel:
 
 
 class DeadLettersPanel:
-    """Groups of dead letters, the lines of one group, and one of these lines."""
+    """The kinds of dead letters, and the drawer with the lines of one of them.
 
-    def __init__(self, act: Act, *, can_run: bool) -> None:
-        self.groups = TableView(
-            lambda group: str(group["fingerprint"]),
-            {
-                "#lines": lambda group: f"{group['lines']:,}",
-                "source": lambda group: str(group["source"]),
-                "processor": lambda group: str(group["processor"]),
-                "error": lambda group: str(group["error"] or group["code"]),
-                "message": lambda group: str(group["message"][:160]),
-                "sample": lambda group: str(group["sample"]),
-                "first": lambda group: clock(group["first_failed_at"])[-8:],
-                "last": lambda group: clock(group["last_failed_at"])[-8:],
-            },
-            empty="No dead letters.",
-            choose=lambda: act("Choose group"),
-        )
-        self.lines = TableView(
-            lambda row: str(row["id"]),
-            {
-                "#line": lambda row: f"{row['line_number']:,}",
-                "text": lambda row: str(row["line"][:200]),
-                "#attempts": lambda row: str(row["attempts"]),
-                "#replays": lambda row: str(row["replays"]),
-            },
-            choose=lambda: act("Choose dead letter"),
-        )
-        self.detail = w.HTML()
-        self.edit = w.Textarea(layout=w.Layout(width="100%", height="54px"), disabled=True)
-        self.edit.description = "The line, to be edited and replayed"
-        self.buttons = _buttons(act, TOOLS)
-        self.buttons["Dry-run"].disabled = not can_run
-        tools = w.HBox(list(self.buttons.values())).add_class("etl-tools")
-        parts = (self.groups, tools, self.lines, self.detail, self.edit)
-        self.box = card("Dead letters", *parts, kind="etl-letters")
-        self.show_dead_letter(None)
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Show a snapshot's groups, and the lines of the chosen one."""
-        self.groups.show(snapshot.groups)
-        self.lines.show(snapshot.dead_letters)
-        self.lines.layout.display = "" if snapshot.dead_letters else "none"
-
-    def show_dead_letter(self, dead_letter: Mapping[str, Any] | None) -> None:
-        """Show all that is known of one dead letter, or nothing."""
-        self.edit.disabled = self.buttons["Edit and replay"].disabled = dead_letter is None
-        self.edit.value = dead_letter["line"] if dead_letter else ""
-        self.edit.layout.display = "" if dead_letter else "none"
-        self.detail.value = _facts(dead_letter) if dead_letter else ""
-
-
-class TracesPanel:
-    """The last lines with their paths, one of them hop by hop, and the tap."""
+    Attributes:
+        tried: What the last dry run found, or None: `at`, `version`, `passes` and `reasons`.
+    """
 
     def __init__(self, act: Act) -> None:
-        self.lines = TableView(
-            trace_key,
+        self.part = Part("dead", act)
+        self.part.add_class("etl-area-dead")
+        self.tried: dict[str, Any] | None = None
+        self._said_in = "list"
+
+    def say(self, text: str, *, bad: bool = False, undo: Any = None, drawer: bool = False) -> None:
+        """Say what came of an action, where it was taken."""
+        self._said_in = "drawer" if drawer else "list"
+        self.part.state = self.part.state | {"answer_in": self._said_in}
+        self.part.say(text, bad=bad, undo=undo)
+
+    def show(self, snapshot: Snapshot, view: View, *, version: str | None) -> None:
+        """Show a snapshot.
+
+        Args:
+            snapshot: What to show.
+            view: What of it is looked at.
+            version: Of the pipeline as it is now; None if there is none here.
+        """
+        overview = snapshot.overview
+        kinds = overview["kinds"]
+        names = ("at", "state", "open", "discarded", "latest", "totals")
+        self.part.show(
+            **{name: overview[name] for name in names},
+            kinds=kinds[:MAX_KINDS],
+            drawer=self._drawer(snapshot, view, version),
+            answer_in=self._said_in,
+        )
+
+    def _drawer(self, snapshot: Snapshot, view: View, version: str | None) -> dict[str, Any] | None:
+        kinds = snapshot.overview["kinds"]
+        place = next((n for n, one in enumerate(kinds) if one["fingerprint"] == view.kind), None)
+        if place is None:
+            return None
+        chosen, tried = snapshot.dead_letter, self.tried
+        passes = set(tried["passes"]) if tried else set()
+        stale = bool(tried) and tried["version"] != version  # type: ignore[index]
+
+        def outcome(id: int) -> bool | None:
+            known = tried and not stale and (id in passes or id in tried["reasons"])
+            return (id in passes) if known else None
+
+        lines = [
             {
-                "state": lambda trace: str(trace["state"]),
-                "line": lambda trace: str(trace["line"][:200]),
-                "path": lambda trace: " → ".join(trace["path"]),
-                "#µs": lambda trace: f"{trace['seconds'] * 1e6:,.0f}",
+                "id": row["id"],
+                "number": row["line_number"],
+                "text": row["line"][:2000],
+                "ok": outcome(row["id"]),
+                "reason": (tried or {}).get("reasons", {}).get(row["id"], ""),
+            }
+            for row in snapshot.lines
+        ]
+        lines.sort(key=lambda one: {False: 0, True: 1, None: 2}[one["ok"]])
+        ids = {row["id"] for row in snapshot.lines}
+        return {
+            "kind": kinds[place],
+            "number": place + 1,
+            "total": len(kinds),
+            "before": kinds[place - 1]["fingerprint"] if place else None,
+            "after": kinds[place + 1]["fingerprint"] if place + 1 < len(kinds) else None,
+            "path": _path(snapshot.lines) or [kinds[place]["processor"]],
+            "lines": lines,
+            "can_run": version is not None,
+            "tried": None
+            if tried is None or tried["kind"] != view.kind
+            else {
+                "at": tried["at"],
+                "stale": stale,
+                "pass": len(passes & ids) if len(ids) < 200 else len(passes),
+                "fail": len(tried["reasons"]),
             },
-            empty="No line has been processed yet.",
-            choose=lambda: act("Choose trace"),
-        )
-        self.detail, self.tapped = w.HTML(), w.HTML()
-        self.processor = w.Dropdown(options=[""], layout=w.Layout(width="120px"))
-        self.where = w.Text(placeholder="where, such as level = 'INFO'")
-        self.limit = w.BoundedIntText(5, min=1, max=50, layout=w.Layout(width="64px"))
-        tap = {"Tap": ("tint", "Show rows as they leave this processor")}
-        self.button = _buttons(act, tap)["Tap"]
-        tools = w.HBox([self.processor, self.where, self.limit, self.button])
-        parts = (self.lines, self.detail, tools.add_class("etl-tools"), self.tapped)
-        self.box = card("Traces", *parts, kind="etl-traces")
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Show a snapshot's traces; the processors that can be tapped are those of its edges."""
-        self.lines.show(snapshot.traces)
-        names = tuple(dict.fromkeys(after for _, after in snapshot.edges)) or ("",)
-        if self.processor.options != names:
-            self.processor.options = names
-
-    def show_trace(self, trace: Mapping[str, Any] | None, explained: Explanation | None) -> None:
-        """Show one line before and after every hop, as far as its pipeline is known."""
-        if trace is None:
-            self.detail.value = ""
-            return
-        seconds = dict(zip(trace["path"], trace["hop_seconds"], strict=True))
-        hops = explained.hops if explained else [Hop(name, [], [], []) for name in seconds]
-        columns = ("processor", "µs", "before", "after")
-        rows = (_hop_cells(hop, seconds.get(hop.processor)) for hop in hops)
-        self.detail.value = f"<p><code>{escape(trace['line'][:500])}</code></p>" + html_table(
-            columns, rows, css="etl-hops", formats={"µs": ",.1f"}, most=500
-        )
-
-    def set_tapping(self, *, tapping: bool) -> None:
-        """Have the button open a tap or close it."""
-        self.button.description = "Close tap" if tapping else "Tap"
-        self.button.icon = "times" if tapping else "tint"
-        for widget in (self.processor, self.where, self.limit):
-            widget.disabled = tapping
-
-    def show_tapped(self, rows: pl.DataFrame) -> None:
-        """Show the rows that a tap has seen."""
-        if rows.is_empty():
-            self.tapped.value = "<p class='etl-empty'>No such line has been processed yet.</p>"
-        else:
-            self.tapped.value = html_table(rows.columns, rows.rows(), css="etl-hops", most=120)
+            "line": None
+            if chosen is None
+            else {
+                "id": chosen["id"],
+                "number": chosen["line_number"],
+                "text": chosen["line"],
+                "processor": chosen["processor"],
+                "message": chosen["message"],
+                "facts": facts(chosen)[:4000],
+            },
+        }
 
 
-def trace_key(trace: Mapping[str, Any]) -> str:
-    """Return the key of a trace."""
-    return f"{trace['batch']}:{trace['line_number']}"
+def _path(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    import json
+
+    return json.loads(lines[0]["path"]) if lines else []
 
 
-def _facts(dead_letter: Mapping[str, Any]) -> str:
-    facts = {
-        "error": f"{dead_letter['error'] or dead_letter['code']}: {dead_letter['message']}",
-        "processor": f"{dead_letter['processor']}, attempts: {dead_letter['attempts']:,}",
-        "path": " → ".join(json.loads(dead_letter["path"])),
-        "from": f"{dead_letter['source']}, line {dead_letter['line_number']:,}",
-        "fields": dead_letter["payload"] or "",
-    }
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
-    trace = f"<pre>{escape(dead_letter['traceback'])}</pre>" if dead_letter["traceback"] else ""
-    return f"<dl class='etl-facts'>{rows}</dl>{trace}"
+class TabsPanel:
+    """Traces, workers, lines that wait, errors, and the tap."""
+
+    def __init__(self, act: Act) -> None:
+        self.part = Part("tabs", act)
+        self.part.add_class("etl-area-tabs")
+        self.trace: dict[str, Any] | None = None
+        self.tapped: dict[str, Any] | None = None
+
+    def show(self, snapshot: Snapshot, view: View, *, can_tap: bool, tapping: bool) -> None:
+        """Show a snapshot."""
+        overview = snapshot.overview
+        nodes = overview["pipeline"]["nodes"]
+        counts = {
+            "workers": len(overview["workers"]),
+            "queue": overview["totals"]["waiting"],
+            "errors": len(overview["errors"]),
+        }
+        state: dict[str, Any] = {"tab": view.tab, "at": overview["at"], "counts": counts}
+        if view.tab == "traces":
+            state |= {"traces": [_trace_row(row) for row in snapshot.traces], "trace": self.trace}
+        elif view.tab == "workers":
+            state["workers"] = overview["workers"]
+        elif view.tab == "queue":
+            state["queue"] = snapshot.queue
+        elif view.tab == "errors":
+            minutes = snapshot.error_minutes
+            state |= {"errors": overview["errors"], "error_minutes": [list(one) for one in minutes]}
+        elif view.tab == "tap":
+            names = [node["name"] for node in nodes if node["name"] != "input"]
+            state |= {"processors": names, "tap": tapping, "can_tap": can_tap}
+            state["tapped"] = self.tapped
+        self.part.show(**state)
 
 
-def _hop_cells(hop: Hop, seconds: float | None) -> Sequence[object]:
-    """Return a hop's row: its name, microseconds, and what it changed of the line's first row."""
-    old, new = (rows[0] if rows else {} for rows in (hop.before, hop.after))
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in SAME]
-    ends = not hop.after and not hop.errors and hop.before
-    errors = ["the line goes no further"] if ends else hop.errors
-    return (
-        hop.processor,
-        None if seconds is None else seconds * 1e6,
-        [f"{key}: {old[key]!r}" for key in changed if key in old],
-        [f"{key}: {new[key]!r}" for key in changed if key in new]
-        + [Html(f"<em>{escape(error)}</em>") for error in errors],
-    )
+def _trace_row(trace: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("key", "state", "at", "path", "seconds")
+    return {name: trace[name] for name in names} | {"line": trace["line"][:300]}
+
+
+def header(act: Act) -> StyledPart:
+    """Return the header, which also brings the style sheet."""
+    made = StyledPart("header", act)
+    made.add_class("etl-area-head")
+    return made

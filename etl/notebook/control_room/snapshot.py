@@ -2,112 +2,124 @@
 
 from __future__ import annotations
 
-import re
-import time
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
 
-import polars as pl
-
-from etl.analysis import metrics
-from etl.analysis.figures import LEVELS, WINDOW
+from etl.analysis.overview import MINUTES, OverviewReader, level_of
 from etl.analysis.traces import traces
-from etl.pipeline.pipeline import Pipeline
-from etl.pipeline.plan import INPUT
-from etl.queue import Control, DeadLetterFilter, Queue, Stats
+from etl.queue import DeadLetterFilter, Queue
+from etl.text import cell_text
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["Snapshot", "View", "read_snapshot", "trace_key"]
 
-__all__ = ["Snapshot", "edges_of", "level_of", "read_snapshot"]
-
-MAX_ICONS = 500
+MAX_ICONS = 80
 """Waiting lines that are shown one by one; the rest are counted."""
 
-MAX_ROWS = 60
-"""Traces and dead letters that are listed."""
+MAX_LISTED = 200
+"""Dead letters of a kind, and waiting lines, that are listed."""
 
-_NAMES = "DEBUG|INFO|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|ALERT|EMERG"
-_LEVEL = re.compile(rf"\b({_NAMES})\b", re.IGNORECASE)
-_SHORT = {"W": "WARNING", "D": "DEBUG", "I": "INFO"}
+MAX_TRACES = 60
+"""Traces that are listed."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A store at one moment. Frames and rows have the columns of `metrics` and `traces`."""
-
-    at: float
-    stats: Stats
-    control: Control
-    rate: float
-    workers: int
-    counts: dict[str, float]
-    history: pd.DataFrame
-    processors: pd.DataFrame
-    edges: list[tuple[str, str]]
-    waiting: list[tuple[str, str, str]]
-    groups: list[dict[str, Any]]
-    dead_letters: list[dict[str, Any]]
-    traces: list[dict[str, Any]]
+MAX_TEXT = 500
+"""Characters of a line that are sent to a page."""
 
 
-def read_snapshot(queue: Queue, pipeline: Pipeline | None, group: str | None) -> Snapshot:
-    """Return what a store holds now.
+@dataclass(slots=True)
+class View:
+    """What of a store is looked at.
 
-    Args:
-        queue: The store.
-        pipeline: What its workers run, or None if that is not known here.
-        group: Fingerprint of the dead letters to list.
+    Attributes:
+        tab: The name of the tab that is open.
+        kind: Fingerprint of the dead letters whose drawer is open; None if none is.
+        dead_letter: Id of the one that is chosen there.
+        trace: Key of the chosen trace.
+        seconds: Length of the history.
     """
-    stats = queue.stats()
-    last = traces.polars(queue, MAX_ROWS).reverse().to_dicts()
-    listed: list[dict[str, Any]] = []
-    if stats.dead and group:
-        wanted = DeadLetterFilter(fingerprint=group, limit=MAX_ROWS)
-        listed = queue.dead_letters(wanted).reverse().to_dicts()
+
+    tab: str = "traces"
+    kind: str | None = None
+    dead_letter: int | None = None
+    trace: str | None = None
+    seconds: int = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A store at one moment.
+
+    Attributes:
+        overview: See `etl.analysis.overview`.
+        traces: The last lines, the newest first.
+        lines: The dead letters of the kind that is open, the newest last.
+        dead_letter: The one that is chosen, or None.
+        queue: Lines that wait, if they are looked at.
+        error_minutes: Errors of the last minutes by processor, if they are looked at.
+    """
+
+    overview: dict[str, Any]
+    traces: list[dict[str, Any]]
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    dead_letter: dict[str, Any] | None = None
+    queue: list[dict[str, Any]] = field(default_factory=list)
+    error_minutes: list[tuple[str, list[int]]] = field(default_factory=list)
+
+
+def read_snapshot(queue: Queue, reader: OverviewReader, view: View) -> Snapshot:
+    """Return what a store holds now, as far as it is looked at."""
+    found = reader.read(icons=MAX_ICONS, seconds=view.seconds)
+    rows = traces.polars(queue, MAX_TRACES).reverse().to_dicts()
+    for row in rows:
+        row["key"] = trace_key(row)
+    lines: list[dict[str, Any]] = []
+    if view.kind is not None:
+        wanted = DeadLetterFilter(fingerprint=view.kind, limit=MAX_LISTED)
+        lines = queue.dead_letters(wanted).to_dicts()
+    chosen = next((one for one in lines if one["id"] == view.dead_letter), None)
     return Snapshot(
-        at=time.time(),
-        stats=stats,
-        control=queue.control(),
-        rate=metrics.rates(queue)["done_per_second"],
-        workers=len(queue.read("workers")),
-        counts=_counts(queue),
-        history=metrics.history(queue, limit=WINDOW + 2),
-        processors=metrics.processors(queue),
-        edges=edges_of(pipeline, last),
-        waiting=_waiting(queue) if stats.waiting else [],
-        groups=queue.dead_letter_groups(DeadLetterFilter()) if stats.dead else [],
-        dead_letters=listed,
-        traces=last,
+        overview=found,
+        traces=rows,
+        lines=lines,
+        dead_letter=chosen or (lines[0] if lines else None),
+        queue=_waiting(queue) if view.tab == "queue" else [],
+        error_minutes=_error_minutes(queue, found["at"]) if view.tab == "errors" else [],
     )
 
 
-def level_of(line: str) -> str:
-    """Return the level that a line names, or OTHER."""
-    found = _LEVEL.search(line)
-    if found is None:
-        return "OTHER"
-    name = found[1].upper()
-    return _SHORT.get(name[0]) or ("ERROR" if name.startswith("ERR") else "CRITICAL")
+def trace_key(trace: dict[str, Any]) -> str:
+    """Return the key of a trace."""
+    return f"{trace['batch']}:{trace['line_number']}"
 
 
-def edges_of(pipeline: Pipeline | None, traces: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return the pipeline's edges, or, without one, those that the last lines went along."""
-    if pipeline is not None:
-        return pipeline.plan().edges
-    return sorted({pair for trace in traces for pair in pairwise((INPUT, *trace["path"]))})
+def facts(dead_letter: dict[str, Any]) -> str:
+    """Return what else is known of a dead letter, as text of a few lines."""
+    fields = json.loads(dead_letter["payload"]) if dead_letter["payload"] else {}
+    lines = [f"{name} = {cell_text(value)}" for name, value in fields.items()]
+    return "\n".join([*lines, *([dead_letter["traceback"]] if dead_letter["traceback"] else [])])
 
 
-def _counts(queue: Queue) -> dict[str, float]:
-    """Return lines by level from the first processor that counts levels."""
-    totals = metrics.state_totals(queue).values()
-    return next((counts for counts in totals if set(counts) & set(LEVELS)), {})
+def _waiting(queue: Queue) -> list[dict[str, Any]]:
+    rows = queue.peek(MAX_LISTED).to_dicts()
+    return [
+        {
+            "key": f"{row['batch']}:{row['line_number']}",
+            "put_at": row["put_at"],
+            "source": row["source"],
+            "line_number": row["line_number"],
+            "line": row["line"][:MAX_TEXT],
+            "level": level_of(row["line"]),
+        }
+        for row in rows
+    ]
 
 
-def _waiting(queue: Queue) -> list[tuple[str, str, str]]:
-    """Return key, level and text of the first waiting lines."""
-    rows = queue.peek(MAX_ICONS).select(
-        pl.concat_str("batch", "line_number", separator=":"), pl.col("line").str.head(200)
-    )
-    return [(key, level_of(line), line) for key, line in rows.iter_rows()]
+def _error_minutes(queue: Queue, now: float) -> list[tuple[str, list[int]]]:
+    """Return the errors of the last minutes by processor, the most first."""
+    found: dict[str, list[int]] = defaultdict(lambda: [0] * MINUTES)
+    for row in queue.read("processor_history"):
+        minute = MINUTES - 1 - int(max(0.0, now - row["second"]) // 60)
+        if row["errors"] and minute >= 0:
+            found[row["processor"]][minute] += row["errors"]
+    return sorted(found.items(), key=lambda item: -sum(item[1]))

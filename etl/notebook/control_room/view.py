@@ -1,13 +1,12 @@
-"""The two widgets that are drawn by our own JavaScript, the queue's icons and a table; the chart.
+"""The control room's widgets that are drawn by our own JavaScript, and the chart.
 
-The first two take text as text: it never becomes HTML. What they show is in their
-traits, so that a page that is loaded again shows the same.
+They take text as text: it never becomes HTML. What they show is in their traits, so that a page
+that is loaded again shows the same.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,86 +14,59 @@ import anywidget
 import plotly.graph_objects as go
 import traitlets
 
-__all__ = ["Chart", "QueueView", "TableView"]
+from etl.web import PARTS, STYLE
+
+__all__ = ["Chart", "Part", "StyledPart"]
 
 HERE = Path(__file__).parent
 
-Line = tuple[str, str, str]
-"""Key, level and text of a waiting line."""
+State = Mapping[str, Any]
 
-Row = Mapping[str, Any]
-
-
-class QueueView(anywidget.AnyWidget):
-    """An icon per waiting line; only what came and what left is sent.
-
-    `items` holds all of them for a page that opens later, and follows within
-    a second. The page sets its `width` in pixels and whether it is `dark`.
-    """
-
-    _esm = HERE / "queue_view.js"
-    _css = HERE / "control_room.css"
-    items: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    more = traitlets.Int(0).tag(sync=True)
-    width = traitlets.Int(1100).tag(sync=True)
-    dark = traitlets.Bool(default_value=False).tag(sync=True)
-
-    def __init__(self, **traits: Any) -> None:
-        super().__init__(**traits)
-        self._shown: dict[str, Line] = {}
-        self._stale, self._kept_at = False, 0.0
-
-    def show(self, lines: Sequence[Line], more: int) -> None:
-        """Show these lines and how many more there are."""
-        wanted = {line[0]: line for line in lines}
-        came = [line for key, line in wanted.items() if key not in self._shown]
-        left = [key for key in self._shown if key not in wanted]
-        self._shown, self.more = wanted, more
-        if came or left:
-            self.send({"came": came, "left": left})
-            self._stale = True
-        if self._stale and time.monotonic() - self._kept_at > 1:
-            self._stale, self._kept_at = False, time.monotonic()
-            self.items = [list(line) for line in wanted.values()]
+Act = Callable[[str, Any], None]
+"""Told what a person does: its name, and what with."""
 
 
-class TableView(anywidget.AnyWidget):
-    """Rows of text of which one can be chosen.
+class Part(anywidget.AnyWidget):
+    """One part of the screen: a function of `etl/web/parts.js` or `room.js`.
 
-    `columns` are titles, one that begins with `#` is for numbers; `rows` are
-    `[key, cell, …]`; `chosen` is a key or the empty string; `empty` is what
-    is shown when there are no rows.
+    `part` names it, `state` is what it shows, `answer` what is said of the last action in it.
 
     Args:
-        key: What identifies a row.
-        cells: What each column shows of a row, by its title.
-        empty: What is shown when there are no rows.
-        choose: Called when a row is chosen or no longer is.
+        part: A name in `ROOM`, at the end of `room.js`.
+        act: Called with what a person does there, on any thread.
     """
 
-    _esm = HERE / "table.js"
-    columns: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    rows: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    chosen = traitlets.Unicode().tag(sync=True)
-    empty = traitlets.Unicode().tag(sync=True)
+    _esm = f"{PARTS.read_text('utf-8')}\n{(HERE / 'room.js').read_text('utf-8')}"
+    part = traitlets.Unicode().tag(sync=True)
+    state: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
+    answer: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
 
-    def __init__(
-        self,
-        key: Callable[[Row], str],
-        cells: Mapping[str, Callable[[Row], str]],
-        *,
-        choose: Callable[[], None],
-        empty: str = "",
-    ) -> None:
-        super().__init__(columns=list(cells), empty=empty)
-        self._makers = (key, *cells.values())
-        self.observe(lambda _change: choose(), "chosen")
+    def __init__(self, part: str, act: Act) -> None:
+        super().__init__(part=part)
+        self._answers = 0
+        self.on_msg(lambda _widget, message, _buffers: act(message["name"], message.get("detail")))
 
-    def show(self, rows: Sequence[Row]) -> None:
-        """Show these rows; one that is chosen and gone is chosen no more."""
-        self.rows = [[make(row) for make in self._makers] for row in rows]
-        if self.chosen not in {row[0] for row in self.rows}:
-            self.chosen = ""
+    def show(self, **state: Any) -> None:
+        """Show a state."""
+        if state != self.state:
+            self.state = state
+
+    def say(self, text: str, *, bad: bool = False, undo: Any = None) -> None:
+        """Say what came of an action.
+
+        Args:
+            text: A sentence.
+            bad: Whether it failed: it then stays until the next action.
+            undo: Given back if the person undoes it; None if that is not possible.
+        """
+        self._answers += 1
+        self.answer = {"id": self._answers, "text": text, "bad": bad, "undo": undo}
+
+
+class StyledPart(Part):
+    """The part that brings the style sheet, for all of them."""
+
+    _css = f"{STYLE.read_text('utf-8')}\n{(HERE / 'room.css').read_text('utf-8')}"
 
 
 class Chart(go.FigureWidget):  # type: ignore[misc]

@@ -32,13 +32,13 @@ FROM (
 WHERE last_failed_at >= :since AND last_failed_at < :until
 GROUP BY f.fingerprint, minute;
 
--- name: open_lines
+-- name: lines_with_status
 SELECT count(*) AS dead_letters, CAST(coalesce(sum(lines), 0) AS BIGINT) AS lines FROM (
-    SELECT lines FROM dead_letters WHERE status = 'open' AND id {in_ids} ORDER BY id {for_update}
-) opened;
+    SELECT lines FROM dead_letters WHERE status = :was AND id {in_ids} ORDER BY id {for_update}
+) found;
 
--- name: close_open
+-- name: change_status
 UPDATE dead_letters
 SET status = :status, replays = replays + :replays,
     closed_at = CAST(:closed_at AS DOUBLE PRECISION)
-WHERE status = 'open' AND id {in_ids};
+WHERE status = :was AND id {in_ids};

@@ -15,6 +15,10 @@ SELECT {queue_history} FROM queue_history ORDER BY second DESC LIMIT :limit;
 -- name: read_errors
 SELECT seq, {errors} FROM errors ORDER BY seq DESC LIMIT :limit;
 
+-- name: batches_done
+-- Each leaves a trace; the newest stays.
+SELECT coalesce(max(seq), 0) AS batches FROM traces;
+
 -- name: read_traces
 SELECT seq, {traces}, lines, block FROM traces ORDER BY seq DESC LIMIT :limit;
 
