@@ -66,6 +66,6 @@ def refusal(hosts: AllowedHosts, request: HTTPServerRequest) -> tuple[int, str] 
         return 421, f"the Host header is {host!r}, which is no name of this server; see --name"
     reads = request.method in SAFE_METHODS and "upgrade" not in headers
     follows_link = reads and headers.get("sec-fetch-dest") == "document"
-    if hosts.is_foreign(headers) and not follows_link:  # to read Voilà's page starts a kernel
+    if hosts.is_foreign(headers) and not follows_link:  # a page names its kernel
         return 403, "the request comes from a page of another site"
     return None

@@ -57,16 +57,18 @@ def serve_lab(
         more: Further options for JupyterLab.
         names: Further names of the server in a Host header, such as that of a proxy.
         browser: Whether to open a browser.
+
+    Raises:
+        UsageError: If the store cannot be used, or nothing can be written in the folder of runs.
     """
     hosts = AllowedHosts(names)
     lab = _part("etl.notebook.lab")
     logging.getLogger("tornado.general").addFilter(_is_not_of_pings)
     original, run = find_notebook(NOTEBOOK), new_run_id()
+    open_queue(store).close()  # raises here, not in a cell, if it cannot be used
     folder = place_of(run).absolute()
-    make_folder(folder)
-    copy_notebooks(folder)
-    notebook = folder / original.name
-    root = _root_above(folder)
+    _fill(folder)
+    notebook, root = folder / original.name, _root_above(folder)
     options = [
         f"--port={port}",
         "--ServerApp.ip=127.0.0.1",
@@ -117,7 +119,7 @@ def serve_page(
     """
     page = _part("etl.notebook.page")
     logging.getLogger("tornado.general").addFilter(_is_not_of_pings)
-    load_pipeline(pipeline)  # raises here, not in a kernel, if there is a mistake in it
+    load_pipeline(pipeline)
     open_queue(store).close()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,6 +161,18 @@ def _part(module: str) -> Any:
         if (error.name or "etl").partition(".")[0] == "etl":
             raise
         raise UsageError(f"{error.name} is not installed; pip install 'etl[notebook]'") from error
+
+
+def _fill(folder: Path) -> None:
+    """Make the folder of a run, with copies of the notebooks in it."""
+    try:
+        make_folder(folder)
+        copy_notebooks(folder)
+    except OSError as error:
+        raise UsageError(
+            f"nothing can be written below {str(folder.parent)!r}: {error.strerror}; "
+            "name another folder of runs with ETL_RUNS"
+        ) from error
 
 
 def _root_above(folder: Path) -> Path:

@@ -97,6 +97,7 @@ function activate(app) {
   const page = JSON.parse(document.getElementById("jupyter-config-data").textContent);
   const seen = new WeakSet();
   const look = () => {
+    if (app.shell.mode === "single-document") return; // there is no place beside it
     for (const panel of app.shell.widgets("main")) {
       if (panel.context?.path !== page.etlNotebook || seen.has(panel)) continue;
       seen.add(panel);
