@@ -42,7 +42,8 @@ test: $(VENV)/.test $(VENV)/.chromium $(VENV)/.servers
 chaos: $(VENV)/.test $(VENV)/.servers
 	ETL_CHAOS_ROUNDS=20 $(BIN)/pytest -v tests/acceptance/test_postgres_faults.py
 	ETL_CHAOS_ROUNDS=20 $(BIN)/pytest -v tests/acceptance/test_server.py -k whatever
-	ETL_CHAOS_ROUNDS=1 $(BIN)/pytest -v tests/acceptance/test_disk_faults.py tests/acceptance/test_kill.py
+	ETL_CHAOS_ROUNDS=1 $(BIN)/pytest -v tests/acceptance/test_disk_faults.py tests/acceptance/test_kill.py \
+		tests/acceptance/test_guides.py
 	ETL_CHAOS_ROUNDS=500 $(BIN)/pytest -n 2 tests/acceptance/test_chaos.py
 	ETL_CHAOS_MINUTES=10 $(BIN)/pytest -n 2 --dist loadfile tests/simulation tests/fuzz
 

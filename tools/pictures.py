@@ -130,16 +130,22 @@ def done(folder: Path) -> int:
 
 
 def picture_dashboard(browser: Browser, folder: Path) -> None:
-    """The dashboard of `etl serve`, on a store whose lines failed in part."""
-    (folder / "durations.py").write_text(DURATIONS, encoding="utf-8")
-    logs = "../data/java_app.log ../data/postgresql.log"
-    run(folder, f"etl run {logs} --pipeline durations.py:pipeline --store dashboard.db")
+    """The dashboard of `etl serve`, while two workers process some logs of `data/`."""
+    with etl.open(folder / "dashboard.db") as store:
+        for name in ("python_app.log", "java_app.log", "service.logfmt", "python_app.log") * 3:
+            lines = (ROOT / "data" / name).read_bytes().splitlines()
+            for start in range(0, len(lines), 40):
+                store.queue.put(etl.Batch.from_lines(lines[start : start + 40], source=name))
     port = free_port()
-    with started(folder, f"exec etl serve --store dashboard.db --port {port}"):
-        page = browser.new_page(viewport=ROOM)
+    work = "exec etl work --store dashboard.db --workers 2 --batch-lines 120 --interval 0.8"
+    with (
+        started(folder, f"exec etl serve --store dashboard.db --port {port}"),
+        started(folder, f"{work} --pipeline etl.demo:dashboard --out dashboard"),
+    ):
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
         wait_for(port)
         page.goto(f"http://127.0.0.1:{port}/", wait_until="load")
-        time.sleep(2)
+        time.sleep(45)
         save_png(page.screenshot(), "dashboard")
         page.close()
 
@@ -245,7 +251,9 @@ class Recording:
 
 def save_png(shot: bytes, name: str) -> None:
     """Write a picture with 128 colours."""
-    picture = Image.open(io.BytesIO(shot)).convert("RGB").quantize(128)
+    picture = (
+        Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
+    )
     picture.save(PICTURES_FOLDER / f"{name}.png", optimize=True)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-KILLS = 50 if os.environ.get("ETL_CHAOS_ROUNDS") else 12
+KILLS = 50 if os.environ.get("ETL_CHAOS_ROUNDS") else 4
 """In `make chaos`, and in `make test`."""
 
 LINES = 80_000

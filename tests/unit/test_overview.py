@@ -56,6 +56,7 @@ def test_what_was_done_and_what_failed(worked):
     assert (len(first["last_minutes"]), sum(first["last_minutes"])) == (12, 2)
     assert [one["level"] for one in found["latest"]] == ["OTHER", "CRITICAL", "CRITICAL"]
     assert sum(found["history"]["rate"]) == 5
+    assert found["rate"] == found["rate_in"] > 0
 
 
 def test_what_is_discarded_is_told_apart(worked):
