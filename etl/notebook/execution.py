@@ -98,7 +98,10 @@ async def _run(kernel: Any, notebook: Any) -> str | None:
         log=LOG,
     )
     try:
-        await client.async_start_new_kernel_client()
+        client.kc = kernel.client()
+        # No heartbeat: its thread would get in the way of a server that ends.
+        client.kc.start_channels(stdin=False, hb=False)
+        await client.kc.wait_for_ready(timeout=60)
         about = await client.kc.kernel_info(reply=True, timeout=60)
         notebook.metadata["language_info"] = about["content"]["language_info"]
         for index, cell in enumerate(notebook.cells):

@@ -207,9 +207,10 @@ def test_ctrl_c_ends_the_server_and_its_kernel_whatever_they_are_doing(
 
 
 def has_process(pid: int) -> bool:
-    """Return whether a process is there and has not ended."""
+    """Return whether a process is there, or one of its threads; its parent may not have waited."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except FileNotFoundError:
         return False
 
