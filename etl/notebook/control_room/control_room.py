@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipywidgets as w
 
-import etl
 from etl.analysis.figures import charts, refresh
 from etl.analysis.overview import OverviewReader
 from etl.analysis.traces import traces
@@ -45,6 +44,7 @@ from etl.notebook.control_room.panels import (
 )
 from etl.notebook.control_room.snapshot import Snapshot, View, read_snapshot
 from etl.notebook.control_room.view import Chart, Part
+from etl.notebook.shipped import sample_folder
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, Stats
 from etl.records.batch import Batch
@@ -60,7 +60,7 @@ __all__ = ["ControlRoom", "attended"]
 PERIOD = 0.2
 """Seconds between two drawings, at least."""
 
-DATA = Path(etl.__file__).parent.parent / "data"
+DATA = sample_folder()
 
 DEAD_LETTERS = {
     *("Dry run", "dry-run", "Replay", "replay", "replay-passing", "replay-edited"),
