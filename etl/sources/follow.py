@@ -84,7 +84,7 @@ class FollowSource:
                 has_name = any(one.has_name(self.path) for one in growing)
                 if not has_name and (is_first or self._is_there()):
                     for one in growing:  # first all of the files that had the name
-                        one.is_current = False
+                        one.is_current, one.lingers = False, True
                         yield from one.all_of_it()
                     yield from self._open(growing, known, reread=reread)
                     is_first = reread = False

@@ -21,7 +21,7 @@ from etl import JsonLines, Pipeline, Worker
 from etl.queue.sqlite import SqliteQueue
 
 HERE = Path(__file__).parent
-STRIDE = 1 if os.environ.get("ETL_CHAOS_ROUNDS") else 47
+STRIDE = 1 if os.environ.get("ETL_CHAOS_ROUNDS") else 97
 """Every so many writes are made to fail: all of them in `make chaos`."""
 
 

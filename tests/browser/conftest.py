@@ -121,7 +121,7 @@ class Server:
     @property
     def opened(self) -> str:
         """Wait for the address that a browser was given, and return it."""
-        for _ in range(100):
+        for _ in range(600):
             if self._opened.exists():
                 return self._opened.read_text()
             time.sleep(0.1)
@@ -143,6 +143,15 @@ class Server:
         """Return the copy of the control room's notebook."""
         (found,) = (self.root / "data" / "runs").glob("*/01_control_room.ipynb")
         return found
+
+    def wait_for_run(self) -> None:
+        """Wait until the copy of the notebook is saved with what its cells show."""
+        for _ in range(600):
+            cells = nbformat.read(self.room, as_version=4).cells
+            if all(cell.execution_count for cell in cells if cell.cell_type == "code"):
+                return
+            time.sleep(0.1)
+        pytest.fail(f"the notebook has not run: {self.log.read_text()}")
 
     @property
     def room_url(self) -> str:

@@ -116,6 +116,7 @@ def test_a_reload_shows_the_pane_again_and_only_once(opened: Any, screen: Any):
 
 def test_a_widget_that_came_too_late_for_jupyterlab_is_drawn_again(opened: Any, screen: Any):
     page, held = screen.page, []
+    opened.wait_for_run()
     page.route("**/etl/has-run", lambda route: held.append(route))  # noqa: PLW0108
     page.goto(opened.room_url)
     page.wait_for_selector(f".jp-NotebookPanel {CONSOLE}", timeout=60_000)
