@@ -19,6 +19,7 @@ __all__ = [
     "Html",
     "cell_text",
     "clock",
+    "counted",
     "duration",
     "first_line",
     "hide_library_warnings",
@@ -77,6 +78,11 @@ def say(*lines: str, err: bool = False) -> None:
         err: Whether they go to stderr.
     """
     print("\n".join(map(printable, lines)), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 line`, `1,742 lines`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def hide_library_warnings() -> None:

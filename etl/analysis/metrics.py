@@ -21,7 +21,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -83,13 +84,25 @@ def rates(queue: Queue) -> dict[str, float]:
     rows = queue.read("queue_history", limit=RATE_SECONDS + 2)
     # The clock may have been set back: what follows is forgotten with the next change.
     rows = [row for row in rows if row["second"] <= now + RATE_SECONDS]
-    if not rows or rows[-1]["second"] < now - RATE_SECONDS:
-        return {"accepted_per_second": 0.0, "done_per_second": 0.0}
-    before = [row for row in rows if row["second"] < now - RATE_SECONDS]
-    start = before[-1] if before else dict.fromkeys(columns.TOTALS.names, 0)
-    seconds = RATE_SECONDS if before else max(1.0, now - rows[0]["second"])
     names = ("accepted", "done")
-    return {f"{name}_per_second": (rows[-1][name] - start[name]) / seconds for name in names}
+    return {f"{name}_per_second": growth(rows, now, itemgetter(name)) for name in names}
+
+
+def growth(
+    history: Sequence[Mapping[str, Any]], now: float, value: Callable[[Mapping[str, Any]], int]
+) -> float:
+    """Return by how much a total has grown a second, over the last ten seconds.
+
+    Args:
+        history: Rows of the queue's history, oldest first; what was before them is taken for 0.
+        now: Unix seconds.
+        value: Returns the total of a row.
+    """
+    if not history or history[-1]["second"] < now - RATE_SECONDS:
+        return 0.0
+    before = [row for row in history if row["second"] < now - RATE_SECONDS]
+    seconds = RATE_SECONDS if before else max(1.0, now - history[0]["second"])
+    return (value(history[-1]) - (value(before[-1]) if before else 0)) / seconds
 
 
 @frame(

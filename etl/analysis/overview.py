@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from etl.analysis.metrics import RATE_SECONDS, state_totals
+from etl.analysis.metrics import growth, state_totals
 from etl.analysis.traces import traces
 from etl.queue import Control, DeadLetterFilter, Queue, Stats
 from etl.queue.urls import file_of
@@ -114,8 +114,8 @@ class OverviewReader:
             "discarded": max(0, stats.dead - open_lines),
             "oldest": stats.oldest_age if stats.waiting else 0.0,
             **_backlog(stats, history),
-            "rate": _rate(history, now, _finished),
-            "rate_in": _rate(history, now, itemgetter("accepted")),
+            "rate": max(0.0, growth(history, now, _finished)),  # a replay takes some back
+            "rate_in": growth(history, now, itemgetter("accepted")),
             "dead_last_minute": sum(kind["last_minutes"][-1] for kind in kinds),
             "history": _points(history, now, seconds),
             "levels": _levels(queue),
@@ -287,17 +287,6 @@ def _history(queue: Queue, now: float, seconds: int) -> list[dict[str, Any]]:
     """Return the totals second by second, with the last of those before."""
     rows = queue.read("queue_history", limit=seconds + 2)
     return [row for row in rows if row["second"] <= now + 1]  # the clock may have been set back
-
-
-def _rate(
-    history: Sequence[Mapping[str, Any]], now: float, value: Callable[[Mapping[str, Any]], int]
-) -> float:
-    """Return by how much a total has grown a second, over the last ten seconds."""
-    if not history or history[-1]["second"] < now - RATE_SECONDS:
-        return 0.0
-    before = [row for row in history if row["second"] < now - RATE_SECONDS]
-    seconds = RATE_SECONDS if before else max(1.0, now - history[0]["second"])
-    return max(0.0, (value(history[-1]) - (value(before[-1]) if before else 0)) / seconds)
 
 
 def _backlog(stats: Stats, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

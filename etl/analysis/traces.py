@@ -19,6 +19,7 @@ from backports import zstd
 from etl.analysis.frame import Rows, frame
 from etl.queue import Queue
 from etl.records.columns import INTEGER, NAME_LIST, NUMBER, TEXT, TRACES
+from etl.records.result import INPUT
 from etl.settings import Settings
 
 __all__ = ["hops", "path_edges", "path_shares", "slow_lines", "traces"]
@@ -81,7 +82,7 @@ def path_edges(queue: Queue, limit: int = Settings.kept_traces) -> Rows:
     ends at the line's state: `done`, `filtered` or `dead`), `lines` (int64).
     """
     pairs = traces.polars(queue, limit).select(
-        before=pl.concat_list(pl.lit("input"), "path"), after=pl.concat_list("path", "state")
+        before=pl.concat_list(pl.lit(INPUT), "path"), after=pl.concat_list("path", "state")
     )
     edges = pairs.explode("before", "after", empty_as_null=False)
     return edges.group_by("before", "after", maintain_order=True).agg(lines=pl.len())

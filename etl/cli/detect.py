@@ -177,9 +177,9 @@ def _others(rows: pl.DataFrame) -> str:
 
 
 def _headline(name: str, found: Description, named: str | None) -> str:
-    from etl.text import percent
+    from etl.text import counted, percent
 
-    records = f"{found.records:,} record{'' if found.records == 1 else 's'}"
+    records = counted(found.records, "record")
     without = f"{percent(found.timeless)} without a time"
     if named is not None:
         from etl.formats import get_format

@@ -45,7 +45,9 @@ def app(
     browser: Browser = True,
     pipeline: Pipeline = "etl.demo:dashboard",
     workers: Annotated[int, Option(min=0, help="Workers, as threads of the page's kernel.")] = 1,
-    interval: Annotated[float, Option(min=0, help="Seconds that each waits after a batch.")] = 2.0,
+    interval: Annotated[
+        float, Option(min=0, help="Seconds to hold a batch before it is processed.")
+    ] = 2.0,
 ) -> None:
     """Serve the control room as a web page for this machine only, until Ctrl-C.
 

@@ -110,7 +110,7 @@ def serve_page(
         more: Further options for Voilà.
         pipeline: What its workers run, as `module:attr` or `path.py:attr`.
         workers: How many there are at the start.
-        interval: Seconds that each waits after a batch.
+        interval: Seconds for which each holds a batch before it processes it.
         names: Further names of the server in a Host header, such as that of a proxy.
         browser: Whether to open a browser.
 

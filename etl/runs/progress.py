@@ -9,7 +9,7 @@ from typing import Any
 
 from etl.queue import Queue, Stats
 from etl.settings import Settings
-from etl.text import printable
+from etl.text import counted, printable
 
 __all__ = ["Progress", "waits_for"]
 
@@ -66,7 +66,7 @@ def _reading(progress: Progress) -> str:
         return ""
     stats, stream = progress.stats, progress.size is None
     if stream and stats.waiting_bytes >= Settings.max_waiting_bytes:
-        return f"waiting for room in the queue: {_count(stats.waiting, 'line')} in it"
+        return f"waiting for room in the queue: {counted(stats.waiting, 'line')} in it"
     if stream and stats.idle:
         return f"waiting for lines on {printable(progress.reading)}; Ctrl-D or its end ends the run"
     which = f", {progress.place:,} of {progress.sources:,}" if progress.sources > 1 else ""
@@ -79,15 +79,11 @@ def _processing(stats: Stats, workers: Sequence[Mapping[str, Any]]) -> str:
     if not workers:
         return "waiting for workers to start" if not stats.idle else "ending"
     if stats.waiting and busy:
-        return f"{_count(stats.waiting, 'line')} left for {_count(len(workers), 'worker')}"
+        return f"{counted(stats.waiting, 'line')} left for {counted(len(workers), 'worker')}"
     if stats.waiting:
-        return f"{_count(stats.waiting, 'line')} left, to be tried again"
+        return f"{counted(stats.waiting, 'line')} left, to be tried again"
     if stats.leased:
         names = ", ".join(printable(f"{one['name']} on {one['host']}") for one in busy[:NAMED])
-        last = f"waiting for the last {_count(stats.leased, 'line')}"
+        last = f"waiting for the last {counted(stats.leased, 'line')}"
         return f"{last}, with {names}" if names else last
-    return f"waiting for {_count(len(workers), 'worker')} to end"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return f"waiting for {counted(len(workers), 'worker')} to end"

@@ -15,6 +15,7 @@ from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
 from etl.sources.opening import Kind, look_at
 from etl.sources.stream import StreamSource
+from etl.text import counted
 
 __all__ = ["Source", "Sources", "passed_over", "resolve_sources"]
 
@@ -41,11 +42,7 @@ def passed_over(skipped: int, binary: int = 0) -> str:
         binary: How many are not text.
     """
     reasons = {"hidden, or written by etl": skipped, "binary": binary}
-    parts = [
-        f"{count:,} file{'' if count == 1 else 's'}: {why}"
-        for why, count in reasons.items()
-        if count
-    ]
+    parts = [f"{counted(count, 'file')}: {why}" for why, count in reasons.items() if count]
     return f"passed over {'; '.join(parts)}" if parts else ""
 
 

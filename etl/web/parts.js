@@ -226,7 +226,7 @@ const TERMS = ["accepted", "done", "filtered", "dead", "leased", "waiting"];
 const TERM_WORDS = { leased: "processing" };
 
 /** Thresholds of what is coloured amber, in seconds. */
-export const LIMITS = { oldest: 30, empty: 60, heartbeat: 10 };
+export const LIMITS = { oldest: 30, empty: 60 };
 
 /** The state of the workers, the figures, and the sum of all lines. */
 export function header(el) {
@@ -258,7 +258,7 @@ export function header(el) {
     const now = state?.lost ? "lost" : (state?.state ?? "lost");
     attr(bar, "class", `etl-bar etl-is-${now}`);
     text(word, state ? STATES[now] : "–");
-    const late = (state?.workers ?? []).filter((one) => one.heartbeat > LIMITS.heartbeat).length;
+    const late = (state?.workers ?? []).filter((one) => one.state === "late").length;
     workers.classList.toggle("etl-warn", late > 0 && !state.lost);
     text(workers, !state ? "–" : state.lost ? `trying again in ${state.lost.retry} s`
       : workersText(state, late));
@@ -1071,7 +1071,7 @@ export function workers(el) {
   el.append(box, none);
   return (state) => {
     const rows = state?.workers ?? [];
-    const silent = rows.filter((one) => one.heartbeat > LIMITS.heartbeat).length;
+    const silent = rows.filter((one) => one.state === "late").length;
     text(late, silent ? `${silent} of ${rows.length} without a heartbeat` : "");
     box.hidden = !rows.length;
     none.hidden = !state || rows.length > 0;
@@ -1080,7 +1080,7 @@ export function workers(el) {
         ...["soft wide", "num soft wide", "", "", "num wide", "num wide", "num"].map((kind) =>
           h(tag("td", kind)))),
       (row, one) => {
-        const slow = one.heartbeat > LIMITS.heartbeat;
+        const slow = one.state === "late";
         const values = [visible(one.name), visible(one.host), one.pid ?? "",
           slow ? "no heartbeat" : one.state, visible(one.batch ?? "") || "–",
           one.for === null ? "–" : duration(one.for), rate(one.rate),
@@ -1091,7 +1091,7 @@ export function workers(el) {
           if (index < 5) attr(cell, "title", String(value));
         });
         attr(row.firstChild.firstChild, "class",
-          `etl-dot etl-dot-${slow ? "late" : one.state}`);
+          `etl-dot etl-dot-${one.state}`);
         for (const index of [3, 7]) row.children[index].classList.toggle("etl-warn", slow);
       });
     reachable(box);

@@ -250,7 +250,7 @@ class Worker:
             self._ready.set()
             while not self._stopping.is_set():
                 try:
-                    ended, pause = await anyio.to_thread.run_sync(self._guarded_turn)
+                    ended, pause = await anyio.to_thread.run_sync(self._guarded_turn), 0.0
                     if failures and self._says:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
@@ -274,7 +274,7 @@ class Worker:
         control = self._queue.control()
         return control.drains, control.stops
 
-    def _guarded_turn(self) -> tuple[bool, float]:
+    def _guarded_turn(self) -> bool:
         """Do a turn; what would end the event loop rather than the worker is raised as an error."""
         try:
             return self._turn()
@@ -285,19 +285,19 @@ class Worker:
                 f"worker {self.name!r} ended with {type(error).__name__}: {message_of(error)}"
             ) from error
 
-    def _turn(self) -> tuple[bool, float]:
-        """Do one batch, or wait for one; return whether to end, and seconds to pause."""
+    def _turn(self) -> bool:
+        """Do one batch, or wait for one; return whether to end."""
         since = self._queue.work_version()
         worked = self._next_batch() is not None
         drains, stops = self._requests()
         drains_before, stops_before = self._requests_before
         if stops > stops_before:
-            return True, 0.0
+            return True
         if worked:
             self._idle = IDLE_SECONDS[0]
-            return False, 0.0
+            return False
         if (self._drain or drains > drains_before) and self._queue.stats().idle:
-            return True, 0.0
+            return True
         if self._own_sources or drains > drains_before:
             self._check_sources()
         if self._clock() - self._reclaimed_at > RECLAIM_SECONDS:
@@ -309,7 +309,7 @@ class Worker:
             self._swept_at = self._clock()
             sweep(self._queue, self._out)
         self._wait_for_work(since)
-        return False, 0.0
+        return False
 
     def _wait_for_work(self, since: object) -> None:
         """Wait until work is announced, or for a time that grows while there is none."""

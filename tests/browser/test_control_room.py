@@ -380,6 +380,7 @@ def test_hundreds_of_updates_leave_the_page_as_it_was(
     screen.open(lab, notebook(ROOM))
     screen.run_all()
     cdp = screen.page.context.new_cdp_session(screen.page)
+    newest = screen.page.locator(".etl-tabs tbody tr").first  # drawn after the header
     cdp.send("Performance.enable")
 
     def measure() -> dict[str, float]:
@@ -389,9 +390,11 @@ def test_hundreds_of_updates_leave_the_page_as_it_was(
 
     assert screen.run(SOAK.replace("COUNT", "40")) == "0"
     screen.wait_total("dead", "40")
+    newest.filter(has_text="CRITICAL 39").wait_for()
     before = measure()
     assert screen.run(SOAK.replace("COUNT", "60")) == "0"
     screen.wait_total("dead", "100")
+    newest.filter(has_text="CRITICAL 59").wait_for()
     after = measure()
     print(before, after)
     assert after["Nodes"] < before["Nodes"] + 300

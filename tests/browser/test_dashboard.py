@@ -85,7 +85,7 @@ STATE = {
     "rate": 0.5,
     "dead_last_minute": 1,
     "history": {"rate": [0, 1, 2]},
-    "workers": [{"heartbeat": 1.0}, {"heartbeat": 41.0}],
+    "workers": [{"state": "working"}, {"state": "late"}],
     "kinds": [{}],
 }
 """As much of an overview as the header reads."""

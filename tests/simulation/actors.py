@@ -99,7 +99,7 @@ def work(process: Process) -> None:
     worker._requests_before = _patiently(process, worker._requests)
     while True:
         try:
-            ended, _ = worker._turn()
+            ended = worker._turn()
         except StoreError:
             process.gate("pause")
             continue

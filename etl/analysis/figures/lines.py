@@ -20,6 +20,7 @@ from etl.analysis.figures.look import (
     label,
     labels,
 )
+from etl.records.result import INPUT
 from etl.text import first_line
 
 ENDS = {"done": COLOURS["green"], "filtered": OTHER, "dead": COLOURS["red"]}
@@ -94,7 +95,7 @@ def paths(edges: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         },
         domain={"x": [0.01, 0.99], "y": [0.02, 0.98]},
     )
-    lines = edges.loc[edges["before"] == "input", "lines"].sum()
+    lines = edges.loc[edges["before"] == INPUT, "lines"].sum()
     ended = edges[edges["after"].isin(ends)].groupby("after")["lines"].sum()
     marks = (
         f'<span style="color:{colour}">■</span> {name} {ended[name]:,}'

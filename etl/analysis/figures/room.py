@@ -25,6 +25,7 @@ from etl.analysis.figures.look import (
     label,
     labels,
 )
+from etl.records.result import INPUT
 
 WINDOW = 120
 """Seconds that `throughput` shows."""
@@ -93,26 +94,67 @@ def charts(
         width: Pixels.
         height: Pixels.
     """
-    colours = LEVELS_DARK if dark else LEVELS
-    names = [name for name, _ in levels]
-    counts = [count for _, count in levels]
-    top = _nice(max(counts, default=0), 10)
-    rate_ink, wait_ink = ("#41c7b4", "#b39cf0") if dark else ("#0f766e", "#6f52c4")
-    seconds = list(history["seconds"])
     split = 0.44 if width > 480 else 0.4
-    bars = {
+    bars, bar_axes = _bars_across(levels, [78 / width, split - 46 / width], height, dark=dark)
+    lines, line_axes = _over_time(
+        history, [split + 40 / width, 1 - 44 / width], height, width=width, dark=dark
+    )
+    rate_ink, wait_ink = INKS[dark]
+    soft = QUIET_ON[dark]
+    title = TITLE | {"font": {"size": 13, "color": INK_ON[dark]}, "y": 1 - 2 / height}
+    key = f"<b>Over time</b>   <span style='font-size:11.5px;color:{soft}'>"
+    key += f"<span style='color:{rate_ink}'>━</span> lines/s"
+    key += f"   <span style='color:{wait_ink}'>┅</span> waiting</span>" if width > WIDE else ""
+    annotations = [
+        title | {"text": "<b>Processed by level</b>", "x": 12 / width},
+        title | {"text": key, "x": split + 6 / width},
+    ]
+    layout: Spec = LAYOUT | {"width": width, "height": height, "bargap": 0.4}
+    layout |= {"font": {"family": FONT, "size": 11, "color": soft}, "annotations": annotations}
+    return {"data": [bars, *lines], "layout": layout | bar_axes | line_axes}
+
+
+def _bars_across(
+    levels: Sequence[tuple[str, float]], domain: list[float], height: int, *, dark: bool
+) -> tuple[Spec, Spec]:
+    """Return a bar from left to right for each level, and its axes."""
+    colours = LEVELS_DARK if dark else LEVELS
+    counts = [count for _, count in levels]
+    bars: Spec = {
         "type": "bar",
         "orientation": "h",
         "x": counts,
-        "y": ["no level" if name == "OTHER" else name for name in names],
+        "y": ["no level" if name == "OTHER" else name for name, _ in levels],
         "text": [f"{count:,.0f}" for count in counts],
         "textposition": "outside",
         "cliponaxis": False,
-        "marker": {"color": [colours.get(name, OTHER) for name in names]},
+        "marker": {"color": [colours.get(name, OTHER) for name, _ in levels]},
         "hovertemplate": "%{y}: %{x:,} lines<extra></extra>",
         "xaxis": "x",
         "yaxis": "y",
     }
+    across: Spec = {"domain": domain, "visible": False, "anchor": "y"}
+    names: Spec = {"domain": [0.02, 1 - 36 / height], "type": "category", "autorange": "reversed"}
+    names |= {"showgrid": False, "showline": False, "ticklabelstandoff": 6, "anchor": "x"}
+    names |= {"tickfont": {"size": 12, "color": INK_ON[dark]}}
+    axes: Spec = {
+        "xaxis": AXIS | across | {"range": [0, _nice(max(counts, default=0), 10)]},
+        "yaxis": AXIS | names,
+    }
+    return bars, axes
+
+
+def _over_time(
+    history: Mapping[str, Sequence[float]],
+    domain: list[float],
+    height: int,
+    *,
+    width: int,
+    dark: bool,
+) -> tuple[list[Spec], Spec]:
+    """Return rate and backlog as lines, and their axes: one for the time, one for each of them."""
+    seconds = list(history["seconds"])
+    rate_ink, wait_ink = INKS[dark]
     line: Spec = {"type": "scatter", "mode": "lines", "x": seconds, "xaxis": "x2"}
     rate = line | {"y": list(history["rate"]), "yaxis": "y2", "name": "lines/s"}
     rate |= {"line": {"color": rate_ink, "width": 1.6}, "fill": "tozeroy"}
@@ -120,49 +162,28 @@ def charts(
     waiting = line | {"y": list(history["waiting"]), "yaxis": "y3", "name": "waiting"}
     waiting |= {"line": {"color": wait_ink, "width": 1.6, "dash": "dot"}}
     waiting |= {"hovertemplate": "%{y:,} waiting"}
-    rate_top = _nice(max([*history["rate"], 0]), 10)
-    wait_top = _nice(max([*history["waiting"], 0]), 10)
     start = 2 * seconds[0] - seconds[1] if len(seconds) > 1 else -120
-    quarter = 4 if width > 560 else 2
-    ticks = [start * part / quarter for part in range(quarter, -1, -1)]
-    plot = [0.02, 1 - 36 / height]
-    lower = [24 / height, 1 - 46 / height]
-    left, right = [78 / width, split - 46 / width], [split + 40 / width, 1 - 44 / width]
-    side = {"showgrid": False, "tickmode": "array", "tickfont": {"color": wait_ink}}
-    soft = {"color": "#a6a6a6" if dark else "#626262"}
-    title = TITLE | {"font": {"size": 13, "color": INK_ON[dark]}, "y": 1 - 2 / height}
-    key = f"<b>Over time</b>   <span style='font-size:11.5px;color:{soft['color']}'>"
-    key += f"<span style='color:{rate_ink}'>━</span> lines/s"
-    key += f"   <span style='color:{wait_ink}'>┅</span> waiting</span>" if width > 560 else ""
-    layout: Spec = LAYOUT | {
-        "width": width,
-        "height": height,
-        "bargap": 0.4,
-        "font": {"family": FONT, "size": 11, "color": soft["color"]},
-        "xaxis": AXIS | {"domain": left, "visible": False, "range": [0, top], "anchor": "y"},
-        "yaxis": AXIS
-        | {"domain": plot, "type": "category", "autorange": "reversed", "showgrid": False}
-        | {"showline": False, "ticklabelstandoff": 6, "anchor": "x"}
-        | {"tickfont": {"size": 12, "color": INK_ON[dark]}},
-        "xaxis2": AXIS
-        | {"domain": right, "anchor": "y2", "range": [start, 0], "showgrid": False}
-        | {"tickmode": "array", "tickvals": ticks, "ticktext": [_before(tick) for tick in ticks]},
-        "yaxis2": AXIS
-        | {"domain": lower, "anchor": "x2", "range": [0, rate_top], "showline": False}
-        | _three(rate_top)
-        | {"tickfont": {"color": rate_ink}},
-        "yaxis3": AXIS
-        | {"anchor": "x2", "overlaying": "y2", "side": "right", "range": [0, wait_top]}
-        | {"showline": False}
-        | _three(wait_top)
-        | side,
-        "annotations": [
-            title | {"text": "<b>Processed by level</b>", "x": 12 / width},
-            title | {"text": key, "x": split + 6 / width},
-        ],
+    parts = 4 if width > WIDE else 2
+    ticks = [start * part / parts for part in range(parts, -1, -1)]
+    time: Spec = {"domain": domain, "anchor": "y2", "range": [start, 0], "showgrid": False}
+    time |= {"tickmode": "array", "tickvals": ticks, "ticktext": [_before(tick) for tick in ticks]}
+    left: Spec = {"domain": [24 / height, 1 - 46 / height]}
+    right: Spec = {"overlaying": "y2", "side": "right", "showgrid": False}
+    axes: Spec = {
+        "xaxis2": time,
+        "yaxis2": left | _amounts(history["rate"], rate_ink),
+        "yaxis3": right | _amounts(history["waiting"], wait_ink),
     }
-    return {"data": [bars, rate, waiting], "layout": layout}
+    return [rate, waiting], {name: AXIS | axis for name, axis in axes.items()}
 
+
+WIDE = 560
+"""Pixels of width from which on there is room for more words in the charts."""
+
+INKS = {False: ("#0f766e", "#6f52c4"), True: ("#41c7b4", "#b39cf0")}
+"""Colours of rate and backlog, on a light and on a dark page."""
+
+QUIET_ON = {False: "#626262", True: "#a6a6a6"}
 
 INK_ON = {False: "#1f1f1f", True: "#e4e4e4"}
 
@@ -172,12 +193,17 @@ def _faded(colour: str) -> str:
     return f"rgba({red},{green},{blue},0.15)"
 
 
-def _three(top: float) -> Spec:
-    """Return three ticks from 0 to the top of an axis: `0`, `5k`, `10k`."""
+def _amounts(values: Sequence[float], ink: str) -> Spec:
+    """Return an axis with three ticks from 0 to a round number: `0`, `5k`, `10k`."""
+    top = _nice(max([*values, 0]), 10)
     return {
+        "anchor": "x2",
+        "range": [0, top],
+        "showline": False,
         "tickmode": "array",
         "tickvals": [0, top / 2, top],
         "ticktext": ["0", *(_short(value) for value in (top / 2, top))],
+        "tickfont": {"color": ink},
     }
 
 
@@ -207,8 +233,6 @@ def refresh(widget: go.FigureWidget, old: Spec, new: Spec) -> None:
         before, after = old["layout"], new["layout"]
         widget.update_layout({key: after[key] for key in after if before.get(key) != after[key]})
 
-
-INPUT = "input"
 
 CROWDED = 6
 """Columns of a pipeline beyond which names stand above and below the nodes in turn."""

@@ -23,6 +23,7 @@ from etl.notebook.control_room.snapshot import MAX_TRACES, trace_key
 from etl.records.batch import Batch
 from etl.sources.files import FileSource
 from etl.sources.ingest import ingest
+from etl.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -297,7 +298,7 @@ class Actions:
         self._room.later("Replay", work, self._requeued)
 
     def _requeued(self, count: int) -> None:
-        self._answer(f"{count:,} {'line' if count == 1 else 'lines'} requeued.")
+        self._answer(f"{counted(count, 'line')} requeued.")
         self._room.dead_letters.tried = None
         self._room.follow_replayed()
 
@@ -326,9 +327,8 @@ class Actions:
 
         def done(found: tuple[int, list[int] | None]) -> None:
             count, ids = found
-            noun = "dead letter" if count == 1 else "dead letters"
             self._room.view.kind = None
-            self._answer(f"{count:,} {noun} discarded.", undo=ids)
+            self._answer(f"{counted(count, 'dead letter')} discarded.", undo=ids)
 
         self._room.later("Discard", work, done)
 

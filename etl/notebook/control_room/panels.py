@@ -14,8 +14,9 @@ from typing import Any
 import ipywidgets as w
 
 from etl.analysis.overview import LEVELS
-from etl.notebook.control_room.snapshot import Snapshot, View, facts
+from etl.notebook.control_room.snapshot import MAX_LISTED, Snapshot, View, facts, path_of
 from etl.notebook.control_room.view import Act, Part, StyledPart
+from etl.records.result import INPUT
 
 __all__ = ["DeadLettersPanel", "DemoPanel", "OperatorPanel", "TabsPanel", "header_state"]
 
@@ -52,7 +53,7 @@ HEAD = (
 def header_state(overview: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the header shows of an overview."""
     return {name: overview[name] for name in HEAD} | {
-        "workers": [{"heartbeat": round(one["heartbeat"], 1)} for one in overview["workers"]],
+        "workers": [{"state": one["state"]} for one in overview["workers"]],
         "kinds": [0] * len(overview["kinds"]),
         "history": {"rate": overview["history"]["rate"][-120:]},
     }
@@ -271,7 +272,7 @@ class DeadLettersPanel:
             "total": len(kinds),
             "before": kinds[place - 1]["fingerprint"] if place else None,
             "after": kinds[place + 1]["fingerprint"] if place + 1 < len(kinds) else None,
-            "path": _path(snapshot.lines) or [kinds[place]["processor"]],
+            "path": path_of(snapshot.lines[0]) if snapshot.lines else [kinds[place]["processor"]],
             "lines": lines,
             "can_run": version is not None,
             "tried": None
@@ -279,7 +280,7 @@ class DeadLettersPanel:
             else {
                 "at": tried["at"],
                 "stale": stale,
-                "pass": len(passes & ids) if len(ids) < 200 else len(passes),
+                "pass": len(passes & ids) if len(ids) < MAX_LISTED else len(passes),
                 "fail": len(tried["reasons"]),
             },
             "line": None
@@ -293,12 +294,6 @@ class DeadLettersPanel:
                 "facts": facts(chosen)[:4000],
             },
         }
-
-
-def _path(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    import json
-
-    return json.loads(lines[0]["path"]) if lines else []
 
 
 class TabsPanel:
@@ -330,7 +325,7 @@ class TabsPanel:
             minutes = snapshot.error_minutes
             state |= {"errors": overview["errors"], "error_minutes": [list(one) for one in minutes]}
         elif view.tab == "tap":
-            names = [node["name"] for node in nodes if node["name"] != "input"]
+            names = [node["name"] for node in nodes if node["name"] != INPUT]
             state |= {"processors": names, "tap": tapping, "can_tap": can_tap}
             state["tapped"] = self.tapped
         self.part.show(**state)

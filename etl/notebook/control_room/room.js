@@ -13,7 +13,7 @@ const rootOf = (el) => el.closest(".etl-console");
 // ---- header ------------------------------------------------------------------------------------
 
 /** The header; it also tells the kernel how wide and how dark the page is, and hears silence. */
-function roomHeader(el, act, model) {
+function roomHeader(el, act) {
   const update = header(el);
   let [state, heard, told] = [null, performance.now(), ""];
   const show = () => {
@@ -156,7 +156,8 @@ function queueView(el, _act) {
     fill(held, processing);
     fill(icons, waiting);
     icons.append(more);
-    const hidden = (state?.more ?? 0) + hide(kept);
+    const unfit = hide(kept);
+    const hidden = (state?.more ?? 0) + unfit;
     more.hidden = !hidden;
     text(more, `+ ${number(hidden)} more`);
 
@@ -192,12 +193,10 @@ function queueView(el, _act) {
     none.hidden = waiting.length > 0 || !state;
     attr(icons, "aria-label", `${number(total)} lines wait, ${number(state?.leased ?? 0)} are processed`);
     const busy = state?.leased ?? 0;
-    tray.classList.toggle("etl-busy", busy > 0);
     tray.classList.toggle("etl-tall", busy > 1);
     text(trayText, busy > 1 ? `${number(busy)} processing` : "Processing");
     // it grows at once, and shrinks only after two seconds
-    const fitting = Math.min(waiting.length, waiting.length + (state?.more ?? 0) - hidden);
-    wanted = Math.max(1, Math.ceil((fitting + (hidden ? 4 : 0)) / across));
+    wanted = Math.max(1, Math.ceil((waiting.length - unfit + (hidden ? 4 : 0)) / across));
     const set = () => {
       clearTimeout(shrink);
       shrink = 0;
@@ -228,7 +227,7 @@ function deadRoom(el, act) {
     drawerBox.hidden = kind === null;
     rootOf(el)?.classList.toggle("etl-with-drawer", kind !== null);
     const at = kind !== null && state.answer_in === "drawer";
-    list(state && { ...state, path: undefined }, at ? null : answer);
+    list(state, at ? null : answer);
     drawer(state?.drawer ?? null, state, at ? answer : null);
     if (asked && opened !== kind) {
       const row = opened && `[data-fingerprint="${CSS.escape(opened)}"] .etl-why`;
@@ -285,7 +284,7 @@ function kindDrawer(el, act) {
 
   let [state, which, line] = [null, "all", null];
   const selection = () => ({ fingerprint: state.kind.fingerprint, lines: state.kind.lines });
-  const go = (name, more = {}) => () => {
+  const go = (name, more = {}) => {
     show.clear();
     act(name, { ...selection(), ...more });
   };
@@ -293,14 +292,14 @@ function kindDrawer(el, act) {
   back.onclick = close.onclick = leave;
   earlier.onclick = () => act("choose", state.before);
   later.onclick = () => act("choose", state.after);
-  again.onclick = () => go("dry-run")();
-  main.onclick = () => (state.tried && !state.tried.stale ? go("replay-passing") : go("dry-run"))();
-  discard.onclick = () => ask.open(() => state?.kind.lines ?? 0, Infinity, discard, () => go("discard")());
+  again.onclick = () => go("dry-run");
+  main.onclick = () => go(state.tried && !state.tried.stale ? "replay-passing" : "dry-run");
+  discard.onclick = () => ask.open(() => state?.kind.lines ?? 0, Infinity, discard, () => go("discard"));
   choice.onclick = (event) => {
     which = event.target.dataset?.show ?? which;
     draw();
   };
-  replayEdited.onclick = () => go("replay-edited", { id: state.line.id, line: edit.value })();
+  replayEdited.onclick = () => go("replay-edited", { id: state.line.id, line: edit.value });
   edit.oninput = () => enable(replayEdited, edit.value === state.line.text ? "Edit the line first" : "");
   edit.onkeydown = (event) => event.stopPropagation();
   body.onkeydown = (event) => {
@@ -376,7 +375,7 @@ function kindDrawer(el, act) {
         edit.value = chosen.text;
         enable(replayEdited, "Edit the line first");
       }
-      text(details.lastChild, visible(chosen.facts).length ? chosen.facts : "");
+      text(details.lastChild, chosen.facts);
       details.hidden = !chosen.facts;
     }
     line = chosen?.id ?? null;
@@ -671,7 +670,7 @@ const ROOM = { header: roomHeader, queue: queueView, pipeline: (el) => pipeline(
 function render({ model, el }) {
   const act = (name, detail) => model.send({ name, detail });
   const given = (name) => (Object.keys(model.get(name) ?? {}).length ? model.get(name) : null);
-  const update = ROOM[model.get("part")](el, act, model);
+  const update = ROOM[model.get("part")](el, act);
   const show = () => update(given("state"), given("answer"));
   model.on("change:state", show);
   model.on("change:answer", show);

@@ -12,7 +12,7 @@ from etl.analysis.traces import traces
 from etl.queue import DeadLetterFilter, Queue
 from etl.text import cell_text
 
-__all__ = ["Snapshot", "View", "read_snapshot", "trace_key"]
+__all__ = ["MAX_LISTED", "Snapshot", "View", "facts", "path_of", "read_snapshot", "trace_key"]
 
 MAX_ICONS = 80
 """Waiting lines that are shown one by one; the rest are counted."""
@@ -52,7 +52,7 @@ class Snapshot:
 
     Attributes:
         overview: See `etl.analysis.overview`.
-        traces: The last lines, the newest first.
+        traces: The last lines, the newest first, if they are looked at.
         lines: The dead letters of the kind that is open, the newest last.
         dead_letter: The one that is chosen, or None.
         queue: Lines that wait, if they are looked at.
@@ -70,9 +70,6 @@ class Snapshot:
 def read_snapshot(queue: Queue, reader: OverviewReader, view: View) -> Snapshot:
     """Return what a store holds now, as far as it is looked at."""
     found = reader.read(icons=MAX_ICONS, seconds=view.seconds)
-    rows = traces.polars(queue, MAX_TRACES).reverse().to_dicts()
-    for row in rows:
-        row["key"] = trace_key(row)
     lines: list[dict[str, Any]] = []
     if view.kind is not None:
         wanted = DeadLetterFilter(fingerprint=view.kind, limit=MAX_LISTED)
@@ -80,7 +77,7 @@ def read_snapshot(queue: Queue, reader: OverviewReader, view: View) -> Snapshot:
     chosen = next((one for one in lines if one["id"] == view.dead_letter), None)
     return Snapshot(
         overview=found,
-        traces=rows,
+        traces=_traces(queue) if view.tab == "traces" else [],
         lines=lines,
         dead_letter=chosen or (lines[0] if lines else None),
         queue=_waiting(queue) if view.tab == "queue" else [],
@@ -98,6 +95,16 @@ def facts(dead_letter: dict[str, Any]) -> str:
     fields = json.loads(dead_letter["payload"]) if dead_letter["payload"] else {}
     lines = [f"{name} = {cell_text(value)}" for name, value in fields.items()]
     return "\n".join([*lines, *([dead_letter["traceback"]] if dead_letter["traceback"] else [])])
+
+
+def path_of(dead_letter: dict[str, Any]) -> list[str]:
+    """Return the processors that a dead letter passed, the last one included."""
+    return list(json.loads(dead_letter["path"]))
+
+
+def _traces(queue: Queue) -> list[dict[str, Any]]:
+    rows = traces.polars(queue, MAX_TRACES).reverse().to_dicts()
+    return [row | {"key": trace_key(row)} for row in rows]
 
 
 def _waiting(queue: Queue) -> list[dict[str, Any]]:
