@@ -49,15 +49,18 @@ def processors(queue: Queue, *, by_worker: bool = False) -> Rows:
     Columns: `worker` (str, if by worker); `processor` (str); `received`,
     `emitted`, `filtered`, `errors`, `retries`, `dead` (int64, source lines); `seconds`
     (float64, busy); `p50`, `p95`, `p99` (float64, seconds per line over all
-    workers); `rate` (float64, lines per busy second).
+    workers, null until `ENOUGH_BATCHES` are done); `rate` (float64, lines per
+    busy second).
     """
     counted = pl.DataFrame(queue.read("processors"), schema=columns.PROCESSORS.schema)
     keys = ["worker", "processor"] if by_worker else ["processor"]
     sums = counted.group_by(keys, maintain_order=True).agg(pl.col(columns.COUNTERS.names).sum())
     joined = sums.join(_percentiles(queue), on="processor", how="left", maintain_order="left")
+    if too_few_batches(queue):
+        joined = joined.with_columns(pl.lit(None).alias(name) for name in PERCENTILES)
     busy = pl.when(pl.col("seconds") > 0)
     rate = busy.then(pl.col("received") / pl.col("seconds")).otherwise(0.0)
-    return joined.with_columns(pl.col(*PERCENTILES).fill_null(0.0), rate=rate)
+    return joined.with_columns(rate=rate)
 
 
 def too_few_batches(queue: Queue) -> str:
@@ -158,7 +161,7 @@ def time_shares(queue: Queue) -> Rows:
 
     Columns: `processor` (str); `lines` (int64, received); `seconds` (float64,
     busy); `share` (float64, of all busy seconds); `rate` (float64, lines per
-    busy second); `p50`, `p95`, `p99` (float64, seconds per line).
+    busy second); `p50`, `p95`, `p99` (float64, as of `processors`).
     """
     found = processors.polars(queue).sort("seconds", descending=True, maintain_order=True)
     share = (pl.col("seconds") / pl.col("seconds").sum()).fill_nan(0.0)

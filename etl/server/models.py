@@ -46,9 +46,9 @@ RATES = Table(
 )
 TIMES = Table(
     "times",
-    Column("p50", NUMBER, "Median of the seconds per line."),
-    Column("p95", NUMBER, "95th percentile of the seconds per line."),
-    Column("p99", NUMBER, "99th percentile of the seconds per line."),
+    Column("p50", NUMBER, "Median of the seconds per line, after 20 batches.", null=True),
+    Column("p95", NUMBER, "95th percentile of the seconds per line, after 20 batches.", null=True),
+    Column("p99", NUMBER, "99th percentile of the seconds per line, after 20 batches.", null=True),
     Column("rate", NUMBER, "Lines per busy second."),
 )
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from etl import Batch, Count, Pipeline, Queue, Worker, each
-from etl.analysis import metrics
+from etl.analysis import figures, metrics
 from etl.demo import dashboard
 from etl.queue.sqlite import SqliteQueue
 from etl.records.result import BatchResult, ProcessorStats
@@ -192,6 +192,13 @@ def test_counts_by_worker_add_up_to_those_of_the_processor(queue):
         assert frame[name].sum() == pytest.approx(all_of_them[name])
 
 
+@pytest.fixture
+def enough(monkeypatch):
+    """Let any number of batches be enough for percentiles."""
+    monkeypatch.setattr(metrics, "ENOUGH_BATCHES", 0)
+
+
+@pytest.mark.usefixtures("enough")
 @pytest.mark.parametrize("seconds", [1e-7, 3e-6, 0.002, 1.0, 77.0])
 def test_a_percentile_is_right_to_within_five_percent(queue, seconds):
     commit(queue, processor_stats=busy(10, seconds))
@@ -199,6 +206,7 @@ def test_a_percentile_is_right_to_within_five_percent(queue, seconds):
     assert [row["p50"], row["p95"], row["p99"]] == [pytest.approx(seconds, rel=0.05)] * 3
 
 
+@pytest.mark.usefixtures("enough")
 def test_percentiles_weigh_by_lines(queue):
     for lines, seconds in ((90, 0.001), (8, 0.1), (2, 10.0)):
         commit(queue, processor_stats=busy(lines, seconds))
@@ -206,6 +214,7 @@ def test_percentiles_weigh_by_lines(queue):
     assert [round(log10(row[name])) for name in ("p50", "p95", "p99")] == [-3, -1, 1]
 
 
+@pytest.mark.usefixtures("enough")
 def test_a_processor_that_took_no_time_at_all_has_percentiles(queue):
     commit(queue, processor_stats={"parse": ProcessorStats(received=10, emitted=10, seconds=0.0)})
     row = metrics.processors(queue).iloc[0]
@@ -411,6 +420,11 @@ def test_percentiles_are_withheld_until_there_are_enough_batches(queue):
     Worker(queue, dashboard, name="w").drain()
     assert queue.batches_done() == metrics.ENOUGH_BATCHES - 1
     assert metrics.too_few_batches(queue) == "too few batches: 19, of 20"
+    for found in (metrics.processors(queue), metrics.time_shares(queue)):
+        assert found[["p50", "p95", "p99"]].isna().all(axis=None)
+    assert "too few batches" in figures.latency(metrics.processors(queue)).layout.title.text
     queue.put(Batch.from_lines(["INFO last"]))
     Worker(queue, dashboard, name="w").drain()
     assert metrics.too_few_batches(queue) == ""
+    assert (metrics.processors(queue)[["p50", "p95", "p99"]] > 0).all(axis=None)
+    assert figures.latency(metrics.processors(queue)).layout.title.text == "Time per line"

@@ -55,7 +55,9 @@ def throughput(history: pd.DataFrame, *, now: float, dark: bool = False) -> go.F
 
 def latency(processors: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     """Draw p50, p95 and p99 of the time per line, in µs, of `metrics.processors`."""
-    return _single(*_latency(processors), title="Time per line", dark=dark)
+    few = len(processors) and processors["p50"].isna().all()
+    title = "Time per line: too few batches for percentiles" if few else "Time per line"
+    return _single(*_latency(processors), title=title, dark=dark)
 
 
 def graph(
