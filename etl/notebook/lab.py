@@ -146,10 +146,23 @@ def _clear(file: Path, notary: Any) -> None:
 
 
 def _protect(contents: Any, originals: Path) -> None:
-    """Let nobody save a notebook in the folder of those that are copied from."""
+    """Let nobody save, rename or delete a notebook in the folder of those that are copied from."""
+    originals = originals.resolve()
+    rename, delete = contents.rename_file, contents.delete_file
 
     def refuse(path: str, **_: object) -> None:
-        if Path(contents.root_dir, path.strip("/")).resolve().parent == originals.resolve():
+        file = Path(contents.root_dir, path.strip("/")).resolve()
+        if file == originals or file.is_relative_to(originals):
             raise HTTPError(403, f"{path} is the original; save a copy of it elsewhere")
 
+    def rename_file(old_path: str, new_path: str) -> Any:
+        refuse(old_path)
+        refuse(new_path)
+        return rename(old_path, new_path)
+
+    def delete_file(path: str) -> Any:
+        refuse(path)
+        return delete(path)
+
     contents.register_pre_save_hook(refuse)
+    contents.rename_file, contents.delete_file = rename_file, delete_file

@@ -166,12 +166,17 @@ def test_nothing_is_written_to_the_notebooks_of_etl(opened: Any):
         original = "/api/contents/notebooks/02_batch_run.ipynb"
         model = client.get(original).raise_for_status().json()
         refused = client.put(original, json=model)
+        renamed = client.patch(original, json={"path": "notebooks/mine.ipynb"})
+        deleted = client.delete(original)
         copy = client.put("/api/contents/mine.ipynb", json=model | {"path": "mine.ipynb"})
-    assert refused.status_code == 403
-    assert refused.json()["message"] == (
-        "notebooks/02_batch_run.ipynb is the original; save a copy of it elsewhere"
-    )
-    assert copy.status_code == 201
+        moved = client.patch("/api/contents/mine.ipynb", json={"path": "yours.ipynb"})
+        gone = client.delete("/api/contents/yours.ipynb")
+    for answer in (refused, renamed, deleted):
+        assert answer.status_code == 403
+        assert answer.json()["message"] == (
+            "notebooks/02_batch_run.ipynb is the original; save a copy of it elsewhere"
+        )
+    assert [copy.status_code, moved.status_code, gone.status_code] == [201, 200, 204]
 
 
 def test_a_page_that_comes_before_the_notebook_has_run_waits_for_it(

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ import plotly.graph_objects as go
 import plotly.io
 import pytest
 
+import etl
 from etl import Batch, DeadLetters, Pipeline, Worker, open_queue, reject
 from etl.analysis import figures, metrics, traces
 from etl.analysis.compare import compare_stores
@@ -22,6 +24,8 @@ from etl.analysis.templates import templates
 from etl.demo import dashboard
 from etl.queue import Queue
 from etl.text import duration
+
+WEB = Path(etl.__file__).with_name("web")
 
 BAD = "<img src=x onerror=alert(1)>"
 EDGES = [("input", "level"), ("level", "check"), ("check", "count")]
@@ -50,6 +54,16 @@ def test_bars_show_lines_by_level_in_a_fixed_order():
 
 def test_an_unknown_level_is_drawn_last_and_escaped():
     assert figures.levels({BAD: 1}).data[0].x[-1] == "&lt;img src=x onerror=alert(1)&gt;"
+
+
+def test_levels_look_alike_in_figures_and_on_the_page():
+    css = (WEB / "console.css").read_text()
+    pairs = re.findall(r"--(\w+): light-dark\((#\w+), (#\w+)\)", css)
+    on_page = {name.upper(): (light, dark) for name, light, dark in pairs}
+    for name in look.LEVELS:
+        assert (look.LEVELS[name], look.LEVELS_DARK[name]) == on_page[name]
+    signs = re.search(r"const GLYPHS = {(.+?)}", (WEB / "parts.js").read_text())[1]
+    assert dict(re.findall(r'(\w+): "(.+?)"', signs)) == look.GLYPHS
 
 
 def test_every_colour_of_a_level_differs():

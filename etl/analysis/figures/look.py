@@ -33,6 +33,9 @@ LEVELS_DARK = {
 }
 """The same on a dark page."""
 
+GLYPHS = {"DEBUG": "·", "INFO": "i", "WARNING": "!", "ERROR": "×", "CRITICAL": "!!"}
+"""A sign by level, for those to whom the colour says nothing."""
+
 COLOURS = {
     "blue": "#0072b2",
     "orange": "#e69f00",

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 
 from etl.analysis.figures.look import (
     FONT,
+    GLYPHS,
     LEVELS,
     LEVELS_DARK,
     OTHER,
@@ -97,7 +98,7 @@ def charts(
         height: Pixels.
     """
     split = 0.44 if width > 480 else 0.4
-    bars, bar_axes = _bars_across(levels, [78 / width, split - 46 / width], height, dark=dark)
+    bars, bar_axes = _bars_across(levels, [94 / width, split - 46 / width], height, dark=dark)
     lines, line_axes = _over_time(
         history, [split + 40 / width, 1 - 44 / width], height, width=width, dark=dark
     )
@@ -126,7 +127,7 @@ def _bars_across(
         "type": "bar",
         "orientation": "h",
         "x": counts,
-        "y": ["no level" if name == "OTHER" else name for name, _ in levels],
+        "y": [f"{GLYPHS[name]}  {name}" if name in GLYPHS else "–  no level" for name, _ in levels],
         "text": [f"{count:,.0f}" for count in counts],
         "textposition": "outside",
         "cliponaxis": False,
