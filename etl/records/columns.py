@@ -327,7 +327,7 @@ ERRORS = Table(
     Column("lines", INTEGER, "Rows that failed so."),
     Column("action", TEXT, "dead, dropped or retried."),
 )
-"""The last errors, whatever became of their lines."""
+"""The last errors, also those of lines that passed later."""
 
 TRACES = Table(
     "traces",

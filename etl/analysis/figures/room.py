@@ -141,7 +141,7 @@ def _bars_across(
     names |= {"showgrid": False, "showline": False, "ticklabelstandoff": 6, "anchor": "x"}
     names |= {"tickfont": {"size": 12, "color": INK_ON[dark]}}
     axes: Spec = {
-        "xaxis": AXIS | across | {"range": [0, _nice(max(counts, default=0), 10)]},
+        "xaxis": AXIS | across | {"range": [0, 1.3 * max([10, *counts])]},
         "yaxis": AXIS | names,
     }
     return bars, axes
