@@ -121,14 +121,14 @@ def read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
     with files.open(place.path) as raw, opened(place.path, files, id=start.file) as (file, kind):
         place.check(raw, files)
         kind.check_text(source.name)
-        modified = files.stat(place.path).st_mtime
+        modified = files.fstat(raw).st_mtime  # another file may have the name by now
         sample = sample_of(file, source.options, modified, offset=start.offset)
         chunks = Chunks(
             start,
             place.expected,
             name=source.name,
             sample=sample,
-            signature=_Signature(place, file, files, plain=kind.plain).after,
+            signature=_Signature(place, raw, file, files, plain=kind.plain).after,
             by_reference=kind.plain and source.by_reference,
         )
         text: PlainText | BinaryIO = file
@@ -145,7 +145,9 @@ def read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
 class _Signature:
     """The signature of a file that is read from a place on."""
 
-    def __init__(self, place: Place, file: BinaryIO, files: FileSystem, *, plain: bool) -> None:
+    def __init__(
+        self, place: Place, raw: BinaryIO, file: BinaryIO, files: FileSystem, *, plain: bool
+    ) -> None:
         self._of_text: TextSignature | None = None
         self._of_start = ""
         offset = place.start.offset
@@ -158,8 +160,7 @@ class _Signature:
             file.seek(offset - size)
             self._of_text = TextSignature(head, read_exactly(file, size))
         else:
-            with files.open(place.path) as raw:
-                self._of_start = signature_of_start(raw)
+            self._of_start = signature_of_start(raw)
 
     def after(self, text: bytes, offset: int) -> str:
         """Return it at an offset, the end of a text that was read."""

@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -572,6 +573,36 @@ def test_a_rotation_in_the_middle_of_a_look_loses_nothing(
         site.check()
         site.kill()
         site.look()
+        site.check()
+        if not rotated or at > 40:
+            return
+
+
+def test_two_rotations_in_the_middle_of_a_put_lose_nothing(tmp_path: Path):
+    for at in itertools.count(1):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        disk = Rotating()
+        site = Site(folder)
+
+        def write(ago: float, site: Site = site) -> None:
+            site.write(2)
+            then = time.time() - ago
+            os.utime(site.path, (then, then))
+
+        def rotate_twice(site: Site = site, write: Callable[[float], None] = write) -> None:
+            for number, ago in ((2, 20), (1, 10)):
+                site.path.rename(site.path.with_name(f"app.log.{number}"))
+                write(ago)
+
+        write(40)
+        put(site.queue, site.path)
+        write(30)
+        disk.left, disk.act = at, rotate_twice
+        for _ in ingest(site.queue, FileSource("app.log", site.path, files=disk)):
+            pass
+        rotated = disk.left <= 0
+        put(site.queue, site.path)
         site.check()
         if not rotated or at > 40:
             return
