@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from etl.errors import PayloadDamaged, SourceChanged, SourceUnavailable
-from etl.execution.records import batch_of
+from etl.execution.records import batch_of, parts_of, records_of
 from etl.records.batch import Batch, Lease, Reference, count_lines, decode_payload, new_id
 from etl.records.result import BatchResult
 
@@ -309,3 +310,30 @@ def test_what_a_lease_and_a_result_show_of_themselves_is_short():
     assert repr(Lease("t1", "worker", (batch,), 0.0)) == "<Lease t1 of worker: 1,000 lines>"
     result = BatchResult(done=2000, dead=1000, dead_letters=dead, seconds=0.5)
     assert repr(result) == "<BatchResult: 2,000 done, 0 filtered, 1,000 dead in 0.5 s>"
+
+
+LINES = st.lists(
+    st.one_of(
+        st.binary(max_size=6).map(lambda line: line.replace(b"\n", b"")),
+        st.sampled_from([b"", b"\r", b"a\r", b"\xff", b"two\nlines", "déjà vu".encode()]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def leased(*batches: Batch) -> Lease:
+    return Lease(token=new_id(), worker="w", batches=batches, until=0.0)
+
+
+@given(st.lists(st.tuples(LINES, st.integers(1, 50), st.booleans()), min_size=1, max_size=6))
+def test_batches_that_go_together_are_what_each_of_them_is(parts):
+    batches: list[Batch] = []
+    for lines, first, split in parts:
+        batch = replace(Batch.from_lines(lines, source="app.log"), first_line=first)
+        batches += parts_of(leased(batch), 2)[0] if split else [batch]
+    alone = [records_of(batch) for batch in batches]
+    together = records_of(batch_of(leased(*batches)))
+    expected = pl.concat(alone, how="diagonal")
+    assert_frame_equal(together.select(expected.columns), expected)
+    assert together.width == expected.width
