@@ -1,8 +1,7 @@
 """The pipeline that is used when none is named.
 
 It drops blank lines, parses the others by their format, brings them to the normal
-columns, branches by level, counts, and writes Parquet. A line that fits no format
-becomes a dead letter.
+columns, branches by level, counts, and writes Parquet.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def run(
     keep_line: opt.KeepLine = False,
     store: NewStore = None,
     out: opt.Out = None,
-    workers: opt.Workers = Settings.workers,
+    workers: opt.RunWorkers = None,
     reread: opt.Reread = False,
     trace: Annotated[bool, Option(help="Print the paths of the last lines.")] = False,
     serve: Serve = False,

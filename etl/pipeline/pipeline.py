@@ -25,7 +25,7 @@ import polars as pl
 from etl.errors import PipelineError, did_you_mean
 from etl.pipeline.plan import INPUT, Node, OnError, Plan
 from etl.pipeline.render import as_html, mermaid
-from etl.processors.processor import Processor, Sink
+from etl.processors.processor import Processor, Sink, only_polars
 from etl.processors.retry import Retry
 from etl.records.context import DEFAULT, Context
 
@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     on_error: OnError
 
 
+@only_polars
 def passing(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the rows unchanged: the processor of a step that only branches or merges."""
     return frame

@@ -81,6 +81,15 @@ class Node:
         """Whether rows end here and are staged rather than passed on."""
         return isinstance(self.processor, Sink)
 
+    @property
+    def only_polars(self) -> bool:
+        """Whether all work on rows is Polars'; see `processor.only_polars`."""
+        own, kind = (getattr(one, "__dict__", {}) for one in (self.processor, type(self.processor)))
+        if self.timeout is not None or not ({**own, **kind}).get("only_polars"):
+            return False  # also of a subclass, which may do anything
+        given = (self.when, *own.values())
+        return not any(_has_python(one) for one in given if isinstance(one, pl.Expr))
+
     def source(self) -> str:
         """Return the text that the pipeline's version is made of."""
         when = _text_of(self.when)
@@ -131,6 +140,11 @@ class Plan:
             name: tuple(node for node in self.nodes.values() if name in node.after)
             for name in names
         }
+
+    @cached_property
+    def only_polars(self) -> bool:
+        """Whether all work on rows is Polars', in every processor and branch."""
+        return all(node.only_polars for node in self.nodes.values())
 
     @property
     def edges(self) -> list[tuple[str, str]]:
@@ -250,6 +264,14 @@ def _settings(processor: Any) -> str:
     given = getattr(processor, "__dataclass_fields__", {})
     wanted = [name for name, item in given.items() if not callable(item.default_factory)]
     return repr([(name, _text_of(getattr(processor, name))) for name in wanted])
+
+
+def _has_python(expression: pl.Expr) -> bool:
+    """Return whether an expression calls a Python function, or may."""
+    try:
+        return b"python" in expression.meta.serialize()
+    except pl.exceptions.PolarsError:  # a function that cannot be written down
+        return True
 
 
 def _text_of(value: Any) -> str:

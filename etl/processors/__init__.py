@@ -16,8 +16,19 @@ object with `stage(frame, delivery)` is a sink.
 """
 
 from etl.processors.builtin import Count, Parse, drop, normalise, upper
-from etl.processors.processor import each, reject
+from etl.processors.processor import each, only_polars, reject
 from etl.processors.retry import Retry
 from etl.processors.secrets import mask
 
-__all__ = ["Count", "Parse", "Retry", "drop", "each", "mask", "normalise", "reject", "upper"]
+__all__ = [
+    "Count",
+    "Parse",
+    "Retry",
+    "drop",
+    "each",
+    "mask",
+    "normalise",
+    "only_polars",
+    "reject",
+    "upper",
+]

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from etl import formats
-from etl.processors.processor import reject
+from etl.processors.processor import only_polars, reject
 from etl.records.batch import Batch
 from etl.records.result import NO_FORMAT
 
 __all__ = ["Count", "Parse", "drop", "normalise", "upper"]
 
 
+@only_polars
 @dataclass(frozen=True)
 class Parse:
     """Split records into columns by the batch's format, or by the one named here.
@@ -51,6 +52,7 @@ class Parse:
         return parsed.drop("_fits")
 
 
+@only_polars
 def normalise(frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
     """Return parsed rows with the normal columns: timestamp, level, logger, pid, message.
 
@@ -66,6 +68,7 @@ def normalise(frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
     )
 
 
+@only_polars
 @dataclass(frozen=True)
 class upper:  # noqa: N801 - a verb, like a function
     """Turn a String column into upper case."""
@@ -77,6 +80,7 @@ class upper:  # noqa: N801 - a verb, like a function
         return frame.with_columns(pl.col(self.column).str.to_uppercase())
 
 
+@only_polars
 @dataclass(frozen=True)
 class drop:  # noqa: N801 - a verb, like a function
     """Drop the rows where a Boolean expression is true; null counts as False."""
@@ -88,6 +92,7 @@ class drop:  # noqa: N801 - a verb, like a function
         return frame.filter(~self.where.fill_null(value=False))
 
 
+@only_polars
 @dataclass
 class Count:
     """Count rows by the value of a column; the counts are a state and last.

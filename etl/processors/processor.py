@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import polars as pl
 
@@ -23,6 +23,7 @@ __all__ = [
     "Staged",
     "Stateful",
     "each",
+    "only_polars",
     "reject",
 ]
 
@@ -35,6 +36,20 @@ Processor = Callable[[pl.DataFrame], Frame] | Callable[[pl.DataFrame, Batch], Fr
 
 REJECT = "_reject"
 """Struct column (code, reason) that marks a row as rejected; null in the others."""
+
+
+T = TypeVar("T")
+
+
+def only_polars(processor: T) -> T:
+    """Declare that a processor, or a class of them, leaves all work on rows to Polars.
+
+    Polars lets other threads run meanwhile: a pipeline of such processors alone is run by threads
+    of one process, rather than by processes. One that calls Python for each row would
+    let them wait, and one that may hang or kill its process would take them along.
+    """
+    processor.only_polars = True  # type: ignore[attr-defined]
+    return processor
 
 
 class Abandoned(BaseException):

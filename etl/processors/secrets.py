@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import polars as pl
 
 from etl.errors import PipelineError, did_you_mean
+from etl.processors.processor import only_polars
 
 __all__ = ["SecretKind", "mask"]
 
@@ -127,6 +128,7 @@ LEFT_ALONE = {"source", "format"}
 """Columns of the pipeline's own, which no log line has written."""
 
 
+@only_polars
 @dataclass(frozen=True)
 class mask:  # noqa: N801 - a verb, like a function
     """Replace secrets in text by their kind, such as `<email>`.

@@ -1,7 +1,10 @@
-"""One run, from its sources to its result: put them, let worker processes work, wait.
+"""One run, from its sources to its result: put them, let workers work, wait.
 
 The command line and batch notebooks both call `run`. A run that was killed is
 started again with the same store: its sources are read on from their checkpoints.
+
+Where all work on rows is Polars' (`processor.only_polars`), workers are threads of this
+process. What an earlier run left may be what killed it: that is left to processes.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from etl.sources.stream import StreamSource
 from etl.workers.background import in_background
 from etl.workers.main import WorkerOptions
 from etl.workers.processes import WorkerProcesses
+from etl.workers.threads import ThreadWorkers
 from etl.workers.worker import reclaim
 
 __all__ = ["Progress", "RunResult", "output_folder", "run", "summary"]
@@ -63,7 +67,7 @@ def run(
     keep_line: bool = False,
     store: str | None = None,
     out: Path | None = None,
-    workers: int = Settings.workers,
+    workers: int | None = None,
     reread: bool = False,
     run_id: str | None = None,
     kind: str = "cli",
@@ -89,7 +93,8 @@ def run(
         keep_line: Write the text of each record, too, where a sink leaves it out.
         store: URL or path of the store; by default a new one below data/runs.
         out: Folder for output; by default `out` beside the store.
-        workers: How many worker processes; by default one per core.
+        workers: How many worker processes. By default there is one worker per core, in threads
+            of this process if no processor calls Python for its rows.
         reread: Read sources that were read before.
         run_id: The run's name; by default a new one.
         kind: What started it, for the registry of runs: cli, batch or room.
@@ -112,7 +117,7 @@ def run(
         keep_line=keep_line,
     )
     found = resolve_sources(names, options)
-    version = load_pipeline(pipeline).version  # so that a mistake in it is shown here, and once
+    loaded = load_pipeline(pipeline)  # so that a mistake in it is shown here, and once
     run_id = run_id or new_run_id()
     # Streams may bring more than the disk holds; files only bring references to themselves.
     endless = any(isinstance(source, StreamSource) for source in found)
@@ -125,7 +130,7 @@ def run(
         "pipeline": pipeline,
         "store": queue.url,
         "out": str(out.absolute()),
-        "version": version,
+        "version": loaded.version,
         "parameters": {**given, **(parameters or {})},
     }
     with recorded(run_id, kind=kind, **known) as record:
@@ -133,14 +138,17 @@ def run(
         if queue.control().failure:  # starting again resumes it; an operator's pause stays
             queue.resume()
         before = queue.stats()
-        work = WorkerOptions(out=str(out), pipeline=pipeline, own_sources=True, run=run_id)
-        processes = WorkerProcesses(queue, workers, work, stdout=worker_stdout)
+        team: WorkerProcesses | ThreadWorkers
+        if workers is None and before.idle and loaded.plan().only_polars:
+            team = ThreadWorkers(queue, loaded, out=out, run=run_id, own_sources=True)
+            team.set_size(Settings.workers)
+        else:
+            work = WorkerOptions(out=str(out), pipeline=pipeline, own_sources=True, run=run_id)
+            team = WorkerProcesses(queue, workers or Settings.workers, work, stdout=worker_stdout)
         try:
-            unreadable = _process(
-                queue, processes, found, reread=reread, started=started, watch=watch
-            )
+            unreadable = _process(queue, team, found, reread=reread, started=started, watch=watch)
         finally:
-            processes.stop()
+            team.stop()
             record["counts"] = queue.stats().totals()
         seconds = time.monotonic() - started
         result = RunResult.of(
@@ -159,7 +167,7 @@ def run(
 
 def _process(
     queue: Queue,
-    processes: WorkerProcesses,
+    team: WorkerProcesses | ThreadWorkers,
     sources: Sequence[Source],
     *,
     reread: bool,
@@ -193,7 +201,7 @@ def _process(
     try:
         while True:
             since, all_put = queue.version(), putting.done()
-            stats = _check(queue, processes)
+            stats = _check(queue, team)
             reading = "" if all_put or not place else sources[place - 1].name
             seconds = time.monotonic() - started
             watch(Progress(read, size, stats, seconds, queue, reading, place, len(sources)))
@@ -208,13 +216,13 @@ def _process(
         stop.set()
 
 
-def _check(queue: Queue, processes: WorkerProcesses) -> Stats:
+def _check(queue: Queue, team: WorkerProcesses | ThreadWorkers) -> Stats:
     """Return the store's totals; raise if workers have paused it, or have all ended."""
-    running = processes.check()
+    running = team.check()
     stats = queue.stats()
     again = f"run again with --store {queue.url}"
     if stats.paused and (failure := queue.control().failure):
         raise EtlError(f"{failure}; fix it and {again}; nothing is lost")
-    if not (running or stats.idle or processes.check()):
+    if not (running or stats.idle or team.check()):
         raise EtlError(f"the workers were asked to stop; {again}: nothing is lost")
     return stats

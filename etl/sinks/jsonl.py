@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from etl.processors.processor import Delivery
+from etl.processors.processor import Delivery, only_polars
 from etl.sinks.publish import StagedFile, stage_file
 
 __all__ = ["JsonLines"]
 
 
+@only_polars
 @dataclass(frozen=True)
 class JsonLines:
     """Write each batch as one file of JSON objects, one a line.

@@ -9,12 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from etl.errors import UsageError
-from etl.processors.processor import Delivery
+from etl.processors.processor import Delivery, only_polars
 from etl.sinks.publish import StagedFile, stage_file
 
 __all__ = ["Parquet", "read_output"]
 
 
+@only_polars
 @dataclass(frozen=True)
 class Parquet:
     """Write each batch as one Parquet file.

@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from etl import Count, Parquet, Pipeline, Stdout, drop, each, normalise, reject
 from etl.processors.builtin import Parse
+from etl.processors.processor import only_polars
 
 LINE = pl.col("line")
 
@@ -54,6 +56,14 @@ light = (
     Pipeline("light")
     .add("pace", pace)
     .add("number", number)
+    .add("parquet", Parquet(leave_out=["line"]))
+)
+
+
+in_threads = (
+    Pipeline("in_threads")
+    .add("pace", only_polars(partial(pace)))
+    .add("number", only_polars(partial(number)))
     .add("parquet", Parquet(leave_out=["line"]))
 )
 

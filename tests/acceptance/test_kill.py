@@ -12,6 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from etl.analysis import metrics
+
 KILLS = 50 if os.environ.get("ETL_CHAOS_ROUNDS") else 4
 """In `make chaos`, and in `make test`."""
 
@@ -112,6 +114,37 @@ def test_a_run_killed_without_its_workers_resumes_beside_them(site, big_log):
     each_line_once(site, lines=400_000)
 
 
+def workers_of(site):
+    """Return the process ids of all workers that have processed something."""
+    names = metrics.processors(site.queue, by_worker=True)["worker"]
+    return {int(name.split("-")[-2]) for name in names}
+
+
+def test_workers_are_threads_of_a_run_if_no_processor_is_python(site, big_log):
+    run = site.start("run", big_log, *site.pipeline("in_threads"))
+    site.ended(run)
+    site.settled(done=400_000)
+    each_line_once(site, lines=400_000)
+    assert workers_of(site) == {run.pid}
+    run = site.start("run", big_log, *site.pipeline("in_threads"), "--workers", 1, "--reread")
+    site.ended(run)
+    assert run.pid not in workers_of(site)
+    assert len(workers_of(site)) == 2
+
+
+def test_what_a_killed_run_of_threads_left_is_processed_by_processes(site, big_log):
+    arguments = ("run", big_log, *site.pipeline("in_threads"))
+    run = site.start(*arguments, env={"DELAY": "0.4"})
+    assert site.busy(run)
+    pause_by_chance(run, 0.3)
+    site.kill(run)
+    again = site.start(*arguments)
+    site.ended(again)
+    site.settled(done=400_000)
+    each_line_once(site, lines=400_000)
+    assert again.pid not in workers_of(site)
+
+
 def test_a_killed_worker_whose_parent_has_not_noticed_keeps_no_lease(site):
     site.put([f"line {n}" for n in range(1_000)], of=1_000)
     worker = site.start("work", "--lease", 3600, *site.pipeline("light"), env={"DELAY": "60"})
@@ -180,14 +213,15 @@ def test_a_worker_that_is_asked_to_end_finishes_its_batch(site, workers, number)
     assert site.queue.read("workers") == []
 
 
-def test_a_run_that_is_interrupted_says_so_and_is_started_again(site, big_log):
-    run = site.start("run", big_log, *site.pipeline("light"), env={"DELAY": "0.3"})
+@pytest.mark.parametrize("pipeline", ["light", "in_threads"])
+def test_a_run_that_is_interrupted_says_so_and_is_started_again(site, big_log, pipeline):
+    run = site.start("run", big_log, *site.pipeline(pipeline), env={"DELAY": "0.3"})
     assert site.busy(run)
     run.send_signal(signal.SIGINT)
     text, _ = run.communicate(timeout=60)
     assert run.returncode not in (0, 2)
     assert "Traceback" not in text
     assert site.queue.stats().leased == 0
-    site.etl("run", big_log, *site.pipeline("light"))
+    site.etl("run", big_log, *site.pipeline(pipeline))
     site.settled(done=400_000)
     each_line_once(site, lines=400_000)

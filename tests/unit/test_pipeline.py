@@ -17,7 +17,7 @@ from etl.errors import PipelineError, UsageError
 from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count, drop, upper
-from etl.processors.processor import each, reject
+from etl.processors.processor import each, only_polars, reject
 from etl.processors.retry import Retry
 from etl.records.batch import Batch
 from etl.records.result import BatchResult
@@ -25,6 +25,7 @@ from etl.sinks.jsonl import JsonLines
 from etl.sinks.parquet import Parquet
 from etl.sinks.stdout import Stdout
 
+LINE = pl.col("line")
 NASTY = "<img src=x onerror=alert(1)>"
 
 
@@ -826,3 +827,34 @@ def test_only_a_dry_run_runs_a_batch_without_writing_it(tmp_path, monkeypatch):
     assert pipeline.dry_run(Batch.from_lines(["a"])).done == 1
     assert list(tmp_path.iterdir()) == []
     assert not hasattr(pipeline, "run"), "a name that promises an effect it does not have"
+
+
+class Own(Parquet):
+    """A sink of a user's."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"when": LINE == "python"}, False),  # it might be a function: to be wrong costs little
+        ({"when": LINE.is_in(["a"])}, True),
+        ({"when": LINE.map_elements(bool, return_dtype=pl.Boolean)}, False),
+        ({"processor": same}, False),
+        ({"processor": only_polars(lambda frame: frame)}, True),
+        ({"processor": only_polars(functools.partial(same))}, True),
+        ({"processor": None}, True),
+        ({"processor": each(dict)}, False),
+        ({"processor": drop(LINE.str.len_bytes() == 0)}, True),
+        ({"processor": drop(LINE.map_elements(bool, return_dtype=pl.Boolean))}, False),
+        ({"processor": JsonLines()}, True),
+        ({"processor": Stdout()}, False),
+        ({"processor": Own()}, False),
+        ({"timeout": 1.0}, False),
+    ],
+)
+def test_a_pipeline_knows_whether_all_its_work_is_that_of_polars(changes, expected):
+    pipeline = Pipeline().add("upper", upper("line")).add("end", Parquet())
+    assert pipeline.plan().only_polars
+    pipeline.add("end", **({"processor": Parquet()} | changes))
+    assert pipeline.plan().only_polars == expected

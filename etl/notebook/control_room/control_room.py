@@ -306,7 +306,7 @@ class ControlRoom:
         version = pipeline and pipeline.version
         use = recorded_use(queue, new_run_id(), kind="room", version=version)
         self._record.enter_context(use)
-        self.thread_workers = ThreadWorkers(queue, pipeline, self._out) if pipeline else None
+        self.thread_workers = ThreadWorkers(queue, pipeline, out=self._out) if pipeline else None
         self._reader: OverviewReader | None = None
         self._version: object = None
         if self.thread_workers is not None:
