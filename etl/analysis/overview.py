@@ -187,7 +187,9 @@ class OverviewReader:
             paths = traces.polars(self._queue, MAX_ROWS)["path"].to_list()
             self._taken |= {pair for path in paths for pair in pairwise((INPUT, *path))}
             edges = sorted(self._taken)
-        names = dict.fromkeys([INPUT, *(name for edge in edges for name in edge), *totals])
+        names = dict.fromkeys([INPUT, *(name for edge in edges for name in edge)])
+        if self.edges is None:
+            names |= dict.fromkeys(totals)
         heads = [after for before, after in edges if before == INPUT]
         received = max((totals[name].received for name in heads if name in totals), default=0)
         failed: dict[str, int] = {}
@@ -212,7 +214,8 @@ class OverviewReader:
                     "seconds": stats.seconds,
                 }
             )
-        return {"nodes": nodes, "edges": [list(edge) for edge in edges]}
+        others = len(totals.keys() - names)
+        return {"nodes": nodes, "edges": [list(edge) for edge in edges], "others": others}
 
     def _worker(self, row: Mapping[str, Any], now: float) -> dict[str, Any]:
         name, silent = row["name"], max(0.0, now - row["heartbeat_at"])

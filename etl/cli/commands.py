@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import etl
+from etl.settings import Settings
 
-__all__ = ["etl_command", "etl_with", "python_code", "quoted", "relative"]
+__all__ = ["etl_command", "etl_with", "python_code", "quoted", "relative", "work_command"]
 
 
 def etl_command(verb: str, *words: str, store: str | None = None) -> str:
@@ -35,6 +36,15 @@ def etl_with(extra: str, module: str, command: str) -> str:
         return command
     place = _place(root) if root != Path.cwd() else "."
     return f"{_python()} -m pip install -q -e {quoted(f'{place}[{extra}]')} && {command}"
+
+
+def work_command(url: str) -> str:
+    """Return the command that processes a store with the pipeline that it was last run with."""
+    from etl.runs.registry import last_pipeline
+
+    pipeline = last_pipeline(url) or Settings.pipeline
+    named = [] if pipeline == Settings.pipeline else ["--pipeline", pipeline]
+    return etl_command("work", "--drain", *named, store=url)
 
 
 def python_code(code: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -12,9 +12,6 @@ from etl.cli.store import open_store
 from etl.errors import UsageError
 from etl.settings import Settings
 from etl.text import say
-
-if TYPE_CHECKING:
-    from etl.queue import Queue
 
 Id = Annotated[int, Argument(help="Id of the dead letter.")]
 Ids = Annotated[list[int] | None, Argument(help="Ids of dead letters.")]
@@ -89,6 +86,7 @@ def replay(
     dry_run: DryRun = None,
 ) -> None:
     """Put dead letters back into the queue."""
+    from etl.cli.commands import work_command
     from etl.dlq.dead_letters import DeadLetters
     from etl.pipeline.load import load_pipeline
 
@@ -99,7 +97,7 @@ def replay(
         say(str(dead_letters.dry_run(load_pipeline(dry_run), **which)))
         return
     count = dead_letters.replay(force=force, **which)
-    put = f"lines put back into the queue: {count:,}; process them with: {_work_command(queue)}"
+    put = f"lines put back into the queue: {count:,}; process them with: {work_command(queue.url)}"
     say(put if count else "no open dead letter matches")
 
 
@@ -150,11 +148,12 @@ def export(
 
 def import_(file: ImportFile, store: NamedStore = None) -> None:
     """Put the lines of exported dead letters into the queue of a store, once."""
+    from etl.cli.commands import work_command
     from etl.dlq.dead_letters import DeadLetters
 
     queue = open_store(store, create=True)
     count = DeadLetters(queue).import_(file)
-    done = f"lines put into the queue: {count:,}; process them with: {_work_command(queue)}"
+    done = f"lines put into the queue: {count:,}; process them with: {work_command(queue.url)}"
     say(done if count else f"nothing new in {file}")
 
 
@@ -173,16 +172,6 @@ def case(
     load_pipeline(pipeline)
     found = DeadLetters(open_store(store)).frame(ids=[dead_letter], status=None).to_dict("records")
     say(*append_case(file, found[0], pipeline=pipeline, dead=dead).removesuffix("\n").split("\n"))
-
-
-def _work_command(queue: Queue) -> str:
-    """Return the command that processes a store with the pipeline that it was last run with."""
-    from etl.cli.commands import etl_command, relative
-    from etl.runs.registry import last_pipeline
-
-    pipeline = last_pipeline(queue.url) or Settings.pipeline
-    named = [] if pipeline == Settings.pipeline else ["--pipeline", pipeline]
-    return etl_command("work", "--drain", "--store", relative(queue.url), *named)
 
 
 def _which(

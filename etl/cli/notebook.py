@@ -6,7 +6,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from etl.cli.options import Pipeline
 from etl.settings import Settings
 
 STORE = "data/runs/control_room.db"
@@ -43,11 +42,18 @@ def app(
     port: Port = Settings.app_port,
     name: Name = None,
     browser: Browser = True,
-    pipeline: Pipeline = "etl.demo:dashboard",
-    workers: Annotated[int, Option(min=0, help="Workers, as threads of the page's kernel.")] = 1,
+    pipeline: Annotated[
+        str | None,
+        Option(help="module:attr or path.py:attr. Default: what the store was last run with."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        Option(min=0, help="Workers, as threads. Default: 1 for --pipeline and the demo, else 0."),
+    ] = None,
     interval: Annotated[
-        float, Option(min=0, help="Seconds to hold a batch before it is processed.")
-    ] = 2.0,
+        float | None,
+        Option(min=0, help="Seconds to hold a batch before it is processed. Default: 0; demo: 2."),
+    ] = None,
 ) -> None:
     """Serve the control room as a web page for this machine only, until Ctrl-C.
 

@@ -47,6 +47,7 @@ def work(
 ) -> None:
     """Process the queue of a store, until Ctrl-C or SIGTERM; the current batch is finished."""
     from etl.pipeline.load import load_pipeline
+    from etl.runs.registry import new_run_id, recorded_use
     from etl.runs.run import output_folder
     from etl.workers.main import WorkerOptions, run_worker
     from etl.workers.processes import WorkerProcesses
@@ -74,10 +75,13 @@ def work(
         from etl.workers import work_on
 
         work_on(on, queue.secret_url, options, workers)
-    elif workers == 1 and not any(node.timeout for node in loaded.plan().order):
-        run_worker(queue, loaded, options)
-    else:  # one that hangs can only be ended from outside
-        WorkerProcesses(queue, workers, options).run_until_signal()
+        return
+    known = {"pipeline": pipeline, "version": loaded.version}
+    with recorded_use(queue, new_run_id(), kind="work", **known):
+        if workers == 1 and not any(node.timeout for node in loaded.plan().order):
+            run_worker(queue, loaded, options)
+        else:  # one that hangs can only be ended from outside
+            WorkerProcesses(queue, workers, options).run_until_signal()
 
 
 def serve(
@@ -128,7 +132,8 @@ def serve(
         load_pipeline(pipeline)  # raises once, here, if there is a mistake in it
     beside = partial(WorkerProcesses, queue, workers, options)
     announce = partial(print, flush=True)
-    with recorded_use(queue, run, kind="serve"):
+    known = {"pipeline": pipeline} if work else {}
+    with recorded_use(queue, run, kind="serve", **known):
         server.serve(service, address, workers=beside if work else None, announce=announce)
 
 

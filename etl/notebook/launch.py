@@ -10,13 +10,14 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from etl.errors import UsageError
+from etl.notebook.opening import opening
 from etl.notebook.shipped import copy_notebooks, find_notebook
-from etl.pipeline.load import load_pipeline
 from etl.queue import open_queue
 from etl.queue.urls import url_of, without_secrets
 from etl.runs.registry import make_folder, new_run_id, place_of, recorded
@@ -65,7 +66,8 @@ def serve_lab(
     lab = _part("etl.notebook.lab")
     logging.getLogger("tornado.general").addFilter(_is_not_of_pings)
     original, run = find_notebook(NOTEBOOK), new_run_id()
-    open_queue(store).close()  # raises here, not in a cell, if it cannot be used
+    with closing(open_queue(store)) as queue:
+        opening(queue)  # raises here, not in a cell, if something cannot be used
     folder = place_of(run).absolute()
     _fill(folder)
     notebook, root = folder / original.name, _root_above(folder)
@@ -94,9 +96,9 @@ def serve_page(
     port: int,
     more: Sequence[str] = (),
     *,
-    pipeline: str = "etl.demo:dashboard",
-    workers: int = 1,
-    interval: float = 2.0,
+    pipeline: str | None = None,
+    workers: int | None = None,
+    interval: float | None = None,
     names: Sequence[str] = (),
     browser: bool = True,
 ) -> None:
@@ -108,7 +110,8 @@ def serve_page(
         store: URL or path of the store; it is made if it is not there.
         port: Where to listen.
         more: Further options for Voilà.
-        pipeline: What its workers run, as `module:attr` or `path.py:attr`.
+        pipeline: What its workers run, as `module:attr` or `path.py:attr`; by default what
+            `opening` finds, and so are the two that follow.
         workers: How many there are at the start.
         interval: Seconds for which each holds a batch before it processes it.
         names: Further names of the server in a Host header, such as that of a proxy.
@@ -119,8 +122,8 @@ def serve_page(
     """
     page = _part("etl.notebook.page")
     logging.getLogger("tornado.general").addFilter(_is_not_of_pings)
-    load_pipeline(pipeline)
-    open_queue(store).close()
+    with closing(open_queue(store)) as queue:
+        opening(queue, pipeline)  # raises here, not in a cell, if something cannot be used
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -42,16 +42,11 @@ CELL = """\
 import os
 from etl import open_queue
 from etl.notebook.control_room import ControlRoom
-from etl.pipeline.load import load_pipeline
-from etl.runs.run import output_folder
+from etl.notebook.opening import opening
 
 queue = open_queue(os.environ["ETL_STORE"])
 room = ControlRoom(
-    queue,
-    load_pipeline({pipeline!r}),
-    workers={workers},
-    interval={interval},
-    out=output_folder(queue),
+    queue, **opening(queue, {pipeline!r}, workers={workers!r}, interval={interval!r})
 )
 room
 """
@@ -76,8 +71,11 @@ UNUSED = (
 """Of Voilà's handlers those that show files, and end the kernel of a page that is left."""
 
 
-def cell(pipeline: str, *, workers: int, interval: float) -> str:
-    """Return the code that shows the control room of the store that `ETL_STORE` names."""
+def cell(pipeline: str | None, *, workers: int | None, interval: float | None) -> str:
+    """Return the code that shows the control room of the store that `ETL_STORE` names.
+
+    Args: see `etl.notebook.opening`.
+    """
     return CELL.format(pipeline=pipeline, workers=workers, interval=interval)
 
 

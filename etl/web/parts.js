@@ -341,7 +341,7 @@ function workersText(state, late) {
   if (state.state === "paused") {
     return state.paused_by === "worker" ? `${words} · by a worker` : words;
   }
-  return many ? words : "none is running";
+  return many ? words : state.totals.waiting ? "start one: etl work" : "none is running";
 }
 
 function waitingText(state) {
@@ -467,6 +467,7 @@ export function answers(el, act) {
     undoable = answer?.undo ?? null;
     text(good, answer && !answer.bad ? answer.text : "");
     text(bad, answer?.bad ? answer.text : "");
+    attr(alarm, "title", bad.textContent || null);
     attr(status, "title", good.textContent || null);
     attr(alarm, "title", bad.textContent || null);
     after.hidden = !undoable;
@@ -479,7 +480,9 @@ export function answers(el, act) {
 
 /** The processors as boxes with what passes them; as a list where it is narrow. */
 export function pipeline(el) {
-  const { end } = card(el, "pipeline", "Pipeline");
+  const { beside, end } = card(el, "pipeline", "Pipeline");
+  const name = h("span.etl-cap");
+  beside.append(name);
   end.append(h("span.etl-key.etl-key-share", {}, h("i"), "share of time"),
     h("span.etl-key.etl-key-dead", {}, h("i"), "open dead letters"));
   const svg = s("svg", { role: "img" });
@@ -497,12 +500,16 @@ export function pipeline(el) {
     const nodes = state ? columns(state.pipeline).flat() : [];
     const [width, height] = size;
     none.hidden = nodes.length > 1 || !state;
+    const others = state?.pipeline.others;
+    text(name, [visible(state?.pipeline.name ?? ""), others
+      ? `without ${count(others, "processor")} of other pipelines` : ""].filter(Boolean).join(" · "));
     if (!state) {
       svg.replaceChildren();
       attr(svg, "aria-label", "Pipeline");
       built = "";
     }
-    if (!nodes.length || !width || !height) return;
+    if (nodes.length < 2) svg.replaceChildren();
+    if (nodes.length < 2 || !width || !height) return;
     const labels = nodes.map((node) => Boolean(node.open || node.filtered));
     const key = JSON.stringify([nodes.map((node) => node.name), state.pipeline.edges, size, labels]);
     if (key !== built) {

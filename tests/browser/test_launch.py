@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Page, expect
 
-from etl import open_queue
+from etl import Batch, open_queue
 from etl.runs.registry import run_rows
 
 ROOT = Path(__file__).parents[2]
@@ -279,6 +279,24 @@ def test_all_pages_share_one_kernel_that_ends_with_the_server(
         assert len(queue.read("workers")) == 0
     said = f"The control room is at {page_server.url}/ (Ctrl-C ends it)\n"
     assert page_server.log.read_text() == said
+
+
+@pytest.mark.parametrize("command", ["lab", "app"])
+def test_a_room_on_a_store_with_lines_of_its_own_only_shows_them(
+    command: str, serve: Callable[..., Any], screen: Any, tmp_path: Path
+):
+    with closing(open_queue(str(tmp_path / "store.db"))) as queue:
+        queue.put(Batch.from_lines([f"order {number}" for number in range(30)]))
+        server = serve(command, tmp_path)
+        screen.page.goto(server.room_url if command == "lab" else server.url)
+        box = screen.page.locator(PANE if command == "lab" else CONSOLE)
+        box.get_by_text("No workers").wait_for(timeout=60_000)
+        expect(box.locator(".etl-figure-waiting b")).to_have_text("30")
+        expect(box.get_by_role("button", name="Demo")).to_be_hidden()
+        expect(box.get_by_role("button", name="Burst")).to_be_hidden()
+        assert "".join(box.get_by_role("alert").all_text_contents()) == ""
+        assert queue.stats().waiting == 30
+    screen.shoot(f"{command}_own_store")
 
 
 def test_a_kernel_that_was_killed_has_a_successor(page_server: Any, screen: Any):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from etl import Batch, Queue, open_queue
 from etl.errors import UsageError
 from etl.notebook import launch, shipped
+from etl.notebook.opening import DEMO, opening
 from etl.notebook.page import _prefix, cell
+from etl.runs.registry import recorded_use
 
 
 def test_the_notebooks_and_the_sample_logs_of_a_checkout_are_beside_the_package():
@@ -67,5 +72,52 @@ def test_a_prefix_has_a_slash_at_both_ends(given: str):
 def test_the_cell_of_the_page_names_no_store():
     code = cell("it's.py:pipeline", workers=2, interval=0.5)
     compile(code, "cell", "exec")
-    assert """load_pipeline("it's.py:pipeline")""" in code
+    assert """opening(queue, "it's.py:pipeline", workers=2""" in code
     assert 'os.environ["ETL_STORE"]' in code
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
+    """Give a new store, of which no run is recorded."""
+    monkeypatch.setenv("ETL_RUNS", str(tmp_path / "runs"))
+    with closing(open_queue(str(tmp_path / "store.db"))) as queue:
+        yield queue
+
+
+def opened(queue: Queue, *given: str, **asked: int) -> tuple[str | None, int, bool]:
+    found = opening(queue, *given, **asked)
+    return found["pipeline"], found["workers"], found["demo"]
+
+
+def test_a_room_on_a_new_store_is_the_demo_also_when_it_is_opened_again(store: Queue):
+    assert opened(store) == (DEMO, 1, True)
+    with recorded_use(store, "first", kind="room", pipeline=DEMO):
+        store.put(Batch.from_lines(["INFO one"]))
+    assert opened(store) == (DEMO, 1, True)
+
+
+def test_a_room_leaves_lines_to_the_workers_of_the_store(store: Queue):
+    store.put(Batch.from_lines(["mine"]))
+    assert opened(store) == (None, 0, False)
+    assert opened(store, workers=2) == (None, 2, False)
+    with recorded_use(store, "mine", kind="work", pipeline="etl.default:pipeline"):
+        pass
+    assert opened(store) == ("etl.default:pipeline", 0, False)
+    assert opened(store, DEMO) == (DEMO, 1, True)
+    assert opening(store)["batch_lines"] > 1
+
+
+def test_a_pipeline_that_is_named_gets_a_worker(store: Queue):
+    store.put(Batch.from_lines(["mine"]))
+    assert opened(store, "etl.default:pipeline") == ("etl.default:pipeline", 1, False)
+    assert opened(store, "etl.default:pipeline", workers=0)[1] == 0
+
+
+def test_a_pipeline_that_cannot_be_loaded_is_a_word_in_the_room_or_an_error(store: Queue):
+    with recorded_use(store, "gone", kind="work", pipeline="gone.py:pipeline"):
+        store.put(Batch.from_lines(["mine"]))
+    found = opening(store)
+    assert (found["pipeline"], found["workers"]) == (None, 0)
+    assert "The pipeline of this store cannot be loaded here: " in found["problem"]
+    with pytest.raises(UsageError, match=r"gone\.py"):
+        opening(store, "gone.py:pipeline")

@@ -127,7 +127,7 @@ def _bars_across(
         "type": "bar",
         "orientation": "h",
         "x": counts,
-        "y": [f"{GLYPHS[name]}  {name}" if name in GLYPHS else "–  no level" for name, _ in levels],
+        "y": [f"{name}  {GLYPHS[name]}" if name in GLYPHS else "no level  –" for name, _ in levels],
         "text": [f"{count:,.0f}" for count in counts],
         "textposition": "outside",
         "cliponaxis": False,

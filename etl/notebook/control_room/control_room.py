@@ -45,10 +45,12 @@ from etl.notebook.control_room.panels import (
 from etl.notebook.control_room.snapshot import Snapshot, View, read_snapshot
 from etl.notebook.control_room.view import Chart, Part
 from etl.notebook.shipped import sample_folder
+from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
 from etl.queue import Queue, Stats
 from etl.records.batch import Batch
 from etl.runs.registry import new_run_id, recorded_use
+from etl.runs.run import output_folder
 from etl.text import cell_text
 from etl.workers.threads import ThreadWorkers
 
@@ -81,18 +83,24 @@ def attended() -> bool:
     return "JPY_SESSION_NAME" in os.environ or server.startswith("voila")
 
 
+def _loaded(pipeline: Pipeline | str | None) -> Pipeline | None:
+    return load_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
+
+
 class ControlRoom:
     """A live control room for one store.
 
     Args:
         queue: The store.
-        pipeline: What the workers of this notebook run; None if workers run elsewhere.
+        pipeline: What the workers of this notebook run, or its name as `module:attr`; None if
+            workers run elsewhere.
         interval: Seconds for which its workers hold a batch before they process it.
         batch_lines: Lines that they take together.
         workers: How many to start, as threads of this process.
-        out: Folder that sinks write below.
+        out: Folder that sinks write below; by default the store's output root, or that beside it.
         data: Folder of files that are offered to be fed.
-        demo: Whether the controls that make lines are open at first.
+        demo: Whether there are controls that make lines, which are open at first.
+        problem: What is wrong from the start, in a sentence.
 
     Attributes:
         buttons: The operator's and the demo's buttons by their names.
@@ -102,35 +110,34 @@ class ControlRoom:
     def __init__(
         self,
         queue: Queue,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | str | None = None,
         *,
         interval: float = 2.0,
         batch_lines: int = 1,
         workers: int = 1,
-        out: Path | str = "data/out",
+        out: Path | str | None = None,
         data: Path = DATA,
         demo: bool = True,
+        problem: str = "",
     ) -> None:
-        self.queue, self.pipeline = queue, pipeline
+        self.queue, self.pipeline = queue, _loaded(pipeline)
         self.thread_workers: ThreadWorkers | None = None
         self.view = View()
         self.traced: dict[str, Any] | None = None
         self.tapped: Tap | None = None
         self.hint: int | None = 0
-        self.demo_is_open = demo
-        self._out = out
         self._commands: queues.SimpleQueue[Command] = queues.SimpleQueue()
         self._closing = threading.Event()
         self._awaiting: list[threading.Event] = []  # set once all is drawn
         self._record = contextlib.ExitStack()
+        self.named = ""  # the pipeline, as the screen names it
         atexit.register(self.close)  # a thread that the interpreter ends may end it badly
         self._reached = True
         self._screen: dict[str, Any] = {"dark": False, "width": 676, "height": 172}
         self._build(sorted(data.glob("*.*l*")))
-        self.open_demo(shown=demo)
-        self.demo.workers.widget.value = workers
-        self._set_pace(interval, batch_lines)
-        self._take_store(queue, pipeline)
+        self._set_pace(interval, batch_lines, workers)
+        self._offer_demo(offered=demo)
+        self._take_store(queue, pipeline, out, problem)
         self._thread = threading.Thread(target=self._pump, name="etl-control-room", daemon=True)
         self._thread.start()
 
@@ -146,14 +153,19 @@ class ControlRoom:
     def attach(
         self,
         queue: Queue,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | str | None = None,
         *,
         interval: float = 2.0,
         batch_lines: int = 1,
+        workers: int = 1,
+        out: Path | str | None = None,
+        demo: bool = True,
+        problem: str = "",
     ) -> ControlRoom:
-        """Show and control another store from now on; the workers move over to it."""
-        self._set_pace(interval, batch_lines)
-        self.do(lambda: self._take_store(queue, pipeline))
+        """Show and control another store from now on, with the options of a new room."""
+        self._set_pace(interval, batch_lines, workers)
+        self._offer_demo(offered=demo)
+        self.do(lambda: self._take_store(queue, pipeline, out, problem))
         self.settle(idle=False)
         return self
 
@@ -291,24 +303,37 @@ class ControlRoom:
         for widget in _all(self.box):
             _answer_at_once(widget)
 
-    def _set_pace(self, interval: float, batch_lines: int) -> None:
+    def _set_pace(self, interval: float, batch_lines: int, workers: int) -> None:
         self.demo.interval.widget.value = interval
         self.demo.batch_lines.widget.value = batch_lines
+        self.demo.workers.widget.value = workers
 
-    def _take_store(self, queue: Queue, pipeline: Pipeline | None) -> None:
+    def _offer_demo(self, *, offered: bool) -> None:
+        self.operator.demo.layout.display = "" if offered else "none"
+        self.open_demo(shown=offered)
+
+    def _take_store(
+        self, queue: Queue, given: Pipeline | str | None, out: Path | str | None, problem: str
+    ) -> None:
         if self.thread_workers is not None:
             self.thread_workers.stop()
+        pipeline = _loaded(given)
         self.queue, self.pipeline, self.traced = queue, pipeline, None
         self.show_tap(None)
         self.tabs.trace = self.tabs.tapped = self.dead_letters.tried = None
         self.view = View(tab=self.view.tab, seconds=self.view.seconds)
         self._record.close()
         version = pipeline and pipeline.version
-        use = recorded_use(queue, new_run_id(), kind="room", version=version)
+        known = {"pipeline": given} if isinstance(given, str) else {}
+        self.named = given if isinstance(given, str) else pipeline.name if pipeline else ""
+        use = recorded_use(queue, new_run_id(), kind="room", version=version, **known)
         self._record.enter_context(use)
-        self.thread_workers = ThreadWorkers(queue, pipeline, out=self._out) if pipeline else None
+        out = out or output_folder(queue)
+        self.thread_workers = ThreadWorkers(queue, pipeline, out=out) if pipeline else None
         self._reader: OverviewReader | None = None
         self._version: object = None
+        if problem:
+            self.operator.said.say(problem, bad=True)
         if self.thread_workers is not None:
             queue.reclaim()
             self._actions.set_pace()
@@ -389,7 +414,7 @@ class ControlRoom:
             died=[one["key"] for one in found["latest"]],
         )
         lit = self.traced["path"] if self.traced else ()
-        self.graph.show(pipeline=found["pipeline"], path=list(lit))
+        self.graph.show(pipeline=found["pipeline"] | {"name": self.named}, path=list(lit))
         self.dead_letters.show(snapshot, self.view, version=version)
         if self.tapped is not None:
             self._show_tapped(self.tapped)
