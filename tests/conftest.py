@@ -24,6 +24,9 @@ from etl import open_queue
 from etl.queue import Queue
 from etl.queue.postgres import PostgresQueue
 
+os.environ.setdefault("PYTEST_TIMEOUT", "300")
+"""Seconds. No setting in pyproject.toml: a reader's own tests in a checkout may lack the plugin."""
+
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "data"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,16 @@ from etl.errors import UsageError
 from etl.settings import Settings
 from etl.text import say
 
-Id = Annotated[int, Argument(help="Id of the dead letter.")]
+
+def _id(text: str) -> int:
+    """Return an id; a fingerprint stands in the first list that one sees, so it may be given."""
+    if text.isdigit():
+        return int(text)
+    what = "is a kind of failure" if re.fullmatch("[0-9a-f]{12}", text) else "is no id"
+    raise UsageError(f"{text!r} {what}; the ids of dead letters: etl dlq list --lines")
+
+
+Id = Annotated[int, Argument(help="Id of the dead letter.", parser=_id, metavar="ID")]
 Ids = Annotated[list[int] | None, Argument(help="Ids of dead letters.")]
 Fingerprint = Annotated[str | None, Option(help="Select this kind of failure.")]
 Processor = Annotated[str | None, Option(help="Select failures in this processor.")]

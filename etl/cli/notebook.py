@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from etl.errors import UsageError
 from etl.settings import Settings
 
 STORE = "data/runs/control_room.db"
@@ -33,6 +34,7 @@ def lab(
     """
     from etl.notebook.launch import serve_lab
 
+    _check_is_there(store)
     serve_lab(store, port, more or (), names=name or (), browser=browser)
 
 
@@ -61,6 +63,7 @@ def app(
     """
     from etl.notebook.launch import serve_page
 
+    _check_is_there(store)
     serve_page(
         store,
         port,
@@ -71,3 +74,14 @@ def app(
         names=name or (),
         browser=browser,
     )
+
+
+def _check_is_there(store: str) -> None:
+    """Raise UsageError if a store is named that is not there; that of the demo is made."""
+    from etl.queue.urls import file_of, url_of
+
+    file = file_of(url_of(store))
+    if store != STORE and file and not file.exists():
+        raise UsageError(
+            f"there is no store {store!r}; `etl run` and `etl put` make one, the demo needs none"
+        )

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from etl.analysis.metrics import processors, state_totals, too_few_batches
 from etl.cli.commands import etl_command, etl_with, python_code, relative
+from etl.cli.detect import STDIN
 from etl.cli.tables import (
     GROUPS,
     PERCENTILES,
@@ -173,7 +174,7 @@ def _hints(result: Mapping[str, Any], groups: Sequence[Row]) -> Iterator[str]:
         yield from result.get("unreadable", ())
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {NO_FORMAT}:
-        yield "every line is dead: no format fits; use --format or --template"
+        yield "every line is dead: no record matches its format; to see what would: etl detect FILE"
     if skipped := passed_over(result.get("skipped", 0), result.get("skipped_binary", 0)):
         yield skipped
 
@@ -194,7 +195,8 @@ def _print_sources(console: Console, sources: Sequence[Row]) -> None:
             console.print(Text(f"{text} of the records; its other fields are columns", "yellow"))
     first = by_share[0]
     if first["generic"] > GENERIC_TOLD:
-        hint = etl_command("detect", relative(first["source"]))
+        source = first["source"]
+        hint = etl_command("detect", "-" if source == STDIN else relative(source))
         console.print(Text(f"generic: of no known format; to see what is found: {hint}", "dim"))
 
 

@@ -15,7 +15,7 @@ __all__ = ["compile_spec", "split_of"]
 
 OWN = {"timestamp": TIME, "datetime": TIME, "pid": "[0-9]+"}
 """What fields of these names hold; the others hold what is up to the text behind them."""
-_UP_TO_BLANK = r"[^\x{20}\s][^\x{20}]*"
+_UP_TO_BLANK = r"[^\x{20}\s][^\x{20}\x{a}]*"
 """Without such a field between two blanks there are two ways to read them."""
 FIELD = re.compile(r"((?:[^{}]|\{\{|\}\})*)\{([A-Za-z_]\w*)\}", re.ASCII)
 
@@ -99,4 +99,6 @@ def _body(name: str, after: str, *, quick: bool) -> str:
     stop = rf"\x{{{ord(after[0]):x}}}"
     if len(after) == 1:
         return rf"[^{stop}\s]*" if quick else r"\S*?"
-    return rf"(?:[^{stop}\s][^{stop}]*)?" if quick else "(?s:.*?)"
+    if name == "message":  # the one that may go on in the next line, as the last field may
+        return rf"(?:[^{stop}\s][^{stop}]*)?" if quick else "(?s:.*?)"
+    return rf"(?:[^{stop}\s][^{stop}\x{{a}}]*)?" if quick else ".*?"

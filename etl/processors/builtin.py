@@ -44,11 +44,11 @@ class Parse:
         spec = self.format or batch.format
         parsed = formats.parse(frame, spec, header=batch.context.header)
         if spec not in (None, "auto"):
-            reason = f"the line fits not the format {formats.get_format(str(spec)).name!r}"
+            reason = f"the line does not match the format {formats.get_format(str(spec)).name!r}"
             parsed = reject(parsed, ~pl.col("_fits"), NO_FORMAT, reason)
         elif batch.context.unmatched == "dead":
             generic = pl.col("format") == "generic"
-            parsed = reject(parsed, generic, NO_FORMAT, "the line fits no known format")
+            parsed = reject(parsed, generic, NO_FORMAT, "the line matches no known format")
         return parsed.drop("_fits")
 
 

@@ -372,7 +372,7 @@ def _decode(data: bytes, suffix: str) -> list[dict[str, Any]]:
 
 
 def _failures(results: Iterable[BatchResult]) -> str:
-    """Return why lines failed: `3 in 'parse' (no_format: the line fits no known format)`."""
+    """Return why lines failed: `3 in 'parse' (no_format: the line matches no known format)`."""
     texts: dict[str, str] = {}
     lines: Counter[str] = Counter()
     for result in results:

@@ -865,3 +865,15 @@ def test_pruning_says_what_it_needs(site):
     assert "use --older-than 30d, or --store" in site.refused("prune")
     assert "does not exist" in site.refused("prune", "--store", "none.db")
     assert "--force is for runs" in site.refused("prune", "--store", "q.db", "--force")
+
+
+@pytest.mark.parametrize("verb", ["lab", "app"])
+def test_a_room_makes_no_store_that_is_named(site, verb):
+    assert "there is no store 'gone.db'" in site.refused(verb, "--store", "gone.db")
+    assert not (site.folder / "gone.db").exists()
+
+
+def test_a_kind_of_failure_is_not_taken_for_a_dead_letter(site):
+    site.put(["one"], of=1)
+    assert "'507f19a7d065' is a kind of failure" in site.refused("dlq show", "507f19a7d065")
+    assert "'first' is no id" in site.refused("dlq show", "first")

@@ -20,6 +20,8 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from etl import open_queue
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_control_room.ipynb"
 
@@ -82,6 +84,7 @@ class Server:
         for name in ("etl", "notebooks", *samples):
             if not (home / name).exists():
                 (home / name).symlink_to(ROOT / name)
+        open_queue(str(home / "store.db")).close()
         for name, values in SETTINGS.items():
             file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ def test_an_empty_store(queue):
     found = overview(queue)
     assert (found["state"], found["open"], found["kinds"], found["latest"]) == ("absent", 0, [], [])
     assert found["levels"][1] == ["INFO", 0]
-    assert found["pipeline"] == {"nodes": [found["pipeline"]["nodes"][0]], "edges": []}
+    assert found["pipeline"] == {"nodes": [found["pipeline"]["nodes"][0]], "edges": [], "others": 0}
     assert set(found["history"]["waiting"]) == {0}
 
 

@@ -195,7 +195,7 @@ def test_bytes_and_a_format_go_in_as_they_are():
     pipeline = Pipeline().add("parse", Parse())
 
     assert_line(pipeline, b"level=info msg=\xff", format="logfmt", msg="\\xff")
-    assert_dead(pipeline, "{}", format="nginx_access", message="not the format 'nginx_access'")
+    assert_dead(pipeline, "{}", format="nginx_access", message="the format 'nginx_access'")
 
 
 # Some rows at one processor

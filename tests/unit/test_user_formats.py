@@ -164,10 +164,23 @@ def test_a_batch_a_processor_and_a_run_take_the_spec_where_they_are_made(file: P
 
 def test_a_line_that_does_not_fit_names_the_format_and_not_its_layout():
     found = Pipeline("p").add("parse", Parse(SPEC)).explain("no")
-    assert found.ends[0].message == "the line fits not the format 'shop'"
+    assert found.ends[0].message == "the line does not match the format 'shop'"
 
 
 def test_a_spec_keeps_line_breaks_in_its_layout():
     spec = "shop=regex:(?x) ^(?P<a>\\S+)\n (?P<b>.*)$"
     assert get_format(spec).name == "shop"
     assert resolve_format(spec) == spec
+
+
+def test_only_the_message_of_a_template_goes_on_in_the_next_line():
+    lines = [
+        "09:00 ERROR shop: declined\n\tat pay: no",
+        "09:00 ERROR declined\ncom.shop.Pay: no",
+    ]
+    frame = pl.DataFrame({"line": lines})
+    found = parse(frame, "template:{time} {level} {logger}: {message}")
+    assert found["_fits"].to_list() == [True, False]
+    assert found["message"][0] == "declined\n\tat pay: no"
+    within = parse(frame, "template:{time} {level} {message}: {rest}")
+    assert within["message"].to_list() == ["shop", "declined\ncom.shop.Pay"]
