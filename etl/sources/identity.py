@@ -363,8 +363,19 @@ def _unseen(
     return [
         at
         for at, status in folder.since(newest, current)
-        if _row_of(at, status, known, folder.files) is None
+        if _row_of(at, status, known, folder.files) is None and not _is_packed(at, folder.files)
     ]
+
+
+def _is_packed(path: Path, files: FileSystem) -> bool:
+    """Return whether a file is a compressed copy, perhaps not yet a whole one, of one beside it."""
+    plain = path.with_name(re.sub(f"{_COMPRESSED}$", "", path.name))
+    if plain == path or _regular(plain, files) is None:
+        return False
+    with if_readable(), files.open(plain) as file, opened(path, files) as (text, _):
+        head = text.read(SIGNED_BYTES)
+        return files.pread(file, len(head), 0) == head
+    return True
 
 
 def where_is(checkpoint: Checkpoint, files: FileSystem = DISK) -> Path | None:

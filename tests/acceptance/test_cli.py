@@ -545,7 +545,7 @@ def test_dead_letters_are_replayed_and_die_again_or_pass(with_dead):
     passing = with_dead.pipeline("unnumbered")
     assert "3 of 3" in with_dead.etl("dlq replay", "--all", "--dry-run", passing[1])
     with_dead.settled(done=7, dead=3)
-    assert "lines put back into the queue: 3; process them with: etl work --drain --store" in (
+    assert "lines put back into the queue: 3; process them with: etl work --drain --p" in (
         with_dead.etl("dlq replay", "--all")
     )
     assert with_dead.queue.stats().waiting == 3

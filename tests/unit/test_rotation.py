@@ -606,3 +606,24 @@ def test_two_rotations_in_the_middle_of_a_put_lose_nothing(tmp_path: Path):
         site.check()
         if not rotated or at > 40:
             return
+
+
+@pytest.mark.parametrize("size", [20, None])
+def test_a_file_that_is_being_compressed_is_read_once(tmp_path: Path, size: int | None):
+    site = Site(tmp_path)
+    site.write(2)
+    site.look()
+    site.kill()
+    site.path.rename(tmp_path / "app.log.2")
+    site.write(500)
+    old = site.path.rename(tmp_path / "app.log.1")
+    packed = gzip.compress(old.read_bytes())
+    (tmp_path / "app.log.1.gz").write_bytes(packed[:size])
+    site.write(2)
+    site.look()
+    site.check()
+    (tmp_path / "app.log.1.gz").write_bytes(packed)
+    old.unlink()
+    site.kill()
+    site.look()
+    site.check()
