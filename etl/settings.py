@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from etl.errors import UsageError
 
-__all__ = ["Settings", "settings"]
+__all__ = ["ALLOCATOR", "Settings", "settings"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,10 @@ class Settings:
     server_port: ClassVar[int] = 8000
     lab_port: ClassVar[int] = 8888
     app_port: ClassVar[int] = 8866
+
+
+ALLOCATOR = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000"}
+"""In the environment when Polars is imported: memory that is freed is kept for the next batch."""
 
 
 def settings() -> Settings:

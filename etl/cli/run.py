@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from etl.cli.commands import etl_command
 from etl.cli.store import check_store, open_store
 from etl.errors import SourceError
 from etl.records.context import AS_FOUND, ReadOptions
-from etl.settings import Settings, settings
+from etl.settings import ALLOCATOR, Settings, settings
 from etl.text import say
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def run(
     as_json: opt.Json = False,
 ) -> None:
     """Process files with a pipeline and show the result."""
+    os.environ |= ALLOCATOR | os.environ
     from etl.analysis.traces import traces
     from etl.cli.progress import show_progress
     from etl.cli.summary import show_summary

@@ -53,7 +53,7 @@ SHRINK_SHARE = 0.1
 
 MAX_ORPHANS = 100
 """Rows that refer to none that are listed; as many as SQLite lists of what else is wrong."""
-DAMAGED_KINDS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+DAMAGED_KINDS = ("SQLITE_CORRUPT", "SQLITE_IOERR_SHORT_READ")
 """How the names of SQLite's errors begin for a file of which pages are missing or another's."""
 
 DAMAGED_TEXTS = ("no such ", "Could not decode", "'utf-8' codec")
@@ -159,7 +159,7 @@ class SqliteDatabase(Database):
         self._looked_at = -math.inf  # when we last asked what the disk has left
         if path is not None:
             path = path.absolute()  # the process may go to another folder
-            self._check_header(path)
+            self._check_path(path)
         with self._as_store_errors(), ExitStack() as unless_whole:
             if path and not path.exists():
                 self._make_file(path)
@@ -337,7 +337,7 @@ class SqliteDatabase(Database):
             for name in ("", "-journal", "-wal", "-shm"):
                 made.with_name(made.name + name).unlink(missing_ok=True)
 
-    def _check_header(self, path: Path) -> None:
+    def _check_path(self, path: Path) -> None:
         try:
             DISK.make_folder(path.parent, private=True)
             if path.is_dir():
@@ -350,19 +350,15 @@ class SqliteDatabase(Database):
                         "file back, or restore a backup; remove the log to make a new store"
                     )
                 return
-            with path.open("rb") as file:
-                head = file.read(16)
+            # Not read here: to close a file ends all locks that this process has on it, also those
+            # of other connections, https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks
+            size = path.stat().st_size
         except OSError as error:
             raise StoreError(f"{self.name} cannot be opened: {error.strerror}") from error
-        if not head:
+        if not size:
             raise StoreLost(
                 f"{self.name} is empty (0 bytes): if a store was here, restore it from a backup; "
                 "remove the file to make a new one"
-            )
-        if head != b"SQLite format 3\0":
-            raise StoreError(
-                f"{self.name} is not an etl store, or its beginning is damaged; name another file, "
-                "or restore a backup"
             )
 
     def _connect(self, path: Path | None) -> sqlite3.Connection:
@@ -428,6 +424,11 @@ class SqliteDatabase(Database):
         except (sqlite3.Error, UnicodeDecodeError) as error:
             self._check_file()
             text, kind = str(error), getattr(error, "sqlite_errorname", "")
+            if kind == "SQLITE_NOTADB":
+                raise StoreLost(
+                    f"{self.name} is not an etl store, or is damaged: {text}; name another file, "
+                    "see what can be read with etl check, or restore a backup"
+                ) from error
             if kind.startswith(DAMAGED_KINDS) or text.startswith(DAMAGED_TEXTS):
                 raise StoreLost(
                     f"{self.name} is damaged: {text}; see what can be read with etl check, and "

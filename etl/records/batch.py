@@ -42,6 +42,9 @@ __all__ = [
 _COMPRESS_FROM = 512
 """Payloads of at least this many bytes are compressed; a button click is not."""
 
+_PACKED = (b"\x1f\x8b", b"x", b"(\xb5")
+"""How data that gzip, zlib or zstd have compressed begins."""
+
 _UNREADABLE = "payload cannot be read: "
 
 
@@ -370,4 +373,6 @@ def _read_lines(data: bytes) -> pl.DataFrame:
 
     Polars decompresses input that looks compressed, but not after a newline.
     """
-    return pl.read_lines(b"\n" + data, name="line").slice(1)
+    if data.startswith(_PACKED):
+        return pl.read_lines(b"\n" + data, name="line").slice(1)
+    return pl.read_lines(data, name="line")

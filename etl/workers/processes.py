@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from etl.errors import StoreFull, StoreUnavailable, WorkerFailed
 from etl.queue import Queue
-from etl.settings import Settings
+from etl.settings import ALLOCATOR, Settings
 from etl.workers.main import GAVE_UP, WorkerOptions
 from etl.workers.signals import when_asked_to_end
 from etl.workers.watchdog import read_hang
@@ -133,10 +133,10 @@ class WorkerProcesses:
     def _spawn(self, place: int) -> subprocess.Popen[bytes]:
         self._file(place).touch()
         environment = {
-            # Each worker has its share of the cores, and keeps freed memory for its next batch.
-            "POLARS_MAX_THREADS": str(self._threads),
-            "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
-        } | os.environ
+            "POLARS_MAX_THREADS": str(self._threads),  # each worker has its share of the cores
+            **ALLOCATOR,
+            **os.environ,
+        }
         environment["ETL_STORE"] = self._queue.secret_url  # which other users must not see
         # The process that looks after it shows its error, once.
         environment["ETL_ERROR_FILE"] = str(self._file(place))

@@ -1043,6 +1043,19 @@ def test_two_processes_on_one_store_lose_nothing_and_get_nothing_twice(shared_ur
     queue.close()
 
 
+def test_a_queue_that_is_closed_leaves_the_locks_of_others_in_its_process(tmp_path):
+    path = str(tmp_path / "q.db")
+    with closing(open_queue(path)) as queue:
+        queue.put(Batch.from_lines(["first"]))
+        open_queue(path).close()
+        code = "import etl, sys; etl.open(sys.argv[1]).close()"
+        subprocess.run([sys.executable, "-c", code, path], check=True)
+        queue.put(Batch.from_lines(["second"]))
+        assert (tmp_path / "q.db-wal").exists()
+    with closing(open_queue(path)) as queue:
+        assert queue.stats().waiting == 2
+
+
 # Stores that cannot be used
 
 
@@ -1157,7 +1170,10 @@ def test_a_store_stays_the_same_in_another_folder(tmp_path, monkeypatch):
 def test_a_damaged_store_is_refused_by_name(tmp_path):
     path = tmp_path / "damaged.db"
     path.write_bytes(b"SQLite format 3\0" + b"rubbish" * 1000)
-    with pytest.raises(StoreError, match=r"damaged.db' is damaged: .*not a database.* etl check"):
+    with pytest.raises(
+        StoreError,
+        match=r"damaged.db' is not an etl store, or is damaged: .*not a database.* etl check",
+    ):
         open_queue(str(path))
 
 
