@@ -21,7 +21,7 @@ from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_place, sample_of
 from etl.sources.framing import SILENCE, RecordBuffer
-from etl.sources.identity import Known, Place, PlainText, key_of, places, text_signature
+from etl.sources.identity import Known, Place, PlainText, key_of, places
 from etl.sources.opening import Moved, opened
 
 __all__ = ["FollowSource"]
@@ -175,7 +175,7 @@ class _Growing:
                 place.expected,
                 name=source.name,
                 sample=sample,
-                signature=text_signature(self._file, start.offset, self._files).after,
+                signature=self._text.signature().after,
             )
             self._buffer = RecordBuffer(sample)
             unless_whole.pop_all()

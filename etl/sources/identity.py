@@ -12,6 +12,7 @@ before, then those that had it while nobody looked, then the one that has it now
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import logging
@@ -155,6 +156,10 @@ class PlainText:
             seen = seen or signature_of(file, files.fstat(file).st_size, files)
             self._signed, self._last = int(seen.split(":")[2]), seen
         file.seek(offset)
+
+    def signature(self) -> TextSignature:
+        """Return the signature of what is before the offset, as it was read once: it may be cut."""
+        return copy.copy(self._signature)
 
     def check(self, signature: str) -> None:
         """Raise Moved unless this is the signature of what is before the offset."""

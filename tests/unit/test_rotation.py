@@ -627,3 +627,36 @@ def test_a_file_that_is_being_compressed_is_read_once(tmp_path: Path, size: int 
     site.kill()
     site.look()
     site.check()
+
+
+class Reading(Rotating):
+    """The same, that is also asked when a file is read."""
+
+    def pread(self, file: BinaryIO, size: int, offset: int) -> bytes:
+        self._asked()
+        return super().pread(file, size, offset)
+
+
+@pytest.mark.parametrize("way", [cut_to_less, cut_and_grown])
+def test_a_file_that_is_cut_while_it_is_opened_again_is_found_in_its_copy(
+    tmp_path: Path, way: Callable[[Site, str], None]
+):
+    for at in itertools.count(1):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        disk = Reading()
+        site = Site(folder, disk)
+        site.write(3)
+        site.look()
+        site.kill()
+        source = FollowSource("app.log", site.path, threading.Event(), files=disk)
+        _note_error(site.queue, source, OSError(errno.EIO, "failed once"))
+        site.write(2)
+        disk.left, disk.act = at, lambda site=site: way(site, "plain")  # type: ignore[misc]
+        site.look()
+        rotated = disk.left <= 0
+        site.kill()
+        site.look()
+        site.check()
+        if not rotated or at > 40:
+            return
