@@ -508,7 +508,7 @@ export function pipeline(el) {
       attr(svg, "aria-label", "Pipeline");
       built = "";
     }
-    if (nodes.length < 2) svg.replaceChildren();
+    plot.hidden = !none.hidden; // its size is then 0, and told when it is shown again
     if (nodes.length < 2 || !width || !height) return;
     const labels = nodes.map((node) => Boolean(node.open || node.filtered));
     const key = JSON.stringify([nodes.map((node) => node.name), state.pipeline.edges, size, labels]);
