@@ -12,22 +12,27 @@ from etl.runs.registry import last_pipeline
 from etl.runs.run import output_folder
 from etl.settings import Settings
 
-__all__ = ["DEMO", "Opening", "opening"]
+__all__ = ["DEMO", "Opening", "Options", "opening"]
 
 DEMO = "etl.demo:dashboard"
 """The pipeline of the demo."""
 
 
-class Opening(TypedDict):
-    """Options of a `ControlRoom`, and of its `attach`."""
+class Options(TypedDict, total=False):
+    """Options of a `ControlRoom`, and of its `attach`; it says what they are."""
 
-    pipeline: str | None
     workers: int
     interval: float
     batch_lines: int
     demo: bool
-    out: Path
+    out: Path | str | None
     problem: str
+
+
+class Opening(Options):
+    """The same, and the name of the pipeline."""
+
+    pipeline: str | None
 
 
 def opening(

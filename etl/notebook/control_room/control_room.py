@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import ipywidgets as w
 
@@ -44,6 +44,7 @@ from etl.notebook.control_room.panels import (
 )
 from etl.notebook.control_room.snapshot import Snapshot, View, read_snapshot
 from etl.notebook.control_room.view import Chart, Part
+from etl.notebook.opening import Options
 from etl.notebook.shipped import sample_folder
 from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
@@ -112,13 +113,8 @@ class ControlRoom:
         queue: Queue,
         pipeline: Pipeline | str | None = None,
         *,
-        interval: float = 2.0,
-        batch_lines: int = 1,
-        workers: int = 1,
-        out: Path | str | None = None,
         data: Path = DATA,
-        demo: bool = True,
-        problem: str = "",
+        **options: Unpack[Options],
     ) -> None:
         self.queue, self.pipeline = queue, _loaded(pipeline)
         self.thread_workers: ThreadWorkers | None = None
@@ -135,9 +131,7 @@ class ControlRoom:
         self._reached = True
         self._screen: dict[str, Any] = {"dark": False, "width": 676, "height": 172}
         self._build(sorted(data.glob("*.*l*")))
-        self._set_pace(interval, batch_lines, workers)
-        self._offer_demo(offered=demo)
-        self._take_store(queue, pipeline, out, problem)
+        self._open(queue, pipeline, lambda command: command(), **options)
         self._thread = threading.Thread(target=self._pump, name="etl-control-room", daemon=True)
         self._thread.start()
 
@@ -154,18 +148,10 @@ class ControlRoom:
         self,
         queue: Queue,
         pipeline: Pipeline | str | None = None,
-        *,
-        interval: float = 2.0,
-        batch_lines: int = 1,
-        workers: int = 1,
-        out: Path | str | None = None,
-        demo: bool = True,
-        problem: str = "",
+        **options: Unpack[Options],
     ) -> ControlRoom:
         """Show and control another store from now on, with the options of a new room."""
-        self._set_pace(interval, batch_lines, workers)
-        self._offer_demo(offered=demo)
-        self.do(lambda: self._take_store(queue, pipeline, out, problem))
+        self._open(queue, pipeline, self.do, **options)
         self.settle(idle=False)
         return self
 
@@ -308,9 +294,24 @@ class ControlRoom:
         self.demo.batch_lines.widget.value = batch_lines
         self.demo.workers.widget.value = workers
 
-    def _offer_demo(self, *, offered: bool) -> None:
-        self.operator.demo.layout.display = "" if offered else "none"
-        self.open_demo(shown=offered)
+    def _open(
+        self,
+        queue: Queue,
+        pipeline: Pipeline | str | None,
+        do: Callable[[Command], None],
+        *,
+        interval: float = 2.0,
+        batch_lines: int = 1,
+        workers: int = 1,
+        out: Path | str | None = None,
+        demo: bool = True,
+        problem: str = "",
+    ) -> None:
+        """Set the controls, and have a store taken with them."""
+        self._set_pace(interval, batch_lines, workers)
+        self.operator.demo.layout.display = "" if demo else "none"
+        self.open_demo(shown=demo)
+        do(lambda: self._take_store(queue, pipeline, out, problem))
 
     def _take_store(
         self, queue: Queue, given: Pipeline | str | None, out: Path | str | None, problem: str
