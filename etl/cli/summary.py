@@ -92,11 +92,8 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
 
 def _print_processors(console: Console, queue: Queue) -> None:
     """Print the counts of the processors, and percentiles of their times if there can be some."""
-    few = too_few_batches(queue)
-    shown = PROCESSORS[: -len(PERCENTILES)] if few else PROCESSORS
+    shown = PROCESSORS[: -len(PERCENTILES)] if too_few_batches(queue) else PROCESSORS
     console.print(table(processors.polars(queue).to_dicts(), shown, red="dead"))
-    if few:
-        console.print(Text(f"percentiles of the time per line: {few}", "dim"))
 
 
 def _print_counts(console: Console, queue: Queue) -> None:

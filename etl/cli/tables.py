@@ -129,7 +129,7 @@ PROCESSORS = (
 )
 
 GROUPS = (
-    _number("dead", "lines"),
+    _number("lines"),
     Column("fingerprint"),
     Column("source", lambda row: near(row["source"])),
     Column("processor"),
