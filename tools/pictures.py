@@ -167,7 +167,7 @@ def free_port() -> int:
 
 def picture_room(browser: Browser, folder: Path) -> None:
     """The control room: a picture, and a recording of its story."""
-    serve = f"exec etl app --store control_room.db --port {free_port()} --no-browser"
+    serve = f"exec etl app --port {free_port()} --no-browser"
     with started(folder, serve) as log:
         page = browser.new_page(viewport=ROOM, device_scale_factor=1)
         open_room(page, log)
