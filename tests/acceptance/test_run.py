@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,23 @@ def test_a_folder_is_read_without_what_earlier_runs_wrote(site, verb, monkeypatc
     said = site.etl(verb, "data")
     assert "hidden, or written by etl" in said
     assert site.queue.stats().accepted == 5
+
+
+@pytest.mark.parametrize("kind", ["file", "postgres"])
+def test_threads_of_a_run_share_its_store(
+    kind: str,
+    store_url: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("ETL_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("etl.runs.run.Settings.workers", 4)
+    for number in range(12):
+        (tmp_path / f"{number}.log").write_text(LINES * 2_000)
+    result = etl.run(tmp_path / "*.log", store=store_url(kind), out=tmp_path / "out")
+    assert (result.counts["done"], result.counts["accepted"]) == (120_000, 120_000)
+    assert result.output().group_by("source").len()["len"].to_list() == [10_000] * 12
+    with result.open() as store:
+        names = store.metrics.processors(by_worker=True)["worker"]
+        assert names.str.contains(f"-{os.getpid()}-").all()
+        assert store.metrics.workers().empty
