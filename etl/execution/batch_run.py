@@ -31,6 +31,7 @@ from etl.execution.bisect import (
     no_watchdog,
     run_with_bisection,
 )
+from etl.execution.branches import branches_after
 from etl.execution.records import records_of
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
@@ -338,6 +339,8 @@ class BatchRun:
 
     def _route(self, name: str, routed: RoutedRows) -> None:
         """Send rows on: a copy down every tee, each row down its first branch."""
+        if self._branch(name, routed):
+            return
         children = self.plan.children[name]
         rest, otherwise = routed, None
         for node in children:
@@ -355,6 +358,28 @@ class BatchRun:
             self.builder.add_done(rest)
         else:
             self.builder.add_trace(rest, "filtered")
+
+    def _branch(self, name: str, routed: RoutedRows) -> bool:
+        """Send rows through branches that merge again at once; return False if that cannot be."""
+        branches = branches_after(self.plan, name)
+        if branches is None or self.watches or len(routed.paths) > 1 or routed.frame.is_empty():
+            return False
+        started = time.perf_counter()
+        try:
+            merged, taken = branches.take(routed)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            return False  # step by step it is found which rows fail
+        seconds = (time.perf_counter() - started) / routed.frame.height
+        for node, rows in zip(branches.nodes, taken, strict=True):
+            if len(rows):
+                lines = self.builder.lines(rows)
+                self.builder.processor_stats[node.name] += ProcessorStats(
+                    received=lines, emitted=lines, seconds=seconds * len(rows)
+                )
+        self._send(branches.merge, merged)
+        return True
 
     def _split(self, node: Node, routed: RoutedRows) -> tuple[RoutedRows, RoutedRows]:
         """Return the rows that a branch takes, and the others; neither has rows that failed."""

@@ -84,11 +84,23 @@ class Node:
     @property
     def only_polars(self) -> bool:
         """Whether all work on rows is Polars'; see `processor.only_polars`."""
-        own, kind = (getattr(one, "__dict__", {}) for one in (self.processor, type(self.processor)))
-        if self.timeout is not None or not ({**own, **kind}).get("only_polars"):
-            return False  # also of a subclass, which may do anything
-        given = (self.when, *own.values())
+        if self.timeout is not None or not self._declares("only_polars"):
+            return False
+        given = (self.when, *getattr(self.processor, "__dict__", {}).values())
         return not any(_has_python(one) for one in given if isinstance(one, pl.Expr))
+
+    @property
+    def expressions(self) -> Mapping[str, pl.Expr] | None:
+        """What the processor makes of columns, row by row, if that is all that it does."""
+        found: Mapping[str, pl.Expr] | None = None
+        if self.timeout is None and self._declares("expressions"):
+            found = self.processor.expressions
+        return found
+
+    def _declares(self, name: str) -> bool:
+        """Return whether a processor, or its class, says something of itself; not a base class."""
+        places = (self.processor, type(self.processor))
+        return any(name in getattr(one, "__dict__", {}) for one in places)
 
     def source(self) -> str:
         """Return the text that the pipeline's version is made of."""

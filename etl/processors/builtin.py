@@ -75,9 +75,14 @@ class upper:  # noqa: N801 - a verb, like a function
 
     column: str
 
+    @property
+    def expressions(self) -> dict[str, pl.Expr]:
+        """What it makes of columns, row by row."""
+        return {self.column: pl.col(self.column).str.to_uppercase()}
+
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the rows with the column in upper case."""
-        return frame.with_columns(pl.col(self.column).str.to_uppercase())
+        return frame.with_columns(**self.expressions)
 
 
 @only_polars

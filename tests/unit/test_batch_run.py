@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from etl.errors import ProcessorStop
-from etl.execution.batch_run import Runner
+from etl.execution.batch_run import BatchRun, Runner
 from etl.execution.result_builder import MAX_REASONS, MAX_TRACED_LENGTH
 from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count, drop, upper
@@ -540,3 +542,67 @@ def test_a_dry_run_keeps_no_state():
     pipeline.dry_run(Batch.from_lines(["a"]))
 
     assert Runner(pipeline).run(Batch.from_lines(["a"])).states == {"count": '{"a": 1}'}
+
+
+LEVEL = pl.col("line").str.head(1)
+SIZE = pl.col("line").str.len_chars()
+CONDITIONS = [
+    LEVEL == "a",
+    LEVEL.is_in(["b", "c"]),
+    pl.when(LEVEL != "d").then(SIZE > 1),  # null for d
+    SIZE.mean() < SIZE,  # not the same for some of the rows as for all
+    pl.col("line").cum_count() % 2 == 0,
+    pl.lit(value=True),
+    pl.col("nothing") == 1,
+]
+
+
+class Loud(upper):
+    """A subclass, which may do anything."""
+
+    def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(pl.col("line") + "!")
+
+
+PROCESSORS = [None, None, upper("line"), upper("line_number"), Loud("line")]
+
+
+@given(
+    st.lists(st.text("abcd\xe9", max_size=3), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(st.sampled_from(CONDITIONS), st.sampled_from(PROCESSORS)),
+        max_size=3,
+        unique_by=lambda branch: str(branch[0]),
+    ),
+    st.sampled_from(PROCESSORS),
+    st.booleans(),
+)
+def test_branches_that_merge_at_once_do_what_they_do_step_by_step(lines, branches, rest, last):
+    def found(*, watched: bool) -> dict[str, Any]:
+        pipeline = Pipeline().add("start", None)
+        nodes = [(f"n{at}", processor, when) for at, (when, processor) in enumerate(branches)]
+        nodes = [*nodes, ("rest", rest, None)] if last else [("rest", rest, None), *nodes]
+        for name, processor, when in nodes:
+            pipeline.add(name, processor, after="start", when=when)
+        ended: list[tuple[Any, ...]] = []
+
+        def look(frame: pl.DataFrame) -> pl.DataFrame:
+            ended.extend(frame.select("_row", "line", "line_number").rows())
+            return frame
+
+        pipeline.add("end", look, after=[name for name, _, _ in nodes])
+        batch = Batch.from_lines(lines, source="a.log")
+        watches = [lambda *_: None] if watched else []
+        one = BatchRun(pipeline.plan(), batch, sleep=lambda _: None, watches=watches)
+        one.execute()
+        result = one.builder.result()
+        return {
+            "ended": ended,
+            "counts": (result.done, result.filtered, result.dead),
+            "stats": {n: replace(s, seconds=0) for n, s in result.processor_stats.items()},
+            "dead": result.dead_letters.to_dicts(),
+            "errors": result.errors,
+            "traces": traces(result),
+        }
+
+    assert found(watched=False) == found(watched=True)

@@ -1,0 +1,81 @@
+"""Branches that part and come together again, without a copy of their rows.
+
+Step by step each branch gets its rows, and where branches merge they are put back in order. If
+no processor on a branch does more than say what it makes of a column (`expressions`), it is
+enough to note for each row which branch it takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from etl.execution.routing import RoutedRows
+from etl.pipeline.plan import Node, Plan
+
+__all__ = ["Branches", "branches_after"]
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Some branches of one processor, each of one node, and the node where all of them merge.
+
+    Attributes:
+        nodes: The nodes.
+        merge: What comes after each of them, and after nothing else.
+    """
+
+    nodes: tuple[Node, ...]
+    merge: Node
+
+    def take(self, routed: RoutedRows) -> tuple[RoutedRows, list[pl.Series]]:
+        """Return rows as they come to the merge, and the `_row` of those on each branch.
+
+        Raises:
+            PolarsError: If a condition cannot be evaluated, or an expression.
+        """
+        (path,) = routed.paths
+        rows = routed.frame["_row"]
+        places = self._places(routed.frame)
+        taken = pl.zeros(len(rows), pl.UInt32, eager=True).alias("_path")
+        for number, its in enumerate(places):
+            if number and len(its):
+                taken = taken.scatter(its, number)
+        frame = routed.frame.with_columns(taken)
+        for number, node in enumerate(self.nodes):
+            here = pl.col("_path") == number
+            frame = frame.with_columns(
+                pl.when(here).then(made).otherwise(pl.col(name)).alias(name)
+                for name, made in (node.expressions or {}).items()
+            )
+        paths = tuple((*path, node.name) for node in self.nodes)
+        return RoutedRows(frame, paths), [rows.gather(its) for its in places]
+
+    def _places(self, frame: pl.DataFrame) -> list[pl.Series]:
+        """Return the places of the rows that take each branch: the first whose condition holds."""
+        rest = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
+        found = {}
+        for node in self.nodes:
+            if node.when is None:
+                continue
+            needed = [name for name in node.when.meta.root_names() if name in frame.columns]
+            some = frame.select(needed or pl.all())[rest]
+            holds = some.select(node.when.fill_null(value=False)).to_series()
+            found[node.name], rest = rest.filter(holds), rest.filter(~holds)
+        return [found.get(node.name, rest) for node in self.nodes]
+
+
+def branches_after(plan: Plan, name: str) -> Branches | None:
+    """Return the branches after a processor; None if their rows must be parted step by step."""
+    nodes = plan.children[name]
+    after = [plan.children[node.name] for node in nodes]
+    if len(nodes) < 2 or any(len(one) != 1 for one in after):
+        return None
+    merge = after[0][0]
+    one_rest = [node.when is None for node in nodes].count(True) == 1
+    simple = all(not node.tee and node.expressions is not None for node in nodes)
+    alone = {*merge.after} == {node.name for node in nodes}
+    if not (one_rest and simple and alone) or merge.when is not None or merge.tee:
+        return None
+    return Branches(nodes, merge)
