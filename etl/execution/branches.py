@@ -7,6 +7,7 @@ enough to note for each row which branch it takes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -43,12 +44,9 @@ class Branches:
             if number and len(its):
                 taken = taken.scatter(its, number)
         frame = routed.frame.with_columns(taken)
-        for number, node in enumerate(self.nodes):
-            here = pl.col("_path") == number
-            frame = frame.with_columns(
-                pl.when(here).then(made).otherwise(pl.col(name)).alias(name)
-                for name, made in (node.expressions or {}).items()
-            )
+        for node, its in zip(self.nodes, places, strict=True):
+            if node.expressions and len(its):
+                frame = _with_columns(frame, its, node.expressions)
         paths = tuple((*path, node.name) for node in self.nodes)
         return RoutedRows(frame, paths), [rows.gather(its) for its in places]
 
@@ -79,3 +77,15 @@ def branches_after(plan: Plan, name: str) -> Branches | None:
     if not (one_rest and simple and alone) or merge.when is not None or merge.tee:
         return None
     return Branches(nodes, merge)
+
+
+def _with_columns(
+    frame: pl.DataFrame, places: pl.Series, expressions: Mapping[str, pl.Expr]
+) -> pl.DataFrame:
+    """Return rows of which those at some places have what expressions make of them."""
+    made = frame[places].select(one.alias(name) for name, one in expressions.items())
+    at = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
+    at = at.scatter(places, pl.int_range(len(places), dtype=pl.UInt32, eager=True) + frame.height)
+    return frame.with_columns(
+        pl.concat([frame[name], made[name]], rechunk=True).gather(at) for name in expressions
+    )
