@@ -22,7 +22,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from etl.filesystem import DISK, FileSystem, file_id
 from etl.queue import Checkpoint
@@ -316,6 +316,8 @@ class _Search:
                 Place(at, Checkpoint(self._key, 0, 0, number=number), None, is_current=False)
                 for number, at in enumerate(unseen, first)
             ]
+        # Of one of which nothing was read only the id is known, which a later copy may have got.
+        found.sort(key=lambda place: (not place.start.offset, *folder.age(place)))
         self.found = [self._as_found(place, folder) for place in found]
 
     def _as_found(self, place: Place, folder: _Folder) -> Place:
@@ -541,6 +543,12 @@ class _Folder:
             and (names.intersection(names_before(path)) or _without_digits(path.name) in like)
         ]
         yield from sorted(later, key=lambda item: (item[1].st_mtime_ns, _rank(item[0].name)))
+
+    def age(self, place: Place) -> tuple[Any, ...]:
+        """Return what sorts files of which nothing was read, the oldest first."""
+        if place.start.offset:
+            return ()
+        return self.status_of(place.path).st_mtime_ns, _rank(place.path.name)
 
 
 def _without_digits(name: str) -> str:

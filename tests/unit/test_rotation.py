@@ -660,3 +660,36 @@ def test_a_file_that_is_cut_while_it_is_opened_again_is_found_in_its_copy(
         site.check()
         if not rotated or at > 40:
             return
+
+
+def test_a_copy_that_has_got_the_inode_of_an_empty_one_is_read_after_older_ones(tmp_path: Path):
+    site = Site(tmp_path)
+    first, second, third = (tmp_path / f"app.log.{number}" for number in (1, 2, 3))
+
+    def copy_and_cut(to: Path, ago: float) -> None:
+        to.write_bytes(site.path.read_bytes())  # `to` keeps its inode, if it is there
+        then = time.time() - ago
+        os.utime(to, (then, then))
+        os.truncate(site.path, 0)
+
+    site.path.touch()
+    os.utime(site.path, (0, 0))
+    site.look()
+    site.kill()
+    copy_and_cut(first, 60)
+    site.step()  # the store knows the copy, of which there is nothing to read
+    site.kill()
+    site.write(2)
+    first.rename(second)
+    copy_and_cut(first, 40)
+    site.write(2)
+    second.rename(third)
+    first.rename(second)
+    third.rename(first)
+    copy_and_cut(first, 20)
+    site.write(2)
+    while not site.step():
+        pass
+    site.kill()
+    site.look()
+    site.check()
