@@ -328,9 +328,10 @@ def test_nothing_in_it_is_hard_to_use_for_anyone(
     page = screen.page
     screen.open(lab, notebook(ROOM))
     screen.run_all()
-    screen.click("Burst")
-    screen.wait_total("accepted", "200")
+    screen.click("CRITICAL")
     page.locator(".etl-kinds .etl-why").first.wait_for()
+    screen.click("Burst")
+    screen.wait_total("accepted", "201")
     for theme in ("light", "dark"):
         if theme == "dark":
             page.evaluate(DARK)

@@ -15,7 +15,6 @@ import polars as pl
 
 from etl.analysis.overview import LEVELS
 from etl.analysis.traces import traces
-from etl.cli.commands import work_command
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import UsageError
 from etl.execution.dry_run import Hop
@@ -299,8 +298,7 @@ class Actions:
         self._room.later("Replay", work, self._requeued)
 
     def _requeued(self, count: int) -> None:
-        queue = self._room.queue
-        wait = "" if queue.read("workers") else f" No worker is running: {work_command(queue.url)}"
+        wait = "" if self._room.queue.read("workers") else " No worker is running: start etl work."
         self._answer(f"{counted(count, 'line')} requeued.{wait}")
         self._room.dead_letters.tried = None
         self._room.follow_replayed()
