@@ -55,9 +55,10 @@ def processors(queue: Queue, *, by_worker: bool = False) -> Rows:
     counted = pl.DataFrame(queue.read("processors"), schema=columns.PROCESSORS.schema)
     keys = ["worker", "processor"] if by_worker else ["processor"]
     sums = counted.group_by(keys, maintain_order=True).agg(pl.col(columns.COUNTERS.names).sum())
-    joined = sums.join(_percentiles(queue), on="processor", how="left", maintain_order="left")
     if too_few_batches(queue):
-        joined = joined.with_columns(pl.lit(None).alias(name) for name in PERCENTILES)
+        joined = sums.with_columns(pl.lit(None).alias(name) for name in PERCENTILES)
+    else:
+        joined = sums.join(_percentiles(queue), on="processor", how="left", maintain_order="left")
     busy = pl.when(pl.col("seconds") > 0)
     rate = busy.then(pl.col("received") / pl.col("seconds")).otherwise(0.0)
     return joined.with_columns(rate=rate)
