@@ -64,7 +64,7 @@ def serve_lab(
     """
     hosts = AllowedHosts(names)
     lab = _part("etl.notebook.lab")
-    logging.getLogger("tornado.general").addFilter(_is_not_of_pings)
+    logging.getLogger("tornado.general").addFilter(_is_news)
     original, run = find_notebook(NOTEBOOK), new_run_id()
     with closing(open_queue(store)) as queue:
         opening(queue)  # raises here, not in a cell, if something cannot be used
@@ -121,7 +121,7 @@ def serve_page(
         UsageError: If the port is taken, or the store or the pipeline cannot be used.
     """
     page = _part("etl.notebook.page")
-    logging.getLogger("tornado.general").addFilter(_is_not_of_pings)
+    logging.getLogger("tornado.general").addFilter(_is_news)
     with closing(open_queue(store)) as queue:
         opening(queue, pipeline)  # raises here, not in a cell, if something cannot be used
     with socket.socket() as probe:
@@ -147,13 +147,15 @@ def serve_page(
     server.launch_instance(_merged(options, more))
 
 
-def _is_not_of_pings(record: logging.LogRecord) -> bool:
-    """Return whether to log what Tornado says.
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether to log what Tornado says: not what is so on purpose, or at every end.
 
     Jupyter gives up a connection after three pings without an answer. Tornado reads the same
-    settings, in seconds and for pings of its own, and warns that this is too long.
+    settings, in seconds and for pings of its own, and warns that this is too long. PyZMQ warns of a
+    word from a kernel that arrives while the connection to it is being closed.
     """
-    return "websocket_ping_timeout" not in record.getMessage()
+    said = record.getMessage()
+    return "websocket_ping_timeout" not in said and "Got events for closed stream" not in said
 
 
 def _part(module: str) -> Any:

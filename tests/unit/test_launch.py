@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -121,3 +122,19 @@ def test_a_pipeline_that_cannot_be_loaded_is_a_word_in_the_room_or_an_error(stor
     assert "The pipeline of this store cannot be loaded here: " in found["problem"]
     with pytest.raises(UsageError, match=r"gone\.py"):
         opening(store, "gone.py:pipeline")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Got events for closed stream <zmq.eventloop.zmqstream.ZMQStream object at 0x7f>",
+        "The websocket_ping_timeout (90) cannot be longer than the websocket_ping_interval",
+    ],
+)
+def test_what_a_server_says_at_every_end_is_not_logged(said: str):
+    assert not launch._is_news(_record(said))
+    assert launch._is_news(_record("Uncaught exception in ZMQStream callback"))
+
+
+def _record(said: str) -> logging.LogRecord:
+    return logging.LogRecord("tornado.general", logging.WARNING, __file__, 1, said, None, None)
