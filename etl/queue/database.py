@@ -21,6 +21,10 @@ from etl.queue.sql import Dialect
 __all__ = ["Clock", "Conflict", "Database", "Transaction"]
 
 
+POLL_SHARE = 0.25
+"""Looks for a change are made less often the longer there is none: this part of that time."""
+
+
 class Conflict(StoreError):
     """A row is there already: another may have inserted it since we looked."""
 
@@ -100,14 +104,15 @@ class Database(ABC):
     """
 
     poll: tuple[float, float]
-    """Seconds between looks for a change by another process: the first, and at most."""
+    """Seconds between looks for a change by another process: at least, and at most."""
 
     def __init__(self, name: str, clock: Clock | None) -> None:
         self.name = name
         self.clock = clock
         self._closed = True  # until all is open
-        self._writes = 0
+        self._writes = self._wakes = 0
         self._changed = threading.Condition()
+        self._changed_at = time.monotonic()  # when somebody who waited last saw a change
         self._lock = threading.RLock()
         self._read_lock = threading.RLock()
 
@@ -137,19 +142,31 @@ class Database(ABC):
 
     def wait(self, since: object, timeout: float) -> bool:
         """Wait until the version differs from `since`; return False if it does not in time."""
+        return self._wait(lambda: self.version() != since, timeout)
+
+    def _wait(self, changed: Callable[[], bool], timeout: float) -> bool:
+        """Wait until something holds that a write may change; return whether it does in time."""
         deadline = time.monotonic() + timeout
-        poll, longest = self.poll
+        shortest, longest = self.poll
         while True:
             writes = self._writes
-            if self.version() != since:
+            if changed():
+                self._changed_at = time.monotonic()
                 return True
-            left = deadline - time.monotonic()
-            if left <= 0:
+            now = time.monotonic()
+            if now >= deadline:
                 return False
+            poll = min(longest, max(shortest, POLL_SHARE * (now - self._changed_at)))
             with self._changed:
                 if self._writes == writes:
-                    self._changed.wait(min(left, poll * random.uniform(0.7, 1.0)))
-            poll = min(longest, poll * 1.5)
+                    self._changed.wait(min(deadline - now, poll * random.uniform(0.7, 1.0)))
+
+    def wake(self) -> None:
+        """Let those in this process who wait for work look for it."""
+        with self._changed:
+            self._wakes += 1
+            self._writes += 1
+            self._changed.notify_all()
 
     def announce(self) -> None:  # noqa: B027 - most find out at once by themselves
         """Wake those who wait for work, if they would not find out at once by themselves."""
@@ -157,14 +174,6 @@ class Database(ABC):
     def shrink(self, *, always: bool) -> int:  # noqa: ARG002
         """Give free space back and return how many bytes; see `Upkeep.shrink`."""
         return 0
-
-    def work_version(self) -> object:
-        """Return a value that differs once there may be work; see `wait_for_work`."""
-        return self.version()
-
-    def wait_for_work(self, since: object, timeout: float) -> bool:
-        """Wait until there may be work since a `work_version`; return False if there is none."""
-        return self.wait(since, timeout)
 
     def close(self) -> None:
         """Close both connections. Closing twice is allowed."""
@@ -179,6 +188,14 @@ class Database(ABC):
     @abstractmethod
     def version(self) -> object:
         """Return a value that differs once anything has been written by anyone."""
+
+    @abstractmethod
+    def work_version(self) -> object:
+        """Return a value that differs once there may be work; see `wait_for_work`."""
+
+    @abstractmethod
+    def wait_for_work(self, since: object, timeout: float) -> bool:
+        """Wait until there may be work since a `work_version`; return False if there is none."""
 
     @abstractmethod
     def _writing(self, *, durable: bool) -> AbstractContextManager[Transaction]:

@@ -167,6 +167,10 @@ class PostgresTransaction(Transaction):
         return [tuple(row.values()) for row in self.run(statement, where, **values)]
 
 
+LISTEN_SECONDS = 0.1
+"""Seconds after which a thread looks whether another has heard what was meant for both."""
+
+
 class PostgresDatabase(Database):
     """Our tables in a PostgreSQL database."""
 
@@ -233,10 +237,14 @@ class PostgresDatabase(Database):
             if left <= 0:
                 return False
             try:
-                self._listen(left)
+                self._listen(min(left, LISTEN_SECONDS))
             except (OSError, ValueError, IndexError, psycopg.Error):
                 return True  # there is no connection: the look will tell why
         return True
+
+    def wake(self) -> None:
+        """See `Database.wake`."""
+        self._news.hear()
 
     def _listen(self, timeout: float) -> None:
         """Wait until the server says something, and read it; or until another thread has."""

@@ -3,7 +3,8 @@
 A store holds everything that must survive: waiting batches, leases, dead letters,
 metrics, traces, states of processors, checkpoints of sources. It knows no pipeline.
 
-    BatchQueue        put, lease, renew, commit, release, split, note_hang, reclaim, wait_for_work
+    BatchQueue        put, lease, renew, commit, release, split, note_hang, reclaim, wait_for_work,
+                      wake
     QueueControl      pause, resume, step, drain, stop, control
     WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
     DeadLetterQueue   dead_letters, dead_letter_groups, dead_letter_minutes,
@@ -292,6 +293,9 @@ class BatchQueue(Protocol):
         Returns:
             Whether it is worth a look.
         """
+
+    def wake(self) -> None:
+        """Let all in this process who wait for work look at once."""
 
     def renew(self, lease: Lease, *, seconds: float = 30.0) -> None:
         """Extend a lease to some seconds from now.

@@ -182,6 +182,10 @@ class Reads(Outputs):
         """See `BatchQueue.wait_for_work`."""
         return self._database.wait_for_work(since, timeout)
 
+    def wake(self) -> None:
+        """See `BatchQueue.wake`."""
+        self._database.wake()
+
     def version(self) -> object:
         """See `QueueReader.version`."""
         return self._database.version()

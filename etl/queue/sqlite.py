@@ -147,7 +147,7 @@ class _Rows:
 class SqliteDatabase(Database):
     """An SQLite file with our tables in it, or one in memory if there is no path."""
 
-    poll = (0.001, 0.025)
+    poll = (0.001, 0.05)
 
     _path: Path | None = None  # of the file, once it is open
 
@@ -182,6 +182,29 @@ class SqliteDatabase(Database):
         """See `Database.version`."""
         with self.read() as db:
             return self._changes, db.connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def work_version(self) -> object:
+        """See `Database.work_version`."""
+        with self.read() as db:
+            return self._wakes, tuple(db.row("work_version"))
+
+    def wait_for_work(self, since: object, timeout: float) -> bool:
+        """See `Database.wait_for_work`; most looks only ask whether anything was written."""
+        known: object = None
+
+        def may_have_work() -> bool:
+            nonlocal known
+            before, known = known, self._glance()
+            return known != before and self.work_version() != since
+
+        return self._wait(may_have_work, timeout)
+
+    def _glance(self) -> object:
+        """Return what `version` does, or another value after `wake`; the file is not checked."""
+        with self._read_lock, self._as_store_errors():
+            self._check_open()
+            version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+        return self._wakes, self._changes, version
 
     def shrink(self, *, always: bool) -> int:
         """See `Database.shrink`."""

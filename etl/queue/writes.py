@@ -341,7 +341,9 @@ class DatabaseQueue(Reads):
         """See `BatchQueue.reclaim`."""
         with self._database.read() as db:
             known = db.rows("workers_of_host", host=self._host.name)
-        gone = [row["name"] for row in known if not self._host.alive(row["pid"])]
+        pids = {row["pid"] for row in known} - {self._host.process}
+        dead = {pid for pid in pids if not self._host.alive(pid)}
+        gone = [row["name"] for row in known if row["pid"] in dead]
         tokens: list[str] = []
         if gone:
             with self._database.write(durable=False) as db:

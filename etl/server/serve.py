@@ -37,6 +37,9 @@ __all__ = ["Address", "serve", "serve_beside"]
 
 MIN_TOKEN_LENGTH = 16
 
+CHECK_SECONDS = 0.5
+"""Seconds between looks whether the store and the worker processes are still there."""
+
 SHUTDOWN_SECONDS = 5
 """Seconds that requests may take to end once the server shuts down."""
 
@@ -149,7 +152,7 @@ def _keep_working(
     """Run worker processes; start them again once a drain that ended them is over."""
     workers = start and start()
     try:
-        while not ended.wait(0.1):
+        while not ended.wait(CHECK_SECONDS):
             service.check_file()
             try:
                 if start and workers and not workers.check() and not service.sees_drain():

@@ -34,6 +34,10 @@ __all__ = ["WorkerProcesses"]
 log = logging.getLogger("etl")
 
 
+CHECK_SECONDS = 0.25
+"""Seconds between looks whether the processes still run."""
+
+
 class WorkerProcesses:
     """Several worker processes on one store; those that end unexpectedly are replaced.
 
@@ -105,7 +109,7 @@ class WorkerProcesses:
         stopping = threading.Event()
         when_asked_to_end(stopping.set)
         try:
-            while self.check() and not stopping.wait(0.1):
+            while self.check() and not stopping.wait(CHECK_SECONDS):
                 pass
         finally:
             self.stop()

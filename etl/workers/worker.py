@@ -78,9 +78,6 @@ TURN_SECONDS = 0.001
 MAX_TURN_SECONDS = 0.05
 """Seconds for which it does so at most."""
 
-STOP_SECONDS = 0.1
-"""Seconds between looks whether this worker has been asked to stop, while it waits for work."""
-
 AWAY_SECONDS = 30.0
 """Seconds for which a source that cannot be read here is left to others."""
 
@@ -223,7 +220,7 @@ class Worker:
             WorkerFailed: If the batch takes longer than `timeout` seconds.
             Exception: What ended the worker, if it had ended on its own.
         """
-        self._stopping.set()
+        self.request_stop()
         if self._future is None:
             return
         if wait([self._future], timeout).not_done:
@@ -237,6 +234,7 @@ class Worker:
     def request_stop(self) -> None:
         """Ask the worker to end after its batch, without waiting."""
         self._stopping.set()
+        self._queue.wake()
 
     async def run(self) -> None:
         """Process batches until stopped, or, once a drain is asked for, until none waits.
@@ -313,16 +311,10 @@ class Worker:
 
     def _wait_for_work(self, since: object) -> None:
         """Wait until work is announced, or for a time that grows while there is none."""
-        until = self._clock() + self._idle * random.uniform(0.7, 1.0)
+        seconds = self._idle * random.uniform(0.7, 1.0)
         self._idle = min(IDLE_SECONDS[1], self._idle * 2)
-        while not self._stopping.is_set():
-            left = until - self._clock()
-            if left <= 0:
-                return
-            if self._queue.wait_for_work(since, min(left, STOP_SECONDS)):
-                self._idle = IDLE_SECONDS[0]
-                self._stopping.wait(min(self._slot * TURN_SECONDS, MAX_TURN_SECONDS))
-                return
+        if not self._stopping.is_set() and self._queue.wait_for_work(since, seconds):
+            self._stopping.wait(min(self._slot * TURN_SECONDS, MAX_TURN_SECONDS))
 
     def _check_sources(self) -> None:
         """Raise SourceUnavailable if all that is left is from sources that cannot be read here."""

@@ -978,6 +978,21 @@ def test_who_waits_for_work_is_woken_by_another_thread(queue):
     assert queue.wait_for_work(queue.work_version(), 0.01) is False
 
 
+def test_who_waits_for_work_can_be_woken_without_any_and_before_they_wait(queue):
+    since = queue.work_version()
+    queue.wake()
+    assert queue.wait_for_work(since, 20) is True
+
+
+def test_a_heartbeat_is_no_work_and_a_request_to_stop_is(queue):
+    queue.register("w")
+    since = queue.work_version()
+    queue.heartbeat("w")
+    assert queue.wait_for_work(since, 0.01) is False
+    queue.stop()
+    assert queue.wait_for_work(since, 20) is True
+
+
 # Many at once
 
 

@@ -5,6 +5,11 @@ SELECT :name;
 -- name: try_lock
 SELECT 1 AS locked;
 
+-- name: work_version
+-- What heartbeats and the like do not change: batches and lines in each state, and what an
+-- operator has asked for.
+SELECT * FROM (SELECT group_concat(key || value) FROM control) LEFT JOIN totals_by_slot;
+
 -- name: newest_of_kinds
 -- The newest dead letters of some kinds of failure: the newest of each, and of these the newest.
 SELECT failure, checksum, {dead_letters} FROM dead_letters WHERE id IN (
