@@ -106,6 +106,9 @@ class Database(ABC):
     poll: tuple[float, float]
     """Seconds between looks for a change by another process: at least, and at most."""
 
+    announces = False
+    """Whether those who wait for work find out at once only if it is announced."""
+
     def __init__(self, name: str, clock: Clock | None) -> None:
         self.name = name
         self.clock = clock
@@ -168,8 +171,8 @@ class Database(ABC):
             self._writes += 1
             self._changed.notify_all()
 
-    def announce(self) -> None:  # noqa: B027 - most find out at once by themselves
-        """Wake those who wait for work, if they would not find out at once by themselves."""
+    def announce(self) -> None:  # noqa: B027 - nothing to do where nobody needs it
+        """Wake those who wait for work, if the database `announces` it."""
 
     def shrink(self, *, always: bool) -> int:  # noqa: ARG002
         """Give free space back and return how many bytes; see `Upkeep.shrink`."""

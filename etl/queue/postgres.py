@@ -175,6 +175,7 @@ class PostgresDatabase(Database):
     """Our tables in a PostgreSQL database."""
 
     poll = (0.02, 0.1)
+    announces = True
 
     def __init__(self, url: str, clock: Clock | None) -> None:
         shown = without_secrets(url)

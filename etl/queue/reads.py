@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -54,6 +55,9 @@ MAX_LOOKED_UP = 200_000
 
 PAYLOAD_PLACE = STORED_DEAD_LETTERS.names.index("payload")
 """Where a dead letter's fields are."""
+
+
+_OF_BATCH = itemgetter("id", "source", "format", "first_line", "skip", "lines")
 
 
 class Reads(Outputs):
@@ -224,7 +228,6 @@ def checkpoint_of(db: Transaction, source: str, number: int | None = None) -> Ch
 
 def batch_of(row: Any) -> Batch:
     """Return the batch of a row with its payload, or with the reason why that cannot be read."""
-    names = ("id", "source", "format", "first_line", "skip", "lines")
     payload: bytes | Reference | pl.DataFrame | Damaged
     context = DEFAULT
     try:
@@ -236,7 +239,17 @@ def batch_of(row: Any) -> Batch:
         payload = Damaged(str(error))
     except (ValueError, TypeError) as error:
         payload = Damaged(f"payload cannot be read: its context is damaged: {error}")
-    return Batch(payload=payload, context=context, **{name: row[name] for name in names})
+    id, source, format, first_line, skip, lines = _OF_BATCH(row)
+    return Batch(
+        id=id,
+        source=source,
+        format=format,
+        context=context,
+        first_line=first_line,
+        skip=skip,
+        lines=lines,
+        payload=payload,
+    )
 
 
 def _checked(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ Each function writes one part of it, inside the commit's transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import log2
 from typing import Any
@@ -75,20 +75,19 @@ def keep_result(
     db.many("insert_output", (asdict(one) | of_batch for one in outputs))
 
 
-def moved(rows: Iterable[Mapping[str, int]], state: str, sign: int = 1) -> dict[str, int]:
-    """Return what it adds to the counts that batches come to a state, or with -1 that they leave.
+def moved(rows: Sequence[Mapping[str, int]], **states: int) -> dict[str, int]:
+    """Return what it adds to the counts that batches come to a state, or leave it.
 
     Args:
         rows: Their `lines` and `bytes`.
-        state: `waiting` or `leased`.
-        sign: 1 or -1.
+        states: 1 or -1 for `waiting` and `leased`.
     """
-    rows = list(rows)
-    return {
-        state: sign * sum(row["lines"] for row in rows),
-        f"{state}_bytes": sign * sum(row["bytes"] for row in rows),
-        f"{state}_batches": sign * len(rows),
-    }
+    lines, size = sum(row["lines"] for row in rows), sum(row["bytes"] for row in rows)
+    added: dict[str, int] = {}
+    for state, sign in states.items():
+        counts = {state: lines, f"{state}_bytes": size, f"{state}_batches": len(rows)}
+        added |= {name: sign * count for name, count in counts.items()}
+    return added
 
 
 def add_totals(db: Transaction, *counts: Mapping[str, int], at: float | None) -> None:

@@ -20,6 +20,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -112,7 +113,8 @@ class SqliteTransaction(Transaction):
 
     def run(self, statement: str, where: str = "", /, **values: Any) -> Any:
         """See `Transaction.run`."""
-        cursor = super().run(statement, where, **values)
+        sql = self.dialect.statement(statement, where)
+        cursor = self.connection.execute(sql, values)
         if cursor.description is None:
             return cursor
         try:
@@ -121,7 +123,7 @@ class SqliteTransaction(Transaction):
             if "UTF-8" not in str(error):
                 raise
         self.connection.text_factory = _any_text  # slower
-        return _Rows(super().run(statement, where, **values))
+        return _Rows(self.connection.execute(sql, values))
 
     def tuples(self, statement: str, where: str = "", /, **values: Any) -> list[tuple[Any, ...]]:
         """See `Transaction.tuples`."""
@@ -150,6 +152,7 @@ class SqliteDatabase(Database):
     poll = (0.001, 0.05)
 
     _path: Path | None = None  # of the file, once it is open
+    _durable: bool | None = None  # whether commits wait for the disk, once that is known
 
     def __init__(self, path: Path | None, clock: Clock | None) -> None:
         name = "the store in memory" if path is None else f"store {str(path)!r}"
@@ -236,7 +239,7 @@ class SqliteDatabase(Database):
         self._check_file()
         self._limit_log()
         try:
-            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._sync(durable=durable)
             db.execute("BEGIN IMMEDIATE")
             yield SqliteTransaction(db, self.clock)
             db.execute("COMMIT")
@@ -245,6 +248,13 @@ class SqliteDatabase(Database):
                 db.execute("ROLLBACK")
             raise
         self._changes += db.total_changes != before
+
+    def _sync(self, *, durable: bool) -> None:
+        """Have commits wait for the disk, or not."""
+        if durable is not self._durable:
+            self._durable = None  # in case of an error
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
 
     def _limit_log(self) -> None:
         """Let the write-ahead log take only a part of what the disk has left.
@@ -466,9 +476,8 @@ class SqliteDatabase(Database):
             raise StoreError(f"{self.name} cannot be used: {text}") from error
 
 
-def _any_text(data: bytes) -> str:
-    """Return a text, even one that is damaged: its row's checksum tells."""
-    return data.decode("utf-8", "backslashreplace")
+_any_text = partial(str, encoding="utf-8", errors="backslashreplace")
+"""Returns a text, even of bytes that are damaged: their row's checksum tells."""
 
 
 def _close_all(*connections: sqlite3.Connection) -> None:

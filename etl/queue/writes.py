@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,14 +110,14 @@ class DatabaseQueue(Reads):
         while True:
             try:
                 since = self.version() if self._limits else None
-                was_idle = self._try_put(list(rows.values()), checkpoint, expected)
+                is_news = self._try_put(list(rows.values()), checkpoint, expected)
             except (QueueFull, StoreUnavailable) as error:
                 left = end - time.monotonic()
                 if not block or left <= 0:
                     raise
                 away = str(error) if isinstance(error, StoreUnavailable) else ""
             else:
-                if was_idle:
+                if is_news:
                     self._database.announce()
                 if attempts:
                     log.warning("%s is back", self._database.name)
@@ -149,12 +150,12 @@ class DatabaseQueue(Reads):
         checkpoint: Checkpoint | None,
         expected: Checkpoint | Literal["any"] | None,
     ) -> bool:
-        """Store batches, and return whether none waited before."""
+        """Store batches, and return whether workers must be told of them: none waited before."""
         if checkpoint is not None:
             db.run("lock", name=f"source {checkpoint.source}")
         with db.together():
             known = db.run("known_ids", texts=json.dumps([row["id"] for row in rows]))
-            waiting = db.run("anything_waiting")
+            waiting = db.run("anything_waiting") if self._database.announces else None
         ids = {row["id"] for row in known}
         new = [row for row in rows if row["id"] not in ids]
         self._check_room(db, new)
@@ -176,8 +177,8 @@ class DatabaseQueue(Reads):
         self._forget_future(db)
         with db.ending():
             self._insert(db, new)
-            add_totals(db, accepted, moved(new, "waiting"), at=db.now())
-        return waiting.fetchone() is None
+            add_totals(db, accepted, moved(new, waiting=1), at=db.now())
+        return waiting is not None and waiting.fetchone() is None
 
     def _forget_future(self, db: Transaction) -> None:
         """Forget what was recorded of seconds that are yet to come, if the clock was set back."""
@@ -237,13 +238,12 @@ class DatabaseQueue(Reads):
             until = now + seconds
             ids = json.dumps([row["seq"] for row in chosen])
             with db.ending():
-                leased = db.run(
-                    "lease_batches", worker=worker, token=token, now=now, until=until, ids=ids
-                )
-                add_totals(db, moved(chosen, "waiting", -1), moved(chosen, "leased"), at=None)
-            rows = sorted(leased, key=lambda row: row["seq"])
+                db.run("lease_batches", worker=worker, token=token, now=now, until=until, ids=ids)
+                leased = db.run("leased_batches", token=token)
+                add_totals(db, moved(chosen, waiting=-1, leased=1), at=None)
+            batches = tuple(map(batch_of, leased))
         self._busy = True
-        return Lease(token, worker, tuple(map(batch_of, rows)), until, chosen[0]["deliveries"] + 1)
+        return Lease(token, worker, batches, until, chosen[0]["deliveries"] + 1)
 
     def _expire(self, db: Transaction, now: float, without: Sequence[str]) -> Any:
         """Let what was leased for too long wait again, and return the first that can be leased."""
@@ -252,7 +252,7 @@ class DatabaseQueue(Reads):
         back = db.rows("expire_leases", now=now)
         if not back:
             return None
-        add_totals(db, moved(back, "leased", -1), moved(back, "waiting"), at=None)
+        add_totals(db, moved(back, leased=-1, waiting=1), at=None)
         return _ready(db, now, without, after=0, limit=1).fetchone()
 
     def _may_lease(self, without: Sequence[str]) -> bool:
@@ -300,7 +300,7 @@ class DatabaseQueue(Reads):
                     trace=trace,
                     outputs=outputs,
                 )
-                add_totals(db, ended, moved(gone, "leased", -1), at=now)
+                add_totals(db, ended, moved(gone, leased=-1), at=now)
 
     def release(self, lease: Lease, *, delay: float = 0.0) -> None:
         """See `BatchQueue.release`."""
@@ -311,7 +311,7 @@ class DatabaseQueue(Reads):
 
     def _release(self, db: Transaction, token: str, not_before: float) -> list[Any]:
         rows = db.rows("release_lease", not_before=not_before, token=token)
-        add_totals(db, moved(rows, "leased", -1), moved(rows, "waiting"), at=db.now())
+        add_totals(db, moved(rows, leased=-1, waiting=1), at=db.now())
         return rows
 
     def split(self, lease: Lease, parts: Sequence[Sequence[Batch]]) -> None:
@@ -326,7 +326,7 @@ class DatabaseQueue(Reads):
                     new.append(_row_of(part) | {"seq": row["seq"], "bytes": size})
             db.many("insert_part", new)
             db.many("delete_batch", ({"seq": row["seq"]} for row in rows))
-            add_totals(db, moved(rows, "leased", -1), moved(new, "waiting"), at=db.now())
+            add_totals(db, moved(rows, leased=-1), moved(new, waiting=1), at=db.now())
         self._database.announce()
 
     def note_hang(self, hang: Hang) -> None:
@@ -353,7 +353,7 @@ class DatabaseQueue(Reads):
                     db.run("delete_worker", name=name)
                 for token in tokens:
                     back += db.rows("take_back_lease", token=token)
-                add_totals(db, moved(back, "leased", -1), moved(back, "waiting"), at=db.now())
+                add_totals(db, moved(back, leased=-1, waiting=1), at=db.now())
             self._database.announce()
         return tokens
 
@@ -463,7 +463,7 @@ class DatabaseQueue(Reads):
         with self._database.write() as db:
             replayed = {"dead": -_change_status(db, ids, "open", "replaying")}
             self._insert(db, rows)
-            add_totals(db, replayed, moved(rows, "waiting"), at=db.now())
+            add_totals(db, replayed, moved(rows, waiting=1), at=db.now())
         self._database.announce()
 
     def discard(self, ids: Sequence[int]) -> None:
@@ -508,8 +508,8 @@ class DatabaseQueue(Reads):
 def _row(batch: Batch) -> Row:
     """Return a batch as a store keeps it, with its payload encoded."""
     encoding, data = batch.encode()
-    row = {"bytes": batch.size, "encoding": encoding, "data": data}
-    row["checksum"] = checksum_of_payload(encoding, data)
+    checksum = checksum_of_payload(encoding, data)
+    row = {"bytes": batch.size, "encoding": encoding, "data": data, "checksum": checksum}
     return row | _row_of(batch)
 
 
@@ -518,10 +518,18 @@ def _row_of(batch: Batch) -> Row:
 
     The parts of one that is damaged have no right checksum, so that they are damaged, too.
     """
-    names = ("id", "source", "format", "first_line", "skip", "lines")
-    row = {name: getattr(batch, name) for name in names} | {"context": batch.context.encode()}
+    row: Row = {
+        "id": batch.id,
+        "source": batch.source,
+        "format": batch.format,
+        "context": batch.context.encode(),
+        "first_line": batch.first_line,
+        "skip": batch.skip,
+        "lines": batch.lines,
+    }
     damaged = isinstance(batch.payload, Damaged)
-    return row | {"batch_checksum": -1 if damaged else checksum_of_batch(row)}
+    row["batch_checksum"] = -1 if damaged else checksum_of_batch(row)
+    return row
 
 
 def _not_from(sources: Sequence[str]) -> tuple[str, Row]:
@@ -537,6 +545,10 @@ def _ready(db: Transaction, now: float, without: Sequence[str], **page: int) -> 
     return db.run("ready_batches", where, now=now, **page, **values)
 
 
+_KIND = itemgetter("deliveries", "source", "format", "context")
+"""What batches have in common that are leased together; of those without deliveries."""
+
+
 def _choose(
     db: Transaction, now: float, lines: int, first: Any, without: Sequence[str]
 ) -> list[Any]:
@@ -547,13 +559,12 @@ def _choose(
     """
     if first is None:
         return []
-    rows, left = [first], lines - first["lines"]
+    rows, left, kind = [first], lines - first["lines"], _KIND(first)
     if first["deliveries"] or left <= 0 or first["encoding"] == "reference":
         return rows
     for row in _ready_after(db, now, first["seq"], without):
         left -= row["lines"]
-        alike = all(row[name] == first[name] for name in ("source", "format", "context"))
-        if left < 0 or row["deliveries"] or row["encoding"] == "reference" or not alike:
+        if left < 0 or _KIND(row) != kind or row["encoding"] == "reference":
             break
         rows.append(row)
     return rows

@@ -172,7 +172,8 @@ class Batch:
         encoded = [_bare(line) for line in lines]
         count = len(encoded) + sum(line.count(b"\n") for line in encoded)
         payload: bytes | pl.DataFrame = b"".join(line + b"\n" for line in encoded)
-        context = replace(context, record_start=None)
+        if context.record_start is not None:
+            context = replace(context, record_start=None)
         if count > len(encoded):
             payload = _frame_of(encoded)
         if format is not None:

@@ -21,7 +21,10 @@ _OF_BATCH = itemgetter("id", "source", "format", "context", "first_line", "skip"
 
 def checksum_of_batch(row: Mapping[str, Any]) -> int:
     """Return the checksum of what a store keeps of a batch besides its payload, that is put."""
-    return checksum_of_values(_OF_BATCH(row))
+    id, source, format, context, first_line, skip, lines = _OF_BATCH(row)
+    # As `checksum_of_values` does, which takes twice as long: there may be many small batches.
+    head, tail = f"{id}\0{source}\0", f"\0{context}\0{first_line}\0{skip}\0{lines}"
+    return zlib.crc32(b"".join(map(_as_bytes, (head, format, tail))))
 
 
 def checksum_of_payload(encoding: str, data: bytes) -> int:

@@ -50,6 +50,8 @@ class Context:
 
     def encode(self) -> str:
         """Return it as a store keeps it: JSON of the attributes that are not the default."""
+        if self == DEFAULT:
+            return "{}"
         given = {
             one.name: value
             for one in fields(self)

@@ -1,7 +1,3 @@
--- name: known_ids
--- Those of a list that were put within the time for which ids are kept, or wait.
-SELECT id FROM batch_ids WHERE id {in_texts} UNION SELECT id FROM batches WHERE id {in_texts};
-
 -- name: insert_id
 INSERT INTO batch_ids (id, put_at) VALUES (:id, :put_at);
 
@@ -73,11 +69,12 @@ ORDER BY seq LIMIT :limit {skip_locked};
 UPDATE batches
 SET state = 'leased', worker = :worker, token = :token, leased_at = :now, until = :until,
     deliveries = deliveries + 1
-WHERE seq {in_ids}
-RETURNING seq, id, source, format, context, first_line, skip, lines, checksum AS batch_checksum,
-          (SELECT encoding FROM payloads WHERE payloads.id = payload) AS encoding,
-          (SELECT data FROM payloads WHERE payloads.id = payload) AS data,
-          (SELECT checksum FROM payloads WHERE payloads.id = payload) AS checksum;
+WHERE seq {in_ids};
+
+-- name: leased_batches
+SELECT b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines,
+       p.encoding, p.data, p.checksum, b.checksum AS batch_checksum
+FROM batches b LEFT JOIN payloads p ON p.id = b.payload WHERE b.token = :token ORDER BY b.seq;
 
 -- name: next_batch
 SELECT b.seq, b.put_at, b.id, b.source, b.format, b.context, b.first_line, b.skip, b.lines,

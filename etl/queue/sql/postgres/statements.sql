@@ -9,6 +9,10 @@ SELECT pg_advisory_xact_lock(hashtextextended('etl:' || :name, 0));
 -- The same if nobody has it; else nothing.
 SELECT pg_try_advisory_xact_lock(hashtextextended('etl:' || :name, 0)) AS locked;
 
+-- name: known_ids
+-- Those of a list that were put within the time for which ids are kept, or wait.
+SELECT id FROM batch_ids WHERE id {in_texts} UNION SELECT id FROM batches WHERE id {in_texts};
+
 -- name: newest_of_kinds
 -- The newest dead letters of some kinds of failure: the newest of each, and of these the newest.
 SELECT failure, checksum, {dead_letters} FROM dead_letters WHERE id IN (
@@ -30,7 +34,7 @@ WITH locked AS (
     ORDER BY id FOR UPDATE
 )
 DELETE FROM batches WHERE token = :token AND payload IN (SELECT id FROM locked)
-RETURNING seq, payload, lines, bytes;
+RETURNING payload, lines, bytes;
 
 -- name: read_processors
 SELECT position, {processors} FROM processors ORDER BY position DESC LIMIT :limit;

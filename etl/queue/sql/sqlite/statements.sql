@@ -5,6 +5,12 @@ SELECT :name;
 -- name: try_lock
 SELECT 1 AS locked;
 
+-- name: known_ids
+-- Those of a list that were put within the time for which ids are kept, or wait.
+SELECT value AS id FROM json_each(:texts)
+WHERE EXISTS (SELECT 1 FROM batch_ids WHERE id = value)
+   OR EXISTS (SELECT 1 FROM batches WHERE id = value);
+
 -- name: work_version
 -- What heartbeats and the like do not change: batches and lines in each state, and what an
 -- operator has asked for.
@@ -24,7 +30,7 @@ SELECT failure, checksum, {dead_letters} FROM dead_letters WHERE id IN (
 ) ORDER BY id DESC;
 
 -- name: take_leased
-DELETE FROM batches WHERE token = :token RETURNING seq, payload, lines, bytes;
+DELETE FROM batches WHERE token = :token RETURNING payload, lines, bytes;
 
 -- name: read_processors
 SELECT rowid AS position, {processors} FROM processors ORDER BY position DESC LIMIT :limit;
