@@ -14,7 +14,7 @@ import polars as pl
 
 __all__ = [
     "MARKS", "ROW", "Reader", "beside", "cascade", "cleaned", "extract", "group_names", "safe",
-    "sample", "split", "ungrouped",
+    "sample", "split", "ungrouped", "unmarked",
 ]  # fmt: skip
 
 Reader = Callable[[pl.Series], pl.DataFrame]
@@ -127,11 +127,16 @@ def sample(lines: pl.Series) -> pl.Series:
 
 
 def cleaned(lines: pl.Series) -> pl.Series:
-    """Return the lines without byte order marks, NULs before them, and colours."""
-    if lines.head(1).str.starts_with("\ufeff").any():
-        lines = lines.str.strip_prefix("\ufeff")
+    """Return the lines without colours, byte order marks, and NULs before them."""
     if lines.str.contains("\x1b", literal=True).any():
         lines = lines.str.replace_all(_ANSI, "")
+    return unmarked(lines)
+
+
+def unmarked(lines: pl.Series) -> pl.Series:
+    """Return the lines without byte order marks, and NULs before them."""
+    if lines.head(1).str.starts_with("\ufeff").any():
+        lines = lines.str.strip_prefix("\ufeff")
     if lines.str.starts_with("\0").any():
         lines = lines.str.strip_chars_start("\0")
     return lines
