@@ -41,7 +41,7 @@ class Sample:
         cpu: User and system seconds of the process and of its children that ended before it.
         peak: Largest resident size of any one of them, in MB (as the kernel counted it).
         tree: Largest sum of the resident sizes of the process tree, in MB (sampled; pages that
-            processes share count more than once).
+            processes share count more than once), at least `peak`.
         code: Exit code.
         stdout: What it printed.
         stderr: What it complained about.
@@ -85,7 +85,7 @@ def measure(command: Sequence[str], *, cwd: Path, stdin: Path | None = None) -> 
             wall=wall,
             cpu=usage.ru_utime + usage.ru_stime,
             peak=usage.ru_maxrss * 1024 / MEGA,
-            tree=tree.peak / MEGA,
+            tree=max(tree.peak, usage.ru_maxrss * 1024) / MEGA,
             code=process.returncode,
             stdout=text(stdout),
             stderr=text(stderr),

@@ -137,3 +137,20 @@ def save(folder: Path | None, name: str, rows: Iterable[Row] | Iterable[Mapping]
         {**asdict(row), "rate": row.rate} if isinstance(row, Row) else dict(row) for row in rows
     ]
     (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> dict[str, list[dict]]:
+    """Return the tables that are saved in a folder, by name.
+
+    Raises:
+        FileNotFoundError: If there are none.
+    """
+    found = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.json"))
+    }
+    if not found:
+        raise FileNotFoundError(
+            f"{str(folder)!r} has no saved results; run.py --save {str(folder)!r} writes some"
+        )
+    return found

@@ -69,7 +69,10 @@ def statistics() -> None:
 
 
 def sync() -> None:
-    """Wait for no disk: a crash of the machine may lose what was done."""
+    """Wait for no disk: a crash of the machine may lose what was done.
+
+    The store still waits for it when it is made, and when SQLite copies its log into the file.
+    """
     replace(os, "fsync", nothing)
     changed(sqlite.SqliteDatabase, "_writing", durable=False)
 
