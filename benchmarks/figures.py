@@ -20,6 +20,9 @@ Rows = Sequence[Mapping[str, Any]]
 MEMORY_TARGET = 300
 """MB that a run may take."""
 
+SIZES = [digit * 10**zeros for zeros in range(1, 6) for digit in (1, 2, 5)]
+"""Values of a logarithmic axis that have a label."""
+
 
 def draw(tables: Mapping[str, Rows], name: str) -> Figure | Note:
     """Return a figure of saved tables by its name, or a note if its table is not among them."""
@@ -38,20 +41,17 @@ def colour(name: str) -> str:
 
 def speed(rows: Rows) -> Figure:
     """Draw lines a second of each contender, the fastest on top, as of its largest input."""
-    largest = {row["name"]: row for row in sorted(rows, key=lambda row: row["lines"])}
+    largest = {row["name"]: row for row in _by_lines(rows)}
     order = sorted(largest.values(), key=lambda row: -row["rate"])
-    names = labels(row["name"] for row in order)
-    bars = go.Bar(
-        orientation="h",
-        x=[row["rate"] for row in order],
-        y=names,
-        marker_color=[colour(row["name"]) for row in order],
-        text=[f"  {row['rate']:,.0f}" for row in order],
-        customdata=[[row["lines"], row["cpu"], row["tree"]] for row in order],
-        hovertemplate="%{y}: %{x:,.0f} lines/s; %{customdata[0]:,} lines, "
-        "%{customdata[1]:.1f} CPU s, %{customdata[2]:.0f} MB<extra></extra>",
-    )
-    return _bars(bars, names, "Lines a second", "Whole processes, from start to exit")
+    subtitle = "Whole processes, from start to exit, with the largest input that each was given"
+    return _rates(order, "Lines a second", subtitle)
+
+
+def processors(rows: Rows) -> Figure:
+    """Draw lines a second by the number of processors that pass rows on."""
+    named = [{**row, "name": f"etl, {row['name']}"} for row in rows]
+    subtitle = "Processors between parsing and writing that pass rows on"
+    return _rates(named, "Lines a second by number of processors", subtitle)
 
 
 def growth(rows: Rows) -> Figure:
@@ -64,25 +64,18 @@ def growth(rows: Rows) -> Figure:
 def memory(rows: Rows) -> Figure:
     """Draw the memory of the process tree over the lines of the input."""
     drawn = _by_size(rows, lambda row: row["tree"], "%{y:,.0f} MB")
-    axes = {"xaxis": _log("lines of the input"), "yaxis": _log("MB at most")}
-    found = _sized(drawn, "Memory by size of the input", axes)
-    text = {"annotation_text": f"target of etl: {MEMORY_TARGET} MB", "line_color": OTHER}
-    found.add_hline(y=MEMORY_TARGET, line_dash="dot", annotation_position="top left", **text)
-    return found
-
-
-def processors(rows: Rows) -> Figure:
-    """Draw lines a second by the number of processors that pass rows on."""
-    names = labels(row["name"] for row in rows)
-    bars = go.Bar(
-        orientation="h",
-        x=[row["rate"] for row in rows],
-        y=names,
-        marker_color=COLOURS["blue"],
-        text=[f"  {row['rate']:,.0f}" for row in rows],
-        hovertemplate="%{y}: %{x:,.0f} lines/s<extra></extra>",
+    sizes = [row["lines"] for row in _by_lines(rows)]
+    target = go.Scatter(
+        name=f"target of etl: {MEMORY_TARGET} MB",
+        mode="lines",
+        x=[sizes[0], sizes[-1]],
+        y=[MEMORY_TARGET, MEMORY_TARGET],
+        line={"color": OTHER, "dash": "dot"},
+        hoverinfo="skip",
     )
-    return _bars(bars, names, "Lines a second by number of processors", "That only pass rows on")
+    axis = {"type": "log", "title": {"text": "MB at most"}, "tickvals": SIZES, "tickformat": ","}
+    axes = {"xaxis": _log("lines of the input"), "yaxis": axis}
+    return _sized([*drawn, target], "Memory by size of the input", axes)
 
 
 def features(rows: Rows) -> Figure:
@@ -164,11 +157,12 @@ def _by_size(rows: Rows, value: Callable[[Mapping[str, Any]], float], shown: str
             hovertemplate="%{x:,} lines: " + shown + "<extra>%{fullData.name}</extra>",
         )
         for name in names
-        for own in [_sorted(row for row in rows if row["name"] == name)]
+        for own in [_by_lines(row for row in rows if row["name"] == name)]
     ]
 
 
-def _sorted(rows: Iterable[Mapping[str, Any]]) -> Rows:
+def _by_lines(rows: Iterable[Mapping[str, Any]]) -> Rows:
+    """Return rows by the size of their input, the smallest first."""
     return sorted(rows, key=lambda row: row["lines"])
 
 
@@ -179,6 +173,22 @@ def _log(title: str) -> dict[str, Any]:
 
 def _sized(drawn: list, title: str, axes: dict[str, Any]) -> Figure:
     return figure(drawn, title=title, rows=1, height=400, dark=False, **axes)
+
+
+def _rates(rows: Rows, title: str, subtitle: str) -> Figure:
+    """Return bars of the lines a second of rows."""
+    names = labels(row["name"] for row in rows)
+    bars = go.Bar(
+        orientation="h",
+        x=[row["rate"] for row in rows],
+        y=names,
+        marker_color=[colour(row["name"]) for row in rows],
+        text=[f"  {row['rate']:,.0f}" for row in rows],
+        customdata=[[row["lines"], row["cpu"], row["tree"]] for row in rows],
+        hovertemplate="%{y}: %{x:,.0f} lines/s; %{customdata[0]:,} lines, "
+        "%{customdata[1]:.1f} CPU s, %{customdata[2]:.0f} MB<extra></extra>",
+    )
+    return _bars(bars, names, title, subtitle)
 
 
 def _bars(

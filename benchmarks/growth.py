@@ -75,12 +75,12 @@ def targets(rows: Rows) -> Iterator[Target]:
         yield Target(f"{ETL}, peak MB of the process tree, any size", max(trees), "<", 300)
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = options(__doc__, lines=1_000_000)
     parser.add_argument("--up-to", type=int, default=10_000_000, help="lines of the largest input")
     parser.add_argument("--only", action="append", default=[], help="name of a contender")
-    return parser.parse_args(words)
+    return parser.parse_args()
 
 
 def main() -> None:
