@@ -17,7 +17,7 @@ pipeline = (
     .add("info", None, after="parse", when=pl.col("level") == "INFO")
     .add("rest", None, after="parse")
     .add("count", Count("level"), after=("warn", "info", "rest"))
-    .add("parquet", Parquet(leave_out=("line", "format")))
+    .add("parquet", Parquet(leave_out=("line", "format", "source", "path")))
 )
 
 

@@ -112,7 +112,7 @@ class Count:
 
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Count the rows and return them."""
-        found = frame.group_by(pl.col(self.by).cast(pl.String)).len()
+        found = frame[self.by].cast(pl.String).value_counts()
         self.counts.update({str(value): rows for value, rows in found.iter_rows()})
         return frame
 
