@@ -31,7 +31,7 @@ def main() -> None:
     ]
     python = Contender("python", given.lines, script("python"))
     off = [one for one in features(given.lines) if one.name in (ALL_ON, title(OBSERVED))]
-    bench = Bench([*sized, python, *off], given.folder, given.rounds)
+    bench = Bench([*sized, python, *off], given.folder, given.rounds, sync=False)
     bench.run()
     if bench.problems:
         sys.exit("\n".join(bench.problem_lines()))

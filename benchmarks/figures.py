@@ -28,7 +28,7 @@ def draw(tables: Mapping[str, Rows], name: str) -> Figure | Note:
     """Return a figure of saved tables by its name, or a note if its table is not among them."""
     table, drawn = DRAWN[name]
     if not tables.get(table):
-        return Note(f"not measured here: `make bench` with --save writes {table}.json")
+        return Note(f"not measured here: `run.py --save FOLDER` writes {table}.json")
     return drawn(tables[table])
 
 

@@ -27,16 +27,20 @@ class Bench:
         contenders: Who takes part.
         folder: For inputs and outputs.
         rounds: How often each is run.
+        sync: Whether what one has written is synced to disk before the next begins.
 
     Attributes:
         problems: Why a contender has no result, by its key.
         wrong: Whether any wrote a wrong answer.
     """
 
-    def __init__(self, contenders: Sequence[Contender], folder: Path, rounds: int) -> None:
+    def __init__(
+        self, contenders: Sequence[Contender], folder: Path, rounds: int, *, sync: bool = True
+    ) -> None:
         self.contenders = contenders
         self.folder = folder.resolve()
         self.rounds = rounds
+        self.sync = sync
         self.answers: dict[tuple[Path, str], dict] = {}
         self.samples: dict[tuple[str, int], list[Sample]] = {}
         self.problems: dict[tuple[str, int], str] = {}
@@ -89,7 +93,7 @@ class Bench:
 
     def scratch(self) -> Scratch:
         """Return a fresh output folder, to be used in a `with`."""
-        return Scratch(self.folder / "out")
+        return Scratch(self.folder / "out", sync=self.sync)
 
     def rows(self) -> dict[tuple[str, int], Row]:
         """Return the medians of everyone who went through all rounds."""
@@ -107,8 +111,9 @@ class Bench:
 class Scratch:
     """A folder that is empty at the start and gone at the end, with nothing left to sync."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
         self.path = path
+        self.sync = sync
 
     def __enter__(self) -> Path:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -117,7 +122,8 @@ class Scratch:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path)
-        os.sync()
+        if self.sync:
+            os.sync()
 
 
 def grown(folder: Path, lines: int, poison: float = 0.001) -> Path:
