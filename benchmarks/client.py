@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pattern import PATTERN
 from small import LINE, worker
-from work import PATTERN
 
 from etl import Batch, Parse, Pipeline, Worker, normalise, open_queue, upper
 from etl.execution.batch_run import Runner

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from work import PATTERN
+from pattern import PATTERN
 
 TEMPLATE = Path(__file__).parent.parent / "data" / "python_app.log"
 BLOCK = 500_000

@@ -8,13 +8,28 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 EVERY = 0.1
 MEGA = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one process of a program used, as far as it was seen: ten times a second.
+
+    Attributes:
+        name: The program, script or module that it ran.
+        cpu: User and system seconds, when it was last seen.
+        peak: Largest resident size, in MB.
+    """
+
+    name: str
+    cpu: float
+    peak: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +41,11 @@ class Sample:
         cpu: User and system seconds of the process and of its children that ended before it.
         peak: Largest resident size of any one of them, in MB (as the kernel counted it).
         tree: Largest sum of the resident sizes of the process tree, in MB (sampled; pages that
-            processes share count more than once).
+            processes share count more than once), at least `peak`.
         code: Exit code.
         stdout: What it printed.
         stderr: What it complained about.
+        processes: Each process of the tree, the first one first.
     """
 
     wall: float
@@ -39,6 +55,7 @@ class Sample:
     code: int
     stdout: str
     stderr: str
+    processes: tuple[Process, ...] = ()
 
 
 def measure(command: Sequence[str], *, cwd: Path, stdin: Path | None = None) -> Sample:
@@ -62,15 +79,17 @@ def measure(command: Sequence[str], *, cwd: Path, stdin: Path | None = None) -> 
         tree = Tree(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
+        tree.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
         return Sample(
             wall=wall,
             cpu=usage.ru_utime + usage.ru_stime,
             peak=usage.ru_maxrss * 1024 / MEGA,
-            tree=tree.stop() / MEGA,
+            tree=max(tree.peak, usage.ru_maxrss * 1024) / MEGA,
             code=process.returncode,
             stdout=text(stdout),
             stderr=text(stderr),
+            processes=tuple(tree.processes.values()),
         )
 
 
@@ -81,10 +100,16 @@ def text(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
 
 
 class Tree:
-    """Watch the memory of a process and of all below it, in a thread."""
+    """Watch the memory and CPU time of a process and of all below it, in a thread.
+
+    Attributes:
+        peak: Largest sum of the resident sizes that was seen, in bytes.
+        processes: What each process used, by its id.
+    """
 
     def __init__(self, pid: int) -> None:
         self.peak = 0
+        self.processes: dict[int, Process] = {}
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.watch, args=(pid,), daemon=True)
         self.thread.start()
@@ -97,18 +122,30 @@ class Tree:
                 family = [root, *root.children(recursive=True)]
             except psutil.Error:
                 continue
-            self.peak = max(self.peak, sum(resident(process) for process in family))
+            self.peak = max(self.peak, sum(map(self.look, family)))
 
-    def stop(self) -> int:
-        """Stop and return the largest sum seen, in bytes."""
+    def look(self, process: psutil.Process) -> int:
+        """Note what a process used, and return its resident size in bytes, 0 if it is gone."""
+        try:
+            with process.oneshot():
+                size, times = process.memory_info().rss, process.cpu_times()
+                before = self.processes.get(process.pid) or Process(named(process), 0.0, 0.0)
+        except psutil.Error:
+            return 0
+        self.processes[process.pid] = replace(
+            before, cpu=times.user + times.system, peak=max(before.peak, size / MEGA)
+        )
+        return int(size)
+
+    def stop(self) -> None:
+        """Stop watching."""
         self.ended.set()
         self.thread.join()
-        return self.peak
 
 
-def resident(process: psutil.Process) -> int:
-    """Return the resident size of a process in bytes, 0 if it is gone."""
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
+def named(process: psutil.Process) -> str:
+    """Return what a process runs: of an interpreter, the script or the module."""
+    name, *words = [Path(word).name for word in process.cmdline()] or [process.name()]
+    if not name.startswith("python") or not words:
+        return name
+    return words[1] if words[0] == "-m" and len(words) > 1 else words[0]

@@ -1,295 +1,99 @@
 """The benchmark: the same work by etl and by its comparators, as whole processes, side by side.
 
-Rounds are interleaved, so that a slow moment of the machine hits everyone; the table shows
-medians. Every output is read back and must hold the same lines as that of Polars: a wrong answer
-ends the benchmark with exit code 1, a missed target is only said.
+A wrong answer ends the benchmark with exit code 1; a missed target is only said.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
-from measure import MEGA, Sample, measure
-from work import PATTERN
+import with_lnav
+import with_syslog_ng
+from measure import measure
+from programs import ETL, FORMAT, HERE, ONE_EACH, REGEX, TEMPLATE, Contender, etl, script
+from results import Rows, Target, process_table, ratio, save, table
+from rounds import Bench, Scratch, complaint, options
 
-HERE = Path(__file__).resolve().parent
-ETL = Path(sys.executable).with_name("etl")
 REFERENCE, STDIN = "etl, by reference", "etl, stdin"
 HELP_RUNS = 10
 
+QUICK = ("--rounds", "1", "--lines")
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A program that does the work.
+TABLES = {
+    "growth.py": (*QUICK, "20000", "--up-to", "20000"),
+    "features.py": (*QUICK, "20000"),
+    "queues.py": (*QUICK, "200"),
+    "formats.py": (*QUICK, "20000"),
+    "stores.py": ("--quick",),
+}
+"""Programs that print tables of their own, and their options to see that they work."""
 
-    Attributes:
-        name: What the table calls it.
-        command: Takes the input file and the output folder, returns the command line.
-        slow: Whether it gets the short input.
-        stdin: Whether it reads the input from standard input.
-    """
-
-    name: str
-    command: Callable[[Path, Path], Sequence[str]]
-    slow: bool = False
-    stdin: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The medians of one contender.
-
-    Attributes:
-        name: The contender.
-        lines: Lines in its input.
-        wall: Seconds.
-        cpu: CPU seconds.
-        peak: Largest process, MB.
-        tree: Largest sum over the process tree, MB.
-    """
-
-    name: str
-    lines: int
-    wall: float
-    cpu: float
-    peak: float
-    tree: float
-
-    @property
-    def rate(self) -> float:
-        """Lines a second."""
-        return self.lines / self.wall
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A promise about a number: at least (`>=`) or less than (`<`) a bound."""
-
-    text: str
-    value: float
-    relation: str
-    bound: float
-
-    def __str__(self) -> str:
-        met = self.value >= self.bound if self.relation == ">=" else self.value < self.bound
-        verdict = "met" if met else f"missed by {abs(self.value / self.bound - 1):.0%}"
-        return f"{self.text}: {self.value:,.2f} ({self.relation} {self.bound:,.2f}) {verdict}"
+SAVING = ("growth.py", "features.py", "queues.py")
+"""Those that can save their rows."""
 
 
 def contenders(given: argparse.Namespace) -> list[Contender]:
-    """Return everyone who does the work, the bar first."""
+    """Return everyone who does the work, the bar first.
 
-    def script(name: str) -> Callable[[Path, Path], Sequence[str]]:
-        path = str(HERE / f"with_{name}.py")
-        return lambda source, out: [sys.executable, path, str(source), str(out)]
-
-    def etl(*layout: str, stdin: bool = False) -> Callable[[Path, Path], Sequence[str]]:
-        return lambda source, out: [
-            *etl_run(None if stdin else source, out, *layout),
-            *(word.replace("{out}", str(out)) for word in given.etl_args.split()),
-        ]
-
-    regex = ("--regex", PATTERN)
-    found = [
-        Contender("polars", script("polars")),
-        Contender("polars, splits", script("polars_splits")),
-        Contender(REFERENCE, etl(*regex)),
-        Contender(STDIN, etl(*regex, stdin=True), stdin=True),
-        Contender("python", script("python"), slow=True),
-        Contender("bytewax", script("bytewax"), slow=True),
-        Contender("streamz", script("streamz"), slow=True),
-    ]
-    if given.format:
-        layout = ("--format", given.format)
-        found.append(Contender("etl, by reference, --format", etl(*layout)))
-        found.append(Contender("etl, stdin, --format", etl(*layout, stdin=True), stdin=True))
-    return [one for one in found if not given.only or one.name in given.only]
-
-
-class Bench:
-    """The inputs, the right answers and the samples of one benchmark."""
-
-    def __init__(self, given: argparse.Namespace) -> None:
-        self.given = given
-        self.folder = given.folder.resolve()
-        self.full = self.folder / f"input-{given.lines}.log"
-        self.short = self.folder / f"input-{given.lines}-{given.slow_lines}.log"
-        self.lines = {self.full: given.lines, self.short: min(given.lines, given.slow_lines)}
-        self.answers: dict[Path, dict] = {}
-        self.samples: dict[str, list[Sample]] = {}
-        self.problems: dict[str, str] = {}
-
-    def prepare(self) -> None:
-        """Make the inputs and the answers that every contender must give."""
-        grown(self.full, self.given.lines)
-        if stale(self.short, self.full):
-            with self.full.open("rb") as whole, self.short.open("wb") as part:
-                part.writelines(islice(whole, self.given.slow_lines))
-        for source in self.lines:
-            with self.scratch() as out:
-                command = [sys.executable, str(HERE / "with_polars.py"), str(source), str(out)]
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                self.answers[source] = read_lines_at(out)
-
-    def scratch(self) -> Scratch:
-        """Return a fresh output folder, to be used in a `with`."""
-        return Scratch(self.folder / "out")
-
-    def run(self) -> None:
-        """Run everyone, round by round."""
-        for number in range(self.given.rounds):
-            for contender in contenders(self.given):
-                if contender.name not in self.problems:
-                    print(f"round {number + 1}: {contender.name}", file=sys.stderr)
-                    self.once(contender)
-
-    def once(self, contender: Contender) -> None:
-        """Run one contender once; keep its sample, or what went wrong."""
-        source = self.short if contender.slow else self.full
-        warm(source)
-        with self.scratch() as out:
-            sample = measure(
-                contender.command(source, out),
-                cwd=out,
-                stdin=source if contender.stdin else None,
-            )
-            if sample.code:
-                self.problems[contender.name] = f"not measured: {complaint(sample)}"
-            elif (answer := read_lines_at(out)) != self.answers[source]:
-                self.problems[contender.name] = (
-                    f"WRONG ANSWER: wrote {answer}, expected {self.answers[source]}"
-                )
-            else:
-                self.samples.setdefault(contender.name, []).append(sample)
-
-    def rows(self) -> dict[str, Row]:
-        """Return the medians of everyone who went through all rounds."""
-        return {
-            contender.name: Row(
-                name=contender.name,
-                lines=self.lines[self.short if contender.slow else self.full],
-                wall=median(sample.wall for sample in samples),
-                cpu=median(sample.cpu for sample in samples),
-                peak=median(sample.peak for sample in samples),
-                tree=median(sample.tree for sample in samples),
-            )
-            for contender in contenders(self.given)
-            if contender.name not in self.problems
-            for samples in [self.samples[contender.name]]
-        }
-
-
-class Scratch:
-    """A folder that is empty at the start and gone at the end, with nothing left to sync."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path)
-        os.sync()
-
-
-def etl_run(source: Path | None, out: Path, *options: str) -> list[str]:
-    """Return the command line of the work by etl.
-
-    Args:
-        source: The input; standard input if None.
-        out: The folder for output.
-        options: How lines are read, and other options.
+    The fields of a template may be any text, and so some of the poison fits it: its input has none.
     """
-    fixed = [
-        "--pipeline",
-        f"{HERE / 'pipeline.py'}:pipeline",
-        "--multiline",
-        "off",
-        *options,
-        "--json",
+    lines, slow, large = given.lines, min(given.lines, given.slow_lines), given.large_lines
+    by_reference = etl(*REGEX, *ONE_EACH)
+    by_format, by_template = etl(*FORMAT, *ONE_EACH), etl(*TEMPLATE, *ONE_EACH)
+    found = [
+        Contender("polars", lines, script("polars")),
+        Contender("polars, splits", lines, script("polars_splits")),
+        Contender("duckdb", lines, script("duckdb")),
+        Contender(REFERENCE, lines, by_reference),
+        Contender(STDIN, lines, etl(*REGEX, *ONE_EACH, stdin=True), stdin=True),
+        Contender(f"{REFERENCE}, --format", lines, by_format),
+        Contender(f"{REFERENCE}, --template", lines, by_template, poison=0.0),
+        Contender("python", slow, script("python")),
+        Contender("bytewax", slow, script("bytewax")),
+        Contender("streamz", slow, script("streamz")),
+        Contender("lnav", slow, with_lnav.command),
+        Contender("syslog-ng", slow, with_syslog_ng.command, compared=("counts",)),
+        Contender("polars", large, script("polars")),
+        Contender(REFERENCE, large, by_reference),
+        Contender(f"{REFERENCE}, --format", large, by_format),
+        Contender(f"{REFERENCE}, --template", large, by_template, poison=0.0),
     ]
-    return [str(ETL), "run", str(source or "-"), *fixed, "--out", str(out)]
+    unique = {one.key: one for one in found if one.lines}
+    return [one for one in unique.values() if not given.only or one.name in given.only]
 
 
-def grown(path: Path, lines: int) -> None:
-    """Make an input of some lines, unless it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if stale(path, HERE.parent / "data" / "python_app.log", HERE / "grow.py"):
-        grow = [sys.executable, str(HERE / "grow.py"), str(path), "--lines", str(lines)]
-        subprocess.run(grow, check=True)
-
-
-def stale(path: Path, *made_from: Path) -> bool:
-    """Return whether a file is not there or is older than what it is made from."""
-    if not path.exists():
-        return True
-    return path.stat().st_mtime < max(source.stat().st_mtime for source in made_from)
-
-
-def warm(path: Path) -> None:
-    """Read a file once, so that everyone finds it in the page cache."""
-    with path.open("rb") as file:
-        while file.read(1 << 20):
-            pass
-
-
-def read_lines_at(out: Path) -> dict:
-    """Return what a contender wrote, in another process that keeps this one small."""
-    sample = measure([sys.executable, str(HERE / "check.py"), str(out)], cwd=out)
-    return {"unreadable": complaint(sample)} if sample.code else json.loads(sample.stdout)
-
-
-def table(rows: dict[str, Row]) -> Iterator[str]:
-    """Yield the lines of the table of results."""
-    bars = [name for name in ("polars", "python", "bytewax") if name in rows]
-    heads = ["lines", "wall s", "lines/s", "CPU s/M", "peak MB", "tree MB"]
-    heads += [f"x {name}" for name in bars]
-    yield f"{'':30}" + "".join(f"{head:>11}" for head in heads)
-    for row in rows.values():
-        cells = [f"{row.lines:,}", f"{row.wall:.2f}", f"{row.rate:,.0f}"]
-        cells += [f"{row.cpu / row.lines * MEGA:.2f}", f"{row.peak:.0f}", f"{row.tree:.0f}"]
-        cells += [f"{row.rate / rows[name].rate:.2f}" for name in bars]
-        yield f"{row.name:30}" + "".join(f"{cell:>11}" for cell in cells)
-
-
-def targets(rows: dict[str, Row]) -> Iterator[Target]:
+def targets(rows: Rows, given: argparse.Namespace) -> Iterator[Target]:
     """Yield the targets that the measured rows can speak about."""
-    ratios = (
-        (REFERENCE, "polars", 0.6),
-        (REFERENCE, "python", 2.0),
-        (REFERENCE, "bytewax", 4.0),
-        (STDIN, REFERENCE, 2 / 3),
-    )
-    for name, other, bound in ratios:
-        if name in rows and other in rows:
-            text = f"{name}, speed of {other} = 1"
-            yield Target(text, rows[name].rate / rows[other].rate, ">=", bound)
-    for name, row in rows.items():
+    lines, slow, large = given.lines, min(given.lines, given.slow_lines), given.large_lines
+    here = (REFERENCE, lines)
+    yield from ratio(rows, here, ("polars", lines), 0.9)
+    yield from ratio(rows, (STDIN, lines), ("polars", lines), 0.75)
+    yield from ratio(rows, here, ("python", slow), 4.0)
+    yield from ratio(rows, here, ("bytewax", slow), 6.0)
+    most = (REFERENCE, large or lines)
+    if large:
+        yield from ratio(rows, most, ("polars", large), 1.0)
+        for layout in ("--format", "--template"):
+            yield from ratio(rows, (f"{REFERENCE}, {layout}", large), ("polars", large), 1.15)
+    if most in rows:
+        text = f"{REFERENCE}, {most[1]:,} lines, CPU seconds a million lines"
+        yield Target(text, rows[most].cpu_per_million, "<", 0.95)
+    for (name, size), row in rows.items():
         if name.startswith("etl"):
-            yield Target(f"{name}, peak MB of the process tree", row.tree, "<", 500)
+            yield Target(f"{name}, {size:,} lines, peak MB of the process tree", row.tree, "<", 300)
 
 
-def small(folder: Path) -> Iterator[Target | str]:
-    """Measure single durable puts and the time from put to done; yield what was found."""
-    found = {what: small_part(what, folder) for what in ("puts", "thread", "process")}
-    for what, answer in found.items():
+def latency(folder: Path) -> Iterator[str]:
+    """Measure the time from put to done; yield what was found."""
+    for what in ("thread", "process"):
+        answer = part("small.py", what, folder)
         if isinstance(answer, str):
             yield f"{what}: not measured: {answer}"
-        elif what == "puts":
-            yield Target("durable puts of one line a second", answer["puts_per_second"], ">=", 1000)
         else:
             yield (
                 f"put to done when idle, worker in a {what}: "
@@ -299,10 +103,6 @@ def small(folder: Path) -> Iterator[Target | str]:
 
 def ingest(folder: Path) -> Iterator[Target | str]:
     """Measure lines that come over HTTP; yield what was found."""
-    found = {
-        what: small_part(what, folder, "ingest.py")
-        for what in ("posts", "paced", "ndjson", "stats")
-    }
     promises = {
         "posts": ("single-line POSTs a second, 32 connections", "per_second", ">=", 1500),
         "paced": ("POST at half that load, p99 in ms", "p99", "<", 100),
@@ -310,7 +110,7 @@ def ingest(folder: Path) -> Iterator[Target | str]:
         "stats": ("GET /stats while a worker runs flat out, p99 in ms", "p99", "<", 20),
     }
     for what, (text, name, relation, bound) in promises.items():
-        answer = found[what]
+        answer = part("ingest.py", what, folder)
         if isinstance(answer, str):
             yield f"{what}: not measured: {answer}"
         else:
@@ -318,23 +118,12 @@ def ingest(folder: Path) -> Iterator[Target | str]:
             yield Target(text, answer[name] * scale, relation, bound)
 
 
-def tables(program: str, folder: Path) -> str:
-    """Run a program that prints tables; return them, or why there are none."""
-    sample = measure([sys.executable, str(HERE / program)], cwd=folder)
-    return f"{program}: not measured: {complaint(sample)}" if sample.code else sample.stdout
-
-
-def small_part(what: str, folder: Path, program: str = "small.py") -> dict[str, float] | str:
+def part(program: str, what: str, folder: Path) -> dict[str, float] | str:
     """Run one part of a program on a store of its own; return its answer or its last complaint."""
     with Scratch(folder / "small") as path:
         command = [sys.executable, str(HERE / program), what, str(path / "run.db")]
         sample = measure(command, cwd=path)
     return complaint(sample) if sample.code else json.loads(sample.stdout)
-
-
-def complaint(sample: Sample) -> str:
-    """Return the last line a failed program wrote to standard error."""
-    return (sample.stderr.strip().splitlines() or [f"exit code {sample.code}"])[-1]
 
 
 def help_time(folder: Path) -> str:
@@ -345,45 +134,50 @@ def help_time(folder: Path) -> str:
     return f"etl --help, best of {HELP_RUNS}: {min(run.wall for run in runs):.2f} s"
 
 
+def others(given: argparse.Namespace) -> bool:
+    """Run the programs that print tables of their own; return whether all ended well."""
+    right = True
+    for program, quick in TABLES.items():
+        extra = [] if program == "formats.py" else ["--folder", str(given.folder.resolve())]
+        if given.save and program in SAVING:
+            extra += ["--save", str(given.save.resolve())]
+        extra += quick if given.quick else ()
+        command = [sys.executable, str(HERE / program), *extra]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        print(f"\n## {program}\n\n{done.stdout}", flush=True)
+        right = right and not done.returncode
+    return right
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--lines", type=int, default=4_000_000)
+    parser = options(__doc__, lines=4_000_000)
     parser.add_argument("--slow-lines", type=int, default=4_000_000, help="for the slow ones")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=HERE.parent / "data" / "runs" / "benchmark")
+    parser.add_argument("--large-lines", type=int, default=16_000_000, help="0: none")
     parser.add_argument("--only", action="append", default=[], help="name of a contender")
-    parser.add_argument("--format", default="", help="measure etl with this --format, too")
-    parser.add_argument("--etl-args", default="--store {out}/run.db", help="{out} is the folder")
-    parser.add_argument("--save", type=Path, help="write the rows as JSON, too")
-    parser.add_argument(
-        "--no-small",
-        action="store_true",
-        help="leave out puts, latency, help, HTTP, formats, stores",
-    )
-    return parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="see that it works; no measurement")
+    parser.add_argument("--alone", action="store_true", help="leave out all other tables")
+    given = parser.parse_args()
+    if given.quick:
+        print("This is to see that it works; the numbers say nothing.\n")
+        given.rounds, given.lines, given.slow_lines, given.large_lines = 1, 20_000, 10_000, 40_000
+    return given
 
 
 def main() -> None:
     """Run the benchmark and print its results."""
     given = arguments()
-    bench = Bench(given)
-    bench.prepare()
+    bench = Bench(contenders(given), given.folder, given.rounds)
     bench.run()
     rows = bench.rows()
-    print("\n".join(table(rows)))
-    for name, problem in bench.problems.items():
-        print(f"{name}: {problem}")
-    print(*targets(rows), sep="\n")
-    if not given.no_small:
-        print(*small(bench.folder), help_time(bench.folder), sep="\n")
-        print(*ingest(bench.folder), sep="\n")
-        print(tables("formats.py", bench.folder), tables("stores.py", bench.folder), sep="\n")
-    if given.save:
-        fields = ("name", "lines", "wall", "rate", "cpu", "peak", "tree")
-        saved = [{field: getattr(row, field) for field in fields} for row in rows.values()]
-        given.save.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
-    if any(problem.startswith("WRONG") for problem in bench.problems.values()):
+    print(*table(rows, bars=("polars", "python", "bytewax")), sep="\n")
+    print("", *bench.problem_lines(), *targets(rows, given), "", *process_table(rows), sep="\n")
+    save(given.save, "contenders", rows.values())
+    right = not bench.wrong
+    if not given.alone:
+        print("", *latency(bench.folder), help_time(bench.folder), *ingest(bench.folder), sep="\n")
+        right = others(given) and right
+    if not right:
         sys.exit(1)
 
 

@@ -1,6 +1,5 @@
-"""Small work on the durable queue: puts a second, and how long a single line waits for a worker.
+"""How long a single line waits for a worker, in a queue where nothing else is to be done.
 
-    python small.py puts DB      puts of one line each
     python small.py thread DB    put to done, the worker in a thread of the same process
     python small.py process DB   put to done, the worker in another process
     python small.py work DB      that other process; ends when its standard input does
@@ -23,7 +22,6 @@ import polars as pl
 from etl import Batch, Pipeline, Worker, open_queue
 from etl.queue import Queue
 
-PUTS = 5_000
 LINES = 200
 PAUSE = 0.05
 DEFAULT_TIMEOUT = 30.0
@@ -33,15 +31,6 @@ LINE = "2026-11-21 10:11:12,345 INFO benchmark: one line of a usual length, put 
 def url(db: Path) -> str:
     """Return the URL of a store in a file."""
     return f"sqlite:///{db.resolve()}"
-
-
-def puts(db: Path) -> dict[str, float]:
-    """Put single lines in a loop and return how many became durable a second."""
-    queue = open_queue(url(db))
-    started = time.perf_counter()
-    for _ in range(PUTS):
-        queue.put(Batch.from_lines([LINE]))
-    return {"puts_per_second": PUTS / (time.perf_counter() - started)}
 
 
 def same(frame: pl.DataFrame) -> pl.DataFrame:
@@ -113,7 +102,5 @@ if __name__ == "__main__":
     what, store = sys.argv[1], Path(sys.argv[2])
     if what == "work":
         work(store)
-    elif what == "puts":
-        print(json.dumps(puts(store)))
     else:
         print(json.dumps(latency(store, {"thread": thread, "process": process}[what])))

@@ -25,10 +25,10 @@ from client import LINES, batch
 from ingest import shares
 from measure import measure
 from postgresql import Server
-from run import Scratch, complaint, etl_run, grown, warm
+from programs import ONE_EACH, REGEX, etl
+from rounds import Scratch, complaint, grown, warm
 from small import LINE
 from sql_alone import leases_and_commits
-from work import PATTERN
 
 from etl import Batch, Pipeline, Worker, each, open_queue
 from etl.queue import DeadLetterFilter, Queue
@@ -217,8 +217,7 @@ def put_to_done(
 
 def lines(kind: Kind, sizes: Sizes) -> Row:
     """Run `etl run` on a file, whose lines are stored by reference, and on a stream."""
-    source = kind.folder / f"input-{sizes.lines}.log"
-    grown(source, sizes.lines)
+    source = grown(kind.folder, sizes.lines)
     warm(source)
     return {
         name: median(
@@ -232,7 +231,7 @@ def lines(kind: Kind, sizes: Sizes) -> Row:
 def run_seconds(kind: Kind, source: Path, *, stdin: bool) -> float:
     """Return the seconds of one `etl run`, from start to exit."""
     with kind.store() as url, Scratch(kind.folder / "out") as out:
-        command = etl_run(None if stdin else source, out, "--regex", PATTERN, "--store", url)
+        command = etl(*REGEX, *ONE_EACH, stdin=stdin, store=url)(source, out)
         sample = measure(command, cwd=out, stdin=source if stdin else None)
     if sample.code:
         raise RuntimeError(f"etl run: {complaint(sample)}")

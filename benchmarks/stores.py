@@ -23,7 +23,9 @@ from statistics import median
 import postgresql
 import store_parts as parts
 from client import LINES
-from run import HERE, Scratch, Target
+from programs import HERE
+from results import Target
+from rounds import Scratch
 from store_parts import QUICK, Kind, Row, Sizes, seconds
 
 SQLITE, POSTGRES, STANDBY = "SQLite", "PostgreSQL", "PostgreSQL + synchronous standby"

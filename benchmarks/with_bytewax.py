@@ -17,7 +17,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import DynamicSource, StatelessSourcePartition, batch
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
-from work import DEAD, LINES, PATTERN, main
+from pattern import PATTERN
+from work import DEAD, LINES, main
 
 READ = 1_000
 WRITE = 100_000

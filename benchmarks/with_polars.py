@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from work import DEAD, LINES, PATTERN, main
+from pattern import PATTERN
+from work import DEAD, LINES, main
 
 
 def run(source: Path, out: Path) -> tuple[dict[str, int], int]:

@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 import polars as pl
-from work import DEAD, LINES, PATTERN, main
+from pattern import PATTERN
+from work import DEAD, LINES, main
 
 CHUNK = 100_000
 

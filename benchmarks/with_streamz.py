@@ -13,8 +13,9 @@ from itertools import count
 from pathlib import Path
 
 import polars as pl
+from pattern import PATTERN
 from streamz import Stream
-from work import DEAD, LINES, PATTERN, main
+from work import DEAD, LINES, main
 
 WRITE = 100_000
 LEVEL = 3

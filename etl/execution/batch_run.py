@@ -15,7 +15,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from etl.execution.bisect import (
     no_watchdog,
     run_with_bisection,
 )
-from etl.execution.branches import branches_after
+from etl.execution.fused import branches_after, set_columns
 from etl.execution.records import records_of
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
@@ -50,6 +50,8 @@ __all__ = ["BatchRun", "Runner", "Watch"]
 ORIGIN = ("_row", "line", "line_number", "line_count", "raw", "dead_letter_id")
 """Columns that are kept of the batch's records to make dead letters of."""
 
+TIMED_EVERY = 32
+"""One batch in so many runs processor by processor, to know how much of the time each takes."""
 
 Watch = Callable[[str, RoutedRows, RoutedRows, list[FailedRows]], None]
 """Called after each processor with its name, the rows before and after, and those that failed."""
@@ -107,6 +109,8 @@ class Runner:
         self._staged: list[Staged] = []
         self._states: dict[str, str] = {}
         self._traces = TraceAllowance()
+        self._times: dict[str, float] = {}
+        self._runs = 0
 
     def run(
         self, batch: Batch, *, token: str = "", watchdog: Watchdog = no_watchdog
@@ -140,7 +144,10 @@ class Runner:
             traced=self._traces.take(batch.lines),
             watchdog=watchdog,
             files=self._files,
+            times=self._times,
+            apart=self._runs % TIMED_EVERY == 0,
         )
+        self._runs += 1
         self._staged = batch_run.staged
         batch_run.execute()
         self._states = {
@@ -201,6 +208,9 @@ class BatchRun:
         traced: How many records may be traced of those that need not be.
         watchdog: Watches each call that has a timeout.
         files: Where what is referred to is read.
+        times: Seconds a row that each processor took when it last ran by itself. Those that run
+            together share their time by it.
+        apart: Whether each processor runs by itself, to know these times.
     """
 
     plan: Plan
@@ -211,6 +221,8 @@ class BatchRun:
     traced: int = Settings.kept_traces
     watchdog: Watchdog = no_watchdog
     files: FileSystem = DISK
+    times: dict[str, float] = field(default_factory=dict)
+    apart: bool = False
 
     def __post_init__(self) -> None:
         """Read the batch."""
@@ -230,7 +242,9 @@ class BatchRun:
             self._send(self.plan.nodes[at], start)
         for node in self.plan.order:
             if node.name in self._inbox and not node.is_sink:
-                self._route(node.name, self._step(node, merge(self._inbox[node.name])))
+                rows = merge(self._inbox[node.name])
+                if not self._chain(node, rows):
+                    self._route(node.name, self._step(node, rows))
         self._run_sinks()
 
     def _run_sinks(self) -> None:
@@ -259,7 +273,9 @@ class BatchRun:
         routed = routed.via(node.name)
         started = time.perf_counter()
         output = self._run_sink(node, routed) if node.is_sink else self._run(node, routed)
-        out = self._record(node, routed, output, seconds=time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self.times[node.name] = seconds / max(1, routed.frame.height)
+        out = self._record(node, routed, output, seconds=seconds)
         for watch in self.watches:
             watch(node.name, routed, out, output.failed)
         return out
@@ -359,10 +375,43 @@ class BatchRun:
         else:
             self.builder.add_trace(rest, "filtered")
 
+    def _chain(self, node: Node, routed: RoutedRows) -> bool:
+        """Run processors in a row that only set columns; return False if that cannot be."""
+        nodes = self.plan.chains.get(node.name)
+        if nodes is None or self.watches or self.apart or routed.frame.is_empty():
+            return False
+        started = time.perf_counter()
+        try:
+            frame = set_columns(nodes, routed.frame)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            return False  # step by step it is found which rows fail
+        seconds = time.perf_counter() - started
+        lines = self.builder.lines(routed.frame["_row"])
+        known = [self.times.get(one.name, 0.0) for one in nodes]
+        total = sum(known)
+        for one, own in zip(nodes, known, strict=True):
+            routed = routed.via(one.name)
+            share = own / total if total else 1 / len(nodes)
+            self.builder.processor_stats[one.name] += ProcessorStats(
+                received=lines, emitted=lines, seconds=seconds * share
+            )
+        out = routed.rows(frame)
+        self.builder.add_formats(routed.frame, frame, [])
+        self._route(nodes[-1].name, out)
+        return True
+
     def _branch(self, name: str, routed: RoutedRows) -> bool:
         """Send rows through branches that merge again at once; return False if that cannot be."""
         branches = branches_after(self.plan, name)
-        if branches is None or self.watches or len(routed.paths) > 1 or routed.frame.is_empty():
+        if (
+            branches is None
+            or self.watches
+            or self.apart
+            or len(routed.paths) > 1
+            or routed.frame.is_empty()
+        ):
             return False
         started = time.perf_counter()
         try:
@@ -411,6 +460,8 @@ class BatchRun:
         if len(before) == len(after) and (before == after).all():
             return 0
         left = pl.concat([after, *(group.rows["_row"] for group in failed)])
+        if len(left) == len(before) and (left.sort() == before).all():
+            return 0
         lines = self.builder.lines
         if not failed and (after.diff().drop_nulls() > 0).all():
             filtered = lines(before) - lines(after)

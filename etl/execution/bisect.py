@@ -244,13 +244,17 @@ def _take_rejected(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedRows]]
     """Return the rows that `reject` did not mark, and those that it did by code."""
     if REJECT not in frame.columns:
         return frame, []
-    code, reason = (pl.col(REJECT).struct.field(name) for name in ("code", "reason"))
-    marked = frame.filter(pl.col(REJECT).is_not_null()).group_by(code, maintain_order=True)
+    marks, frame = frame[REJECT], frame.drop(REJECT)
+    marked = marks.is_not_null()
+    codes = marks.filter(marked).struct.unnest()
+    rejected = frame.filter(marked).hstack(codes.select(_code="code", _reason="reason"))
     failed = [
-        FailedRows(rows.drop(REJECT), str(key), rows.select(reason.fill_null("")).to_series())
-        for (key,), rows in marked
+        FailedRows(
+            rows.drop("_code", "_reason"), str(rows["_code"][0]), rows["_reason"].fill_null("")
+        )
+        for rows in rejected.partition_by("_code", maintain_order=True)
     ]
-    return frame.filter(pl.col(REJECT).is_null()).drop(REJECT), failed
+    return frame.filter(~marked), failed
 
 
 def _group(frame: pl.DataFrame, errors: list[RowError], attempts: int) -> list[FailedRows]:

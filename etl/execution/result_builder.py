@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -168,9 +169,7 @@ class ResultBuilder:
         if unread:
             self._formats[""] += FormatCounts(records=unread)
         if _adds("format", pl.String, before, after):
-            cut = pl.col("is_cut").sum() if "is_cut" in after.columns else pl.lit(0)
-            rows = after.group_by("format").agg(pl.len(), cut.alias("cut"))
-            for name, records, cuts in rows.iter_rows():
+            for name, records, cuts in _formats_of(after):
                 self._formats[name or ""] += FormatCounts(records=records, cut=cuts)
         if _adds("timestamp", pl.Datetime, before, after) and "format" in after.columns:
             said = [
@@ -336,6 +335,16 @@ def _adds(name: str, dtype: type[pl.DataType], before: pl.DataFrame, after: pl.D
     """Return whether a processor has added a column of a type."""
     had = name in before.columns and before.schema[name] == dtype
     return not had and name in after.columns and after.schema[name] == dtype
+
+
+def _formats_of(rows: pl.DataFrame) -> Iterable[tuple[str | None, int, int]]:
+    """Return the formats of rows, how many have each, and how many of them are cut."""
+    names = rows["format"]
+    if "is_cut" in rows.columns:
+        return rows.group_by("format").agg(pl.len(), pl.col("is_cut").sum()).iter_rows()
+    if len(names) and (names == names[0]).all(ignore_nulls=False):  # mostly, and soon seen
+        return [(str(names[0]), len(names), 0)]
+    return [(name, records, 0) for name, records in names.value_counts().iter_rows()]
 
 
 def fingerprint(*parts: str) -> str:

@@ -8,12 +8,13 @@ column whose name is taken on the left gets `_` at its end.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import polars as pl
 
 __all__ = [
     "MARKS", "ROW", "Reader", "beside", "cascade", "cleaned", "extract", "group_names", "safe",
-    "sample", "split", "ungrouped",
+    "sample", "split", "ungrouped", "unmarked",
 ]  # fmt: skip
 
 Reader = Callable[[pl.Series], pl.DataFrame]
@@ -64,30 +65,46 @@ def cascade(
 def extract(lines: pl.Series, pattern: str) -> pl.DataFrame:
     """Return `_fits` and a column for each named group of a regex."""
     # One more group tells whether a line fits: the others may be null in one that does.
-    head, name = _headed(pattern)
-    whole = f"({head})" if name else f"{pattern}()"
+    headed = _headed(pattern)
+    if headed and headed.one_line and lines.str.contains("\n", literal=True).any():
+        headed = None
+    whole = f"({headed.head})" if headed else f"(?:{pattern})()"
     found = lines.str.extract_groups(whole).struct.unnest()
-    around = found.to_series(0 if name else -1)
-    columns = [found[g].alias(safe(g)) for g in group_names(head)]
-    if name:  # what is behind the head: no regex needs to go through it
+    around = found.to_series(0 if headed else -1)
+    columns = [found[g].alias(safe(g)) for g in group_names(headed.head if headed else pattern)]
+    if headed:  # what is behind the head: no regex needs to go through it
         end = around.str.len_bytes()
         rest = lines.cast(pl.Binary).bin.slice(end).cast(pl.String)  # type: ignore[arg-type]
-        columns.append(rest.alias(safe(name)))
+        columns.append(rest.alias(safe(headed.rest)))
     return pl.DataFrame([around.is_not_null().alias("_fits"), *columns])
 
 
+class _Headed(NamedTuple):
+    """A regex whose last group takes all that is behind its head.
+
+    Attributes:
+        head: The regex of the head.
+        rest: The name of the last group.
+        one_line: Whether it takes no line break.
+    """
+
+    head: str
+    rest: str
+    one_line: bool
+
+
 @lru_cache(maxsize=1024)
-def _headed(pattern: str) -> tuple[str, str | None]:
-    """Return a regex's head and the name of its last group, if that takes all the rest."""
-    found = re.fullmatch(r"(\^.*)\(\?P<(\w+)>\(\?s:\.\*\)\)\$", pattern, re.DOTALL)
-    if not found:
-        return pattern, None
+def _headed(pattern: str) -> _Headed | None:
+    """Return the parts of a regex whose last group takes all the rest; None of any other."""
+    found = re.fullmatch(r"(\^.*)\(\?P?<(\w+)>(?:(\.\*)|\(\?s:\.\*\))\)\$", pattern, re.DOTALL)
+    if not found or re.search(r"\(\?[a-zA-Z-]*[mRsUx][a-zA-Z-]*\)", found[1]):
+        return None  # flags may give another meaning to what is behind them
     depth = 0
     for token in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()|]", found[1]):
         depth += {"(": 1, ")": -1}.get(token[0], 0)
         if token[0] == "|" and not depth:
-            return pattern, None
-    return found[1], found[2]
+            return None
+    return _Headed(found[1], found[2], one_line=found[3] is not None)
 
 
 @lru_cache(maxsize=1024)
@@ -110,11 +127,16 @@ def sample(lines: pl.Series) -> pl.Series:
 
 
 def cleaned(lines: pl.Series) -> pl.Series:
-    """Return the lines without byte order marks, NULs before them, and colours."""
-    if lines.head(1).str.starts_with("\ufeff").any():
-        lines = lines.str.strip_prefix("\ufeff")
+    """Return the lines without colours, byte order marks, and NULs before them."""
     if lines.str.contains("\x1b", literal=True).any():
         lines = lines.str.replace_all(_ANSI, "")
+    return unmarked(lines)
+
+
+def unmarked(lines: pl.Series) -> pl.Series:
+    """Return the lines without byte order marks, and NULs before them."""
+    if lines.head(1).str.starts_with("\ufeff").any():
+        lines = lines.str.strip_prefix("\ufeff")
     if lines.str.starts_with("\0").any():
         lines = lines.str.strip_chars_start("\0")
     return lines

@@ -32,13 +32,13 @@ def compile_spec(spec: str) -> tuple[str, ...]:
         parts = _parts(text)
         return tuple(dict.fromkeys(_pattern(parts, quick=quick) for quick in (True, False)))
     try:
-        names = group_names(pattern := f"(?:{text})")
+        names = group_names(text)
     except pl.exceptions.ComputeError as error:
         reason = str(error).rpartition("error: ")[2].strip()
         raise FormatError(f"regex {text!r} does not compile: {reason}") from error
     if not names:
         raise FormatError(f"regex {text!r} needs named groups: write (?P<name>…)")
-    return (pattern,)
+    return (text,)
 
 
 def split_of(spec: str) -> Split | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from etl.errors import FormatError
-from etl.formats.columns import MARKS, ROW, beside, cleaned, split
+from etl.formats.columns import MARKS, ROW, beside, cleaned, split, unmarked
 from etl.formats.dialects import (
     ALIASES,
     COPIES,
@@ -44,11 +44,13 @@ def parse(
         FormatError: If the spec names no format.
     """
     frame = frame.drop(MARKS, strict=False)
-    lines = cleaned(frame["line"])
+    lines = frame["line"]
+    odd = bool(lines.str.contains("[\n\x1b]").any())  # mostly not, and it is looked for once
+    lines = cleaned(lines) if odd else unmarked(lines)
     auto = spec in (None, "auto")
     if auto and lines.str.ends_with("\r").any():
         lines = lines.str.strip_chars_end("\r")
-    lines, heads = unfold(lines)
+    lines, heads = unfold(lines) if odd else (lines, None)
     got = read_lines(lines, header) if auto else get_format(str(spec)).read(lines, header)
     if heads is not None:
         got = _with_heads(got, heads)

@@ -4,8 +4,9 @@
         Pipeline("errors")
         .add("parse", Parse())
         .add("normalise", normalise)
+        .add("short", expr=pl.col("message").str.head(200))
         .add("warn", upper("message"), when=pl.col("level") == "WARNING")
-        .add("rest", None, after="normalise")
+        .add("rest", None, after="short")
         .add("end", Parquet(), after=("warn", "rest"))
     )
 
@@ -25,7 +26,7 @@ import polars as pl
 from etl.errors import PipelineError, did_you_mean
 from etl.pipeline.plan import INPUT, Node, OnError, Plan
 from etl.pipeline.render import as_html, mermaid
-from etl.processors.processor import Processor, Sink, only_polars
+from etl.processors.processor import Columns, Processor, Sink
 from etl.processors.retry import Retry
 from etl.records.context import DEFAULT, Context
 
@@ -51,13 +52,31 @@ class Options(TypedDict, total=False):
     on_error: OnError
 
 
-@only_polars
-def passing(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows unchanged: the processor of a step that only branches or merges."""
-    return frame
+passing = Columns({})
+"""The processor of a step that only branches or merges."""
 
 
-passing.expressions = {}  # type: ignore[attr-defined]
+def columns_of(name: str, expr: pl.Expr | Iterable[pl.Expr]) -> Columns:
+    """Return the processor that sets columns by expressions.
+
+    Raises:
+        PipelineError: If one of them is no expression, or does not set one column.
+    """
+    expressions: dict[str, pl.Expr] = {}
+    for one in [expr] if isinstance(expr, pl.Expr) else expr:
+        if not isinstance(one, pl.Expr):
+            raise PipelineError(f"expr of {name!r} must be Polars expressions, got {one!r}")
+        try:
+            column = one.meta.output_name()
+        except pl.exceptions.PolarsError:
+            raise PipelineError(
+                f"expr of {name!r} sets several columns, or one without a name: {one}; give an "
+                "expression for each column"
+            ) from None
+        if column in expressions:
+            raise PipelineError(f"expr of {name!r} sets column {column!r} twice; set it once")
+        expressions[column] = one
+    return Columns(expressions)
 
 
 class Pipeline:
@@ -78,12 +97,19 @@ class Pipeline:
     ) -> Self: ...
 
     @overload
+    def add(
+        self, name: str, *, expr: pl.Expr | Iterable[pl.Expr], **options: Unpack[Options]
+    ) -> Self: ...
+
+    @overload
     def add(self, name: str, **options: Unpack[Options]) -> Callable[[Function], Function]: ...
 
     def add(
         self,
         name: str,
         processor: Processor | Sink | EllipsisType | None = ...,
+        *,
+        expr: pl.Expr | Iterable[pl.Expr] | None = None,
         **options: Unpack[Options],
     ) -> Self | Callable[[Function], Function]:
         """Add a processor, or replace the one of that name and keep its place.
@@ -96,6 +122,8 @@ class Pipeline:
             name: The processor's name: not empty, and not "input".
             processor: A function `frame -> frame` or `(frame, batch) -> frame`, a sink, or
                 None to pass rows on.
+            expr: Instead of a processor: one Polars expression, or several, each of which sets
+                the column of its name. What it makes of a row may not depend on other rows.
             **options: Any of these:
 
                 - after: Name or names of what it follows; by default the processor added
@@ -113,6 +141,10 @@ class Pipeline:
         Raises:
             PipelineError: If the name or an option cannot be used.
         """
+        if expr is not None:
+            if processor is not ...:
+                raise PipelineError(f"{name!r} has a processor and expr=; give one of them")
+            processor = columns_of(name, expr)
         if isinstance(processor, EllipsisType):
 
             def decorate(function: Function) -> Function:

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from etl.errors import PipelineError, did_you_mean
-from etl.processors.processor import Sink, Stateful
+from etl.processors.processor import Columns, Sink, Stateful
 from etl.processors.retry import Retry
 from etl.processors.secrets import mask
 from etl.records.result import INPUT
@@ -84,23 +84,20 @@ class Node:
     @property
     def only_polars(self) -> bool:
         """Whether all work on rows is Polars'; see `processor.only_polars`."""
-        if self.timeout is not None or not self._declares("only_polars"):
+        places = (self.processor, type(self.processor))  # not a base class
+        declared = any("only_polars" in getattr(one, "__dict__", {}) for one in places)
+        if self.timeout is not None or not declared:
             return False
-        given = (self.when, *getattr(self.processor, "__dict__", {}).values())
+        given = [self.when, *getattr(self.processor, "__dict__", {}).values()]
+        given += (self.expressions or {}).values()
         return not any(_has_python(one) for one in given if isinstance(one, pl.Expr))
 
     @property
     def expressions(self) -> Mapping[str, pl.Expr] | None:
         """What the processor makes of columns, row by row, if that is all that it does."""
-        found: Mapping[str, pl.Expr] | None = None
-        if self.timeout is None and self._declares("expressions"):
-            found = self.processor.expressions
-        return found
-
-    def _declares(self, name: str) -> bool:
-        """Return whether a processor, or its class, says something of itself; not a base class."""
-        places = (self.processor, type(self.processor))
-        return any(name in getattr(one, "__dict__", {}) for one in places)
+        if self.timeout is None and type(self.processor) is Columns:
+            return self.processor.expressions
+        return None
 
     def source(self) -> str:
         """Return the text that the pipeline's version is made of."""
@@ -152,6 +149,22 @@ class Plan:
             name: tuple(node for node in self.nodes.values() if name in node.after)
             for name in names
         }
+
+    @cached_property
+    def chains(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that only set columns, two or more in a row, by the name of the first one."""
+        found: dict[str, tuple[Node, ...]] = {}
+        for node in reversed(self.order):
+            if node.expressions is not None:
+                found[node.name] = (node, *found.get(self._only_next(node), ()))
+        return {name: chain for name, chain in found.items() if len(chain) > 1}
+
+    def _only_next(self, node: Node) -> str:
+        """Return the name of what gets all rows of a node and no others; else an empty one."""
+        after = self.children[node.name]
+        if len(after) != 1 or after[0].after != (node.name,):
+            return ""
+        return "" if after[0].tee or after[0].when is not None else after[0].name
 
     @cached_property
     def only_polars(self) -> bool:
@@ -293,4 +306,6 @@ def _text_of(value: Any) -> str:
             return hashlib.sha256(value.meta.serialize()).hexdigest()
         except pl.exceptions.PolarsError:  # it holds a Python function
             return str(value)
+    if isinstance(value, Mapping):
+        return repr([(key, _text_of(one)) for key, one in value.items()])
     return _source_of(value) if callable(value) else str(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from etl import formats
-from etl.processors.processor import only_polars, reject
+from etl.processors.processor import Columns, only_polars, reject
 from etl.records.batch import Batch
 from etl.records.result import NO_FORMAT
 
@@ -68,21 +68,9 @@ def normalise(frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
     )
 
 
-@only_polars
-@dataclass(frozen=True)
-class upper:  # noqa: N801 - a verb, like a function
-    """Turn a String column into upper case."""
-
-    column: str
-
-    @property
-    def expressions(self) -> dict[str, pl.Expr]:
-        """What it makes of columns, row by row."""
-        return {self.column: pl.col(self.column).str.to_uppercase()}
-
-    def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return the rows with the column in upper case."""
-        return frame.with_columns(**self.expressions)
+def upper(column: str) -> Columns:
+    """Return a processor that turns a String column into upper case."""
+    return Columns({column: pl.col(column).str.to_uppercase()})
 
 
 @only_polars
@@ -112,7 +100,7 @@ class Count:
 
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Count the rows and return them."""
-        found = frame.group_by(pl.col(self.by).cast(pl.String)).len()
+        found = frame[self.by].cast(pl.String).value_counts()
         self.counts.update({str(value): rows for value, rows in found.iter_rows()})
         return frame
 

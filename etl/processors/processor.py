@@ -1,8 +1,8 @@
-"""The protocols of processors and sinks, and two ways to write one: `reject` and `each`."""
+"""The protocols of processors and sinks, and ways to write one: `Columns`, `each`, `reject`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -16,6 +16,7 @@ from etl.records.result import Output
 
 __all__ = [
     "Abandoned",
+    "Columns",
     "Delivery",
     "Each",
     "Processor",
@@ -50,6 +51,33 @@ def only_polars(processor: T) -> T:
     """
     processor.only_polars = True  # type: ignore[attr-defined]
     return processor
+
+
+@only_polars
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A processor that sets columns, row by row, and does no more: see `Pipeline.add`.
+
+    Neighbours of the same kind run as one query, and branches of them without a copy of rows.
+
+    Args:
+        expressions: What it makes of each row, by the name of the column.
+    """
+
+    expressions: Mapping[str, pl.Expr]
+
+    def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows with the columns set.
+
+        Raises:
+            PolarsError: If an expression cannot be evaluated, or gives no value for each row.
+        """
+        made = frame.with_columns(**self.expressions)
+        if made.height != frame.height:
+            raise pl.exceptions.ShapeError(
+                f"{made.height} values for {frame.height} rows; an expression gives one for each"
+            )
+        return made
 
 
 class Abandoned(BaseException):

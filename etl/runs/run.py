@@ -93,8 +93,8 @@ def run(
         keep_line: Write the text of each record, too, where a sink leaves it out.
         store: URL or path of the store; by default a new one below data/runs.
         out: Folder for output; by default `out` beside the store.
-        workers: How many worker processes. By default there is one worker per core, in threads
-            of this process if no processor calls Python for its rows.
+        workers: How many worker processes. By default there is one per core; or, if no processor
+            calls Python for its rows, there are threads of this process, one more than cores.
         reread: Read sources that were read before.
         run_id: The run's name; by default a new one.
         kind: What started it, for the registry of runs: cli, batch or room.
@@ -141,7 +141,7 @@ def run(
         team: WorkerProcesses | ThreadWorkers
         if workers is None and before.idle and loaded.plan().only_polars:
             team = ThreadWorkers(queue, loaded, out=out, run=run_id, own_sources=True)
-            team.set_size(Settings.workers)
+            team.set_size(Settings.workers + 1)  # one computes while another waits for the disk
         else:
             work = WorkerOptions(out=str(out), pipeline=pipeline, own_sources=True, run=run_id)
             team = WorkerProcesses(queue, workers or Settings.workers, work, stdout=worker_stdout)

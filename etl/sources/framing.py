@@ -163,7 +163,8 @@ class LineBuffer:
             first = data.find(b"\n") + 1 or len(data)
         end = data.rfind(b"\n") + 1
         if end:
-            texts.append(b"".join([*self._rest, data[:end]]) if self._rest or data[end:] else data)
+            part = memoryview(data)[:end]
+            texts.append(b"".join([*self._rest, part]) if self._rest or end < len(data) else data)
             self._rest, self._held = [], 0
         if end < len(data):
             self._rest.append(data[end:])

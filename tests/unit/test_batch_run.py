@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from etl.execution.batch_run import BatchRun, Runner
 from etl.execution.result_builder import MAX_REASONS, MAX_TRACED_LENGTH
 from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count, drop, upper
-from etl.processors.processor import Delivery, each, reject
+from etl.processors.processor import Columns, Delivery, each, reject
 from etl.processors.retry import Retry
 from etl.records.batch import Batch
 from etl.records.result import BatchResult
@@ -557,14 +558,14 @@ CONDITIONS = [
 ]
 
 
-class Loud(upper):
+class Loud(Columns):
     """A subclass, which may do anything."""
 
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.with_columns(pl.col("line") + "!")
 
 
-PROCESSORS = [None, None, upper("line"), upper("line_number"), Loud("line")]
+PROCESSORS = [None, None, upper("line"), upper("line_number"), Loud({})]
 
 
 @given(
@@ -578,31 +579,90 @@ PROCESSORS = [None, None, upper("line"), upper("line_number"), Loud("line")]
     st.booleans(),
 )
 def test_branches_that_merge_at_once_do_what_they_do_step_by_step(lines, branches, rest, last):
-    def found(*, watched: bool) -> dict[str, Any]:
-        pipeline = Pipeline().add("start", None)
+    def pipeline(look: Callable[[pl.DataFrame], pl.DataFrame]) -> Pipeline:
+        made = Pipeline().add("start", None)
         nodes = [(f"n{at}", processor, when) for at, (when, processor) in enumerate(branches)]
         nodes = [*nodes, ("rest", rest, None)] if last else [("rest", rest, None), *nodes]
         for name, processor, when in nodes:
-            pipeline.add(name, processor, after="start", when=when)
-        ended: list[tuple[Any, ...]] = []
+            made.add(name, processor, after="start", when=when)
+        return made.add("end", look, after=[name for name, _, _ in nodes])
 
-        def look(frame: pl.DataFrame) -> pl.DataFrame:
-            ended.extend(frame.select("_row", "line", "line_number").rows())
-            return frame
+    assert found(pipeline, lines, watched=False) == found(pipeline, lines, watched=True)
 
-        pipeline.add("end", look, after=[name for name, _, _ in nodes])
-        batch = Batch.from_lines(lines, source="a.log")
-        watches = [lambda *_: None] if watched else []
-        one = BatchRun(pipeline.plan(), batch, sleep=lambda _: None, watches=watches)
-        one.execute()
-        result = one.builder.result()
-        return {
-            "ended": ended,
-            "counts": (result.done, result.filtered, result.dead),
-            "stats": {n: replace(s, seconds=0) for n, s in result.processor_stats.items()},
-            "dead": result.dead_letters.to_dicts(),
-            "errors": result.errors,
-            "traces": traces(result),
-        }
 
-    assert found(watched=False) == found(watched=True)
+LINE = pl.col("line")
+EXPRESSIONS = [
+    [],
+    LINE.str.to_uppercase(),
+    LINE.str.head(1),
+    [LINE.str.len_chars().alias("size"), LINE.str.head(2)],
+    (pl.col("size") + 1).alias("size"),  # which may not be there
+    LINE.str.to_integer().alias("size"),  # which may fail, also where it is set again
+    pl.lit(1).alias("size"),
+    pl.lit("x").alias("format"),
+    LINE.str.to_datetime(strict=False).alias("timestamp"),
+    pl.lit(pl.Series([1, 2])).alias("two"),  # of the wrong length
+]
+
+
+@given(
+    st.lists(st.text("ab1\xe9", max_size=3), min_size=1, max_size=8),
+    st.lists(st.sampled_from(EXPRESSIONS), min_size=1, max_size=5),
+    st.integers(0, 5),
+)
+def test_processors_in_a_row_that_set_columns_do_what_they_do_step_by_step(lines, steps, other):
+    def pipeline(look: Callable[[pl.DataFrame], pl.DataFrame]) -> Pipeline:
+        made = Pipeline()
+        for at, step in enumerate(steps):
+            made.add(f"n{at}", expr=step)
+            if at == other:
+                made.add("other", upper("line"), after=f"n{at}", when=LEVEL == "a")
+                made.add("more", None, after=f"n{at}")
+        return made.add("end", look)
+
+    assert found(pipeline, lines, watched=False) == found(pipeline, lines, watched=True)
+
+
+def found(
+    make: Callable[[Callable[[pl.DataFrame], pl.DataFrame]], Pipeline],
+    lines: list[str],
+    *,
+    watched: bool,
+) -> dict[str, Any]:
+    """Return all that is known of a run; one that is watched goes step by step."""
+    ended: list[dict[str, Any]] = []
+
+    def look(frame: pl.DataFrame) -> pl.DataFrame:
+        ended.extend(frame.select(pl.exclude("^_path$")).to_dicts())
+        return frame
+
+    plan = make(look).plan()
+    watches = [lambda *_: None] if watched else []
+    batch = Batch.from_lines(lines, source="a.log")
+    one = BatchRun(plan, batch, sleep=lambda _: None, watches=watches)
+    one.execute()
+    result = one.builder.result()
+    return {
+        "ended": ended,
+        "counts": (result.done, result.filtered, result.dead),
+        "stats": {n: replace(s, seconds=0) for n, s in result.processor_stats.items()},
+        "dead": result.dead_letters.to_dicts(),
+        "errors": result.errors,
+        "formats": result.formats,
+        "traces": traces(result),
+    }
+
+
+def test_the_time_of_processors_that_run_as_one_is_theirs_together():
+    pipeline = Pipeline().add("a", expr=LINE.str.to_uppercase()).add("b", expr=LINE.str.head(1))
+    times = {"a": 3e-6, "b": 1e-6}
+    batch = Batch.from_lines(["a"] * 1000)
+    one = BatchRun(pipeline.plan(), batch, sleep=lambda _: None, times=times)
+    one.execute()
+    stats = one.builder.processor_stats
+
+    assert stats["a"].received == stats["b"].emitted == 1000
+    assert stats["a"].seconds == pytest.approx(3 * stats["b"].seconds)
+    assert times == {"a": 3e-6, "b": 1e-6}
+    BatchRun(pipeline.plan(), batch, sleep=lambda _: None, times=times, apart=True).execute()
+    assert times["a"] != 3e-6

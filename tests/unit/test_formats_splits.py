@@ -137,6 +137,13 @@ PATTERNS = (
     r"^[|(](?P<rest>(?s:.*))$",
     r"^(?P<a>[^\n]*?)\s*(?P<rest>(?s:.*))$",
     r"^\|(?P<b>é*)(?P<a>x)?(?P<rest>(?s:.*))$",
+    r"^(?P<a>\S+) (?P<rest>.*)$",
+    r"^(?<a>(?s:.+?)) (?<rest>.*)$",
+    r"^(?P<a>[^ ]*) ?(?P<rest>.*)$",
+    r"(?s)^(?P<a>x*)(?P<rest>.*)$",
+    r"^(?s)(?P<a>x*)(?P<rest>.*)$",
+    r"^(?mi)(?P<a>X*)(?P<rest>.*)$",
+    r"^(?R)(?P<a>x*)(?P<rest>.*)$",
 )
 
 
@@ -144,7 +151,7 @@ PATTERNS = (
 @given(st.lists(st.none() | st.text("xy -|(é\n\x85", max_size=8)))
 def test_the_rest_of_a_line_is_what_the_last_group_would_be(pattern: str, texts: list[str | None]):
     lines = pl.Series(texts, dtype=pl.String)
-    found = lines.str.extract_groups(f"{pattern}()").struct.unnest()
+    found = lines.str.extract_groups(f"(?:{pattern})()").struct.unnest()
     names = [name for name in ("b", "a", "rest") if f"<{name}>" in pattern]
     expected = found.select(pl.nth(-1).is_not_null().alias("_fits"), *names)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from etl.errors import PipelineError, UsageError
 from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
 from etl.processors.builtin import Count, drop, upper
-from etl.processors.processor import each, only_polars, reject
+from etl.processors.processor import Columns, each, only_polars, reject
 from etl.processors.retry import Retry
 from etl.records.batch import Batch
 from etl.records.result import BatchResult
@@ -76,12 +77,13 @@ def test_a_replaced_processor_keeps_its_place_and_options():
     retry = Retry(attempts=7)
     pipeline = Pipeline().add("a", same)
     pipeline.add("b", same, when=starts("x"), tee=True, retry=retry, timeout=3.0, on_error="drop")
-    pipeline.add("c", same, after="a").add("b", upper("line"))
+    loud = upper("line")
+    pipeline.add("c", same, after="a").add("b", loud)
 
     node = pipeline["b"]
     assert repr(pipeline) == "<Pipeline pipeline: a, b, c>"
     assert (node.after, node.tee, node.retry, node.timeout) == (("a",), True, retry, 3.0)
-    assert (node.on_error, node.processor) == ("drop", upper("line"))
+    assert (node.on_error, node.processor) == ("drop", loud)
     assert node.when is not None
 
 
@@ -531,6 +533,34 @@ def test_a_processor_may_leave_out_the_pipeline_s_own_columns():
     assert end["text"] == ["a", "b"]
 
 
+# Expressions
+
+
+def test_expressions_set_columns_and_can_be_replaced():
+    pipeline = Pipeline().add("a", expr=pl.col("line").str.head(1))
+    pipeline.add("b", expr=[pl.col("line").str.to_uppercase(), pl.lit(7).alias("x")], after="a")
+    (row,) = pipeline.explain("abc").hops[-1].after
+    assert (row["line"], row["x"]) == ("A", 7)
+    pipeline.add("a", expr=pl.col("line").str.tail(1))
+    (row,) = pipeline.explain("abc").hops[-1].after
+    assert row["line"] == "C"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"expr": "line"}, "expr of 'a' must be Polars expressions, got 'l'"),
+        ({"expr": [1]}, "expr of 'a' must be Polars expressions, got 1"),
+        ({"expr": pl.all()}, "expr of 'a' sets several columns"),
+        ({"expr": [pl.lit(1).alias("x"), pl.lit(2).alias("x")]}, "sets column 'x' twice"),
+        ({"expr": pl.col("line"), "processor": None}, "'a' has a processor and expr="),
+    ],
+)
+def test_expressions_that_cannot_be_used_are_refused(given: dict[str, Any], said: str):
+    with pytest.raises(PipelineError, match=re.escape(said)):
+        Pipeline().add("a", **given)
+
+
 # Version
 
 
@@ -560,6 +590,8 @@ def test_the_version_changes_with_every_processor_and_option(options: dict[str, 
     [
         (upper("line"), upper("source")),
         (drop(pl.col("line") == "a"), drop(pl.col("line") == "b")),
+        (Columns({"x": pl.lit(1)}), Columns({"x": pl.lit(2)})),
+        (Columns({"x": pl.lit(1)}), Columns({"y": pl.lit(1)})),
         (Count("a"), Count("b")),
         (Parquet("x"), Parquet("y")),
         (each(same), each(run)),
@@ -845,6 +877,8 @@ class Own(Parquet):
         ({"processor": only_polars(functools.partial(same))}, True),
         ({"processor": None}, True),
         ({"processor": each(dict)}, False),
+        ({"processor": upper("line")}, True),
+        ({"processor": Columns({"x": LINE.map_elements(len, return_dtype=pl.Int64)})}, False),
         ({"processor": drop(LINE.str.len_bytes() == 0)}, True),
         ({"processor": drop(LINE.map_elements(bool, return_dtype=pl.Boolean))}, False),
         ({"processor": JsonLines()}, True),

@@ -1,13 +1,13 @@
-"""Branches that part and come together again, without a copy of their rows.
+"""Processors that only set columns, several at once: in a row, or on branches that merge again.
 
 Step by step each branch gets its rows, and where branches merge they are put back in order. If
 no processor on a branch does more than say what it makes of a column (`expressions`), it is
-enough to note for each row which branch it takes.
+enough to note for each row which branch it takes. Those in a row are one query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,7 +15,7 @@ import polars as pl
 from etl.execution.routing import RoutedRows
 from etl.pipeline.plan import Node, Plan
 
-__all__ = ["Branches", "branches_after"]
+__all__ = ["Branches", "branches_after", "set_columns"]
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,25 @@ def _with_columns(
     frame: pl.DataFrame, places: pl.Series, expressions: Mapping[str, pl.Expr]
 ) -> pl.DataFrame:
     """Return rows of which those at some places have what expressions make of them."""
-    made = frame[places].select(one.alias(name) for name, one in expressions.items())
+    made = frame[places].with_columns(one.alias(name) for name, one in expressions.items())
     at = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
     at = at.scatter(places, pl.int_range(len(places), dtype=pl.UInt32, eager=True) + frame.height)
     return frame.with_columns(
         pl.concat([frame[name], made[name]], rechunk=True).gather(at) for name in expressions
     )
+
+
+def set_columns(nodes: Sequence[Node], frame: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the columns that processors set, one after the other.
+
+    Raises:
+        PolarsError: If an expression cannot be evaluated, or gives no value for each row.
+    """
+    query = frame.lazy()
+    for node in nodes:
+        query = query.with_columns(**(node.expressions or {}))
+    # Also a column that is set again later is made: it may fail.
+    made = query.collect(optimizations=pl.QueryOptFlags.none())
+    if made.height != frame.height:
+        raise pl.exceptions.ShapeError(f"{made.height} values for {frame.height} rows")
+    return made
