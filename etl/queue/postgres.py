@@ -24,7 +24,6 @@ from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
 from etl.errors import (
@@ -296,8 +295,11 @@ class PostgresDatabase(Database):
             if snapshot:
                 db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield PostgresTransaction(db, self.clock)
-        finally:
+            if snapshot:
+                db.execute("COMMIT")
+        except BaseException:
             _rollback(db)
+            raise
 
     def _connection(self) -> Connection:
         """Return the connection, made again if it was lost."""
@@ -452,10 +454,14 @@ def _is_lost(db: Connection) -> bool:
 
 
 def _rollback(db: Connection) -> None:
-    """End a transaction if one is open; a lost connection has ended it."""
-    if not db.closed and db.info.transaction_status != TransactionStatus.IDLE:
+    """End a transaction if one is open; a lost connection has ended it.
+
+    psycopg then forgets which statements the server has prepared. A statement of a pipeline that
+    was to prepare one, and came after one that failed, was not run; it takes it for prepared.
+    """
+    if not db.closed:
         with suppress(psycopg.Error):
-            db.execute("ROLLBACK")
+            db.rollback()
 
 
 def _close_all(connections: list[Connection], news: _News) -> None:

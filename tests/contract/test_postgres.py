@@ -280,16 +280,39 @@ def test_a_worker_outlives_the_server_and_no_line_is_lost(postgres_programs, sta
 
 
 def test_a_server_without_room_refuses_a_put_and_loses_nothing(queue, contents):
+    fill_disk(queue)
+    before = contents(queue)
+    with pytest.raises(StoreFull, match="No space left; free some space on the server"):
+        queue.put(Batch.from_lines(["a"]))
+    assert contents(queue) == before
+
+
+def test_a_server_has_prepared_what_it_is_asked_for_whenever_its_disk_was_full(queue, many):
+    """psycopg prepares a statement the sixth time; that may come after one that fails."""
+    for passing in (0, 0, 4, 5, 6, 7):
+        for _ in range(passing):
+            queue.put(Batch.from_lines(["a"]))
+        fill_disk(many[0])
+        with pytest.raises(StoreFull):
+            queue.put(Batch.from_lines(["a"]))
+        free_disk(many[0])
+    queue.put(Batch.from_lines(["a"]))
+    assert queue.stats().waiting == 23
+
+
+def fill_disk(queue):
+    """Let the server say that there is no room, whatever is put."""
     with queue._database.write() as db:
         db.connection.execute(
             "CREATE FUNCTION full_disk() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN "
             "RAISE EXCEPTION 'could not extend file: No space left' USING ERRCODE = '53100'; "
             "END $$; CREATE TRIGGER full_disk BEFORE INSERT ON batches EXECUTE FUNCTION full_disk()"
         )
-    before = contents(queue)
-    with pytest.raises(StoreFull, match="No space left; free some space on the server"):
-        queue.put(Batch.from_lines(["a"]))
-    assert contents(queue) == before
+
+
+def free_disk(queue):
+    with queue._database.write() as db:
+        db.connection.execute("DROP FUNCTION full_disk CASCADE")
 
 
 # Time, and what is kept
