@@ -18,6 +18,7 @@ from typer import Exit, Option, Typer
 import etl
 from etl.cli import detect, dlq, monitor, notebook, run, runs, store, top, work
 from etl.cli.group import AnyJson, AnyStore, CommandGroup
+from etl.cli.loading import exit_fast
 from etl.errors import EtlError, GateFailed, UsageError
 from etl.text import hide_library_warnings, say
 
@@ -87,6 +88,7 @@ for name, (help, commands) in GROUPS.items():
 def main() -> None:
     """Run the command line; print an error as one line."""
     hide_library_warnings()
+    exit_fast()
     try:
         app(prog_name="etl")
     except EtlError as error:

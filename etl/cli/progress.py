@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
-from rich import progress
-from rich.console import Console, RenderableType
-from rich.text import Text
+from rich.console import Console
 
 from etl.cli.commands import etl_command
 from etl.queue import open_queue
 from etl.queue.urls import file_of
 from etl.runs.progress import Progress, waits_for
 from etl.text import say
-
-LOOK = 0.5
-"""Seconds between two looks at what is waited for."""
 
 STALLED = 30.0
 """Seconds without any progress after which it is said, without a terminal, what is waited for."""
@@ -35,44 +30,10 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
     if not console.is_terminal:
         yield _Teller().tell
         return
-    with _Bar(console) as bar:
+    from etl.cli.bar import Bar  # whose parts of rich only terminals need
+
+    with Bar(console) as bar:
         yield bar.show
-
-
-class _Bar(progress.Progress):
-    """A bar with a line below it."""
-
-    def __init__(self, console: Console) -> None:
-        self._waits, self._looked, self._before = "", float("-inf"), -1
-        super().__init__(
-            progress.TextColumn("[bold]{task.description}"),
-            progress.BarColumn(),
-            progress.TextColumn("{task.completed:,} of {task.total:,} lines"),
-            progress.TextColumn("{task.fields[rate]:,.0f}/s"),
-            progress.TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self.add_task("processing", total=0, rate=0.0)
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        """Return the bar, and the line."""
-        yield from super().get_renderables()
-        yield Text(self._waits, "dim", no_wrap=True, overflow="ellipsis")
-
-    def show(self, now: Progress) -> None:
-        """Show how far a run is."""
-        if now.seconds - self._looked >= LOOK:
-            self._waits, self._looked = f"{waits_for(now)}{_resume(now)}", now.seconds
-        stats = now.stats
-        self._before = stats.finished if self._before < 0 else self._before
-        self.update(
-            self._task,
-            description="paused" if stats.paused else "processing",
-            total=stats.accepted,
-            completed=stats.finished,
-            rate=(stats.finished - self._before) / (now.seconds or 1.0),
-        )
 
 
 class _Teller:
@@ -86,7 +47,7 @@ class _Teller:
     def tell(self, now: Progress) -> None:
         """Print what is waited for, if nothing has moved for long, and once that it is paused."""
         if now.stats.paused:
-            self._say(f"the store is paused{_resume(now)}")
+            self._say(f"the store is paused{resume_of(now)}")
             return
         state = (now.read, now.stats.accepted, now.stats.finished)
         if state != self._last:
@@ -101,7 +62,7 @@ class _Teller:
             say(f"etl: {text}", err=True)
 
 
-def _resume(now: Progress) -> str:
+def resume_of(now: Progress) -> str:
     """Return how a paused store is resumed; nothing if it is not paused."""
     if not now.stats.paused:
         return ""

@@ -13,6 +13,7 @@ from typer import Exit, Option
 
 from etl.cli import options as opt
 from etl.cli.commands import etl_command
+from etl.cli.loading import loading
 from etl.cli.store import check_store, open_store
 from etl.errors import SourceError
 from etl.records.context import AS_FOUND, ReadOptions
@@ -49,13 +50,14 @@ def run(
 ) -> None:
     """Process files with a pipeline and show the result."""
     os.environ |= ALLOCATOR | os.environ
-    from etl.analysis.traces import traces
-    from etl.cli.progress import show_progress
-    from etl.cli.summary import show_summary
-    from etl.cli.work import serve_beside
-    from etl.runs.registry import new_run_id
-    from etl.runs.run import run as run_sources
-    from etl.workers.signals import when_asked_to_end
+    with loading():
+        from etl.analysis.traces import traces
+        from etl.cli.progress import show_progress
+        from etl.cli.summary import show_summary
+        from etl.cli.work import serve_beside
+        from etl.runs.registry import new_run_id
+        from etl.runs.run import run as run_sources
+        from etl.workers.signals import when_asked_to_end
 
     check_store(store)
     run_id = new_run_id()

@@ -16,8 +16,6 @@ import threading
 import time
 from dataclasses import dataclass
 
-import anyio
-
 from etl.errors import EtlError, StoreFull, StoreUnavailable
 from etl.pipeline.load import load_pipeline
 from etl.pipeline.pipeline import Pipeline
@@ -107,7 +105,7 @@ def run_worker(
     when_asked_to_end(worker.request_stop)
     if options.parent is not None:
         threading.Thread(target=watch_parent, name="etl-parent", daemon=True).start()
-    anyio.run(worker.run)
+    worker.work()
 
 
 def _open(store: str) -> Queue:
