@@ -60,6 +60,7 @@ __all__ = [
     "UsageError",
     "WorkerFailed",
     "did_you_mean",
+    "is_echo",
     "is_interrupt",
 ]
 
@@ -166,6 +167,14 @@ def is_interrupt(error: BaseException) -> bool:
     """
     main = threading.current_thread() is threading.main_thread()
     return main and isinstance(error, KeyboardInterrupt)
+
+
+def is_echo(error: BaseException) -> bool:
+    """Return whether an exception may be Ctrl-C in another thread than the main one.
+
+    Polars raises it in every thread that waits for it. What code raises by itself, it raises again.
+    """
+    return isinstance(error, KeyboardInterrupt) and not is_interrupt(error)
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from etl.errors import PipelineError, ProcessorStop, is_interrupt
+from etl.errors import PipelineError, ProcessorStop, is_echo, is_interrupt
 from etl.execution.bisect import (
     FailedRows,
     ProcessorOutput,
@@ -434,8 +434,12 @@ class BatchRun:
         if frame.is_empty() or node.when is None:
             return routed, routed
         try:
-            holds = frame.select(node.when.fill_null(value=False)).to_series()
-            return routed.rows(frame.filter(holds)), routed.rows(frame.filter(~holds))
+            try:
+                return _parted(routed, node.when)
+            except KeyboardInterrupt as error:
+                if not is_echo(error):
+                    raise
+                return _parted(routed, node.when)
         except BaseException as error:
             if is_interrupt(error):
                 raise
@@ -486,6 +490,13 @@ class BatchRun:
         else:
             self.builder.add_error(node.name, error, message, lines, "dead")
             self.builder.add_dead_letters(node.name, routed, failed)
+
+
+def _parted(routed: RoutedRows, when: pl.Expr) -> tuple[RoutedRows, RoutedRows]:
+    """Return the rows for which a condition holds, and the others."""
+    frame = routed.frame
+    holds = frame.select(when.fill_null(value=False)).to_series()
+    return routed.rows(frame.filter(holds)), routed.rows(frame.filter(~holds))
 
 
 def _takes_batch(processor: Any) -> bool:

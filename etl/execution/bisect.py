@@ -21,7 +21,7 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout, is_interrupt
+from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout, is_echo, is_interrupt
 from etl.pipeline.plan import Node
 from etl.processors.processor import REJECT, Abandoned, Each, Stateful
 
@@ -197,6 +197,12 @@ class _Attempt:
 
         Whatever that is, such as a CancelledError or another library's panic, it is the rows'.
         """
+        result = self._once(frame)
+        if isinstance(result, BaseException) and is_echo(result):
+            result = self._once(frame)
+        return result
+
+    def _once(self, frame: pl.DataFrame) -> Rows | BaseException:
         before = self._state()
         try:
             if self._timeout is None:

@@ -38,6 +38,7 @@ from etl.errors import (
     StoreUnavailable,
     UsageError,
     WorkerFailed,
+    is_echo,
     is_interrupt,
 )
 from etl.execution.batch_run import Runner
@@ -447,6 +448,11 @@ class Worker:
         except StoreUnavailable:
             self._unsure = lease
             raise
+        except KeyboardInterrupt as error:
+            if not is_echo(error):
+                raise
+            self._unsure = lease  # it is the main thread that is to end, or not
+            return BatchResult()
         except LeaseLost:  # this machine slept so long that the slot may be another's, too
             with contextlib.suppress(LeaseLost):
                 self._queue.release(lease)
@@ -502,6 +508,8 @@ class Worker:
             runner.rollback()
             return self._stopped(lease, error)
         except BaseException as error:  # a bad batch never stops a worker
+            if is_echo(error):
+                raise
             runner.rollback()
             if is_interrupt(error):
                 self._queue.release(lease)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of
 from etl.filesystem import FileSystem
 from etl.pipeline.pipeline import Pipeline
-from etl.processors.builtin import Count
+from etl.processors.builtin import Count, upper
 from etl.processors.processor import Delivery, each, reject
 from etl.processors.retry import Retry
 from etl.queue import DeadLetterFilter, Hang, Queue
@@ -873,3 +874,45 @@ def test_a_worker_with_a_pipeline_that_cannot_run_does_not_start(queue: Queue):
         worker.start()
     assert not worker.running
     assert not queue.control().paused
+
+
+def test_ctrl_c_in_the_main_thread_costs_no_line_in_another(queue: Queue, out: Path):
+    """Polars raises KeyboardInterrupt in whatever threads wait for it: it is no line's failure."""
+    text = "".join(f"{n} {'x' * 60}\n" for n in range(3_000)).encode()
+    for number in range(10):
+        queue.put(Batch(lines=3_000, payload=text, source=f"{number}.log"))
+    pipeline = Pipeline().add("split", upper("line"), when=pl.col("line").str.contains("7.*x"))
+    pipeline.add("rest", None, after="input").add("end", JsonLines(), after=("split", "rest"))
+    worker = Worker(queue, pipeline, out=out).start()
+    hits = 0
+    while not queue.stats().idle:
+        queue.wait(queue.version(), 0.01)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            hits += 1
+    worker.stop()
+
+    assert hits
+    assert counts(queue) == (30_000, 0, 0, 0)
+
+
+def test_a_batch_in_which_ctrl_c_is_met_is_run_again(
+    queue: Queue, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    put(queue, "a", "b")
+    calls = []
+
+    def once(lease: Lease, files: FileSystem) -> Batch:
+        calls.append(lease)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return batch_of(lease, files)
+
+    monkeypatch.setattr("etl.workers.worker.batch_of", once)
+    worker = Worker(queue, Pipeline().add("end", JsonLines()), out=out).start()
+    wait_until(queue, lambda: queue.stats().idle)
+    worker.stop()
+
+    assert len(calls) == 2
+    assert counts(queue) == (2, 0, 0, 0)
