@@ -452,6 +452,8 @@ class Worker:
             if not is_echo(error):
                 raise
             self._unsure = lease  # it is the main thread that is to end, or not
+            with contextlib.suppress(StoreError):  # else before anything else is done
+                self._resolve(lease)
             return BatchResult()
         except LeaseLost:  # this machine slept so long that the slot may be another's, too
             with contextlib.suppress(LeaseLost):

@@ -916,3 +916,21 @@ def test_a_batch_in_which_ctrl_c_is_met_is_run_again(
 
     assert len(calls) == 2
     assert counts(queue) == (2, 0, 0, 0)
+
+
+def test_a_worker_that_ends_at_ctrl_c_gives_its_batch_back(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+):
+    put(queue, "a", "b")
+
+    def interrupted(_lease: Lease, _files: FileSystem) -> Batch:
+        worker.request_stop()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("etl.workers.worker.batch_of", interrupted)
+    worker = Worker(queue, Pipeline().add("end", JsonLines()))
+    worker.start()
+    worker.stop()
+
+    assert counts(queue) == (0, 0, 0, 2)
+    assert queue.stats().leased == 0
