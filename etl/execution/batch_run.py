@@ -397,9 +397,7 @@ class BatchRun:
             self.builder.processor_stats[one.name] += ProcessorStats(
                 received=lines, emitted=lines, seconds=seconds * share
             )
-        out = routed.rows(frame)
-        self.builder.add_formats(routed.frame, frame, [])
-        self._route(nodes[-1].name, out)
+        self._route(nodes[-1].name, routed.rows(frame))
         return True
 
     def _branch(self, name: str, routed: RoutedRows) -> bool:

@@ -27,6 +27,9 @@ __all__ = ["INPUT", "Node", "OnError", "Plan"]
 
 OnError = Literal["dead-letter", "drop", "stop"]
 
+COUNTED = {"format", "timestamp"}
+"""Columns whose first setting says by which formats records were read, and with what times."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
@@ -152,10 +155,13 @@ class Plan:
 
     @cached_property
     def chains(self) -> Mapping[str, tuple[Node, ...]]:
-        """The nodes that only set columns, two or more in a row, by the name of the first one."""
+        """The nodes that only set columns, two or more in a row, by the name of the first one.
+
+        Not those of columns by which formats are counted, after each processor.
+        """
         found: dict[str, tuple[Node, ...]] = {}
         for node in reversed(self.order):
-            if node.expressions is not None:
+            if node.expressions is not None and not COUNTED & node.expressions.keys():
                 found[node.name] = (node, *found.get(self._only_next(node), ()))
         return {name: chain for name, chain in found.items() if len(chain) > 1}
 
