@@ -7,6 +7,7 @@ say how to connect, to begin and to end; the statements are in `sql/`.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -21,8 +22,8 @@ from etl.queue.sql import Dialect
 __all__ = ["Clock", "Conflict", "Database", "Transaction"]
 
 
-POLL_SHARE = 0.25
-"""Looks for a change are made less often the longer there is none: this part of that time."""
+POLL_GROWTH = 0.04
+"""Seconds between looks for a change after a second without one; twice that after four."""
 
 
 class Conflict(StoreError):
@@ -159,7 +160,7 @@ class Database(ABC):
             now = time.monotonic()
             if now >= deadline:
                 return False
-            poll = min(longest, max(shortest, POLL_SHARE * (now - self._changed_at)))
+            poll = min(longest, shortest + POLL_GROWTH * math.sqrt(now - self._changed_at))
             with self._changed:
                 if self._writes == writes:
                     self._changed.wait(min(deadline - now, poll * random.uniform(0.7, 1.0)))

@@ -149,7 +149,7 @@ class _Rows:
 class SqliteDatabase(Database):
     """An SQLite file with our tables in it, or one in memory if there is no path."""
 
-    poll = (0.001, 0.05)
+    poll = (0.001, 0.08)
 
     _path: Path | None = None  # of the file, once it is open
     _durable: bool | None = None  # whether commits wait for the disk, once that is known
