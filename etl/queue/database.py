@@ -160,7 +160,8 @@ class Database(ABC):
             now = time.monotonic()
             if now >= deadline:
                 return False
-            poll = min(longest, shortest + POLL_GROWTH * math.sqrt(now - self._changed_at))
+            quiet = max(0.0, now - self._changed_at)  # another thread may just have seen a change
+            poll = min(longest, shortest + POLL_GROWTH * math.sqrt(quiet))
             with self._changed:
                 if self._writes == writes:
                     self._changed.wait(min(deadline - now, poll * random.uniform(0.7, 1.0)))
