@@ -91,7 +91,7 @@ class Settings:
 
 
 ALLOCATOR = {
-    "_RJEM_MALLOC_CONF": (f"narenas:{Settings.workers},dirty_decay_ms:10000,muzzy_decay_ms:10000")
+    "_RJEM_MALLOC_CONF": f"narenas:{Settings.workers},dirty_decay_ms:10000,muzzy_decay_ms:10000"
 }
 """In the environment when Polars is imported: memory that is freed is kept for the next batch.
 

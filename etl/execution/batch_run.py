@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from etl.errors import PipelineError, ProcessorStop, is_echo, is_interrupt
+from etl.errors import PipelineError, ProcessorStop, is_interrupt
 from etl.execution.bisect import (
     FailedRows,
     ProcessorOutput,
@@ -30,6 +30,7 @@ from etl.execution.bisect import (
     message_of,
     no_watchdog,
     run_with_bisection,
+    uninterrupted,
 )
 from etl.execution.fused import branches_after, set_columns
 from etl.execution.records import records_of
@@ -375,10 +376,14 @@ class BatchRun:
         else:
             self.builder.add_trace(rest, "filtered")
 
+    def _may_fuse(self, routed: RoutedRows) -> bool:
+        """Return whether several processors may run on rows at once: nobody looks in between."""
+        return not (self.watches or self.apart or routed.frame.is_empty())
+
     def _chain(self, node: Node, routed: RoutedRows) -> bool:
         """Run processors in a row that only set columns; return False if that cannot be."""
         nodes = self.plan.chains.get(node.name)
-        if nodes is None or self.watches or self.apart or routed.frame.is_empty():
+        if nodes is None or not self._may_fuse(routed):
             return False
         started = time.perf_counter()
         try:
@@ -403,13 +408,7 @@ class BatchRun:
     def _branch(self, name: str, routed: RoutedRows) -> bool:
         """Send rows through branches that merge again at once; return False if that cannot be."""
         branches = branches_after(self.plan, name)
-        if (
-            branches is None
-            or self.watches
-            or self.apart
-            or len(routed.paths) > 1
-            or routed.frame.is_empty()
-        ):
+        if branches is None or len(routed.paths) > 1 or not self._may_fuse(routed):
             return False
         started = time.perf_counter()
         try:
@@ -434,12 +433,7 @@ class BatchRun:
         if frame.is_empty() or node.when is None:
             return routed, routed
         try:
-            try:
-                return _parted(routed, node.when)
-            except KeyboardInterrupt as error:
-                if not is_echo(error):
-                    raise
-                return _parted(routed, node.when)
+            return uninterrupted(partial(_parted, routed, node.when))
         except BaseException as error:
             if is_interrupt(error):
                 raise

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -32,7 +32,10 @@ __all__ = [
     "message_of",
     "no_watchdog",
     "run_with_bisection",
+    "uninterrupted",
 ]
+
+T = TypeVar("T")
 
 PROBES = 32
 """Single rows, drawn at random, that are tried first when a frame fails."""
@@ -244,6 +247,16 @@ def _call_within(seconds: float, call: Callable[[pl.DataFrame], Rows], frame: pl
         )
         raise ProcessorTimeout(f"took longer than {seconds:g} s")
     return future.result()
+
+
+def uninterrupted(call: Callable[[], T]) -> T:
+    """Return what a call returns; it is made again if Ctrl-C in the main thread has ended it."""
+    try:
+        return call()
+    except KeyboardInterrupt as error:
+        if not is_echo(error):
+            raise
+    return call()
 
 
 def _take_rejected(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedRows]]:
