@@ -389,21 +389,25 @@ def test_hundreds_of_updates_leave_the_page_as_it_was(
         metrics = {m["name"]: m["value"] for m in cdp.send("Performance.getMetrics")["metrics"]}
         return {name: metrics[name] for name in ("Nodes", "JSEventListeners", "JSHeapUsedSize")}
 
+    def grown(before: dict[str, float], after: dict[str, float]) -> list[str]:
+        most = {"Nodes": 300, "JSEventListeners": 50, "JSHeapUsedSize": 8e6}
+        return [name for name, limit in most.items() if after[name] >= before[name] + limit]
+
     assert screen.run(SOAK.replace("COUNT", "40")) == "0"
     screen.wait_total("dead", "40")
     newest.filter(has_text="CRITICAL 39").wait_for()
-    # JupyterLab draws its list of workspaces, once, when it has saved the first.
-    listed = "[aria-label='Workspaces toolbar'] .jp-RunningSessions-shutdownAll:not(.disabled)"
-    screen.page.locator(listed).wait_for(state="attached")
-    before = measure()
-    assert screen.run(SOAK.replace("COUNT", "60")) == "0"
-    screen.wait_total("dead", "100")
-    newest.filter(has_text="CRITICAL 59").wait_for()
-    after = measure()
-    print(before, after)
-    assert after["Nodes"] < before["Nodes"] + 300
-    assert after["JSEventListeners"] < before["JSEventListeners"] + 50
-    assert after["JSHeapUsedSize"] < before["JSHeapUsedSize"] + 8e6
+    seen = [measure()]
+    # JupyterLab draws parts of its own page once, at a time of its choice: what the
+    # room's updates leave behind, they leave in every round.
+    for total in ("100", "160", "220"):
+        assert screen.run(SOAK.replace("COUNT", "60")) == "0"
+        screen.wait_total("dead", total)
+        newest.filter(has_text="CRITICAL 59").wait_for()
+        seen.append(measure())
+        if not grown(*seen[-2:]):
+            break
+    print(*seen, sep="\n")
+    assert not grown(*seen[-2:]), seen
 
 
 def test_a_click_is_answered_while_a_cell_computes(
