@@ -60,9 +60,10 @@ def count_lines(data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A byte range of a file that is durable already and is not expected to change.
+    """A byte range of a file or object that is durable already and is not expected to change.
 
-    `start` and `stop` are byte offsets; `checksum` is the CRC-32 of the bytes.
+    `path` is its path or URL, `start` and `stop` are byte offsets, `checksum` is the CRC-32 of
+    the bytes.
     """
 
     path: str
@@ -79,7 +80,10 @@ class Reference:
             SourceUnavailable: If the file cannot be read here.
         """
         from etl.sources.moved import find_bytes
+        from etl.sources.objects import is_url, read_range
 
+        if is_url(self.path):
+            return read_range(self)
         missing = ""
         try:
             with files.open(Path(self.path)) as file:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -208,12 +208,23 @@ def read_lines_at(
         SourceChanged: If it is no longer the file that was read.
         SourceError: If it cannot be read.
     """
-    with as_source_error(checkpoint.source):
-        path = where_is(checkpoint)
-        if path is None:
-            raise SourceChanged(f"{checkpoint.source!r} is gone, or not the file that was read")
-        with opened(path) as (file, _):
-            yield from _pick(file, sorted(set(numbers)))
+    with as_source_error(checkpoint.source), _text_of(checkpoint) as file:
+        yield from _pick(file, sorted(set(numbers)))
+
+
+@contextmanager
+def _text_of(checkpoint: Checkpoint) -> Iterator[BinaryIO]:
+    from etl.sources import objects
+
+    if objects.is_url(checkpoint.source):
+        with objects.text_of(checkpoint) as file:
+            yield file
+        return
+    path = where_is(checkpoint)
+    if path is None:
+        raise SourceChanged(f"{checkpoint.source!r} is gone, or not the file that was read")
+    with opened(path) as (file, _):
+        yield file
 
 
 def _pick(file: BinaryIO, numbers: list[int]) -> Iterator[tuple[int, int, bytes]]:

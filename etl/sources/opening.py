@@ -31,7 +31,16 @@ from etl.settings import Settings
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Kind", "Moved", "as_source_error", "if_readable", "look_at", "opened"]
+__all__ = [
+    "HEAD_BYTES",
+    "Kind",
+    "Moved",
+    "as_source_error",
+    "converted",
+    "if_readable",
+    "look_at",
+    "opened",
+]
 
 HEAD_BYTES = 64 << 10
 """Bytes at the start of a file that say what it is."""
@@ -117,11 +126,24 @@ def opened(
     """
     with ExitStack() as stack:
         file = stack.enter_context(files.open(path))
-        if id and file_id(files.fstat(file)) != id:
+        status = files.fstat(file)
+        if id and file_id(status) != id:
             raise Moved(errno.ENOENT, "it is another file now")
         head = files.pread(file, HEAD_BYTES, 0)
+        yield stack.enter_context(converted(file, head, status.st_size))
+
+
+@contextmanager
+def converted(file: BinaryIO, head: bytes, size: int) -> Iterator[tuple[BinaryIO, Kind]]:
+    r"""Give the text of an open file, UTF-8 with `\n` at the ends of lines, and how it is read.
+
+    Args:
+        file: The file, at its beginning.
+        head: Its first bytes, at most `HEAD_BYTES`.
+        size: Its bytes.
+    """
+    with ExitStack() as stack:
         if compression := _compression_of(head):
-            size = files.fstat(file).st_size
             unpacked = stack.enter_context(closing(compression.open(file)))
             file = cast("BinaryIO", _Expanding(unpacked, size))
             head = _head_of(file)
@@ -130,12 +152,12 @@ def opened(
         if encoding:
             head = head.decode(encoding, "backslashreplace").encode()
         has_cr_ends = b"\r" in head[:-1] and b"\n" not in head  # the last one may be half a CRLF
-        converted = "compressed" if compression else ""
+        how = "compressed" if compression else ""
         if encoding or has_cr_ends:
-            converted = converted or (f"{encoding} text" if encoding else "text with CR line ends")
+            how = how or (f"{encoding} text" if encoding else "text with CR line ends")
             converter = _Converter(file, encoding, has_cr_ends=has_cr_ends)
             file = cast("BinaryIO", io.BufferedReader(converter, BLOCK_BYTES))
-        yield file, Kind(converted, binary)
+        yield file, Kind(how, binary)
 
 
 def look_at(path: Path, files: FileSystem = DISK) -> Kind:

@@ -1,4 +1,4 @@
-"""What a user names as sources: files, globs, folders, or `-`."""
+"""What a user names as sources: files, globs, folders, URLs, or `-`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from etl.errors import SourceError
+from etl.errors import SourceError, UsageError
 from etl.filesystem import file_id
 from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
+from etl.sources.objects import ObjectSource, is_url, objects_of
 from etl.sources.opening import Kind, look_at
 from etl.sources.stream import StreamSource
 from etl.text import counted
 
 __all__ = ["Source", "Sources", "passed_over", "resolve_sources"]
 
-Source = FileSource | StreamSource | FollowSource
+Source = FileSource | StreamSource | FollowSource | ObjectSource
 
 
 class Sources(list[Source]):
@@ -53,7 +54,7 @@ def resolve_sources(
     by_reference: bool = True,
     follow: threading.Event | None = None,
 ) -> Sources:
-    """Return the sources that a user names: files, globs, folders, or `-` for stdin.
+    """Return the sources that a user names: files, globs, folders, URLs, or `-` for stdin.
 
     A folder stands for all files in it, and in folders below it, but for hidden ones and
     those in a run's folder, which etl has written, and binary ones. What a user names itself
@@ -72,6 +73,13 @@ def resolve_sources(
     for name in names:
         if name == "-":
             sources.append(StreamSource(options=options))
+            continue
+        if is_url(name):
+            if follow is not None:
+                raise UsageError(f"{name!r} cannot be followed; put it again when it has grown")
+            objects, hidden = objects_of(name, options, by_reference=by_reference)
+            sources += objects
+            sources.skipped += hidden
             continue
         files, skipped, binary = _files(name)
         sources.skipped += skipped
@@ -98,7 +106,7 @@ def _each_once(sources: Sources) -> Sources:
     """
     named: dict[object, Source] = {}
     for source in sources:
-        if isinstance(source, StreamSource):
+        if isinstance(source, StreamSource | ObjectSource):
             named[source] = source
             continue
         one = file_id(source.path.stat())

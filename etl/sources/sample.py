@@ -9,6 +9,7 @@ from typing import BinaryIO
 import polars as pl
 
 from etl.records.batch import Batch, count_lines, read_exactly
+from etl.sources.objects import ObjectSource
 from etl.sources.opening import as_source_error, opened
 from etl.sources.resolve import Source
 from etl.sources.stream import StreamSource
@@ -29,9 +30,12 @@ def first_lines(source: Source) -> tuple[pl.Series, float | None]:
     Raises:
         SourceError: If it cannot be read, or is not text.
     """
+    modified: float | None = None
     with as_source_error(source.name):
         if isinstance(source, StreamSource):
-            data, modified = _first_of_stream(source.file), None
+            data = _first_of_stream(source.file)
+        elif isinstance(source, ObjectSource):
+            data, modified = source.head(SAMPLE_BYTES)
         else:
             with opened(source.path) as (file, kind):
                 kind.check_text(source.name)

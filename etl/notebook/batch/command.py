@@ -34,6 +34,7 @@ from etl.queue.urls import without_secrets
 from etl.runs.registry import find, make_folder, place_of, read
 from etl.sources.files import FileSource
 from etl.sources.resolve import resolve_sources
+from etl.sources.stream import StreamSource
 from etl.text import clock
 
 __all__ = ["run_batch", "run_each"]
@@ -134,7 +135,7 @@ def _given(
     options = read_options(given)
     given["format"] = options.format or ""
     found = resolve_sources(_sources(given), options)
-    if not all(isinstance(one, FileSource) for one in found):
+    if any(isinstance(one, StreamSource) for one in found):
         raise UsageError("a batch reads files, so that it can be started again; etl run reads -")
     load_pipeline(given["pipeline"])
     if given["store"] != without_secrets(given["store"]):
