@@ -12,9 +12,7 @@ from etl.cli.options import Json
 from etl.errors import UsageError
 from etl.text import say
 
-Files = Annotated[
-    list[str] | None, Argument(help="Files, globs, folders, URLs. Default: sample logs.")
-]
+Files = Annotated[list[str] | None, Argument(help="Files, globs, folders, URLs. Default: samples.")]
 Folder = Annotated[
     Path | None, Option(help="Folder of the batch. Default: a new one in data/runs.")
 ]

@@ -78,8 +78,8 @@ def run(
     """Return the result of a run: sources are put, and everything that waits is processed.
 
     Args:
-        sources: Files, globs, folders, URLs of objects, or `-` for stdin. In folders, hidden files, binary
-            ones, and what earlier runs have written are passed over.
+        sources: Files, globs, folders, URLs of objects, or `-` for stdin. In folders, hidden
+            files, binary ones, and what earlier runs have written are passed over.
         pipeline: `module:attr` or `path.py:attr`.
         format: Name of the lines' format, ours or of your `etl-formats.toml`; None to have
             it detected.
