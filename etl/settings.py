@@ -8,6 +8,7 @@
 | `ETL_STORE`   | the store's URL, where no `--store` is given                          |
 | `ETL_RUNS`    | the folder in which runs are recorded; `data/runs` without it         |
 | `ETL_FORMATS` | a TOML file of formats of one's own; `etl-formats.toml` without it    |
+| `ETL_KAFKA`   | a file of librdkafka's properties, such as passwords; none without it |
 | `ETL_TOKEN`   | what clients of the HTTP server must show                             |
 | `ETL_RETENTION_DAYS` | days for which a store keeps dead letters that were closed; 30 without it |
 | `ETL_ERROR_FILE` | where a worker process writes why it ended; set by whoever starts it |
@@ -33,6 +34,7 @@ class Settings:
         store: URL of the store, or None.
         runs: Folder in which runs are recorded.
         formats: TOML file with formats of the user's own, or None.
+        kafka: File of properties for clients of Kafka, or None.
         token: What clients of the HTTP server must show, or None.
         error_file: Where a worker process writes why it ended, or None.
         retention_seconds: Seconds for which a store keeps dead letters that were replayed or
@@ -63,6 +65,7 @@ class Settings:
     store: str | None
     runs: Path
     formats: Path | None
+    kafka: Path | None
     token: str | None
     error_file: Path | None
     retention_seconds: float
@@ -107,10 +110,12 @@ def settings() -> Settings:
     """
     given = os.environ.get
     error_file, formats = given("ETL_ERROR_FILE"), given("ETL_FORMATS")
+    kafka = given("ETL_KAFKA")
     return Settings(
         store=given("ETL_STORE") or None,
         runs=Path(given("ETL_RUNS") or "data/runs"),
         formats=Path(formats) if formats else None,
+        kafka=Path(kafka) if kafka else None,
         token=given("ETL_TOKEN") or None,
         error_file=Path(error_file) if error_file else None,
         retention_seconds=86_400 * _days("ETL_RETENTION_DAYS", Settings.retention_days),

@@ -60,10 +60,10 @@ def count_lines(data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A byte range of a file or object that is durable already and is not expected to change.
+    """A range of a file, object or partition that is durable and is not expected to change.
 
-    `path` is its path or URL, `start` and `stop` are byte offsets, `checksum` is the CRC-32 of
-    the bytes.
+    `path` is its path or URL, `start` and `stop` are offsets of bytes (of messages in Kafka),
+    `checksum` is the CRC-32 of the text.
     """
 
     path: str
@@ -79,11 +79,12 @@ class Reference:
                 has them.
             SourceUnavailable: If the file cannot be read here.
         """
+        from etl.sources.kafka import SCHEME, read_offsets
         from etl.sources.moved import find_bytes
         from etl.sources.objects import is_url, read_range
 
         if is_url(self.path):
-            return read_range(self)
+            return read_offsets(self) if self.path.startswith(SCHEME) else read_range(self)
         missing = ""
         try:
             with files.open(Path(self.path)) as file:

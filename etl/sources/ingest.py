@@ -27,7 +27,7 @@ MAX_LOCKED = 8
 def ingest(queue: Queue, source: Source, *, reread: bool = False) -> Iterator[SourceChunk]:
     """Yield a source's chunks from where it was read last, each once it is in the queue.
 
-    A file that is followed is read again whenever that fails, until it is stopped: what fails is
+    A source that is followed is read again whenever that fails, until it is stopped: what fails is
     said at once, kept with its checkpoint, and tried again after a pause that grows.
 
     Args:
@@ -50,23 +50,26 @@ def ingest(queue: Queue, source: Source, *, reread: bool = False) -> Iterator[So
         except StoreError:
             raise
         except Exception as error:
-            if not isinstance(source, FollowSource) or source.stop.is_set():
+            stop = getattr(source, "stop", None)  # of one that is followed
+            if stop is None or stop.is_set():
                 raise
             if isinstance(error, SourceLocked):  # whoever follows the name that it has now, or so
                 if failures > MAX_LOCKED:
                     raise
             elif not failures:
                 _note_error(queue, source, error)
-            source.stop.wait(pause_before(failures))
+            stop.wait(pause_before(failures))
             failures += 1
         else:
             return
 
 
-def _note_error(queue: Queue, source: FollowSource, error: Exception) -> None:
-    """Say why a source cannot be read, and keep it with its newest checkpoint."""
+def _note_error(queue: Queue, source: Source, error: Exception) -> None:
+    """Say why a source cannot be read, and keep it with a file's newest checkpoint."""
     text = str(error) if isinstance(error, EtlError) else f"{source.name!r}: {error!r}"
     log.warning("%s; trying again", text)
+    if not isinstance(source, FollowSource):
+        return
     known = queue.checkpoint(source.key)
     host = source.files.host
     modified = _modified(source)

@@ -13,6 +13,7 @@ from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
+from etl.sources.kafka import SCHEME, KafkaSource
 from etl.sources.objects import ObjectSource, is_url, objects_of
 from etl.sources.opening import Kind, look_at
 from etl.sources.stream import StreamSource
@@ -20,7 +21,7 @@ from etl.text import counted
 
 __all__ = ["Source", "Sources", "passed_over", "resolve_sources"]
 
-Source = FileSource | StreamSource | FollowSource | ObjectSource
+Source = FileSource | StreamSource | FollowSource | ObjectSource | KafkaSource
 
 
 class Sources(list[Source]):
@@ -74,6 +75,9 @@ def resolve_sources(
         if name == "-":
             sources.append(StreamSource(options=options))
             continue
+        if name.startswith(SCHEME):
+            sources.append(KafkaSource(name, options, by_reference, follow))
+            continue
         if is_url(name):
             if follow is not None:
                 raise UsageError(f"{name!r} cannot be followed; put it again when it has grown")
@@ -106,7 +110,7 @@ def _each_once(sources: Sources) -> Sources:
     """
     named: dict[object, Source] = {}
     for source in sources:
-        if isinstance(source, StreamSource | ObjectSource):
+        if not isinstance(source, FileSource | FollowSource):
             named[source] = source
             continue
         one = file_id(source.path.stat())

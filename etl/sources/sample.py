@@ -9,6 +9,7 @@ from typing import BinaryIO
 import polars as pl
 
 from etl.records.batch import Batch, count_lines, read_exactly
+from etl.sources.kafka import KafkaSource
 from etl.sources.objects import ObjectSource
 from etl.sources.opening import as_source_error, opened
 from etl.sources.resolve import Source
@@ -34,6 +35,8 @@ def first_lines(source: Source) -> tuple[pl.Series, float | None]:
     with as_source_error(source.name):
         if isinstance(source, StreamSource):
             data = _first_of_stream(source.file)
+        elif isinstance(source, KafkaSource):
+            data, modified = source.head()
         elif isinstance(source, ObjectSource):
             data, modified = source.head(SAMPLE_BYTES)
         else:
