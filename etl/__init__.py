@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from etl.records.batch import Batch as Batch
     from etl.runs.compare import compare as compare
     from etl.runs.run import run as run
+    from etl.sinks import DatabaseTable as DatabaseTable
     from etl.sinks import JsonLines as JsonLines
     from etl.sinks import Parquet as Parquet
     from etl.sinks import Stdout as Stdout
@@ -42,6 +43,7 @@ __version__ = "0.2.0"
 _HOME = {
     "Batch": "records.batch",
     "Count": "processors",
+    "DatabaseTable": "sinks",
     "DeadLetters": "dlq",
     "EtlError": "errors",
     "JsonLines": "sinks",

@@ -20,7 +20,8 @@
     │   └── SourceUnavailable     a file cannot be read here: it is gone, or not on this machine
     ├── ProcessorTimeout          a processor took longer than it may
     ├── ProcessorStop             a processor failed, and its policy says stop
-    │   └── OutputFull            no room on the disk that a sink writes to
+    │   ├── OutputFull            no room on the disk that a sink writes to
+    │   └── TargetUnavailable     a database or server that a sink writes to cannot be reached
     ├── WorkerFailed              worker processes ended before their first batch
     ├── BatchFailed               a batch run's notebook failed, or one of many
     └── GateFailed                a batch is processed and written, and not good enough
@@ -59,6 +60,7 @@ __all__ = [
     "StoreFull",
     "StoreLost",
     "StoreUnavailable",
+    "TargetUnavailable",
     "UsageError",
     "WorkerFailed",
     "did_you_mean",
@@ -152,6 +154,10 @@ class ProcessorStop(EtlError):
 
 class OutputFull(ProcessorStop):
     """There is no room left on the disk that a sink writes to."""
+
+
+class TargetUnavailable(ProcessorStop):
+    """A database or server that a sink writes to cannot be reached at this moment."""
 
 
 class WorkerFailed(EtlError):

@@ -10,13 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from operator import attrgetter
 from pathlib import Path
 
 from etl.errors import OutputsChanged, UsageError
 from etl.queue.database import Database, Transaction
+from etl.queue.protocol import TargetState
 from etl.records.result import Output
 
 __all__ = ["Outputs"]
+
+
+TARGET = "target:"
+"""What the keys of notes on targets begin with."""
 
 
 class Outputs:
@@ -94,6 +100,40 @@ class Outputs:
             lines = sum(row["lines"] for row in gone)
             of_all = {"source": sources.pop() if len(sources) == 1 else "", "lines": lines}
             db.many("insert_output", (row | of_all for row in rows))
+
+    def targets(self) -> list[TargetState]:
+        """See `WorkerRegistry.targets`."""
+        with self._database.read() as db:
+            waiting = db.rows("spooled_outputs")
+            notes = {
+                row["key"].removeprefix(TARGET): json.loads(row["value"])
+                for row in db.rows("target_notes")
+            }
+        found: dict[str, TargetState] = {}
+        for spool, note in notes.items():
+            if note["error"]:
+                found[spool] = TargetState(spool, **note)
+        for row in waiting:
+            spool = "/".join(Path(row["final"]).parts[-3:-1])
+            name = notes.get(spool, {}).get("name", spool)
+            one = found.get(spool, TargetState(spool, name))
+            found[spool] = replace(
+                one,
+                files=one.files + 1,
+                lines=one.lines + row["lines"],
+                bytes=one.bytes + (row["size"] or 0),
+            )
+        return sorted(found.values(), key=attrgetter("name", "spool"))
+
+    def note_target(self, spool: str, name: str, error: str) -> None:
+        """See `WorkerRegistry.note_target`."""
+        key = TARGET + spool
+        with self._database.write(durable=False) as db:
+            db.run("lock", name="control")
+            before = {row["key"]: row["value"] for row in db.rows("target_notes")}.get(key)
+            since = json.loads(before)["since"] if before else None
+            note = {"name": name, "since": (since or db.now()) if error else None, "error": error}
+            db.run("set_control", key=key, value=json.dumps(note))
 
     def _found(self, db: Transaction, statement: str) -> list[Output]:
         """Return the outputs that a statement finds, by their whole names."""

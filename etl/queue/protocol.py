@@ -40,6 +40,7 @@ __all__ = [
     "QueueReader",
     "Stats",
     "TableName",
+    "TargetState",
     "identity",
 ]
 
@@ -226,6 +227,29 @@ class Hang:
             f"worker {self.worker} hung in processor {self.processor!r} for longer than its "
             f"timeout of {self.timeout:g} s; killed"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """What waits to be loaded into a target, as the store knows it.
+
+    Attributes:
+        spool: Folder of its spool, from the output root.
+        name: What the target is called; the spool where that is not known.
+        files: How many files wait.
+        lines: How many done source lines their batches have.
+        bytes: How large they are.
+        since: Unix seconds since when it fails; None if it does not.
+        error: Why it fails, or empty.
+    """
+
+    spool: str
+    name: str
+    files: int = 0
+    lines: int = 0
+    bytes: int = 0
+    since: float | None = None
+    error: str = ""
 
 
 class BatchQueue(Protocol):
@@ -420,6 +444,18 @@ class WorkerRegistry(Protocol):
 
         Raises:
             OutputsChanged: If one of `old` is not known, or not any more; nothing changes.
+        """
+
+    def targets(self) -> list[TargetState]:
+        """Return the targets that anything waits for, or that fail, by their names."""
+
+    def note_target(self, spool: str, name: str, error: str) -> None:
+        """Note why a target cannot be loaded, or, with no error, that it can.
+
+        Args:
+            spool: Folder of its spool, from the output root.
+            name: What it is called, without secrets.
+            error: The same of why it fails; empty if it does not.
         """
 
     def output_root(self) -> Path | None:

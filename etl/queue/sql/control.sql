@@ -45,6 +45,14 @@ SELECT coalesce(staged, final) AS staged, final, size, checksum FROM outputs ORD
 -- name: forget_outputs
 DELETE FROM outputs WHERE final {in_texts} RETURNING source, lines;
 
+-- name: spooled_outputs
+-- What waits for targets: see `sinks/target.py`.
+SELECT final, lines, size FROM outputs
+WHERE final LIKE '.spool/%%' OR final LIKE '%%/.spool/%%';
+
+-- name: target_notes
+SELECT key, value FROM control WHERE key LIKE 'target:%%';
+
 -- name: mark_published
 -- By the name that it is kept under; stores of before kept whole paths.
 UPDATE outputs SET staged = NULL WHERE staged IN (:staged, :path);
