@@ -411,7 +411,7 @@ class Worker:
         self._known = True
         states = self._queue.states(slot)
         self._recover()
-        self._loaders.use(self._pipeline.plan(), self._out)
+        self._load_targets()
         return Runner(
             self._pipeline,
             states=states,
@@ -434,6 +434,11 @@ class Worker:
                 self._unpublished.add(path)
                 log.error("worker %s: %s", self.name, problem)
 
+    def _load_targets(self) -> None:
+        """Let what is spooled for the pipeline's targets be loaded meanwhile."""
+        with contextlib.suppress(PipelineError):  # whoever runs a batch finds that out, too
+            self._loaders.use(self._pipeline.plan(), self._out)
+
     def _watchdog_of(self, lease: Lease) -> Watchdog:
         """Return what watches the calls that run a lease, if anything does."""
         if (watchdog := self._watchdog) is None:
@@ -447,7 +452,7 @@ class Worker:
             self._resolve(self._unsure)
         if self._stale:
             self._runner, self._stale = self._register(), False
-        self._loaders.use(self._pipeline.plan(), self._out)
+        self._load_targets()
         if self._loaders.full:  # the queue is where lines wait, not the disk
             return None
         now = self._clock()
