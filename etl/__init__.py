@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from etl.runs.compare import compare as compare
     from etl.runs.run import run as run
     from etl.sinks import DatabaseTable as DatabaseTable
+    from etl.sinks import Delta as Delta
+    from etl.sinks import DuckLake as DuckLake
     from etl.sinks import JsonLines as JsonLines
     from etl.sinks import Parquet as Parquet
     from etl.sinks import Stdout as Stdout
@@ -45,6 +47,8 @@ _HOME = {
     "Count": "processors",
     "DatabaseTable": "sinks",
     "DeadLetters": "dlq",
+    "Delta": "sinks",
+    "DuckLake": "sinks",
     "EtlError": "errors",
     "JsonLines": "sinks",
     "Parquet": "sinks",

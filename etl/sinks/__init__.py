@@ -5,8 +5,10 @@ that nobody sees a row of a batch that was not committed.
 """
 
 from etl.sinks.database import DatabaseTable
+from etl.sinks.delta import Delta
 from etl.sinks.jsonl import JsonLines
+from etl.sinks.lake import DuckLake
 from etl.sinks.parquet import Parquet
 from etl.sinks.stdout import Stdout
 
-__all__ = ["DatabaseTable", "JsonLines", "Parquet", "Stdout"]
+__all__ = ["DatabaseTable", "Delta", "DuckLake", "JsonLines", "Parquet", "Stdout"]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,10 +19,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import polars as pl
 
-from etl.errors import ProcessorStop, TargetUnavailable, UsageError
-from etl.processors.processor import Delivery, only_polars
-from etl.sinks.fitting import Columns, TargetColumn, fitted, marked, natural
-from etl.sinks.target import MAX_SPOOL_BYTES, Address, SpooledFile, Target, require
+from etl.errors import ProcessorStop, UsageError
+from etl.processors.processor import only_polars
+from etl.sinks.fitting import Columns, TargetColumn, fitted, natural
+from etl.sinks.table import TableTarget, duckdb_column, quoted, quoted_name, text_of
+from etl.sinks.target import Address, SpooledFile, require
 from etl.text import POSTGRES
 
 if TYPE_CHECKING:
@@ -58,9 +57,6 @@ TYPES: Mapping[pl.DataType, str] = {
 """Types of columns that are made, in the words of PostgreSQL and DuckDB."""
 
 
-LOCKED = re.compile(r"\block(ed)?\b|\bbusy\b", re.IGNORECASE)
-"""What drivers say of a file that another process has open."""
-
 MISSING = re.compile("not exist|not found|no such|unknown table", re.IGNORECASE)
 """What they say of a table that is not there."""
 
@@ -70,11 +66,6 @@ SQLITE_NAMES: Mapping[str, str] = {
     "BYTEA": "BLOB",
 }
 """Those of SQLite, which has but four; times are texts."""
-
-WRITABLE = re.compile(
-    r"U?(TINY|SMALL|BIG)?INT(EGER)?|FLOAT|DOUBLE|VARCHAR|BOOLEAN|DATE|BLOB|TIMESTAMP( WITH.*)?"
-)
-"""Types of DuckDB that are written as they are read."""
 
 
 class Dialect(Protocol):
@@ -148,16 +139,8 @@ class DuckDB(Generic):
             return []
         with connection.cursor() as cursor:
             cursor.execute(f"DESCRIBE {quoted(table)}")
-            said = {row[0]: row[1:] for row in cursor.fetchall()}
-        return [
-            TargetColumn(
-                one.name,
-                one.dtype if WRITABLE.fullmatch(said[one.name][0]) else None,
-                said[one.name][0],
-                required=said[one.name][1] == "NO",
-            )
-            for one in found
-        ]
+            said = {row[0]: row[1:3] for row in cursor.fetch_polars().rows()}
+        return [duckdb_column(one.name, one.dtype, *said[one.name]) for one in found]
 
 
 class SQLite(Generic):
@@ -183,7 +166,7 @@ class SQLite(Generic):
             cursor.execute(
                 f'SELECT name, type, "notnull", dflt_value FROM pragma_table_info({named})'
             )
-            rows = cursor.fetchall()
+            rows = cursor.fetch_polars().rows()
         return [
             TargetColumn(
                 name,
@@ -253,7 +236,7 @@ class PostgreSQL(Generic):
         """Return the columns by the catalogue."""
         with connection.cursor() as cursor:
             cursor.execute(self.COLUMNS.format(table=text_of(quoted(table))))
-            rows = cursor.fetchall()
+            rows = cursor.fetch_polars().rows()
         return [
             TargetColumn(
                 name,
@@ -289,27 +272,9 @@ def dialect_of(address: Address) -> Dialect:
     return Generic(scheme)
 
 
-def quoted(table: str) -> str:
-    """Return a table's name, perhaps after that of a schema and a dot, as SQL writes it."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in table.split("."))
-
-
-def text_of(value: str) -> str:
-    """Return a text as SQL writes it."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-class Agreed:
-    """What this process knows of a table; it asks the database once."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.columns: Columns | None = None
-
-
 @only_polars
 @dataclass(frozen=True)
-class DatabaseTable(Target):
+class DatabaseTable(TableTarget):
     """Load rows into a table of a database, each batch once: PostgreSQL, SQLite, DuckDB, ….
 
     The table is made with the columns of the first rows if it is not there. Rows that do not fit
@@ -332,14 +297,10 @@ class DatabaseTable(Target):
     url: str = field(repr=False)
     table: str
     add_columns: bool = False
-    leave_out: Sequence[str] = ()
-    timeout: float = 30.0
-    max_spool_bytes: int = MAX_SPOOL_BYTES
-    _agreed: Agreed = field(default_factory=Agreed, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Find the driver, without loading it."""
-        object.__setattr__(self, "url", Address(self.url))
+        super().__post_init__()
         known = self.dialect.driver.removeprefix("adbc_driver_")
         extra = "databases" if known in ("postgresql", "sqlite", "duckdb") else ""
         require("adbc_driver_manager", f"a table at {self.address}", "databases")
@@ -349,53 +310,6 @@ class DatabaseTable(Target):
     def dialect(self) -> Dialect:
         """What is special of this kind of database."""
         return dialect_of(self.address)
-
-    @property
-    def place(self) -> str:
-        """The table."""
-        return self.table
-
-    def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        """Return the rows, with those marked that the table cannot hold; it is made if need be."""
-        return marked(frame, self._columns_for(self._kept(frame, delivery)))
-
-    def fitted(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        """Return the rows with the columns and types of the table."""
-        rows = self._kept(frame, delivery)
-        return fitted(rows, self._columns_for(rows))
-
-    def _kept(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        return frame.drop(
-            {*self.leave_out} - ({"line"} if delivery.keep_line else set()), strict=False
-        )
-
-    def _columns_for(self, frame: pl.DataFrame) -> Columns:
-        """Return the table's columns, which have those of the rows if they can be added."""
-        agreed = self._agreed
-        with agreed.lock:
-            known = agreed.columns
-            if known is None or (self.add_columns and known.missing(frame.columns)):
-                known = agreed.columns = self._ask(frame)
-            return known
-
-    def _ask(self, frame: pl.DataFrame) -> Columns:
-        """Return what the database says of the table; a file that another has locked is awaited."""
-        deadline = time.monotonic() + self.timeout
-        attempt = 0
-        while True:
-            try:
-                with self.session() as session:
-                    return session.columns_for(frame)
-            except ProcessorStop:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever a driver raises
-                said = self.address.hide(error)
-                if not LOCKED.search(said) or time.monotonic() > deadline:
-                    raise TargetUnavailable(
-                        f"table {self.table} at {self.address} cannot be used: {said}"
-                    ) from None
-            time.sleep(min(0.5, 0.05 * 2**attempt))
-            attempt += 1
 
     @contextmanager
     def session(self) -> Iterator[DatabaseSession]:
@@ -454,7 +368,7 @@ class DatabaseSession:
         listed = ", ".join(map(text_of, ids))
         with self._connection.cursor() as cursor:
             cursor.execute(f"SELECT batch FROM {quoted(self._ledger)} WHERE batch IN ({listed})")
-            found = {row[0] for row in cursor.fetchall()}
+            found = {row[0] for row in cursor.fetch_polars().rows()}
         self._connection.rollback()  # what is looked at next is as it is then
         return found
 
@@ -515,8 +429,3 @@ class DatabaseSession:
     def _run(self, statement: str) -> None:
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
-
-
-def quoted_name(name: str) -> str:
-    """Return a column's name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'
