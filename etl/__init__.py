@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from etl.sinks import DatabaseTable as DatabaseTable
     from etl.sinks import Delta as Delta
     from etl.sinks import DuckLake as DuckLake
+    from etl.sinks import Elasticsearch as Elasticsearch
+    from etl.sinks import HttpLines as HttpLines
     from etl.sinks import JsonLines as JsonLines
+    from etl.sinks import Loki as Loki
     from etl.sinks import Parquet as Parquet
     from etl.sinks import Stdout as Stdout
     from etl.sinks.parquet import read_output as read_output
@@ -49,8 +52,11 @@ _HOME = {
     "DeadLetters": "dlq",
     "Delta": "sinks",
     "DuckLake": "sinks",
+    "Elasticsearch": "sinks",
     "EtlError": "errors",
+    "HttpLines": "sinks",
     "JsonLines": "sinks",
+    "Loki": "sinks",
     "Parquet": "sinks",
     "Parse": "processors",
     "Pipeline": "pipeline",

@@ -6,9 +6,20 @@ that nobody sees a row of a batch that was not committed.
 
 from etl.sinks.database import DatabaseTable
 from etl.sinks.delta import Delta
+from etl.sinks.http import Elasticsearch, HttpLines, Loki
 from etl.sinks.jsonl import JsonLines
 from etl.sinks.lake import DuckLake
 from etl.sinks.parquet import Parquet
 from etl.sinks.stdout import Stdout
 
-__all__ = ["DatabaseTable", "Delta", "DuckLake", "JsonLines", "Parquet", "Stdout"]
+__all__ = [
+    "DatabaseTable",
+    "Delta",
+    "DuckLake",
+    "Elasticsearch",
+    "HttpLines",
+    "JsonLines",
+    "Loki",
+    "Parquet",
+    "Stdout",
+]

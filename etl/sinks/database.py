@@ -170,11 +170,11 @@ class SQLite(Generic):
         return [
             TargetColumn(
                 name,
-                self._dtype(declared.upper()),
+                dtype := self._dtype(declared.upper()),
                 declared or "any type",
                 required=bool(required),
                 default=default is not None,
-                as_it_is=(pl.Datetime, pl.Date),
+                as_it_is=(pl.Datetime, pl.Date) if dtype == pl.String else (),
             )
             for name, declared, required, default in rows
         ]
@@ -358,7 +358,6 @@ class DatabaseSession:
                 found = self._read_columns()
         if found is None:
             raise ProcessorStop(f"table {self._target.table} was made and cannot be found")
-        found.of(frame)
         return found
 
     def loaded(self, ids: Sequence[str]) -> set[str]:

@@ -78,12 +78,12 @@ class DeltaSession:
         found = self._read_columns(self._open())
         if found is None or (self._target.add_columns and found.missing(frame.columns)):
             types = {name: natural(one) for name, one in frame.schema.items()}
-            new = frame.clear().cast(types) if found is None else _new(types, found)
+            missing = list(types) if found is None else found.missing(list(types))
+            new = pl.DataFrame(schema={name: types[name] for name in missing})
             self._write(self._url, new, schema_mode="merge")
             found = self._read_columns(self._open())
         if found is None:
             raise ProcessorStop(f"Delta table {self._target.address} was made and is not there")
-        found.of(frame)
         return found
 
     def loaded(self, ids: Sequence[str]) -> set[str]:
@@ -133,8 +133,3 @@ class DeltaSession:
             for one in schema.fields
         ]
         return Columns(str(self._target.address), columns, str.casefold)
-
-
-def _new(types: Mapping[str, pl.DataType], found: Columns) -> pl.DataFrame:
-    """Return no rows, with the columns that a table lacks."""
-    return pl.DataFrame(schema={name: types[name] for name in found.missing(list(types))})

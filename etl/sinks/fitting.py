@@ -139,14 +139,15 @@ def marked(frame: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     """
     problems: list[tuple[pl.Expr, str]] = []
     for name, column in columns.of(frame):
-        problems += [(where, f"column {name!r} {why}") for where, why in _misfits(name, column)]
-        made = _converted(name, frame.schema[name], column, columns.table)
+        value, source = pl.col(name), frame.schema[name]
+        made = _converted(name, source, column, columns.table)
         if made is not None:
-            value, source = pl.col(name), frame.schema[name]
             wrong = value.is_not_null() & made.is_null()
             if source.is_float() and column.dtype is not None and column.dtype.is_integer():
                 wrong |= made.cast(source) != value
             problems.append((wrong, f"column {name!r} does not fit {column.type_name}"))
+        refused = _misfits(value if made is None else made, column)
+        problems += [(where, f"column {name!r} {why}") for where, why in refused]
     if not problems:
         return frame
     found = frame.select(
@@ -159,19 +160,18 @@ def marked(frame: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     return frame
 
 
-def _misfits(name: str, column: TargetColumn) -> list[tuple[pl.Expr, str]]:
+def _misfits(value: pl.Expr, column: TargetColumn) -> list[tuple[pl.Expr, str]]:
     """Return what a table refuses of values that have its type."""
-    value, found = pl.col(name), []
+    found = []
     if column.required:
         found.append((value.is_null(), "is null, and must not be"))
-    if column.dtype == pl.String:
-        text = value.cast(pl.String, strict=False)
+    if column.dtype == pl.String and not column.as_it_is:
         if not column.nul:
-            nul = text.str.contains("\0", literal=True)
+            nul = value.str.contains("\0", literal=True)
             found.append((nul, f"has the character U+0000, which {column.type_name} cannot hold"))
         if column.max_chars is not None:
             found.append(
-                (text.str.len_chars() > column.max_chars, f"is too long for {column.type_name}")
+                (value.str.len_chars() > column.max_chars, f"is too long for {column.type_name}")
             )
     return found
 

@@ -90,7 +90,10 @@ class DuckLake(TableTarget):
         """Attach the lake to a DuckDB in memory, until the block ends."""
         import duckdb
 
-        alone = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        alone: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
         with duckdb.connect(config=alone) as connection:
             for extension in self._extensions:
                 connection.execute(f"LOAD {text_of(_file_of(extension, duckdb.__version__))}")
@@ -139,7 +142,6 @@ class LakeSession:
             found = self._read_columns()
         if found is None:
             raise ProcessorStop(f"table {self._target.table} was made and cannot be found")
-        found.of(frame)
         return found
 
     def loaded(self, ids: Sequence[str]) -> set[str]:

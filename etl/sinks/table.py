@@ -23,6 +23,9 @@ from etl.sinks.target import MAX_SPOOL_BYTES, Address, Session, Target
 
 __all__ = ["TableSession", "TableTarget", "duckdb_column", "quoted", "quoted_name", "text_of"]
 
+PATH = "path"
+"""Column of the processors that a row has passed, which is set for sinks."""
+
 LOCKED = re.compile(r"\block(ed)?\b|\bbusy\b|conflict", re.IGNORECASE)
 """What drivers say of a file that another process has open."""
 
@@ -36,11 +39,7 @@ class TableSession(Session, Protocol):
     """A connection to a table."""
 
     def columns_for(self, frame: pl.DataFrame) -> Columns:
-        """Return the table's columns; the table, and what it lacks, is made if it may be.
-
-        Raises:
-            ProcessorStop: If the rows have columns that it does not have.
-        """
+        """Return the table's columns; the table, and what it lacks, is made if it may be."""
 
 
 class Agreed:
@@ -84,25 +83,32 @@ class TableTarget(Target):
 
     def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
         """Return the rows, with those marked that the table cannot hold; it is made if need be."""
-        rows = self._kept(frame, delivery)
-        return marked(rows, self._columns_for(rows))
+        return marked(*self._agree(frame, delivery))
 
     def fitted(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
         """Return the rows with the columns and types of the table."""
-        rows = self._kept(frame, delivery)
-        return fitted(rows, self._columns_for(rows))
+        return fitted(*self._agree(frame, delivery))
 
-    def _kept(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+    def _agree(self, frame: pl.DataFrame, delivery: Delivery) -> tuple[pl.DataFrame, Columns]:
+        """Return the rows with the columns that are written, and the table's columns.
+
+        The path of a row is written if the table has a column for it: no processor can drop it.
+        """
         kept = {"line"} if delivery.keep_line else set()
-        return frame.drop({*self.leave_out} - kept, strict=False)
+        rows = frame.drop({*self.leave_out} - kept, strict=False)
+        columns = self._columns_for(rows)
+        if PATH in columns.missing(rows.columns):
+            rows = rows.drop(PATH)
+        return rows, columns
 
     def _columns_for(self, frame: pl.DataFrame) -> Columns:
         """Return the table's columns, as they were when this process last had to ask."""
         agreed = self._agreed
         with agreed.lock:
-            if agreed.columns is None or agreed.columns.missing(frame.columns):
-                agreed.columns = self._ask(frame)
-            return agreed.columns
+            known = agreed.columns
+            if known is None or {*known.missing(frame.columns)} - {PATH}:
+                known = agreed.columns = self._ask(frame)
+            return known
 
     def _ask(self, frame: pl.DataFrame) -> Columns:
         """Return what the target says of the table; one that another has locked is awaited."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import polars as pl
@@ -29,7 +29,7 @@ from etl.records.batch import read_exactly
 from etl.sinks.publish import StagedFile, stage_file
 from etl.text import first_line, printable, without_secrets
 
-__all__ = ["SPOOL", "Address", "Session", "SpooledFile", "Target", "require"]
+__all__ = ["SPOOL", "Address", "Session", "SpooledFile", "Target", "TryLater", "require"]
 
 SPOOL = ".spool"
 """Folder below the output root in which the spools of targets are."""
@@ -88,14 +88,15 @@ class Address(str):
 
     def hide(self, error: BaseException) -> str:
         """Return what an error says, on one line, without what is secret of this address."""
-        parts = urlsplit(self.secret)
-        options = [value for name, value in parse_qsl(parts.query) if SECRET.search(name)]
-        login = parts.netloc.rpartition("@")[0]
-        secrets = {self.secret, login, login.partition(":")[2], *options}
         text = str(error).strip() or type(error).__name__
-        for one in sorted(secrets, key=len, reverse=True):
-            for form in {one, unquote(one), quote(one, safe="")} - {""}:
-                text = text.replace(form, "…")
+        if self.scheme not in ("", "sqlite", "duckdb"):  # a path has no secrets
+            parts = urlsplit(self.secret)
+            options = [value for name, value in parse_qsl(parts.query) if SECRET.search(name)]
+            login = parts.netloc.rpartition("@")[0]
+            text = text.replace(self.secret, str(self))
+            for one in sorted({login, login.partition(":")[2], *options} - {""}, key=len)[::-1]:
+                for form in {one, unquote(one), quote(one, safe="")}:
+                    text = text.replace(form, "…")
         return printable(first_line(text), MAX_ERROR)
 
 
@@ -135,6 +136,18 @@ class Session(Protocol):
         """
 
 
+class TryLater(Exception):
+    """A target asks for some time.
+
+    Attributes:
+        seconds: How long.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class Target(ABC):
     """A sink that spools rows, and knows how to load them.
 
@@ -149,6 +162,8 @@ class Target(ABC):
     url: str
     timeout: float
     max_spool_bytes: int
+    together: ClassVar[bool] = True
+    """Whether several files may be loaded in one transaction."""
 
     @cached_property
     def address(self) -> Address:

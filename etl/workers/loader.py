@@ -24,7 +24,7 @@ from etl.pipeline.plan import Plan
 from etl.queue import Queue
 from etl.queue.writes import pause_before
 from etl.records.result import Output
-from etl.sinks.target import SpooledFile, Target
+from etl.sinks.target import SpooledFile, Target, TryLater
 from etl.text import counted
 
 __all__ = ["Loaders", "targets_of"]
@@ -45,6 +45,9 @@ POLL_SECONDS = 1.0
 
 STOP_SECONDS = 10.0
 """Seconds for which a transaction that has begun is waited for at the end."""
+
+MAX_ASKED_SECONDS = 60.0
+"""Seconds for which a target is left alone that asks for it, at most."""
 
 LOCK = ".lock"
 """File of a spool that the loader which works on it has locked."""
@@ -201,7 +204,8 @@ class Loader:
                 self._load_all()
             except Exception as error:  # noqa: BLE001 - whatever a driver raises: it is tried again
                 self._failed(error)
-                pause = pause_before(failures)
+                asked = error.seconds if isinstance(error, TryLater) else 0.0
+                pause = max(pause_before(failures), min(asked, MAX_ASKED_SECONDS))
                 failures += 1
             else:
                 self._succeeded()
@@ -244,7 +248,8 @@ class Loader:
         size = 0
         for file in sorted(files, key=lambda one: self._tries.get(one.id, 0)):
             size += file.size
-            over = size > MAX_TRANSACTION_BYTES or len(group) == MAX_TRANSACTION_FILES
+            most = MAX_TRANSACTION_FILES if self._target.together else 1
+            over = size > MAX_TRANSACTION_BYTES or len(group) == most
             if group and (over or file.id in self._tries):
                 break
             group.append(file)
