@@ -23,7 +23,7 @@ from etl.errors import ProcessorStop, UsageError
 from etl.processors.processor import only_polars
 from etl.sinks.fitting import Columns, TargetColumn, fitted, natural
 from etl.sinks.table import TableTarget, duckdb_column, quoted, quoted_name, text_of
-from etl.sinks.target import Address, SpooledFile, require
+from etl.sinks.target import Address, SpooledFile, require, schema_of
 from etl.text import POSTGRES
 
 if TYPE_CHECKING:
@@ -340,22 +340,22 @@ class DatabaseSession:
         schema, _, self._table = target.table.rpartition(".")
         self._schema = schema or None
         self._ledger = f"{schema}.{LEDGER}" if schema else LEDGER
-        self._columns: Columns | None = None
 
-    def columns_for(self, frame: pl.DataFrame) -> Columns:
-        """Return the table's columns; what is missing is made, if it may be."""
+    def columns_for(self, schema: pl.Schema) -> Columns:
+        """Return the table's columns; the table, and what it lacks, is made if it may be."""
         found = self._read_columns()
-        if found is None or (self._target.add_columns and found.missing(frame.columns)):
+        if found is None or (self._target.add_columns and found.missing(schema.names())):
             try:
-                self._make(frame.schema, found)
+                self._make(schema, found)
             except Exception:  # another process may have made the same meanwhile
                 with suppress(Exception):
                     self._connection.rollback()
                 found = self._read_columns()
-                if found is None or found.missing(frame.columns):
+                if found is None or found.missing(schema.names()):
                     raise
             else:
                 found = self._read_columns()
+        self._connection.rollback()  # what is looked at next is as it is then
         if found is None:
             raise ProcessorStop(f"table {self._target.table} was made and cannot be found")
         return found
@@ -373,33 +373,27 @@ class DatabaseSession:
 
     def load(self, files: Sequence[SpooledFile]) -> None:
         """Load files and note their ids in one transaction."""
+        columns = self.columns_for(schema_of(files))
         try:
-            self._load(files)
+            self._load(files, columns)
             self._connection.commit()
         except BaseException:
-            self._columns = None
             with suppress(Exception):  # the connection may be gone, and with it the transaction
                 self._connection.rollback()
             raise
 
-    def _load(self, files: Sequence[SpooledFile]) -> None:
+    def _load(self, files: Sequence[SpooledFile], columns: Columns) -> None:
         self._run(
             f"CREATE TABLE IF NOT EXISTS {quoted(self._ledger)} "
             f"({', '.join(self._definitions(LEDGER_SCHEMA))}, PRIMARY KEY (batch))"
         )
-        frames = [file.rows() for file in files]
         now = datetime.now(UTC)
-        rows = [
-            (file.id, self._target.table, frame.height, now)
-            for file, frame in zip(files, frames, strict=True)
-        ]
+        rows = [(file.id, self._target.table, file.height, now) for file in files]
         # First: whoever loads the same at this moment waits here, and then has nothing to do.
         self._ingest(LEDGER, pl.DataFrame(rows, LEDGER_SCHEMA, orient="row"))
-        for frame in frames:
-            if self._columns is None or self._columns.missing(frame.columns):
-                self._columns = self.columns_for(frame)
+        for file in files:
             whole = self._dialect.whole_rows
-            self._ingest(self._table, fitted(frame, self._columns, whole=whole))
+            self._ingest(self._table, fitted(file.rows(), columns, whole=whole))
 
     def _ingest(self, table: str, rows: pl.DataFrame) -> None:
         with self._connection.cursor() as cursor:

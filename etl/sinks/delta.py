@@ -73,11 +73,11 @@ class DeltaSession:
         self._options = dict(target.storage_options or {}) or None
         self._table: DeltaTable | None = None
 
-    def columns_for(self, frame: pl.DataFrame) -> Columns:
+    def columns_for(self, schema: pl.Schema) -> Columns:
         """Return the table's columns; the table, and what it lacks, is made if it may be."""
         found = self._read_columns(self._open())
-        if found is None or (self._target.add_columns and found.missing(frame.columns)):
-            types = {name: natural(one) for name, one in frame.schema.items()}
+        if found is None or (self._target.add_columns and found.missing(schema.names())):
+            types = {name: natural(one) for name, one in schema.items()}
             missing = list(types) if found is None else found.missing(list(types))
             new = pl.DataFrame(schema={name: types[name] for name in missing})
             self._write(self._url, new, schema_mode="merge")
@@ -102,7 +102,7 @@ class DeltaSession:
 
         rows = pl.concat([file.rows() for file in files], how="diagonal_relaxed")
         if self._table is None:  # removed since the rows were fitted to it
-            self.columns_for(rows)
+            self.columns_for(rows.schema)
             self._table = self._open()
         if (table := self._table) is None or (columns := self._read_columns(table)) is None:
             raise ProcessorStop(f"Delta table {self._target.address} was made and is not there")

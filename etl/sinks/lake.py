@@ -134,11 +134,11 @@ class LakeSession:
         self._connection = connection
         self._target = target
 
-    def columns_for(self, frame: pl.DataFrame) -> Columns:
+    def columns_for(self, schema: pl.Schema) -> Columns:
         """Return the table's columns; the table, and what it lacks, is made if it may be."""
         found = self._read_columns()
-        if found is None or (self._target.add_columns and found.missing(frame.columns)):
-            self._make(frame, found)
+        if found is None or (self._target.add_columns and found.missing(schema.names())):
+            self._make(schema, found)
             found = self._read_columns()
         if found is None:
             raise ProcessorStop(f"table {self._target.table} was made and cannot be found")
@@ -155,7 +155,7 @@ class LakeSession:
         """Load files and note their ids in one transaction."""
         frames = [file.rows() for file in files]
         rows = pl.concat(frames, how="diagonal_relaxed")
-        columns = self.columns_for(rows)
+        columns = self.columns_for(rows.schema)
         now = datetime.now(UTC)
         noted = [
             (file.id, self._target.table, frame.height, now)
@@ -195,18 +195,18 @@ class LakeSession:
                 self._connection.rollback()
             raise
 
-    def _make(self, frame: pl.DataFrame, found: Columns | None) -> None:
+    def _make(self, columns: pl.Schema, found: Columns | None) -> None:
         table = quoted(self._target.table)
         if found is None:
             schema, dot, _ = self._target.table.rpartition(".")
             if dot:
                 self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
             self._connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {table} ({_definitions(frame.schema)})"
+                f"CREATE TABLE IF NOT EXISTS {table} ({_definitions(columns)})"
             )
             return
-        for name in found.missing(frame.columns):
-            definition = _definitions({name: frame.schema[name]})
+        for name in found.missing(columns.names()):
+            definition = _definitions({name: columns[name]})
             self._connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {definition}")
 
     def _read_columns(self) -> Columns | None:

@@ -38,7 +38,7 @@ WRITABLE = re.compile(
 class TableSession(Session, Protocol):
     """A connection to a table."""
 
-    def columns_for(self, frame: pl.DataFrame) -> Columns:
+    def columns_for(self, schema: pl.Schema) -> Columns:
         """Return the table's columns; the table, and what it lacks, is made if it may be."""
 
 
@@ -96,28 +96,28 @@ class TableTarget(Target):
         """
         kept = {"line"} if delivery.keep_line else set()
         rows = frame.drop({*self.leave_out} - kept, strict=False)
-        columns = self._columns_for(rows)
+        columns = self._columns_for(rows.schema)
         if PATH in columns.missing(rows.columns):
             rows = rows.drop(PATH)
         return rows, columns
 
-    def _columns_for(self, frame: pl.DataFrame) -> Columns:
+    def _columns_for(self, schema: pl.Schema) -> Columns:
         """Return the table's columns, as they were when this process last had to ask."""
         agreed = self._agreed
         with agreed.lock:
             known = agreed.columns
-            if known is None or {*known.missing(frame.columns)} - {PATH}:
-                known = agreed.columns = self._ask(frame)
+            if known is None or {*known.missing(schema.names())} - {PATH}:
+                known = agreed.columns = self._ask(schema)
             return known
 
-    def _ask(self, frame: pl.DataFrame) -> Columns:
+    def _ask(self, schema: pl.Schema) -> Columns:
         """Return what the target says of the table; one that another has locked is awaited."""
         deadline = time.monotonic() + self.timeout
         attempt = 0
         while True:
             try:
                 with self.session() as session:
-                    return session.columns_for(frame)
+                    return session.columns_for(schema)
             except ProcessorStop:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a driver raises

@@ -29,7 +29,16 @@ from etl.records.batch import read_exactly
 from etl.sinks.publish import StagedFile, stage_file
 from etl.text import first_line, printable, without_secrets
 
-__all__ = ["SPOOL", "Address", "Session", "SpooledFile", "Target", "TryLater", "require"]
+__all__ = [
+    "SPOOL",
+    "Address",
+    "Session",
+    "SpooledFile",
+    "Target",
+    "TryLater",
+    "require",
+    "schema_of",
+]
 
 SPOOL = ".spool"
 """Folder below the output root in which the spools of targets are."""
@@ -116,10 +125,29 @@ class SpooledFile:
     size: int
     files: FileSystem = DISK
 
+    @property
+    def height(self) -> int:
+        """How many rows they are."""
+        if self.files is not DISK:
+            return self.rows().height
+        return int(pl.scan_ipc(self.path, glob=False).select(pl.len()).collect().item())
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Their columns."""
+        if self.files is not DISK:
+            return self.rows().schema
+        return pl.scan_ipc(self.path, glob=False).collect_schema()
+
     def rows(self) -> pl.DataFrame:
         """Return the rows."""
         with self.files.open(self.path) as file:
             return pl.read_ipc(read_exactly(file, self.size))
+
+
+def schema_of(files: Sequence[SpooledFile]) -> pl.Schema:
+    """Return all columns that some files have."""
+    return pl.Schema({name: kind for file in files for name, kind in file.schema.items()})
 
 
 class Session(Protocol):

@@ -31,8 +31,8 @@ __all__ = ["Loaders", "targets_of"]
 
 log = logging.getLogger("etl")
 
-MAX_TRANSACTION_BYTES = 64 << 20
-"""Bytes on disk of the files that are loaded in one transaction, at most; or one file."""
+MAX_TRANSACTION_BYTES = 16 << 20
+"""Compressed bytes that are loaded in one transaction, at most; or one file."""
 
 MAX_TRANSACTION_FILES = 200
 """Files that are loaded in one transaction, at most."""
