@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckLake"]
 
+OTHER_FILES = "existing data path"
+"""What DuckLake says if a lake was made with another folder of Parquet files."""
+
 TURN = ""
 """Id of the row of the ledger that every load updates, and so is alone."""
 
@@ -97,29 +100,36 @@ class DuckLake(TableTarget):
         with duckdb.connect(config=alone) as connection:
             for extension in self._extensions:
                 connection.execute(f"LOAD {text_of(_file_of(extension, duckdb.__version__))}")
-            connection.execute(self._attach())
+            try:
+                connection.execute(self._attach(self.files or self._beside()))
+            except duckdb.Error as error:
+                if self.files is not None or OTHER_FILES not in str(error):
+                    raise
+                connection.execute(self._attach(None))  # they are where its maker put them
             connection.execute("USE lake")
             yield LakeSession(connection, self)
 
-    def _attach(self) -> str:
+    def _attach(self, files: str | None) -> str:
+        """Return the statement that attaches the lake, whose Parquet files are in a folder."""
         if self.address.scheme in POSTGRES:
             catalog, options = f"postgres:{self.address.secret}", []
         else:
-            path = Path(self._path())
-            path.parent.mkdir(parents=True, exist_ok=True)
-            catalog = f"sqlite:{path}"
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            catalog = f"sqlite:{self._path}"
             options = ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 10000"]
-        files = self.files or f"{self._path()}.files"
-        options.append(f"DATA_PATH {text_of(files)}")
+        if files is not None:
+            options.append(f"DATA_PATH {text_of(files)}")
         return f"ATTACH {text_of(f'ducklake:{catalog}')} AS lake ({', '.join(options)})"
 
-    def _path(self) -> str:
-        """Return the path of a catalog that is a file."""
-        return (
-            self.address.secret.removeprefix("sqlite://").removeprefix("/")
-            if (self.address.scheme)
-            else self.address.secret
-        )
+    @property
+    def _path(self) -> Path:
+        """The catalog, if it is a file."""
+        _, url, path = self.address.secret.partition("sqlite:///")
+        return Path(path if url else self.address.secret).absolute()
+
+    def _beside(self) -> str:
+        """Return the folder of the Parquet files if none is named."""
+        return f"{self._path}.files"
 
 
 class LakeSession:

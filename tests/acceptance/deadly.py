@@ -1,4 +1,4 @@
-"""A pipeline into a database whose process kills itself at the place that `DIE_AT` names."""
+"""Pipelines into targets; a process kills itself at the place that `DIE_AT` names."""
 
 import os
 import signal
@@ -7,11 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from etl import DatabaseTable, Pipeline
+from etl import DatabaseTable, DuckLake, HttpLines, Pipeline
 from etl.execution.batch_run import Runner
 from etl.queue.writes import DatabaseQueue
 from etl.sinks.database import DatabaseSession
-from etl.workers.loader import Loader
 
 
 def die_after(owner: Any, method: str) -> None:
@@ -32,7 +31,6 @@ PLACES = {
     "load": (DatabaseSession, "_load"),
     "loaded": (DatabaseSession, "load"),
     "forget": (DatabaseQueue, "replace_outputs"),
-    "remove": (Loader, "_forget"),
 }
 """Where a process may die: after each step of a row's way into a database."""
 
@@ -48,4 +46,14 @@ pipeline = (
     Pipeline("deadly")
     .add("number", number)
     .add("out", DatabaseTable(os.environ.get("TARGET", "sqlite:///t.db"), "lines", timeout=1))
+)
+
+into_lake = (
+    Pipeline("into_lake")
+    .add("number", number)
+    .add("out", DuckLake(os.environ.get("LAKE", "lake.db"), "lines"))
+)
+
+over_http = Pipeline("over_http").add(
+    "out", HttpLines(os.environ.get("SERVER", "http://127.0.0.1:1"), timeout=0.5)
 )
