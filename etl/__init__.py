@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from etl.records.batch import Batch as Batch
     from etl.runs.compare import compare as compare
     from etl.runs.run import run as run
+    from etl.sinks import DatabaseTable as DatabaseTable
+    from etl.sinks import Delta as Delta
+    from etl.sinks import DuckLake as DuckLake
+    from etl.sinks import Elasticsearch as Elasticsearch
+    from etl.sinks import HttpLines as HttpLines
     from etl.sinks import JsonLines as JsonLines
+    from etl.sinks import Loki as Loki
     from etl.sinks import Parquet as Parquet
     from etl.sinks import Stdout as Stdout
     from etl.sinks.parquet import read_output as read_output
@@ -42,9 +48,15 @@ __version__ = "0.2.0"
 _HOME = {
     "Batch": "records.batch",
     "Count": "processors",
+    "DatabaseTable": "sinks",
     "DeadLetters": "dlq",
+    "Delta": "sinks",
+    "DuckLake": "sinks",
+    "Elasticsearch": "sinks",
     "EtlError": "errors",
+    "HttpLines": "sinks",
     "JsonLines": "sinks",
+    "Loki": "sinks",
     "Parquet": "sinks",
     "Parse": "processors",
     "Pipeline": "pipeline",

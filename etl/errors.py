@@ -14,12 +14,14 @@
     │   └── QueueClosed           used after close()
     ├── QueueFull                 the limit on waiting lines or bytes is reached
     ├── LeaseLost                 the lease ran out; another worker has the batch
+    ├── OutputsChanged            another process has replaced an output
     ├── SourceLocked              two runs read one source into one store
     ├── SourceChanged             a file's bytes are not those that were queued
     │   └── SourceUnavailable     a file cannot be read here: it is gone, or not on this machine
     ├── ProcessorTimeout          a processor took longer than it may
     ├── ProcessorStop             a processor failed, and its policy says stop
-    │   └── OutputFull            no room on the disk that a sink writes to
+    │   ├── OutputFull            no room on the disk that a sink writes to
+    │   └── TargetUnavailable     a database or server that a sink writes to cannot be reached
     ├── WorkerFailed              worker processes ended before their first batch
     ├── BatchFailed               a batch run's notebook failed, or one of many
     └── GateFailed                a batch is processed and written, and not good enough
@@ -43,6 +45,7 @@ __all__ = [
     "IncompatibleStore",
     "LeaseLost",
     "OutputFull",
+    "OutputsChanged",
     "PayloadDamaged",
     "PipelineError",
     "ProcessorStop",
@@ -57,6 +60,7 @@ __all__ = [
     "StoreFull",
     "StoreLost",
     "StoreUnavailable",
+    "TargetUnavailable",
     "UsageError",
     "WorkerFailed",
     "did_you_mean",
@@ -120,6 +124,10 @@ class LeaseLost(EtlError):
     """The lease ran out and another worker may have the batch; nothing was changed."""
 
 
+class OutputsChanged(EtlError):
+    """Another process has replaced an output in the meantime; nothing was changed."""
+
+
 class SourceLocked(EtlError):
     """Another run is reading the source into this store."""
 
@@ -146,6 +154,10 @@ class ProcessorStop(EtlError):
 
 class OutputFull(ProcessorStop):
     """There is no room left on the disk that a sink writes to."""
+
+
+class TargetUnavailable(ProcessorStop):
+    """A database or server that a sink writes to cannot be reached at this moment."""
 
 
 class WorkerFailed(EtlError):

@@ -6,6 +6,7 @@ the screen.
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
 import time
@@ -14,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, TypeGuard
+from urllib.parse import urlsplit, urlunsplit
 
 __all__ = [
+    "POSTGRES",
     "Html",
     "cell_text",
     "clock",
@@ -29,7 +32,18 @@ __all__ = [
     "say",
     "shortened",
     "size",
+    "without_secrets",
 ]
+
+POSTGRES = ("postgresql", "postgres")
+"""Schemes of URLs of PostgreSQL."""
+
+FILES = ("sqlite", "duckdb")
+"""Schemes of URLs that are paths."""
+
+HOST = r"(\[[\w:.%]*\]|[^:@/,\[]*)(:\d*)?"
+HOSTS = re.compile(rf"{HOST}(,{HOST})*(/|$)")
+"""What a URL of PostgreSQL has before its database, if it is one: else it may be a password."""
 
 SHORT = 28
 """Characters up to which a cell of a table stays on one line."""
@@ -219,3 +233,16 @@ def _cell(tag: str, value: object, spec: str, align: str, most: int) -> str:
     style += ";opacity:.4" if html == "0" else ""
     style += ";color:#b3261e;font-weight:600" if html.startswith("✗") else ""
     return f'<{tag} style="{style}">{html}</{tag}>'
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL without the name, password and query in it; a path as it is."""
+    parts = urlsplit(url)
+    if "://" not in url or parts.scheme in FILES:
+        return url
+    if parts.scheme in POSTGRES:  # there a password may hold a `?` or, wrongly, a `/`
+        rest = url.partition("://")[2]
+        rest = rest[rest.partition("/")[0].rfind("@") + 1 :].partition("?")[0]
+        shown = rest.rpartition("@")[2]
+        return f"{parts.scheme}://{shown if HOSTS.match(shown) else '…'}"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

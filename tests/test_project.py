@@ -11,6 +11,7 @@ import etl
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = ("notebook", "server", "postgres", "dask", "kafka", "remote", "docs", "test")
+TARGETS = ("databases", "delta", "http", "lake")
 
 
 def requirement(text: str) -> tuple[str, str]:
@@ -48,7 +49,7 @@ def test_constraints_pin_every_package_the_project_asks_for():
         for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
     asked = {requirement(text)[0] for text in PROJECT["dependencies"]}
-    for extra in EXTRAS:
+    for extra in (*EXTRAS, *TARGETS):
         asked |= {requirement(text)[0] for text in PROJECT["optional-dependencies"][extra]}
     assert asked - pinned == set()
 

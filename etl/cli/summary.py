@@ -27,7 +27,7 @@ from etl.formats.levels import LEVELS
 from etl.queue import DeadLetterFilter, Queue, identity
 from etl.records.result import NO_FORMAT
 from etl.sources.resolve import passed_over
-from etl.text import percent, printable
+from etl.text import clock, percent, printable
 
 __all__ = ["show_summary"]
 
@@ -81,6 +81,7 @@ def show_summary(queue: Queue, result: Mapping[str, Any], *, as_json: bool) -> N
     for hint in _hints(result, groups):
         console.print(Text(printable(hint)), soft_wrap=True)
     _print_lost(console, result)
+    _print_targets(console, result)
     if "out" in result:
         _print_run(console, result, failures=bool(groups))
         return
@@ -122,6 +123,17 @@ def _print_lost(console: Console, result: Mapping[str, Any]) -> None:
     check = etl_command("check", relative(result["store"]))
     text = f"committed output is lost: {names}; to see whose: {check}"
     console.print(Text(text, "bold red"), soft_wrap=True)
+
+
+def _print_targets(console: Console, result: Mapping[str, Any]) -> None:
+    """Print what waits to be loaded into databases and the like, and which of them fail."""
+    for one in result["targets"]:
+        waiting = f"{one['lines']:,} lines wait for {printable(one['name'])}"
+        if one["error"]:
+            text = f"{waiting}, which has failed since {clock(one['since'])}: "
+            console.print(Text(text + printable(one["error"]), "bold red"), soft_wrap=True)
+        elif one["files"]:
+            console.print(Text(f"{waiting}; workers of its pipeline load them"), soft_wrap=True)
 
 
 def _print_run(console: Console, result: Mapping[str, Any], *, failures: bool) -> None:

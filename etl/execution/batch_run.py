@@ -38,7 +38,7 @@ from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
 from etl.filesystem import DISK, FileSystem
 from etl.pipeline.plan import INPUT, Node, Plan
-from etl.processors.processor import Delivery, Staged
+from etl.processors.processor import REJECT, Checked, Delivery, Staged
 from etl.records.batch import Batch
 from etl.records.result import BatchResult, ProcessorStats
 from etl.settings import Settings
@@ -313,7 +313,12 @@ class BatchRun:
         tried: list[Staged] = []
 
         def call(frame: pl.DataFrame) -> pl.DataFrame:
-            tried.append(node.processor.stage(for_sink(routed.rows(frame)), delivery))
+            rows = for_sink(routed.rows(frame))
+            if isinstance(node.processor, Checked):
+                checked_rows = node.processor.check(rows, delivery)
+                if REJECT in checked_rows.columns:  # those that are left are staged below
+                    return frame.with_columns(checked_rows[REJECT])
+            tried.append(node.processor.stage(rows, delivery))
             return frame
 
         try:

@@ -16,6 +16,7 @@ from etl.records.result import Output
 
 __all__ = [
     "Abandoned",
+    "Checked",
     "Columns",
     "Delivery",
     "Each",
@@ -134,6 +135,14 @@ class Sink(Protocol):
 
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> Staged:
         """Make the rows ready; files in the result's `outputs` are durable on return."""
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A sink that some rows may not fit."""
+
+    def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        """Return the rows as they are, with those that do not fit marked by `reject`."""
 
 
 def reject(frame: pl.DataFrame, where: pl.Expr, code: str, reason: str | pl.Expr) -> pl.DataFrame:

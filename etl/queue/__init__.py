@@ -22,6 +22,7 @@ from etl.queue.protocol import (
     Queue,
     Stats,
     TableName,
+    TargetState,
     identity,
 )
 from etl.queue.urls import IN_MEMORY, POSTGRES, file_of, without_secrets
@@ -35,6 +36,7 @@ __all__ = [
     "Queue",
     "Stats",
     "TableName",
+    "TargetState",
     "identity",
     "open_queue",
 ]

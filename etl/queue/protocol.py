@@ -40,6 +40,7 @@ __all__ = [
     "QueueReader",
     "Stats",
     "TableName",
+    "TargetState",
     "identity",
 ]
 
@@ -228,6 +229,29 @@ class Hang:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """What waits to be loaded into a target, as the store knows it.
+
+    Attributes:
+        spool: Folder of its spool, from the output root.
+        name: What the target is called; the spool where that is not known.
+        files: How many files wait.
+        lines: How many done source lines their batches have.
+        bytes: How large they are.
+        since: Unix seconds since when it fails; None if it does not.
+        error: Why it fails, or empty.
+    """
+
+    spool: str
+    name: str
+    files: int = 0
+    lines: int = 0
+    bytes: int = 0
+    since: float | None = None
+    error: str = ""
+
+
 class BatchQueue(Protocol):
     """Batches on their way: put, lease, renew, commit, release, split."""
 
@@ -402,6 +426,37 @@ class WorkerRegistry(Protocol):
 
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """Note that these files have their final names."""
+
+    def outputs(self) -> list[Output]:
+        """Return the files of all committed batches, by `final`, as they are now.
+
+        Those that have their final names have the same as `staged`.
+        """
+
+    def replace_outputs(self, old: Sequence[Output], new: Sequence[Output]) -> None:
+        """Forget some outputs and know others in their place, in one durable transaction.
+
+        Args:
+            old: What holds the lines until now, by `final`.
+            new: What holds them from now on; none if they are elsewhere. One whose two names
+                are the same is published; others are pending, and published as those of a
+                batch are.
+
+        Raises:
+            OutputsChanged: If one of `old` is not known, or not any more; nothing changes.
+        """
+
+    def targets(self) -> list[TargetState]:
+        """Return the targets that anything waits for, or that fail, by their names."""
+
+    def note_target(self, spool: str, name: str, error: str) -> None:
+        """Note why a target cannot be loaded, or, with no error, that it can.
+
+        Args:
+            spool: Folder of its spool, from the output root.
+            name: What it is called, without secrets.
+            error: The same of why it fails; empty if it does not.
+        """
 
     def output_root(self) -> Path | None:
         """Return the folder below which outputs lie, or None if the store keeps none."""

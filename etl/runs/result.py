@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,9 @@ def summary(
     Keys: `accepted`, `done`, `filtered`, `dead`, `leased`, `waiting` (source
     lines), `conserved`, `paused`, `seconds` (of the run, or between the first
     and the last change), `lines_per_second`, `oldest_age`, `lost_outputs` (paths of files that
-    were committed and are not there), and `processors`, a dict by name of the columns of
-    `metrics.processors`.
+    were committed and are not there), `targets` (what waits to be loaded into databases and the
+    like: `name`, `files`, `lines`, `bytes`, `since`, `error`), and `processors`, a dict by name of
+    the columns of `metrics.processors`.
 
     Args:
         queue: The store.
@@ -179,6 +180,7 @@ def summary(
         "lines_per_second": rate,
         "seconds": seconds,
         "oldest_age": stats.oldest_age,
+        "targets": [asdict(one) for one in queue.targets()],
         "lost_outputs": [output.final for output in lost_outputs(queue)],
         "processors": {
             row["processor"]: row for row in processors.polars(queue).iter_rows(named=True)

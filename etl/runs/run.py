@@ -28,10 +28,13 @@ from etl.runs.progress import Progress
 from etl.runs.registry import new_run_id, recorded
 from etl.runs.result import RunResult, summary
 from etl.settings import Settings, settings
+from etl.sinks.target import Target
 from etl.sources.ingest import ingest
 from etl.sources.resolve import Source, resolve_sources
 from etl.sources.stream import StreamSource
+from etl.text import clock
 from etl.workers.background import in_background
+from etl.workers.loader import targets_of
 from etl.workers.main import WorkerOptions
 from etl.workers.processes import WorkerProcesses
 from etl.workers.threads import ThreadWorkers
@@ -146,7 +149,10 @@ def run(
             work = WorkerOptions(out=str(out), pipeline=pipeline, own_sources=True, run=run_id)
             team = WorkerProcesses(queue, workers or Settings.workers, work, stdout=worker_stdout)
         try:
-            unreadable = _process(queue, team, found, reread=reread, started=started, watch=watch)
+            targets = targets_of(loaded.plan())
+            unreadable = _process(
+                queue, team, found, targets, reread=reread, started=started, watch=watch
+            )
         finally:
             team.stop()
             record["counts"] = queue.stats().totals()
@@ -169,12 +175,15 @@ def _process(
     queue: Queue,
     team: WorkerProcesses | ThreadWorkers,
     sources: Sequence[Source],
+    targets: Mapping[str, Target],
     *,
     reread: bool,
     started: float,
     watch: Callable[[Progress], None],
 ) -> list[str]:
     """Put all sources from a thread; look after the workers here until nothing waits.
+
+    Neither in the queue, nor for a target.
 
     Return what is wrong with the sources that cannot be read, or only in part.
     """
@@ -209,11 +218,29 @@ def _process(
                 wait([putting], POLL_SECONDS)
                 continue
             putting.result()
-            if stats.idle:
+            if not _unloaded(queue, targets, stats) and stats.idle:
                 return unreadable
             queue.wait(since, POLL_SECONDS)
     finally:
         stop.set()
+
+
+def _unloaded(queue: Queue, targets: Mapping[str, Target], stats: Stats) -> bool:
+    """Return whether rows wait for a target; raise if it has failed for longer than it may.
+
+    While lines wait in the queue, that is borne until the target's spool is full.
+    """
+    states = [one for one in queue.targets() if one.spool in targets] if targets else []
+    for one in states:
+        target = targets[one.spool]
+        waits_for_it = stats.idle or one.bytes > target.max_spool_bytes
+        if waits_for_it and one.since and time.time() - one.since > target.timeout:
+            raise EtlError(
+                f"{one.lines:,} lines wait for {one.name}, which has failed since "
+                f"{clock(one.since)}: {one.error}; see to it and run again with --store "
+                f"{queue.url}; nothing is lost"
+            )
+    return any(one.files for one in states)
 
 
 def _check(queue: Queue, team: WorkerProcesses | ThreadWorkers) -> Stats:

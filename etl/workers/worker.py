@@ -36,6 +36,7 @@ from etl.errors import (
     StoreFull,
     StoreLost,
     StoreUnavailable,
+    TargetUnavailable,
     UsageError,
     WorkerFailed,
     is_echo,
@@ -56,6 +57,7 @@ from etl.records.result import BatchResult, Output
 from etl.settings import Settings
 from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
 from etl.workers.background import in_background
+from etl.workers.loader import Loaders
 
 __all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs", "sweep"]
 
@@ -84,6 +86,9 @@ RECLAIM_SECONDS = 1.0
 
 SWEEP_SECONDS = 3600.0
 """Seconds between searches for old staged files while nothing waits."""
+
+WAITED_FOR = (OutputFull, TargetUnavailable)
+"""Why a worker that others will not replace gives its batch back and waits."""
 
 MAX_FAILURES = 8
 """Errors of the store in a row, other than that it is away or full, that end a worker."""
@@ -159,6 +164,7 @@ class Worker:
         self._future: Future[None] | None = None
         self._stale = False  # whether the states must be read from the store again
         self._unsure: Lease | None = None  # whose commit got no answer
+        self._loaders = Loaders(queue, files, says=self._says)
         self._away: dict[str, tuple[float, str]] = {}  # sources: until when, and why
         self._idle = IDLE_SECONDS[0]
         self._slot = 0
@@ -183,11 +189,17 @@ class Worker:
         Raises:
             ProcessorStop: If a processor, or a mistake in the pipeline, has paused the queue.
             SourceUnavailable: If what is left cannot be read on this machine.
+            TargetUnavailable: If a database or server cannot be loaded within its timeout.
         """
         lines = 0
         with self._registered():
-            while (result := self._next_batch()) is not None:
-                lines += result.done + result.filtered + result.dead
+            while True:
+                while (result := self._next_batch()) is not None:
+                    lines += result.done + result.filtered + result.dead
+                if not self._loaders.full:
+                    break
+                self._loaders.finish(room=True)
+            self._loaders.finish()
         if failure := self._queue.control().failure:
             raise ProcessorStop(failure)
         self._check_sources()
@@ -264,8 +276,8 @@ class Worker:
                     if failures and self._says:
                         log.warning("worker %s: the store is back", self.name)
                     failures = 0
-                except (StoreError, OutputFull) as error:
-                    passing = isinstance(error, StoreUnavailable | StoreFull | OutputFull)
+                except (StoreError, *WAITED_FOR) as error:
+                    passing = isinstance(error, StoreUnavailable | StoreFull | ProcessorStop)
                     lost = isinstance(error, StoreLost | QueueClosed)
                     if lost or (failures >= MAX_FAILURES and not passing):
                         raise
@@ -305,7 +317,9 @@ class Worker:
             self._idle = IDLE_SECONDS[0]
             return False
         if (self._drain or drains > drains_before) and self._queue.stats().idle:
-            return True
+            self._loaders.check()
+            if self._loaders.idle:
+                return True
         if self._own_sources or drains > drains_before:
             self._check_sources()
         if self._clock() - self._reclaimed_at > RECLAIM_SECONDS:
@@ -360,6 +374,7 @@ class Worker:
             yield
         finally:
             self._runner = None
+            self._loaders.stop()
             ended.set()
             beat.join()
             if self._known:
@@ -396,6 +411,7 @@ class Worker:
         self._known = True
         states = self._queue.states(slot)
         self._recover()
+        self._load_targets()
         return Runner(
             self._pipeline,
             states=states,
@@ -418,6 +434,11 @@ class Worker:
                 self._unpublished.add(path)
                 log.error("worker %s: %s", self.name, problem)
 
+    def _load_targets(self) -> None:
+        """Let what is spooled for the pipeline's targets be loaded meanwhile."""
+        with contextlib.suppress(PipelineError):  # whoever runs a batch finds that out, too
+            self._loaders.use(self._pipeline.plan(), self._out)
+
     def _watchdog_of(self, lease: Lease) -> Watchdog:
         """Return what watches the calls that run a lease, if anything does."""
         if (watchdog := self._watchdog) is None:
@@ -431,6 +452,9 @@ class Worker:
             self._resolve(self._unsure)
         if self._stale:
             self._runner, self._stale = self._register(), False
+        self._load_targets()
+        if self._loaders.full:  # the queue is where lines wait, not the disk
+            return None
         now = self._clock()
         lease = self._queue.lease(
             self.name,
@@ -536,7 +560,7 @@ class Worker:
 
     def _stopped(self, lease: Lease, error: EtlError) -> BatchResult:
         """Give a batch back and pause the store; where only room is missing, raise instead."""
-        if isinstance(error, OutputFull) and not self._own_sources:
+        if isinstance(error, WAITED_FOR) and not self._own_sources:
             self._queue.release(lease)
             raise error
         self._queue.pause(str(error), by="worker")
@@ -579,6 +603,7 @@ class Worker:
         if result.outputs:
             with contextlib.suppress(StoreError):  # the batch is done; who registers next does it
                 self._queue.mark_published(result.outputs)
+            self._loaders.wake()
 
     def _dead_letter(
         self,

@@ -39,6 +39,20 @@ SELECT processor, state FROM states WHERE slot = :slot;
 -- name: pending_outputs
 SELECT staged, final, size, checksum FROM outputs WHERE staged IS NOT NULL;
 
+-- name: outputs
+SELECT coalesce(staged, final) AS staged, final, size, checksum FROM outputs ORDER BY final;
+
+-- name: forget_outputs
+DELETE FROM outputs WHERE final {in_texts} RETURNING source, lines;
+
+-- name: spooled_outputs
+-- What waits for targets: see `sinks/target.py`.
+SELECT final, lines, size FROM outputs
+WHERE final LIKE '.spool/%%' OR final LIKE '%%/.spool/%%';
+
+-- name: target_notes
+SELECT key, value FROM control WHERE key LIKE 'target:%%';
+
 -- name: mark_published
 -- By the name that it is kept under; stores of before kept whole paths.
 UPDATE outputs SET staged = NULL WHERE staged IN (:staged, :path);
