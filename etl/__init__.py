@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from etl.records.batch import Batch as Batch
     from etl.runs.compare import compare as compare
     from etl.runs.run import run as run
+    from etl.sinks import Bucket as Bucket
     from etl.sinks import DatabaseTable as DatabaseTable
     from etl.sinks import Delta as Delta
     from etl.sinks import DuckLake as DuckLake
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from etl.sinks import Loki as Loki
     from etl.sinks import Parquet as Parquet
     from etl.sinks import Stdout as Stdout
+    from etl.sinks import Topic as Topic
     from etl.sinks.parquet import read_output as read_output
     from etl.store import Store as Store
     from etl.store import open as open  # noqa: A004 - `etl.open` is what users write
@@ -47,6 +49,7 @@ __version__ = "0.2.0"
 
 _HOME = {
     "Batch": "records.batch",
+    "Bucket": "sinks",
     "Count": "processors",
     "DatabaseTable": "sinks",
     "DeadLetters": "dlq",
@@ -63,6 +66,7 @@ _HOME = {
     "Queue": "queue",
     "Retry": "processors",
     "Stdout": "sinks",
+    "Topic": "sinks",
     "Store": "store",
     "Worker": "workers.worker",
     "compare": "runs.compare",

@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from etl.errors import UsageError
 
-__all__ = ["ALLOCATOR", "Settings", "settings"]
+__all__ = ["ALLOCATOR", "Settings", "kafka_properties", "settings"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,23 @@ def settings() -> Settings:
         error_file=Path(error_file) if error_file else None,
         retention_seconds=86_400 * _days("ETL_RETENTION_DAYS", Settings.retention_days),
     )
+
+
+def kafka_properties() -> dict[str, str]:
+    """Return what the file says that `ETL_KAFKA` names: lines of a name, `=` and a value.
+
+    Raises:
+        UsageError: If it cannot be read.
+    """
+    file = settings().kafka
+    if file is None:
+        return {}
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except OSError as error:
+        raise UsageError(f"ETL_KAFKA names {str(file)!r}: {error.strerror}") from error
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _days(variable: str, default: float) -> float:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
-from polars import selectors as cs
 
 from etl.processors.processor import Delivery, only_polars
+from etl.sinks.documents import documents, for_json
 from etl.sinks.target import MAX_SPOOL_BYTES, Address, SpooledFile, Target, TryLater, require
 from etl.text import first_line, printable
 
@@ -92,13 +92,7 @@ class HttpTarget(Target):
         """Return the rows as JSON can hold them: times as ISO 8601, bytes as base64."""
         kept = {"line"} if delivery.keep_line else set()
         rows = frame.drop({*self.leave_out} - kept, strict=False)
-        return rows.with_columns(
-            cs.datetime().dt.to_string("iso:strict"),
-            (cs.date() | cs.time() | cs.categorical() | cs.enum() | cs.decimal()).cast(pl.String),
-            cs.duration().dt.total_microseconds() / 1e6,
-            cs.binary().bin.encode("base64"),
-            pl.when(cs.float().is_finite()).then(cs.float()),
-        )
+        return for_json(rows)
 
     @abstractmethod
     def bodies(self, rows: pl.DataFrame, id: str) -> pl.Series:
@@ -231,7 +225,7 @@ class HttpLines(HttpTarget):
 
     def bodies(self, rows: pl.DataFrame, id: str) -> pl.Series:  # noqa: ARG002
         """Return each row as an object."""
-        return _documents(rows)
+        return documents(rows)
 
 
 @only_polars
@@ -273,7 +267,7 @@ class Elasticsearch(HttpTarget):
         head = json.dumps({"index": {"_index": self.index, "_id": f"{id}-"}})[:-3]
         number = pl.int_range(rows.height, dtype=pl.Int64).cast(pl.String)
         action = pl.concat_str(pl.lit(head), number, pl.lit('"}}\n'))
-        return _documents(rows).to_frame("row").select(action + pl.col("row")).to_series()
+        return documents(rows).to_frame("row").select(action + pl.col("row")).to_series()
 
     def refused(self, response: Response, id: str) -> Mapping[int, str]:
         """Return the documents that were refused for good."""
@@ -359,11 +353,6 @@ class Loki(HttpTarget):
     def body(self, parts: pl.Series) -> bytes:
         """Return the streams as one object."""
         return ('{"streams":[' + ",".join(parts) + "]}").encode()
-
-
-def _documents(rows: pl.DataFrame) -> pl.Series:
-    """Return rows as JSON objects."""
-    return rows.select(pl.struct(pl.all()).struct.json_encode().alias("row")).to_series()
 
 
 def _told(response: Response) -> str:

@@ -15,11 +15,9 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,7 +26,7 @@ from etl.queue import Checkpoint
 from etl.queue.urls import without_secrets
 from etl.records.batch import Batch, Reference
 from etl.records.context import AS_FOUND, ReadOptions
-from etl.settings import settings
+from etl.settings import kafka_properties
 from etl.sources.chunks import CHUNK_BYTES, SourceChunk
 from etl.sources.files import nothing_known
 from etl.sources.identity import Known
@@ -340,7 +338,7 @@ def _consumer(url: str, group: str = "") -> Iterator[Consumer]:
     consumer = Consumer(
         {
             "auto.offset.reset": "error",
-            **_properties(settings().kafka),
+            **kafka_properties(),
             "bootstrap.servers": urlsplit(url).netloc,
             "group.id": group or "etl",
             "enable.auto.commit": False,
@@ -352,19 +350,6 @@ def _consumer(url: str, group: str = "") -> Iterator[Consumer]:
         yield consumer
     finally:
         consumer.close()
-
-
-@cache
-def _properties(file: Path | None) -> Mapping[str, str]:
-    """Return what a file of properties says: lines of a name, `=` and a value."""
-    if file is None:
-        return {}
-    try:
-        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
-    except OSError as error:
-        raise UsageError(f"ETL_KAFKA names {str(file)!r}: {error.strerror}") from error
-    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @contextmanager

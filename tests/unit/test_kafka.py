@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
 from pathlib import Path
 
+import polars as pl
 import pytest
 from confluent_kafka import Producer
 
@@ -16,8 +18,9 @@ import etl
 from etl import open_queue
 from etl.errors import SourceChanged, SourceError, UsageError
 from etl.pipeline.load import load_pipeline
+from etl.processors.processor import Delivery
 from etl.queue import Queue
-from etl.records.batch import Reference
+from etl.records.batch import Batch, Reference
 from etl.sources.ingest import ingest
 from etl.sources.kafka import KafkaSource
 from etl.sources.resolve import resolve_sources
@@ -203,3 +206,34 @@ def test_properties_of_a_client_are_read_from_a_file(
     monkeypatch.setenv("ETL_KAFKA", str(tmp_path / "none"))
     with pytest.raises(UsageError, match=r"ETL_KAFKA names .*none.*No such file"):
         put(queue, topic.url)
+
+
+def test_rows_are_sent_to_a_topic(topic: Topic, queue: Queue, tmp_path: Path) -> None:
+    lines = [f'ERROR "no. {number}"' for number in range(200)]
+    target = etl.Topic(topic.url, key="level", leave_out=["line"])
+    pipeline = etl.Pipeline("p").add("parse", etl.Parse()).add("out", target)
+    queue.put(Batch.from_lines(lines, source="a.log"))
+    Worker(queue, pipeline, out=tmp_path / "out").drain()
+    assert queue.stats().done == 200
+    found = [
+        message
+        for chunk in KafkaSource(topic.url, by_reference=False).read()
+        for message in chunk.batch.frame()["line"]
+    ]
+    assert [json.loads(one)["line_number"] for one in found] == list(range(1, 201))
+    assert json.loads(found[7])["message"] == '"no. 7"'
+    assert target.waiting(tmp_path / "out") == []
+
+
+def test_rows_for_a_cluster_that_is_away_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.sinks.topic.ANSWER_SECONDS", 1)
+    target = etl.Topic("kafka://127.0.0.1:1/logs")
+    given = Delivery(id="b", token="t", out=tmp_path)  # noqa: S106 - of a lease
+    target.stage(pl.DataFrame({"n": [1]}), given).publish()
+    with target.session() as session, pytest.raises(Exception, match=r"timed out|no answer"):
+        session.load(target.waiting(tmp_path))
+    assert len(target.waiting(tmp_path)) == 1
+    with pytest.raises(UsageError, match="is no topic"):
+        etl.Topic("http://broker/topic")

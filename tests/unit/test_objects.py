@@ -20,6 +20,7 @@ from etl.analysis.lineage import lineage
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import SourceError, SourceUnavailable, UsageError
 from etl.pipeline.load import load_pipeline
+from etl.processors.processor import Delivery
 from etl.queue import Queue
 from etl.records.batch import Reference
 from etl.records.context import ReadOptions
@@ -275,3 +276,45 @@ def test_what_a_url_has_of_secrets_is_kept_nowhere(
     with pytest.raises(SourceError) as raised:
         etl.run(f"{url}x?signature=SECRET", store=str(tmp_path / "s.db"), out=tmp_path / "out")
     assert "SECRET" not in str(raised.value)
+
+
+def test_a_batch_is_an_object_once(s3: Any, bucket: str, tmp_path: Path) -> None:
+    target = etl.Bucket(f"s3://{bucket}/lines", leave_out=["secret"])
+    rows = pl.DataFrame({"n": [1, 2], "none": [None, None], "secret": ["x", "y"]})
+    given = Delivery(id="b~1", token="t", out=tmp_path)  # noqa: S106 - of a lease
+    target.stage(target.check(rows, given), given).publish()
+    for _ in range(2):  # a loader that was killed before the answer sends it again
+        with target.session() as session:
+            session.load(target.waiting(tmp_path))
+    assert [one.rpartition("/")[2] for one in s3.find(f"{bucket}/lines")] == ["b~1.parquet"]
+    with s3.open(f"{bucket}/lines/b~1.parquet") as file:
+        found = pl.read_parquet(file)
+    assert found.rows() == [(1, None), (2, None)]
+
+
+def test_a_run_from_bucket_to_bucket(s3: Any, bucket: str, tmp_path: Path) -> None:
+    s3.pipe(f"{bucket}/in/a.log", TEXT)
+    pipeline = tmp_path / "p.py"
+    pipeline.write_text(
+        "import etl\n"
+        "p = etl.Pipeline('p').add('parse', etl.Parse())\n"
+        f"p.add('out', etl.Bucket('s3://{bucket}/out'))\n"
+    )
+    result = etl.run(f"s3://{bucket}/in/", pipeline=f"{pipeline}:p", store=str(tmp_path / "s.db"))
+    assert result.counts["done"] == 500
+    (name,) = s3.find(f"{bucket}/out")
+    with s3.open(name) as file:
+        assert pl.read_parquet(file)["line_number"].to_list() == list(range(1, 501))
+
+
+def test_a_bucket_that_is_not_there_is_said(s3: Any, tmp_path: Path) -> None:
+    target = etl.Bucket("s3://no-such-bucket/lines")
+    given = Delivery(id="b", token="t", out=tmp_path)  # noqa: S106 - of a lease
+    target.stage(pl.DataFrame({"n": [1]}), given).publish()
+    with (
+        target.session() as session,
+        pytest.raises(FileNotFoundError, match="bucket does not exist"),
+    ):
+        session.load(target.waiting(tmp_path))
+    with pytest.raises(UsageError, match="gcsfs"):
+        etl.Bucket("gs://bucket/lines")
