@@ -22,8 +22,9 @@ LAYOUTS = 10  # that one round applies
 COLUMNS = (
     "timestamp", "time", "level", "pid", "thread", "logger", "caller", "rest", "message",
 )  # fmt: skip
+_BLANKS = r"[ \t]*"
 _MESSAGE = (
-    r"[\])}>\"']?[ \t]*(?:(?:-{1,3}>?|=>|[:|;,])(?:[ \t]+|\r?\n[ \t]*)|[:|,;])?"
+    r"[ \t]*(?:(?:-{1,3}>?|=>|[:|;,])(?:[ \t]+|\r?\n[ \t]*)|[:|,;])?"
     r"\s*(?P<message>(?s:.*))$"
 )
 
@@ -79,7 +80,11 @@ def pattern_of(layout: Layout) -> str:
         return f"(?P<{found[1]}{numbers[found[1]] if numbers[found[1]] > 1 else ''}>"
 
     pattern = re.sub(r"\(\?P<(\w+)>", named, pattern)
-    return pattern + ("$" if "message" in numbers else _MESSAGE)
+    if "message" in numbers:
+        return pattern + "$"
+    if pattern.endswith(_BLANKS):  # a quote behind them opens the message, and closes no level
+        return pattern.removesuffix(_BLANKS) + rf"(?:[\"']|{_BLANKS}[\])}}>])?{_MESSAGE}"
+    return rf"{pattern}[\])}}>\"']?{_MESSAGE}"
 
 
 def template_of(layout: Layout) -> str:

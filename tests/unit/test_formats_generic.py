@@ -55,6 +55,8 @@ HEADS = [  # line; level, logger, pid, thread, message
     ("INFO:     low tide", "INFO", None, None, None, "low tide"),
     ("[ERROR] low tide", "ERROR", None, None, None, "low tide"),
     ("warning: low tide", "WARNING", None, None, None, "low tide"),
+    ('ERROR "low tide" on', "ERROR", None, None, None, '"low tide" on'),
+    (f"{TIME} INFO 'low'", "INFO", None, None, None, "'low'"),
     ("low tide", None, None, None, None, "low tide"),
     ("error opening the lock", None, None, None, None, "error opening the lock"),
     (PROSE, None, None, None, None, PROSE),
