@@ -38,7 +38,7 @@ from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
 from etl.filesystem import DISK, FileSystem
 from etl.pipeline.plan import INPUT, Node, Plan
-from etl.processors.processor import REJECT, Checked, Delivery, Staged
+from etl.processors.processor import REJECT, Delivery, Staged, TypedSink
 from etl.records.batch import Batch
 from etl.records.result import BatchResult, ProcessorStats
 from etl.settings import Settings
@@ -311,14 +311,19 @@ class BatchRun:
         if self.staged:
             delivery = replace(delivery, id=f"{delivery.id}~{len(self.staged)}")
         tried: list[Staged] = []
+        sink, ready = node.processor, for_sink(routed)
+        typed = isinstance(sink, TypedSink)
+        if typed:  # outside of the bisection: an error of the store is no row's
+            sink.agree(ready, delivery)
 
         def call(frame: pl.DataFrame) -> pl.DataFrame:
-            rows = for_sink(routed.rows(frame))
-            if isinstance(node.processor, Checked):
-                checked_rows = node.processor.check(rows, delivery)
-                if REJECT in checked_rows.columns:  # those that are left are staged below
-                    return frame.with_columns(checked_rows[REJECT])
-            tried.append(node.processor.stage(rows, delivery))
+            whole = frame.height == ready.height
+            rows = ready if whole else for_sink(routed.rows(frame))
+            if typed:
+                rows = sink.fit(rows, delivery)
+                if REJECT in rows.columns:  # the others are staged without them
+                    return frame.with_columns(rows[REJECT])
+            tried.append(sink.stage(rows, delivery))
             return frame
 
         try:
@@ -327,8 +332,8 @@ class BatchRun:
                 for staged in tried:
                     staged.discard()
                 tried.clear()
-                if not output.rows.is_empty():
-                    call(output.rows)
+                if not output.rows.is_empty() and REJECT in call(output.rows).columns:
+                    raise PipelineError(f"sink {node.name!r} rejects rows that it has let pass")
         finally:
             self.staged += tried  # after a failure, to be discarded with the rest
         return output

@@ -16,7 +16,6 @@ from etl.records.result import Output
 
 __all__ = [
     "Abandoned",
-    "Checked",
     "Columns",
     "Delivery",
     "Each",
@@ -24,6 +23,7 @@ __all__ = [
     "Sink",
     "Staged",
     "Stateful",
+    "TypedSink",
     "each",
     "only_polars",
     "reject",
@@ -138,11 +138,24 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class Checked(Protocol):
-    """A sink that some rows may not fit."""
+class TypedSink(Sink, Protocol):
+    """A sink whose rows must fit what is there: those that do not become dead letters."""
 
-    def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        """Return the rows as they are, with those that do not fit marked by `reject`."""
+    def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
+        """Find out how rows have to be, or say so for all who write there.
+
+        Raises:
+            StoreError: If that cannot be found out now; the batch is tried again later.
+            ProcessorStop: If what is there cannot take such rows, or cannot be reached.
+        """
+
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        """Return the rows as `stage` takes them, those that do not fit marked by `reject`.
+
+        Args:
+            frame: Rows for which `agree` was called, or some of them.
+            delivery: What it was called with.
+        """
 
 
 def reject(frame: pl.DataFrame, where: pl.Expr, code: str, reason: str | pl.Expr) -> pl.DataFrame:

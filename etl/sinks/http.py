@@ -84,11 +84,10 @@ class HttpTarget(Target):
     def path(self) -> str:
         """What comes after the URL that was given."""
 
-    def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:  # noqa: ARG002
-        """Return the rows: all of them can be sent."""
-        return frame
+    def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
+        """Do nothing: a server says what it takes when it is given it."""
 
-    def fitted(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
         """Return the rows as JSON can hold them: times as ISO 8601, bytes as base64."""
         kept = {"line"} if delivery.keep_line else set()
         rows = frame.drop({*self.leave_out} - kept, strict=False)
@@ -319,12 +318,12 @@ class Loki(HttpTarget):
         """That of the push API."""
         return "/loki/api/v1/push"
 
-    def fitted(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
         """Return the rows with the time of each in nanoseconds."""
         now = pl.lit(time.time_ns(), pl.Int64)
         at = pl.col("timestamp").dt.epoch("ns") if "timestamp" in frame.columns else now
         rows = frame.select(pl.exclude("timestamp"), _at=at.fill_null(now).cast(pl.String))
-        return super().fitted(rows, delivery)
+        return super().fit(rows, delivery)
 
     def bodies(self, rows: pl.DataFrame, id: str) -> pl.Series:
         """Return each row as a stream of one entry."""

@@ -17,7 +17,7 @@ from typing import Protocol
 import polars as pl
 
 from etl.errors import ProcessorStop, TargetUnavailable
-from etl.processors.processor import Delivery
+from etl.processors.processor import REJECT, Delivery
 from etl.sinks.fitting import Columns, TargetColumn, fitted, marked
 from etl.sinks.target import MAX_SPOOL_BYTES, Address, Session, Target
 
@@ -81,15 +81,18 @@ class TableTarget(Target):
     def session(self) -> AbstractContextManager[TableSession]:
         """Connect to the table."""
 
-    def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        """Return the rows, with those marked that the table cannot hold; it is made if need be."""
-        return marked(*self._agree(frame, delivery))
+    def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
+        """Find out what columns the table has; it is made if need be."""
+        rows, columns = self._agreed_with(frame, delivery)
+        columns.of(rows)
 
-    def fitted(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        """Return the rows with the columns and types of the table."""
-        return fitted(*self._agree(frame, delivery))
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        """Return the rows with the table's columns and types; or as they are, misfits marked."""
+        rows, columns = self._agreed_with(frame, delivery)
+        rows = marked(rows, columns)
+        return rows if REJECT in rows.columns else fitted(rows, columns)
 
-    def _agree(self, frame: pl.DataFrame, delivery: Delivery) -> tuple[pl.DataFrame, Columns]:
+    def _agreed_with(self, frame: pl.DataFrame, delivery: Delivery) -> tuple[pl.DataFrame, Columns]:
         """Return the rows with the columns that are written, and the table's columns.
 
         The path of a row is written if the table has a column for it: no processor can drop it.

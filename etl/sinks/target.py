@@ -218,17 +218,17 @@ class Target(ABC):
         return f"{SPOOL}/{word}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
     @abstractmethod
-    def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        """Return the rows, with those marked by `reject` that do not fit the target.
+    def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
+        """Find out what the target takes; make what is not there yet.
 
         Raises:
-            TargetUnavailable: If it is not known what fits, since the target cannot be reached.
+            TargetUnavailable: If the target cannot be reached.
             ProcessorStop: If no row can fit.
         """
 
     @abstractmethod
-    def fitted(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        """Return rows that fit, with the columns and types that the target has."""
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        """Return the rows as the target takes them, or as they are with misfits marked."""
 
     @abstractmethod
     def session(self) -> AbstractContextManager[Session]:
@@ -239,10 +239,9 @@ class Target(ABC):
         """
 
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> StagedFile:
-        """Write the rows to a hidden file of the spool."""
-        rows = self.fitted(frame, delivery)
+        """Write rows that fit to a hidden file of the spool."""
         return stage_file(
-            self.spool, delivery, SUFFIX, lambda path: rows.write_ipc(path, compression="lz4")
+            self.spool, delivery, SUFFIX, lambda path: frame.write_ipc(path, compression="lz4")
         )
 
     def waiting(self, out: Path, files: FileSystem = DISK) -> list[SpooledFile]:

@@ -51,8 +51,8 @@ def delivery(out: Path, id: str = "b1") -> Delivery:
 def stage(target: Target, rows: pl.DataFrame, out: Path, id: str) -> None:
     """Spool rows as a committed batch."""
     given = delivery(out, id)
-    assert target.check(rows, given).columns == rows.columns
-    target.stage(rows, given).publish()
+    target.agree(rows, given)
+    target.stage(target.fit(rows, given), given).publish()
 
 
 def load(target: Target, out: Path) -> int:
@@ -189,9 +189,8 @@ def test_rows_that_do_not_fit_are_dead_letters_with_the_reason(queue, tmp_path, 
 )
 def test_a_table_of_other_columns_stops_the_pipeline_at_once(tmp_path, definition, said):
     target = sqlite_table(tmp_path, definition)
-    given = delivery(tmp_path)
     with pytest.raises(ProcessorStop) as stopped:
-        target.check(ROWS, given)
+        stage(target, ROWS, tmp_path, "b1")
     assert said in str(stopped.value)
 
 
@@ -209,7 +208,7 @@ def test_odd_types_become_what_databases_have(tmp_path):
     )
     target = DatabaseTable(f"sqlite:///{tmp_path / 't.db'}", "lines")
     given = delivery(tmp_path)
-    assert target.check(frame, given)["_reject"][0]["reason"] == (
+    assert target.fit(frame, given)["_reject"][0]["reason"] == (
         "column 'big' does not fit INTEGER (table lines)"
     )
     stage(target, frame.with_columns(big=pl.lit(1, pl.UInt64)), tmp_path, "b1")
