@@ -14,6 +14,7 @@
     │   └── QueueClosed           used after close()
     ├── QueueFull                 the limit on waiting lines or bytes is reached
     ├── LeaseLost                 the lease ran out; another worker has the batch
+    ├── OutputsChanged            another process has replaced an output
     ├── SourceLocked              two runs read one source into one store
     ├── SourceChanged             a file's bytes are not those that were queued
     │   └── SourceUnavailable     a file cannot be read here: it is gone, or not on this machine
@@ -43,6 +44,7 @@ __all__ = [
     "IncompatibleStore",
     "LeaseLost",
     "OutputFull",
+    "OutputsChanged",
     "PayloadDamaged",
     "PipelineError",
     "ProcessorStop",
@@ -118,6 +120,10 @@ class QueueFull(EtlError):
 
 class LeaseLost(EtlError):
     """The lease ran out and another worker may have the batch; nothing was changed."""
+
+
+class OutputsChanged(EtlError):
+    """Another process has replaced an output in the meantime; nothing was changed."""
 
 
 class SourceLocked(EtlError):

@@ -7,11 +7,12 @@ lies elsewhere is kept by its whole path.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from etl.errors import UsageError
+from etl.errors import OutputsChanged, UsageError
 from etl.queue.database import Database, Transaction
 from etl.records.result import Output
 
@@ -55,14 +56,12 @@ class Outputs:
     def pending_outputs(self) -> list[Output]:
         """See `WorkerRegistry.pending_outputs`."""
         with self._database.read() as db:
-            found = [Output(**row) for row in map(dict, db.rows("pending_outputs"))]
-            root = self._kept_root(db) if found else None
-        if root is None:
-            return found
-        return [
-            replace(one, staged=str(root / one.staged), final=str(root / one.final))
-            for one in found
-        ]
+            return self._found(db, "pending_outputs")
+
+    def outputs(self) -> list[Output]:
+        """See `WorkerRegistry.outputs`."""
+        with self._database.read() as db:
+            return self._found(db, "outputs")
 
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """See `WorkerRegistry.mark_published`."""
@@ -73,6 +72,39 @@ class Outputs:
         ]
         with self._database.write(durable=False) as db:
             db.many("mark_published", rows)
+
+    def replace_outputs(self, old: Sequence[Output], new: Sequence[Output]) -> None:
+        """See `WorkerRegistry.replace_outputs`."""
+        names = {one.final for one in old}
+        kept = names | {one.final for one in self._kept_names(old)}  # earlier stores: whole paths
+        rows = [asdict(one) for one in self._kept_names(new)]
+        for row in rows:
+            if row["staged"] == row["final"]:
+                row["staged"] = None
+        with self._database.write() as db:
+            db.run("lock", name="outputs")  # two that replace the same in another order
+            gone = db.rows("forget_outputs", texts=json.dumps(sorted(kept)))
+            if len(gone) != len(names):
+                raise OutputsChanged(
+                    f"{len(names) - len(gone)} of {len(names)} outputs of {self.url} were replaced "
+                    "by another process, or never committed; nothing was changed: look at "
+                    "outputs() again"
+                )
+            sources = {row["source"] for row in gone}
+            lines = sum(row["lines"] for row in gone)
+            of_all = {"source": sources.pop() if len(sources) == 1 else "", "lines": lines}
+            db.many("insert_output", (row | of_all for row in rows))
+
+    def _found(self, db: Transaction, statement: str) -> list[Output]:
+        """Return the outputs that a statement finds, by their whole names."""
+        found = [Output(**row) for row in map(dict, db.rows(statement))]
+        root = self._kept_root(db) if found else None
+        if root is None:
+            return found
+        return [
+            replace(one, staged=str(root / one.staged), final=str(root / one.final))
+            for one in found
+        ]
 
     def _kept_names(self, outputs: Iterable[Output]) -> list[Output]:
         """Return outputs by the names that the store keeps."""

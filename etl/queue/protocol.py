@@ -403,6 +403,25 @@ class WorkerRegistry(Protocol):
     def mark_published(self, outputs: Sequence[Output]) -> None:
         """Note that these files have their final names."""
 
+    def outputs(self) -> list[Output]:
+        """Return the files of all committed batches, by `final`, as they are now.
+
+        Those that have their final names have the same as `staged`.
+        """
+
+    def replace_outputs(self, old: Sequence[Output], new: Sequence[Output]) -> None:
+        """Forget some outputs and know others in their place, in one durable transaction.
+
+        Args:
+            old: What holds the lines until now, by `final`.
+            new: What holds them from now on; none if they are elsewhere. One whose two names
+                are the same is published; others are pending, and published as those of a
+                batch are.
+
+        Raises:
+            OutputsChanged: If one of `old` is not known, or not any more; nothing changes.
+        """
+
     def output_root(self) -> Path | None:
         """Return the folder below which outputs lie, or None if the store keeps none."""
 

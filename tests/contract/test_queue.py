@@ -24,6 +24,7 @@ from etl import Batch, Count, Pipeline, Queue, Worker, open_queue
 from etl.errors import (
     IncompatibleStore,
     LeaseLost,
+    OutputsChanged,
     QueueClosed,
     QueueFull,
     SourceChanged,
@@ -290,6 +291,68 @@ def test_outputs_are_listed_until_they_are_published(queue):
     queue.commit(lease, result_of(lease, outputs=outputs))
     queue.mark_published(outputs[:1])
     assert queue.pending_outputs() == outputs[1:]
+    assert queue.outputs() == [Output("a", "a"), outputs[1]]
+
+
+def commit_outputs(queue: Queue, *names: str) -> list[Output]:
+    """Commit a batch of two lines for each output, and publish them; return them as known."""
+    for name in names:
+        queue.put(Batch.from_lines(lines(2), source=f"{name}.log"))
+        lease = queue.lease("w")
+        outputs = [Output(f"{name}.tmp", name, 10, 7)]
+        queue.commit(lease, result_of(lease, outputs=outputs))
+        queue.mark_published(outputs)
+    return queue.outputs()
+
+
+def test_outputs_are_replaced_by_others_which_are_pending_or_published(queue):
+    old = commit_outputs(queue, "a", "b", "c")
+    joined = Output("joined.tmp", "joined", 20, 8)
+    queue.replace_outputs(old[:2], [joined])
+    assert queue.outputs() == [old[2], joined]
+    assert queue.pending_outputs() == [joined]
+    queue.mark_published([joined])
+    queue.replace_outputs(old[2:], [Output("moved", "moved", 10, 7)])
+    assert queue.outputs() == [Output("joined", "joined", 20, 8), Output("moved", "moved", 10, 7)]
+    assert queue.pending_outputs() == []
+    rows = queue._database.rows("SELECT final, source, lines FROM outputs ORDER BY final")
+    assert [tuple(row.values()) for row in rows] == [("joined", "", 4), ("moved", "c.log", 2)]
+
+
+def test_outputs_are_forgotten(queue):
+    old = commit_outputs(queue, "a", "b")
+    queue.replace_outputs(old, [])
+    assert queue.outputs() == []
+    queue.replace_outputs([], [])
+
+
+def test_outputs_that_another_has_replaced_are_not_replaced_again(queue, contents):
+    old = commit_outputs(queue, "a", "b", "c")
+    queue.replace_outputs(old[:2], [Output("first", "first")])
+    before = contents(queue)
+    with pytest.raises(OutputsChanged, match=r"1 of 2 outputs .*; nothing was changed"):
+        queue.replace_outputs(old[1:], [Output("second", "second")])
+    assert contents(queue) == before
+
+
+def test_of_two_that_replace_outputs_at_once_one_wins(shared_url):
+    with closing(open_queue(shared_url)) as queue, closing(open_queue(shared_url)) as other:
+        old = commit_outputs(queue, "a", "b")
+
+        def replace(queue: Queue, name: str, outputs: list[Output]) -> bool:
+            try:
+                queue.replace_outputs(outputs, [Output(name, name)])
+            except OutputsChanged:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            won = [
+                pool.submit(replace, queue, "x", old),
+                pool.submit(replace, other, "y", old[::-1]),
+            ]
+            assert sorted(one.result() for one in won) == [False, True]
+        assert len(queue.outputs()) == 1
 
 
 # Leases

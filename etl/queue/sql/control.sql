@@ -39,6 +39,12 @@ SELECT processor, state FROM states WHERE slot = :slot;
 -- name: pending_outputs
 SELECT staged, final, size, checksum FROM outputs WHERE staged IS NOT NULL;
 
+-- name: outputs
+SELECT coalesce(staged, final) AS staged, final, size, checksum FROM outputs ORDER BY final;
+
+-- name: forget_outputs
+DELETE FROM outputs WHERE final {in_texts} RETURNING source, lines;
+
 -- name: mark_published
 -- By the name that it is kept under; stores of before kept whole paths.
 UPDATE outputs SET staged = NULL WHERE staged IN (:staged, :path);
