@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -13,6 +13,7 @@ from etl.errors import is_interrupt
 from etl.filesystem import DISK, FileSystem
 from etl.records.batch import Batch
 from etl.records.result import Output
+from etl.records.schemas import Schemas
 
 __all__ = [
     "Abandoned",
@@ -23,6 +24,7 @@ __all__ = [
     "Sink",
     "Staged",
     "Stateful",
+    "TypedSink",
     "each",
     "only_polars",
     "reject",
@@ -105,6 +107,7 @@ class Delivery:
         out: The run's output folder.
         keep_line: Whether `line` is to be written by a sink that leaves it out.
         files: Where files are written.
+        schemas: The columns of data sets.
     """
 
     id: str
@@ -112,6 +115,7 @@ class Delivery:
     out: Path
     keep_line: bool = False
     files: FileSystem = DISK
+    schemas: Schemas = field(default_factory=Schemas)
 
 
 class Staged(Protocol):
@@ -134,6 +138,26 @@ class Sink(Protocol):
 
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> Staged:
         """Make the rows ready; files in the result's `outputs` are durable on return."""
+
+
+@runtime_checkable
+class TypedSink(Sink, Protocol):
+    """A sink whose rows must fit what is there: those that do not become dead letters."""
+
+    def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
+        """Find out how rows have to be, or say so for all who write there.
+
+        Raises:
+            StoreError: If that cannot be found out now; the batch is tried again later.
+        """
+
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        """Return the rows as `stage` takes them, those that do not fit marked by `reject`.
+
+        Args:
+            frame: Rows for which `agree` was called, or some of them.
+            delivery: What it was called with.
+        """
 
 
 def reject(frame: pl.DataFrame, where: pl.Expr, code: str, reason: str | pl.Expr) -> pl.DataFrame:

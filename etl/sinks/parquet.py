@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from etl.errors import UsageError
-from etl.processors.processor import Delivery, only_polars
+from etl.processors.processor import Delivery, only_polars, reject
 from etl.sinks.publish import StagedFile, stage_file
 
 __all__ = ["Parquet", "read_output"]
@@ -30,17 +30,32 @@ class Parquet:
     compression: str = "lz4"
     leave_out: Sequence[str] = ()
 
+    def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
+        """Have the types of new columns remembered."""
+        delivery.schemas.agree(delivery.out / self.folder, self._rows(frame, delivery))
+
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        """Return the rows with all columns of the data set; what has another type is rejected."""
+        rows = self._rows(frame, delivery)
+        rows, reasons = delivery.schemas.fit(delivery.out / self.folder, rows)
+        if reasons is None:
+            return rows
+        marked = rows.with_columns(reasons.alias("__why"))
+        return reject(marked, pl.col("__why").is_not_null(), "wrong_type", pl.col("__why"))
+
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> StagedFile:
         """Write the rows to a hidden file."""
-        kept = {"line"} if delivery.keep_line else set()
-        rows = frame.drop({*self.leave_out} - kept, strict=False)
-        rows = rows.with_columns(pl.col(pl.Null).cast(pl.String))
+        rows = self._rows(frame, delivery).with_columns(pl.col(pl.Null).cast(pl.String))
         return stage_file(
             self.folder,
             delivery,
             "parquet",
             lambda path: rows.write_parquet(path, compression=self.compression),  # type: ignore[arg-type]
         )
+
+    def _rows(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        kept = {"line"} if delivery.keep_line else set()
+        return frame.drop({*self.leave_out} - kept, strict=False)
 
 
 def read_output(folder: Path | str) -> pl.DataFrame:

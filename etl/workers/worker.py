@@ -16,7 +16,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from functools import partial
@@ -403,7 +403,13 @@ class Worker:
             slot=slot,
             run=self._run,
             files=self._files,
+            remember=self._remember,
         )
+
+    def _remember(self, folder: Path, columns: Mapping[str, str]) -> Mapping[str, str]:
+        """Keep the columns of a data set in the store, by its place below the output root."""
+        self._agree_on_out()
+        return self._queue.agree_on_columns(folder, columns)
 
     def _agree_on_out(self) -> None:
         """Raise UsageError if the store keeps another output root."""
@@ -498,9 +504,7 @@ class Worker:
                     return BatchResult()
                 if given_up := self._give_up(lease):
                     return given_up
-            watchdog = self._watchdog_of(lease)
-            batch = batch_of(lease, self._files)
-            result = runner.run(batch, token=lease.token, watchdog=watchdog)
+            result = self._run_batch(runner, lease)
         except (SourceChanged, PayloadDamaged) as error:
             runner.rollback()
             return self._without_text(lease, error)
@@ -521,6 +525,17 @@ class Worker:
         self._commit(runner, lease, result)
         self._away.pop(lease.batches[0].source, None)
         return result
+
+    def _run_batch(self, runner: Runner, lease: Lease) -> BatchResult:
+        batch, watchdog = batch_of(lease, self._files), self._watchdog_of(lease)
+        try:
+            return runner.run(batch, token=lease.token, watchdog=watchdog)
+        except PayloadDamaged:
+            raise
+        except StoreError:  # a sink has asked it: the batch is given back before anything else
+            runner.rollback()
+            self._unsure = lease
+            raise
 
     def _give_up(self, lease: Lease) -> BatchResult | None:
         """Dead-letter a record in which a worker hung, or with which too many were lost."""
