@@ -32,6 +32,7 @@ from etl.sources.ingest import ingest
 from etl.sources.resolve import Source, resolve_sources
 from etl.sources.stream import StreamSource
 from etl.workers.background import in_background
+from etl.workers.compaction import try_to_compact
 from etl.workers.main import WorkerOptions
 from etl.workers.processes import WorkerProcesses
 from etl.workers.threads import ThreadWorkers
@@ -149,6 +150,7 @@ def run(
             unreadable = _process(queue, team, found, reread=reread, started=started, watch=watch)
         finally:
             team.stop()
+            try_to_compact(queue, effort="small")
             record["counts"] = queue.stats().totals()
         seconds = time.monotonic() - started
         result = RunResult.of(

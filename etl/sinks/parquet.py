@@ -10,6 +10,7 @@ import polars as pl
 
 from etl.errors import UsageError
 from etl.processors.processor import Delivery, only_polars, reject
+from etl.sinks.data_set import is_shown
 from etl.sinks.publish import StagedFile, stage_file
 
 __all__ = ["Parquet", "read_output"]
@@ -67,8 +68,9 @@ def read_output(folder: Path | str) -> pl.DataFrame:
     Raises:
         UsageError: If there are files, but none of them is Parquet.
     """
-    files = sorted(Path(folder).rglob("*.parquet"))
-    others = {path.suffix for path in Path(folder).rglob("[!.]*.*")} if not files else set()
+    found = [path for path in Path(folder).rglob("[!.]*.*") if is_shown(path, Path(folder))]
+    files = sorted(path for path in found if path.suffix == ".parquet")
+    others = {path.suffix for path in found} if not files else set()
     if others:
         raise UsageError(
             f"{str(folder)!r} holds no Parquet files, but {', '.join(sorted(others))}; "

@@ -54,8 +54,10 @@ from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult, Output
 from etl.settings import Settings
+from etl.sinks.compact import set_aside
 from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
 from etl.workers.background import in_background
+from etl.workers.compaction import BackgroundCompaction, try_to_compact
 
 __all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs", "sweep"]
 
@@ -110,6 +112,8 @@ class Worker:
             looks after.
         files: Where what is referred to is read, and sinks write.
         clock: Returns seconds that only grow.
+        compacts: Whether to join small files of the output while working, and in the end; the
+            worker of the first slot does.
     """
 
     def __init__(
@@ -129,6 +133,7 @@ class Worker:
         watchdog: Callable[[Hang], AbstractContextManager[object]] | None = None,
         files: FileSystem = DISK,
         clock: Callable[[], float] = time.monotonic,
+        compacts: bool = True,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -148,6 +153,8 @@ class Worker:
         self._watchdog = watchdog
         self._files = files
         self._clock = clock
+        self._compacts = compacts and not own_sources  # else the run does, in the end
+        self._compaction: BackgroundCompaction | None = None
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
@@ -256,7 +263,7 @@ class Worker:
         """
         self._requests_before = self._requests()
         failures = 0
-        with self._registered():
+        with self._registered(), self._compacting():
             self._ready.set()
             while not self._stopping.is_set():
                 try:
@@ -366,6 +373,21 @@ class Worker:
                 with contextlib.suppress(StoreError):  # its heartbeat will be missed
                     self._queue.unregister(self.name)
                     self._known = False
+
+    @contextlib.contextmanager
+    def _compacting(self) -> Iterator[None]:
+        """Join files in the background, and once more in the end."""
+        if not self._compacts:
+            yield
+            return
+        self._compaction = BackgroundCompaction(self._queue)
+        try:
+            yield
+        finally:
+            self._compaction.stop()
+            self._compaction = None
+            if self._slot == 0:
+                try_to_compact(self._queue, effort="small", files=self._files)
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(min(5.0, self._lease_seconds / 3)):
@@ -594,6 +616,8 @@ class Worker:
         if result.outputs:
             with contextlib.suppress(StoreError):  # the batch is done; who registers next does it
                 self._queue.mark_published(result.outputs)
+            if self._compaction and self._slot == 0:
+                self._compaction.note_outputs(len(result.outputs))
 
     def _dead_letter(
         self,
@@ -658,6 +682,8 @@ def recover_outputs(queue: Queue, files: FileSystem = DISK) -> dict[str, str]:
             published.append(output)
     if published:
         queue.mark_published(published)
+    with contextlib.suppress(OSError):  # who comes next tries again
+        set_aside(queue, files)
     lost = lost_outputs(queue, files) if len(published) < len(pending) else ()
     return problems | {
         one.final: f"output {one.final!r} was committed and is lost, and so is {one.staged!r}; put "
