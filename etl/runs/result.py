@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 
 from etl.analysis.metrics import processors, rates, sources
+from etl.outputs.data_set import read_rows
 from etl.queue import Queue, Stats
 from etl.queue.urls import IN_MEMORY, file_of
 from etl.records.columns import TOTALS
-from etl.sinks.data_set import read_rows
 from etl.sinks.parquet import read_output
 from etl.store import Store
 from etl.store import open as open_store

@@ -10,8 +10,7 @@ import polars as pl
 
 from etl.errors import UsageError
 from etl.processors.processor import Delivery, only_polars, reject
-from etl.sinks.data_set import is_shown
-from etl.sinks.publish import StagedFile, stage_file
+from etl.sinks.publish import StagedFile, is_shown, stage_file
 
 __all__ = ["Parquet", "read_output"]
 

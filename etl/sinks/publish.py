@@ -25,6 +25,7 @@ from etl.records.result import Output
 
 __all__ = [
     "StagedFile",
+    "is_shown",
     "publish_files",
     "remove_old_staged",
     "remove_staged",
@@ -67,6 +68,11 @@ def publish_files(outputs: Iterable[Output], files: FileSystem = DISK) -> None:
                 raise
     for folder in folders:
         files.sync(folder)
+
+
+def is_shown(path: Path, root: Path) -> bool:
+    """Return whether neither a file below a folder nor a folder on its way is hidden."""
+    return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def remove_staged(

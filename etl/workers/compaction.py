@@ -14,8 +14,8 @@ import polars as pl
 
 from etl.errors import EtlError
 from etl.filesystem import DISK, FileSystem
+from etl.outputs.compact import MIN_FILES, Effort, compact
 from etl.queue import Queue
-from etl.sinks.compact import MIN_FILES, Effort, compact
 
 __all__ = ["BackgroundCompaction", "try_to_compact"]
 

@@ -46,6 +46,7 @@ from etl.execution.bisect import Watchdog, message_of, no_watchdog
 from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
 from etl.filesystem import DISK, FileSystem
+from etl.outputs.compact import set_aside
 from etl.pipeline.pipeline import Pipeline
 from etl.pipeline.plan import INPUT
 from etl.queue import Hang, Queue
@@ -54,7 +55,6 @@ from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult, Output
 from etl.settings import Settings
-from etl.sinks.compact import set_aside
 from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
 from etl.workers.background import in_background
 from etl.workers.compaction import BackgroundCompaction, try_to_compact

@@ -18,8 +18,8 @@ import pytest
 from etl import Batch, Pipeline, Queue, Worker, each, open_queue
 from etl.errors import UsageError
 from etl.filesystem import FileSystem
-from etl.sinks.compact import ASIDE_SECONDS, compact, set_aside
-from etl.sinks.data_set import read_rows
+from etl.outputs.compact import ASIDE_SECONDS, compact, set_aside
+from etl.outputs.data_set import read_rows
 from etl.sinks.jsonl import JsonLines
 from etl.sinks.parquet import Parquet, read_output
 
@@ -106,7 +106,7 @@ def test_replaced_files_lie_aside_for_a_time_and_are_removed(queue, tmp_path, mo
     aside = tmp_path / ".out.replaced"
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
     assert len(queue.replaced_outputs()) == 4
-    monkeypatch.setattr("etl.sinks.compact.ASIDE_SECONDS", -1.0)
+    monkeypatch.setattr("etl.outputs.compact.ASIDE_SECONDS", -1.0)
     set_aside(queue)
     assert list(aside.iterdir()) == []
     assert queue.replaced_outputs() == []
@@ -114,11 +114,11 @@ def test_replaced_files_lie_aside_for_a_time_and_are_removed(queue, tmp_path, mo
 
 
 def test_only_small_files_are_joined_in_between(queue, tmp_path, monkeypatch):
-    monkeypatch.setattr("etl.sinks.compact.SMALL_BYTES", 1)
+    monkeypatch.setattr("etl.outputs.compact.SMALL_BYTES", 1)
     assert compact(queue, effort="small").replaced == 2  # those that lack columns
-    monkeypatch.setattr("etl.sinks.compact.SMALL_BYTES", 1 << 20)
+    monkeypatch.setattr("etl.outputs.compact.SMALL_BYTES", 1 << 20)
     assert compact(queue, effort="many").replaced == 0
-    monkeypatch.setattr("etl.sinks.compact.MIN_FILES", 3)
+    monkeypatch.setattr("etl.outputs.compact.MIN_FILES", 3)
     assert compact(queue, effort="many").replaced == 3
 
 

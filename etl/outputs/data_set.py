@@ -20,13 +20,13 @@ from etl.errors import UsageError
 from etl.filesystem import DISK, FileSystem
 from etl.queue import Queue
 from etl.records.schemas import cast_exactly, type_of, written
+from etl.sinks.publish import is_shown
 
 __all__ = [
     "NO_VALUE",
     "SUFFIX",
     "DataSets",
     "conform",
-    "is_shown",
     "output_files",
     "read_rows",
     "scan_rows",
@@ -115,11 +115,6 @@ def output_files(queue: Queue, root: Path, files: FileSystem = DISK) -> list[Out
         kinds = ", ".join(sorted({Path(one.final).suffix for one in outputs}))
         raise UsageError(f"{str(root)!r} holds no Parquet files, but {kinds}")
     return [OutputFile(found[final], final) for final in sorted(found)]
-
-
-def is_shown(path: Path, root: Path) -> bool:
-    """Return whether neither a file below a folder nor a folder on its way is hidden."""
-    return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def scan_rows(queue: Queue, root: Path, files: FileSystem = DISK) -> pl.LazyFrame:

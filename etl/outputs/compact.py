@@ -19,12 +19,12 @@ import polars as pl
 
 from etl.errors import OutputsChanged, ProcessorStop
 from etl.filesystem import DISK, FileSystem
+from etl.outputs.data_set import SUFFIX, DataSets, conform, misfits
 from etl.processors.processor import Delivery
 from etl.queue import Queue
 from etl.records.batch import new_id
 from etl.records.checksum import checksum_of_file
 from etl.records.result import Output
-from etl.sinks.data_set import SUFFIX, DataSets, conform, misfits
 from etl.sinks.publish import stage_file
 
 __all__ = ["TARGET_BYTES", "Compaction", "Effort", "compact", "set_aside"]
