@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from etl.errors import OutputsChanged, ProcessorStop
+from etl.errors import OutputsChanged, ProcessorStop, UsageError, did_you_mean
 from etl.filesystem import DISK, FileSystem
 from etl.outputs.data_set import SUFFIX, DataSets, conform, misfits
 from etl.processors.processor import Delivery
@@ -25,9 +25,10 @@ from etl.queue import Queue
 from etl.records.batch import new_id
 from etl.records.checksum import checksum_of_file
 from etl.records.result import Output
+from etl.records.schemas import type_of
 from etl.sinks.publish import stage_file
 
-__all__ = ["TARGET_BYTES", "Compaction", "Effort", "compact", "set_aside"]
+__all__ = ["TARGET_BYTES", "Compaction", "Effort", "change_types", "compact", "set_aside"]
 
 log = logging.getLogger("etl")
 
@@ -89,6 +90,43 @@ def compact(
             _replace(queue, whole, schema, files, done)
     set_aside(queue, files)
     return done
+
+
+def change_types(queue: Queue, types: Mapping[str, str], files: FileSystem = DISK) -> None:
+    """Give columns other types, in all data sets that have them; files follow by `compact`.
+
+    Args:
+        queue: The store, on which no worker runs.
+        types: Types by column, as Polars shows them: `Float64`.
+        files: Where the files are.
+
+    Raises:
+        UsageError: If there is no such column or type, a worker runs, or a value does not fit.
+    """
+    new = pl.Schema({name: type_of(text) for name, text in types.items()})
+    data_sets = queue.data_sets()
+    for name in new:
+        if not any(name in columns for columns in data_sets.values()):
+            known = {one for columns in data_sets.values() for one in columns}
+            raise UsageError(f"the output has no column {name!r}{did_you_mean(name, known)}")
+    queue.reclaim()  # what workers had that were killed
+    folders = DataSets(data_sets)
+    finals = [Path(one.final) for one in queue.outputs() if one.final.endswith(SUFFIX)]
+    for final in [one for one in finals if folders.folder_of(one) is not None]:
+        try:
+            wrong = [name for name in misfits(final, new, files) if name in new]
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise UsageError(
+                f"{str(final)!r} cannot be read: {error}; nothing was changed, see etl check"
+            ) from error
+        if wrong:
+            raise UsageError(
+                f"values of {wrong[0]!r} in {str(final)!r} do not fit {types[wrong[0]]}; "
+                "nothing was changed"
+            )
+    for folder, columns in data_sets.items():
+        if changed := {name: str(new[name]) for name in new if name in columns}:
+            queue.set_column_types(folder, changed)
 
 
 def set_aside(queue: Queue, files: FileSystem = DISK) -> None:

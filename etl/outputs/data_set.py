@@ -8,10 +8,11 @@ have replaced are not.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote
 
 import polars as pl
@@ -35,6 +36,8 @@ __all__ = [
 SUFFIX = ".parquet"
 
 log = logging.getLogger("etl")
+
+T = TypeVar("T")
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """The name of null, as the value of a partition."""
@@ -197,12 +200,28 @@ def read_rows(queue: Queue, root: Path, files: FileSystem = DISK) -> pl.DataFram
     Raises:
         UsageError: If a file cannot be read, or the output is not Parquet.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    return with_rows(queue, root, pl.LazyFrame.collect, files)
+
+
+def with_rows(
+    queue: Queue, root: Path, use: Callable[[pl.LazyFrame], T], files: FileSystem = DISK
+) -> T:
+    """Return what a function makes of the rows, each line once.
+
+    Args:
+        queue: The store.
+        root: Its output root.
+        use: Collects the rows; it is called again if files were replaced in the meantime.
+        files: Where they are.
+
+    Raises:
+        UsageError: If a file cannot be read, or the output is not Parquet.
+    """
+    for _ in range(ATTEMPTS):
         try:
-            return scan_rows(queue, root, files).collect()
+            return use(scan_rows(queue, root, files))
         except (FileNotFoundError, pl.exceptions.ComputeError) as error:
-            if attempt == ATTEMPTS:
-                raise UsageError(
-                    f"the output of {queue.url} cannot be read: {error}; see etl check"
-                ) from error
-    raise AssertionError  # the last attempt returns or raises
+            if not isinstance(error, FileNotFoundError) and "os error 2" not in str(error):
+                raise UsageError(f"the output of {queue.url} cannot be read: {error}") from error
+            missing = error
+    raise UsageError(f"the output of {queue.url} cannot be read: {missing}; see etl check")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -19,6 +19,9 @@ from etl.store import Store
 from etl.store import open as open_store
 from etl.text import html_card, printable
 from etl.workers.worker import lost_outputs
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = ["RunResult", "summary"]
 
@@ -116,6 +119,16 @@ class RunResult(Mapping[str, Any]):
             return read_output(self.out)
         with self.open() as store:
             return read_rows(store.queue, self.out)
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Return the rows of an SQL query; see `Store.query`."""
+        with self.open() as store:
+            return store.query(sql)
+
+    def duckdb(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with the same tables; see `Store.duckdb`."""
+        with self.open() as store:
+            return store.duckdb()
 
     def open(self) -> Store:
         """Return the run's store, open; close it in the end."""
