@@ -337,8 +337,8 @@ class BatchRun:
                 for staged in tried:
                     staged.discard()
                 tried.clear()
-                if not output.rows.is_empty():
-                    call(output.rows)
+                if not output.rows.is_empty() and REJECT in call(output.rows).columns:
+                    raise PipelineError(f"sink {node.name!r} rejects rows that it has let pass")
         finally:
             self.staged += tried  # after a failure, to be discarded with the rest
         return output

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -21,10 +22,10 @@ from etl.errors import UsageError
 from etl.filesystem import DISK, FileSystem
 from etl.queue import Queue
 from etl.records.schemas import cast_exactly, type_of, written
+from etl.sinks.parquet import NO_VALUE
 from etl.sinks.publish import is_shown
 
 __all__ = [
-    "NO_VALUE",
     "SUFFIX",
     "DataSets",
     "conform",
@@ -38,9 +39,6 @@ SUFFIX = ".parquet"
 log = logging.getLogger("etl")
 
 T = TypeVar("T")
-
-NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-"""The name of null, as the value of a partition."""
 
 ATTEMPTS = 10
 """How often files are listed again because others have replaced them since."""
@@ -140,7 +138,7 @@ def scan_rows(queue: Queue, root: Path, files: FileSystem = DISK) -> pl.LazyFram
             )
             if folder is not None:
                 schema = written(data_sets.schemas[folder])
-                values = {k: pl.lit(v).cast(schema.get(k, pl.String)) for k, v in parts}
+                values = {name: _literal(text, schema.get(name)) for name, text in parts}
                 frame = conform(frame.with_columns(**values), schema)
             frames.append(frame)
     return pl.concat(frames, how="diagonal_relaxed") if frames else pl.LazyFrame()
@@ -157,6 +155,16 @@ def _alike(
         return folder, tuple(parts.items())
 
     yield from groupby(found, key)
+
+
+def _literal(text: str | None, dtype: pl.DataType | None) -> pl.Expr:
+    """Return the value of a partition with the type of its column."""
+    value: str | bool | date | None = text
+    if text is not None and dtype == pl.Boolean:
+        value = text == "true"
+    elif text is not None and dtype == pl.Date:
+        value = date.fromisoformat(text)
+    return pl.lit(value).cast(dtype or pl.String)
 
 
 def _with_one_schema(paths: Iterable[Path], files: FileSystem) -> Iterator[list[Path]]:
