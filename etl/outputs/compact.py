@@ -134,22 +134,23 @@ def set_aside(queue: Queue, files: FileSystem = DISK) -> None:
     replaced = queue.replaced_outputs()
     if not replaced:
         return
-    root = queue.output_root()
+    root, data_sets = queue.output_root(), DataSets(queue.data_sets())
+
+    def aside(final: Path) -> Path:
+        """Return where it lies: beside what readers take as a whole."""
+        below = root is not None and final.is_relative_to(root)
+        top = root if root and below else data_sets.folder_of(final) or final.parent
+        return top.parent / f".{top.name}.replaced" / final.relative_to(top)
+
     for one in replaced:
         final = Path(one.final)
         if files.exists(final):
-            _move(final, _aside(final, root), files)
+            _move(final, aside(final), files)
     old = queue.replaced_outputs(older_than=ASIDE_SECONDS)
     for one in old:
-        files.unlink(_aside(Path(one.final), root))
+        files.unlink(aside(Path(one.final)))
     if old:
         queue.forget_replaced(old)
-
-
-def _aside(final: Path, root: Path | None) -> Path:
-    """Return where a replaced file lies: beside the output root, which readers take whole."""
-    top = root if root and final.is_relative_to(root) else final.parent
-    return top.parent / f".{top.name}.replaced" / final.relative_to(top)
 
 
 def _move(final: Path, aside: Path, files: FileSystem) -> None:
