@@ -98,6 +98,10 @@ class FileSystem:
         """
         write(self.make_file(path))
 
+    def scannable(self, path: Path) -> Path | BinaryIO:
+        """Return what Polars can scan: a path, or a file in its place."""
+        return path
+
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file; one that has the new name is replaced."""
         source.replace(target)

@@ -49,6 +49,7 @@ class Settings:
         max_expansion: How many times its size on disk the text of a compressed file may have.
         max_replays: Replays after which a dead letter is only replayed when forced.
         retention_days: Days for which they are kept, if the environment says nothing.
+        max_columns: Columns that a data set may have.
         kept_traces: Lines whose paths a store keeps.
         traces_per_second: Lines a second whose paths a worker records; and all that are
             replayed, dead, or alone in their batch.
@@ -81,6 +82,7 @@ class Settings:
     max_line_bytes: ClassVar[int] = 16 << 20
     max_expansion: ClassVar[int] = 1_000
     max_replays: ClassVar[int] = 3
+    max_columns: ClassVar[int] = 1_000
     kept_traces: ClassVar[int] = 1_000
     traces_per_second: ClassVar[int] = 200
     kept_errors: ClassVar[int] = 1_000

@@ -10,21 +10,28 @@ It knows no pipeline and runs nothing: workers do that, here or elsewhere.
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import polars as pl
+
 from etl.analysis import metrics, traces
+from etl.analysis.query import run_sql, with_times
 from etl.dlq import DeadLetters
 from etl.errors import UsageError
-from etl.queue import Queue, Stats, open_queue
-from etl.records.columns import FINDINGS
+from etl.outputs.data_set import read_rows, with_rows
+from etl.queue import DeadLetterFilter, Queue, Stats, open_queue
+from etl.records.columns import DEAD_LETTERS, FINDINGS, TRACES
 from etl.text import html_card
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
     import plotly.graph_objects as go
 
@@ -53,6 +60,74 @@ class Store:
         self.pause, self.resume = queue.pause, queue.resume
         self.step, self.drain, self.stop = queue.step, queue.drain, queue.stop
         self.close = queue.close
+
+    def output(self) -> pl.DataFrame:
+        """Return the rows of all Parquet files that workers have written, each line once.
+
+        As one Polars frame; `.to_pandas()` makes a pandas frame of it. It may be called while
+        workers write, and files are joined. The columns are those of all files; a row has null in
+        those that its file lacks.
+
+        Raises:
+            UsageError: If the output is not Parquet, or the store knows no folder for it.
+        """
+        return read_rows(self.queue, self._out())
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Return the rows of an SQL query as a Polars frame; nothing is changed.
+
+        Tables: `lines` (the rows of `output`), `dead_letters`, `metrics` (those of
+        `metrics.processors`) and `traces`, with times in UTC.
+
+        Args:
+            sql: The query, as Polars understands SQL:
+                `select level, count(*) from lines group by 1`.
+
+        Raises:
+            UsageError: If the query is wrong, or the output cannot be read.
+        """
+        if not re.search(r"\blines\b", sql, re.IGNORECASE):
+            return run_sql(sql, {"lines": pl.LazyFrame} | self._tables())
+        return with_rows(
+            self.queue,
+            self._out(),
+            lambda rows: run_sql(sql, {"lines": lambda: rows} | self._tables()),
+        )
+
+    def duckdb(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection in memory with the tables of `query` as views.
+
+        They are of this moment: open it again to see what was written, or joined, since then.
+        DuckDB comes with the extra `query`.
+
+        Raises:
+            UsageError: If it is not installed.
+        """
+        if find_spec("duckdb") is None:
+            raise UsageError("duckdb is not installed; install it with: pip install -e '.[query]'")
+        import duckdb
+
+        connection = duckdb.connect(":memory:")
+        connection.register("lines", with_rows(self.queue, self._out(), lambda rows: rows))
+        for name, make in self._tables().items():
+            connection.register(name, make())
+        return connection
+
+    def _tables(self) -> dict[str, Callable[[], pl.LazyFrame]]:
+        queue = self.queue
+        return {
+            "dead_letters": lambda: with_times(
+                queue.dead_letters(DeadLetterFilter(status=None)), DEAD_LETTERS
+            ).lazy(),
+            "metrics": lambda: metrics.processors.polars(queue).lazy(),
+            "traces": lambda: with_times(traces.traces.polars(queue), TRACES).lazy(),
+        }
+
+    def _out(self) -> Path:
+        root = self.queue.output_root()
+        if root is None:
+            raise UsageError(f"{self.url} knows no folder of output: nothing was written so far")
+        return root
 
     @property
     def figures(self) -> Figures:

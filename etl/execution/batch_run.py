@@ -41,6 +41,7 @@ from etl.pipeline.plan import INPUT, Node, Plan
 from etl.processors.processor import REJECT, Delivery, Staged, TypedSink
 from etl.records.batch import Batch
 from etl.records.result import BatchResult, ProcessorStats
+from etl.records.schemas import Remember, Schemas
 from etl.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Runner:
         run: Name of the run, kept with dead letters.
         sleep: Waits for some seconds between tries.
         files: Where what is referred to is read, and sinks write.
+        remember: Keeps the columns of data sets.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class Runner:
         run: str = "",
         sleep: Callable[[float], None] = time.sleep,
         files: FileSystem = DISK,
+        remember: Remember | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._schemas = Schemas(remember)
         self._committed = dict(states or {})
         self._out = out
         self._slot = slot
@@ -140,6 +144,7 @@ class Runner:
                 out=self._out,
                 keep_line=batch.context.keep_line,
                 files=self._files,
+                schemas=self._schemas,
             ),
             watches=[partial(tap.see, plan=self._plan) for tap in self._pipeline.taps],
             traced=self._traces.take(batch.lines),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -13,6 +13,7 @@ from etl.errors import is_interrupt
 from etl.filesystem import DISK, FileSystem
 from etl.records.batch import Batch
 from etl.records.result import Output
+from etl.records.schemas import Schemas
 
 __all__ = [
     "Abandoned",
@@ -106,6 +107,7 @@ class Delivery:
         out: The run's output folder.
         keep_line: Whether `line` is to be written by a sink that leaves it out.
         files: Where files are written.
+        schemas: The columns of data sets.
     """
 
     id: str
@@ -113,6 +115,7 @@ class Delivery:
     out: Path
     keep_line: bool = False
     files: FileSystem = DISK
+    schemas: Schemas = field(default_factory=Schemas)
 
 
 class Staged(Protocol):

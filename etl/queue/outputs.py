@@ -1,5 +1,7 @@
 """The files that committed batches have left: where they lie, and which are not published yet.
 
+And the columns of the tables that they are, by folder.
+
 A store keeps each by its path below the output root, a folder that it keeps, too: of a store in
 a file by its path from the store's folder, if it is below it, so that both can be moved. What
 lies elsewhere is kept by its whole path.
@@ -8,15 +10,18 @@ lies elsewhere is kept by its whole path.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
-from etl.errors import OutputsChanged, UsageError
+from etl.errors import OutputsChanged, UsageError, did_you_mean
 from etl.queue.database import Database, Transaction
 from etl.queue.protocol import TargetState
 from etl.records.result import Output
+from etl.records.schemas import NO_TYPE
+from etl.settings import Settings
 
 __all__ = ["Outputs"]
 
@@ -89,7 +94,11 @@ class Outputs:
                 row["staged"] = None
         with self._database.write() as db:
             db.run("lock", name="outputs")  # two that replace the same in another order
-            gone = db.rows("forget_outputs", texts=json.dumps(sorted(kept)))
+            texts = json.dumps(sorted(kept))
+            if new:
+                gone = db.rows("set_outputs_aside", texts=texts, now=db.now())
+            else:
+                gone = db.rows("forget_outputs", texts=texts)
             if len(gone) != len(names):
                 raise OutputsChanged(
                     f"{len(names) - len(gone)} of {len(names)} outputs of {self.url} were replaced "
@@ -135,9 +144,59 @@ class Outputs:
             note = {"name": name, "since": (since or db.now()) if error else None, "error": error}
             db.run("set_control", key=key, value=json.dumps(note))
 
-    def _found(self, db: Transaction, statement: str) -> list[Output]:
+    def replaced_outputs(self, older_than: float = 0.0) -> list[Output]:
+        """See `WorkerRegistry.replaced_outputs`."""
+        with self._database.read() as db:
+            return self._found(db, "replaced_outputs", until=db.now() - older_than)
+
+    def forget_replaced(self, outputs: Sequence[Output]) -> None:
+        """See `WorkerRegistry.forget_replaced`."""
+        names = {one.final for one in outputs} | {one.final for one in self._kept_names(outputs)}
+        with self._database.write(durable=False) as db:
+            db.run("forget_replaced", texts=json.dumps(sorted(names)))
+
+    def data_sets(self) -> dict[Path, dict[str, str]]:
+        """See `WorkerRegistry.data_sets`."""
+        with self._database.read() as db:
+            rows = db.rows("data_sets")
+            root = self._kept_root(db) or Path("/")
+        return {(root / row["folder"]).resolve(): json.loads(row["columns"]) for row in rows}
+
+    def agree_on_columns(self, folder: Path, columns: Mapping[str, str]) -> dict[str, str]:
+        """See `WorkerRegistry.agree_on_columns`."""
+        name = self._kept_folder(folder)
+        with self._database.read() as db:
+            found, is_news = _agreed(db, name, columns)
+        if not is_news:
+            return found
+        with self._database.write() as db:
+            db.run("lock", name="data sets")
+            found, is_news = _agreed(db, name, columns)
+            if is_news:
+                db.run("set_data_set", folder=name, columns=json.dumps(found))
+        return found
+
+    def _set_types(self, db: Transaction, folder: Path, columns: Mapping[str, str]) -> None:
+        """Give columns of a data set other types."""
+        name = self._kept_folder(folder)
+        db.run("lock", name="data sets")
+        found, _ = _agreed(db, name, {})
+        for column in columns:
+            if column not in found:
+                raise UsageError(
+                    f"the data set in {str(folder)!r} has no column {column!r}"
+                    f"{did_you_mean(column, found)}"
+                )
+        db.run("set_data_set", folder=name, columns=json.dumps(found | dict(columns)))
+
+    def _kept_folder(self, folder: Path) -> str:
+        root = self._root or self.output_root()
+        folder = folder.resolve()
+        return str(folder) if root is None else _below(root, str(folder))
+
+    def _found(self, db: Transaction, statement: str, **values: Any) -> list[Output]:
         """Return the outputs that a statement finds, by their whole names."""
-        found = [Output(**row) for row in map(dict, db.rows(statement))]
+        found = [Output(**row) for row in map(dict, db.rows(statement, **values))]
         root = self._kept_root(db) if found else None
         if root is None:
             return found
@@ -174,3 +233,19 @@ def _below(folder: Path, path: str) -> str:
     """Return a path from a folder, if it is below it."""
     below = Path(path)
     return str(below.relative_to(folder)) if below.is_relative_to(folder) else path
+
+
+def _agreed(
+    db: Transaction, folder: str, columns: Mapping[str, str]
+) -> tuple[dict[str, str], bool]:
+    """Return the columns of a data set with those that are new, and whether any is."""
+    row = db.row("data_set", folder=folder)
+    known: dict[str, str] = json.loads(row["columns"]) if row else {}
+    is_news = row is None
+    for name, type in columns.items():
+        old = known.get(name)
+        if (old is None and len(known) < Settings.max_columns) or (
+            old == NO_TYPE and type != NO_TYPE
+        ):
+            known[name], is_news = type, True
+    return known, is_news

@@ -40,7 +40,7 @@ from etl.queue.writes import DatabaseQueue
 
 __all__ = ["PostgresQueue"]
 
-VERSION = 3
+VERSION = 4
 """Of the schema; a database with a higher one was made by a newer etl."""
 
 DEFAULTS = {

@@ -6,7 +6,7 @@ metrics, traces, states of processors, checkpoints of sources. It knows no pipel
     BatchQueue        put, lease, renew, commit, release, split, note_hang, reclaim, wait_for_work,
                       wake
     QueueControl      pause, resume, step, drain, stop, control
-    WorkerRegistry    register, heartbeat, unregister, states, outputs, output root
+    WorkerRegistry    register, heartbeat, unregister, states, outputs, data sets, output root
     DeadLetterQueue   dead_letters, dead_letter_groups, dead_letter_minutes,
                       replay, discard, reopen
     QueueReader       stats, batches_done, peek, read, checkpoint, checkpoints, check, version, wait
@@ -438,9 +438,10 @@ class WorkerRegistry(Protocol):
 
         Args:
             old: What holds the lines until now, by `final`.
-            new: What holds them from now on; none if they are elsewhere. One whose two names
-                are the same is published; others are pending, and published as those of a
-                batch are.
+            new: What holds them from now on. One whose two names are the same is published;
+                others are pending, and published as those of a batch are. With none, the lines
+                are no output any more; else `old` are known as replaced, until
+                `forget_replaced`.
 
         Raises:
             OutputsChanged: If one of `old` is not known, or not any more; nothing changes.
@@ -456,6 +457,36 @@ class WorkerRegistry(Protocol):
             spool: Folder of its spool, from the output root.
             name: What it is called, without secrets.
             error: The same of why it fails; empty if it does not.
+        """
+
+    def replaced_outputs(self, older_than: float = 0.0) -> list[Output]:
+        """Return the files that others have replaced for some seconds, and are to be removed."""
+
+    def forget_replaced(self, outputs: Sequence[Output]) -> None:
+        """Forget replaced outputs: their files are gone."""
+
+    def data_sets(self) -> dict[Path, dict[str, str]]:
+        """Return the types of the columns of each folder that sinks of tables have written.
+
+        A type is as Polars shows it, `Int64`; `Null` if the column had no value so far.
+        """
+
+    def agree_on_columns(self, folder: Path, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the types of all columns of a data set, once those that are new are kept.
+
+        What is there stays, but that a column of type `Null` gets another. No more than
+        `Settings.max_columns` are kept: others are not in what is returned.
+
+        Args:
+            folder: Of the data set.
+            columns: Types by column.
+        """
+
+    def set_column_types(self, folder: Path, columns: Mapping[str, str]) -> None:
+        """Give columns of a data set other types; its files are not changed.
+
+        Raises:
+            UsageError: If there is no such data set or column, or if workers run.
         """
 
     def output_root(self) -> Path | None:

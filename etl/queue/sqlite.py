@@ -45,7 +45,7 @@ APPLICATION_ID = 0x45544C31
 BUSY_SECONDS = 60
 """Seconds that a transaction waits for another process's."""
 
-VERSION = 5
+VERSION = 6
 """Of the schema; a file with a higher one was made by a newer etl."""
 
 SHRINK_SHARE = 0.1

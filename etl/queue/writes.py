@@ -443,17 +443,16 @@ class DatabaseQueue(Reads):
         if found == wanted:
             return
         with self._database.write() as db:
-            db.run("lock", name="workers")
-            db.run("forget_silent_workers", name="", since=db.now() - WORKER_GONE)
-            worker = db.row("slots")
-            if worker is not None:
-                where = f"below {str(found)!r}" if found else "output"
-                raise UsageError(
-                    f"worker {worker['name']!r} writes {where}; stop the workers before the output "
-                    "root is changed"
-                )
+            where = f"below {str(found)!r}" if found else "output"
+            _check_no_workers(db, where, "the output root is changed")
             db.run("lock", name="control")
             self._keep_root(db, wanted)
+
+    def set_column_types(self, folder: Path, columns: Mapping[str, str]) -> None:
+        """See `WorkerRegistry.set_column_types`."""
+        with self._database.write() as db:
+            _check_no_workers(db, f"below {str(folder)!r}", "types of columns are changed")
+            self._set_types(db, folder, columns)
 
     # Dead letters
 
@@ -602,6 +601,15 @@ def _locked_control(db: Transaction) -> Control:
     """Return what an operator has asked for, which no other changes until this has ended."""
     db.run("lock", name="control")
     return control_of(db)
+
+
+def _check_no_workers(db: Transaction, where: str, why: str) -> None:
+    """Raise UsageError if a worker runs; none can register until this transaction ends."""
+    db.run("lock", name="workers")
+    db.run("forget_silent_workers", name="", since=db.now() - WORKER_GONE)
+    worker = db.row("slots")
+    if worker is not None:
+        raise UsageError(f"worker {worker['name']!r} writes {where}; stop the workers before {why}")
 
 
 def _set_control(db: Transaction, **values: object) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from etl.analysis.metrics import processors, rates, sources
+from etl.outputs.data_set import read_rows
 from etl.queue import Queue, Stats
+from etl.queue.urls import IN_MEMORY, file_of
 from etl.records.columns import TOTALS
 from etl.sinks.parquet import read_output
 from etl.store import Store
 from etl.store import open as open_store
 from etl.text import html_card, printable
 from etl.workers.worker import lost_outputs
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = ["RunResult", "summary"]
 
@@ -104,12 +109,26 @@ class RunResult(Mapping[str, Any]):
         return float(self.summary["seconds"])
 
     def output(self) -> pl.DataFrame:
-        """Return the rows of all Parquet files below `out` as one frame.
+        """Return the rows of all Parquet files of the run as one frame, each line once.
 
-        A column that a file lacks is null, and one that files hold in different types has a
-        type that holds all of them. The frame is empty if there are no files.
+        It may be called while workers write, and files are joined. The columns are those of all
+        files; a row has null in those that its file lacks. The frame is empty if there are none.
         """
-        return read_output(self.out)
+        file = file_of(self.store)
+        if self.store == IN_MEMORY or (file and not file.exists()):  # only the files are left
+            return read_output(self.out)
+        with self.open() as store:
+            return read_rows(store.queue, self.out)
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Return the rows of an SQL query; see `Store.query`."""
+        with self.open() as store:
+            return store.query(sql)
+
+    def duckdb(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with the same tables; see `Store.duckdb`."""
+        with self.open() as store:
+            return store.duckdb()
 
     def open(self) -> Store:
         """Return the run's store, open; close it in the end."""

@@ -34,6 +34,7 @@ from etl.sources.resolve import Source, resolve_sources
 from etl.sources.stream import StreamSource
 from etl.text import clock
 from etl.workers.background import in_background
+from etl.workers.compaction import try_to_compact
 from etl.workers.loader import targets_of
 from etl.workers.main import WorkerOptions
 from etl.workers.processes import WorkerProcesses
@@ -155,6 +156,7 @@ def run(
             )
         finally:
             team.stop()
+            try_to_compact(queue, effort="small")
             record["counts"] = queue.stats().totals()
         seconds = time.monotonic() - started
         result = RunResult.of(

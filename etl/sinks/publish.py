@@ -25,6 +25,7 @@ from etl.records.result import Output
 
 __all__ = [
     "StagedFile",
+    "is_shown",
     "publish_files",
     "remove_old_staged",
     "remove_staged",
@@ -59,14 +60,29 @@ def publish_files(outputs: Iterable[Output], files: FileSystem = DISK) -> None:
     """Give committed files their final names; one that has its name is left as it is."""
     folders: dict[Path, None] = {}
     for output in outputs:
-        folders[Path(output.final).parent] = None
+        staged, final = Path(output.staged), Path(output.final)
+        folders |= dict.fromkeys(_folders_between(final, staged.parent))
+        if final.parent != staged.parent and not files.exists(final.parent):
+            files.make_folder(final.parent, private=files.is_private(staged.parent))
         try:
-            files.replace(Path(output.staged), Path(output.final))
+            files.replace(staged, final)
         except FileNotFoundError:
-            if not files.exists(Path(output.final)):
+            if not files.exists(final):
                 raise
     for folder in folders:
         files.sync(folder)
+
+
+def _folders_between(file: Path, top: Path) -> list[Path]:
+    """Return the folder of a file, and those above it up to another one, if it is below that."""
+    if not file.is_relative_to(top):
+        return [file.parent]
+    return [folder for folder in file.parents if folder.is_relative_to(top)]
+
+
+def is_shown(path: Path, root: Path) -> bool:
+    """Return whether neither a file below a folder nor a folder on its way is hidden."""
+    return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def remove_staged(
@@ -106,7 +122,12 @@ def remove_old_staged(out: Path, keep: Collection[str]) -> None:
 
 
 def stage_file(
-    folder: str, delivery: Delivery, suffix: str, write: Callable[[Path], object]
+    folder: str,
+    delivery: Delivery,
+    suffix: str,
+    write: Callable[[Path], object],
+    *,
+    below: str = "",
 ) -> StagedFile:
     """Return a file that is written under its hidden name, durably.
 
@@ -115,13 +136,14 @@ def stage_file(
         delivery: What names the file.
         suffix: Its ending.
         write: Writes the rows to a path.
+        below: Folder below that one in which it is published, and which is then made.
 
     Raises:
         ProcessorStop: If nothing can be written there.
     """
     place, files = delivery.out / folder, delivery.files
     name = quote(delivery.id, safe="~")
-    final = place / f"{name}.{suffix}"
+    final = place / below / f"{name}.{suffix}"
     staged = place / f".{name}-{new_id()[-8:]}-{delivery.token}.tmp"
     try:
         root = place if Path(folder).is_absolute() else delivery.out

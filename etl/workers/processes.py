@@ -24,6 +24,7 @@ from typing import IO, Any
 from etl.errors import StoreFull, StoreUnavailable, WorkerFailed
 from etl.queue import Queue
 from etl.settings import ALLOCATOR, Settings
+from etl.workers.compaction import try_to_compact
 from etl.workers.main import GAVE_UP, WorkerOptions
 from etl.workers.signals import when_asked_to_end
 from etl.workers.watchdog import read_hang
@@ -60,6 +61,7 @@ class WorkerProcesses:
     ) -> None:
         self._queue = queue
         self._out = Path(options.out)
+        self._own_sources = options.own_sources
         queue.use_output_root(self._out, keep=False)
         argument = json.dumps(asdict(replace(options, parent=os.getpid())))
         self._command = [sys.executable, "-m", "etl.workers.main", argument]
@@ -129,6 +131,8 @@ class WorkerProcesses:
         with suppress(StoreUnavailable, StoreFull):  # the next who works on it does this
             reclaim(self._queue, self._out)
             recover_outputs(self._queue)
+            if not self._own_sources:
+                try_to_compact(self._queue, effort="small")
 
     def _file(self, place: int) -> Path:
         """Return where a process writes why it ended."""

@@ -16,7 +16,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from functools import partial
@@ -47,6 +47,7 @@ from etl.execution.bisect import Watchdog, message_of, no_watchdog
 from etl.execution.records import batch_of, parts_of, records_of
 from etl.execution.result_builder import all_dead
 from etl.filesystem import DISK, FileSystem
+from etl.outputs.compact import set_aside
 from etl.pipeline.pipeline import Pipeline
 from etl.pipeline.plan import INPUT
 from etl.queue import Hang, Queue
@@ -57,6 +58,7 @@ from etl.records.result import BatchResult, Output
 from etl.settings import Settings
 from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
 from etl.workers.background import in_background
+from etl.workers.compaction import BackgroundCompaction, try_to_compact
 from etl.workers.loader import Loaders
 
 __all__ = ["Worker", "lost_outputs", "reclaim", "recover_outputs", "sweep"]
@@ -115,6 +117,8 @@ class Worker:
             looks after.
         files: Where what is referred to is read, and sinks write.
         clock: Returns seconds that only grow.
+        compacts: Whether to join small files of the output while working, and in the end; the
+            worker of the first slot does.
     """
 
     def __init__(
@@ -134,6 +138,7 @@ class Worker:
         watchdog: Callable[[Hang], AbstractContextManager[object]] | None = None,
         files: FileSystem = DISK,
         clock: Callable[[], float] = time.monotonic,
+        compacts: bool = True,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.batch_lines = batch_lines
@@ -153,6 +158,8 @@ class Worker:
         self._watchdog = watchdog
         self._files = files
         self._clock = clock
+        self._compacts = compacts and not own_sources  # else the run does, in the end
+        self._compaction: BackgroundCompaction | None = None
         self._runner: Runner | None = None
         self._owner = 0
         self._lease: Lease | None = None
@@ -268,7 +275,7 @@ class Worker:
         """
         self._requests_before = self._requests()
         failures = 0
-        with self._registered():
+        with self._registered(), self._compacting():
             self._ready.set()
             while not self._stopping.is_set():
                 try:
@@ -382,6 +389,21 @@ class Worker:
                     self._queue.unregister(self.name)
                     self._known = False
 
+    @contextlib.contextmanager
+    def _compacting(self) -> Iterator[None]:
+        """Join files in the background, and once more in the end."""
+        if not self._compacts:
+            yield
+            return
+        self._compaction = BackgroundCompaction(self._queue)
+        try:
+            yield
+        finally:
+            self._compaction.stop()
+            self._compaction = None
+            if self._slot == 0:
+                try_to_compact(self._queue, effort="small", files=self._files)
+
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(min(5.0, self._lease_seconds / 3)):
             with contextlib.suppress(StoreError, LeaseLost):
@@ -419,7 +441,13 @@ class Worker:
             slot=slot,
             run=self._run,
             files=self._files,
+            remember=self._remember,
         )
+
+    def _remember(self, folder: Path, columns: Mapping[str, str]) -> Mapping[str, str]:
+        """Keep the columns of a data set in the store, by its place below the output root."""
+        self._agree_on_out()
+        return self._queue.agree_on_columns(folder, columns)
 
     def _agree_on_out(self) -> None:
         """Raise UsageError if the store keeps another output root."""
@@ -522,9 +550,7 @@ class Worker:
                     return BatchResult()
                 if given_up := self._give_up(lease):
                     return given_up
-            watchdog = self._watchdog_of(lease)
-            batch = batch_of(lease, self._files)
-            result = runner.run(batch, token=lease.token, watchdog=watchdog)
+            result = self._run_batch(runner, lease)
         except (SourceChanged, PayloadDamaged) as error:
             runner.rollback()
             return self._without_text(lease, error)
@@ -545,6 +571,17 @@ class Worker:
         self._commit(runner, lease, result)
         self._away.pop(lease.batches[0].source, None)
         return result
+
+    def _run_batch(self, runner: Runner, lease: Lease) -> BatchResult:
+        batch, watchdog = batch_of(lease, self._files), self._watchdog_of(lease)
+        try:
+            return runner.run(batch, token=lease.token, watchdog=watchdog)
+        except PayloadDamaged:
+            raise
+        except StoreError:  # a sink has asked it: the batch is given back before anything else
+            runner.rollback()
+            self._unsure = lease
+            raise
 
     def _give_up(self, lease: Lease) -> BatchResult | None:
         """Dead-letter a record in which a worker hung, or with which too many were lost."""
@@ -604,6 +641,8 @@ class Worker:
             with contextlib.suppress(StoreError):  # the batch is done; who registers next does it
                 self._queue.mark_published(result.outputs)
             self._loaders.wake()
+            if self._compaction and self._slot == 0:
+                self._compaction.note_outputs(len(result.outputs))
 
     def _dead_letter(
         self,
@@ -668,6 +707,8 @@ def recover_outputs(queue: Queue, files: FileSystem = DISK) -> dict[str, str]:
             published.append(output)
     if published:
         queue.mark_published(published)
+    with contextlib.suppress(OSError):  # who comes next tries again
+        set_aside(queue, files)
     lost = lost_outputs(queue, files) if len(published) < len(pending) else ()
     return problems | {
         one.final: f"output {one.final!r} was committed and is lost, and so is {one.staged!r}; put "

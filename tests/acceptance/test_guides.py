@@ -28,7 +28,7 @@ from etl.server.service import Service
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-GUIDES = ("alerts", "batches", "format", "processor", "targets", "triage")
+GUIDES = ("alerts", "batches", "format", "processor", "query", "targets", "triage")
 FOLLOWED = GUIDES if os.environ.get("ETL_CHAOS_ROUNDS") else ()
 """How-to guides that are followed besides the tutorial; `make chaos` follows all of them."""
 

@@ -315,7 +315,9 @@ def test_outputs_are_replaced_by_others_which_are_pending_or_published(queue):
     queue.replace_outputs(old[2:], [Output("moved", "moved", 10, 7)])
     assert queue.outputs() == [Output("joined", "joined", 20, 8), Output("moved", "moved", 10, 7)]
     assert queue.pending_outputs() == []
-    rows = queue._database.rows("SELECT final, source, lines FROM outputs ORDER BY final")
+    rows = queue._database.rows(
+        "SELECT final, source, lines FROM outputs WHERE replaced_at IS NULL ORDER BY final"
+    )
     assert [tuple(row.values()) for row in rows] == [("joined", "", 4), ("moved", "c.log", 2)]
 
 
@@ -353,6 +355,64 @@ def test_of_two_that_replace_outputs_at_once_one_wins(shared_url):
             ]
             assert sorted(one.result() for one in won) == [False, True]
         assert len(queue.outputs()) == 1
+
+
+def test_replaced_outputs_are_known_until_they_are_forgotten(store, clock):
+    queue = store()
+    old = commit_outputs(queue, "a", "b", "c")
+    queue.replace_outputs(old[:1], [Output("x", "x")])
+    clock.tick(10)
+    queue.replace_outputs(old[1:2], [Output("y", "y")])
+    assert queue.replaced_outputs() == old[:2]
+    assert queue.replaced_outputs(older_than=10) == old[:1]
+    queue.forget_replaced(old)
+    assert queue.replaced_outputs() == []
+    assert [one.final for one in queue.outputs()] == ["c", "x", "y"]
+
+
+# Data sets
+
+
+def test_the_first_to_name_a_column_says_its_type(queue):
+    here, there = Path("/out/here"), Path("/out/there")
+    assert queue.agree_on_columns(here, {"a": "Int64", "b": "Null"}) == {"a": "Int64", "b": "Null"}
+    columns = {"a": "String", "b": "Date", "c": "Float64"}
+    agreed = {"a": "Int64", "b": "Date", "c": "Float64"}
+    assert queue.agree_on_columns(here, columns) == agreed
+    assert queue.agree_on_columns(here, {"b": "Null"}) == agreed
+    assert list(queue.agree_on_columns(here, {})) == ["a", "b", "c"]
+    assert queue.agree_on_columns(there, {"a": "String"}) == {"a": "String"}
+    assert queue.data_sets() == {here: agreed, there: {"a": "String"}}
+
+
+def test_a_type_is_changed_while_no_worker_runs(queue):
+    here = Path("/out/here")
+    queue.agree_on_columns(here, {"amount": "Int64", "b": "Date"})
+    queue.register("w")
+    with pytest.raises(UsageError, match=r"worker 'w' writes below '/out/here'; stop"):
+        queue.set_column_types(here, {"amount": "Float64"})
+    queue.unregister("w")
+    with pytest.raises(UsageError, match=r"has no column 'amuont'; did you mean 'amount'"):
+        queue.set_column_types(here, {"amuont": "Float64"})
+    queue.set_column_types(here, {"amount": "Float64"})
+    assert queue.data_sets() == {here: {"amount": "Float64", "b": "Date"}}
+
+
+def test_of_many_that_name_a_column_at_once_all_get_one_type(shared_url):
+    types = ["Int64", "Float64", "String", "Date"]
+    queues = [open_queue(shared_url) for _ in types]
+    try:
+        with ThreadPoolExecutor(len(types)) as pool:
+            asked = [
+                pool.submit(queue.agree_on_columns, Path("/out"), {"a": type, f"own_{type}": type})
+                for queue, type in zip(queues, types, strict=True)
+            ]
+            found = [one.result() for one in asked]
+        assert len({one["a"] for one in found}) == 1
+        assert len(queues[0].data_sets()[Path("/out")]) == 5
+    finally:
+        for queue in queues:
+            queue.close()
 
 
 # Leases

@@ -18,6 +18,7 @@ from etl.errors import LeaseLost, StoreError, UsageError
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
 from etl.sources.ingest import ingest
+from etl.workers.compaction import try_to_compact
 from etl.workers.worker import Worker
 
 LOGS = Path("/logs")
@@ -172,6 +173,11 @@ def put(path: Path, *, by_reference: bool, chunk: int) -> Callable[[Process], No
             pass
 
     return main
+
+
+def join(process: Process) -> None:
+    """Join the files of the output."""
+    try_to_compact(process.queue, effort="all", files=process.files)
 
 
 def operate(process: Process) -> None:

@@ -343,6 +343,10 @@ class Files(FileSystem):
             while left:
                 left = left[file.write(left) :]
 
+    def scannable(self, path: Path) -> BinaryIO:
+        with self.open(path) as file:
+            return io.BytesIO(file.read())
+
     def replace(self, source: Path, target: Path) -> None:
         self._gate(f"rename {source} {target}")
         self._disk.rename(source, target)

@@ -16,6 +16,7 @@ from etl.queue import DeadLetterFilter, Stats
 from etl.queue.reads import Reads
 from etl.queue.sqlite import SqliteDatabase
 from etl.records.result import UNREAD
+from etl.sinks.publish import is_shown
 
 __all__ = ["Failed", "simulate"]
 
@@ -142,7 +143,7 @@ class Simulation:
 
     def disturb(self) -> None:
         """Let something come from outside."""
-        world, draw = self.world, self.random.randrange(8)
+        world, draw = self.world, self.random.randrange(9)
         if draw == 0:
             self.act("operator", actors.operate)
         elif draw == 1:
@@ -153,6 +154,8 @@ class Simulation:
         elif draw == 3:
             if world.happens("bit_flip"):
                 world.flip_bit()
+        elif draw == 8:
+            self.act("joiner", actors.join)
         elif self.logs and draw == 4:
             self.rotate()
         elif self.logs:
@@ -222,9 +225,15 @@ class Simulation:
             return False
         if not self.stats().idle:
             return False
-        if self.store.pending_outputs() and not self.world.alive("work last"):
+        left = self.store.pending_outputs() or self.to_be_set_aside()
+        if left and not self.world.alive("work last"):
             self.world.start("work last", actors.work)  # who begins sees to what was left
-        return not self.store.pending_outputs()
+        return not left
+
+    def to_be_set_aside(self) -> bool:
+        """Return whether a file can be seen whose lines another holds by now."""
+        shown = set(map(str, self.world.disk.paths(OUT)))
+        return any(one.final in shown for one in self.store.replaced_outputs())
 
     # What must hold
 
@@ -278,6 +287,8 @@ class Simulation:
         """Return the lines of all files that are to be seen."""
         lines: Counter[str] = Counter()
         for path in self.world.disk.paths(OUT):
+            if not is_shown(path, OUT):
+                continue
             data = bytes(self.world.disk.find(path).data)
             if path.suffix == ".parquet":
                 lines.update(pl.read_parquet(io.BytesIO(data))["line"].to_list())

@@ -19,7 +19,7 @@ SEED = os.environ.get("ETL_SIMULATION_SEED")
 MINUTES = float(os.environ.get("ETL_CHAOS_MINUTES", "0"))
 SEEDS = [int(SEED)] if SEED else range(150)
 
-TRIED = 60
+TRIED = 100
 """Seeds in which a broken engine must be noticed."""
 
 

@@ -33,10 +33,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "execution": BASE | {"formats", "processors", "pipeline"},
     "dlq": BASE | {"queue", "pipeline", "execution"},
     "analysis": BASE | {"formats", "queue", "sources"},
-    "workers": ENGINE | {"queue"},
-    "runs": ENGINE | {"queue", "sources", "analysis", "workers", "store"},
+    "outputs": BASE | {"processors", "sinks", "queue"},
+    "workers": ENGINE | {"queue", "outputs"},
+    "runs": ENGINE | {"queue", "sources", "analysis", "outputs", "workers", "store"},
     "testing": ENGINE | {"queue", "sources", "workers"},
-    "store": BASE | {"queue", "dlq", "analysis"},
+    "store": BASE | {"queue", "dlq", "analysis", "outputs"},
     "web": set(),
     "notebook": ENGINE
     | {"queue", "sources", "dlq", "analysis", "workers", "runs", "store"}
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"web"},
     "cli": ENGINE
     | {"queue", "sources", "dlq", "analysis", "workers", "runs", "testing", "store"}
-    | {"notebook", "server"},
+    | {"notebook", "server", "outputs"},
     "default": {"pipeline", "processors", "sinks"},
     "demo": {"pipeline", "processors", "sinks"},
     "__main__": {"cli"},

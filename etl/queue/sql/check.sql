@@ -26,5 +26,9 @@ SELECT id, checksum, {checked} FROM dead_letters WHERE id > :after ORDER BY id L
 SELECT seq, batch, source, block FROM traces WHERE seq > :after ORDER BY seq LIMIT :limit;
 
 -- name: check_outputs
-SELECT final, staged, size, checksum, source, lines FROM outputs WHERE final > :after
+SELECT final, staged, size, checksum, source, lines FROM outputs
+WHERE final > :after AND replaced_at IS NULL
 ORDER BY final LIMIT :limit;
+
+-- name: check_output
+SELECT 1 AS found FROM outputs WHERE final = :final AND replaced_at IS NULL;

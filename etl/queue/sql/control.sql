@@ -40,10 +40,32 @@ SELECT processor, state FROM states WHERE slot = :slot;
 SELECT staged, final, size, checksum FROM outputs WHERE staged IS NOT NULL;
 
 -- name: outputs
-SELECT coalesce(staged, final) AS staged, final, size, checksum FROM outputs ORDER BY final;
+SELECT coalesce(staged, final) AS staged, final, size, checksum FROM outputs
+WHERE replaced_at IS NULL ORDER BY final;
 
 -- name: forget_outputs
-DELETE FROM outputs WHERE final {in_texts} RETURNING source, lines;
+DELETE FROM outputs WHERE final {in_texts} AND replaced_at IS NULL RETURNING source, lines;
+
+-- name: set_outputs_aside
+UPDATE outputs SET replaced_at = :now, staged = NULL
+WHERE final {in_texts} AND replaced_at IS NULL RETURNING source, lines;
+
+-- name: replaced_outputs
+SELECT final AS staged, final, size, checksum FROM outputs
+WHERE replaced_at <= :until ORDER BY final;
+
+-- name: forget_replaced
+DELETE FROM outputs WHERE final {in_texts} AND replaced_at IS NOT NULL;
+
+-- name: data_sets
+SELECT folder, columns FROM data_sets ORDER BY folder;
+
+-- name: data_set
+SELECT columns FROM data_sets WHERE folder = :folder;
+
+-- name: set_data_set
+INSERT INTO data_sets (folder, columns) VALUES (:folder, :columns)
+ON CONFLICT (folder) DO UPDATE SET columns = excluded.columns;
 
 -- name: spooled_outputs
 -- What waits for targets: see `sinks/target.py`.

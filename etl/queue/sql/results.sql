@@ -86,4 +86,5 @@ DELETE FROM traces WHERE seq IN (SELECT seq FROM traces WHERE seq < :seq {skip_l
 INSERT INTO outputs (final, staged, size, checksum, source, lines)
 VALUES (:final, :staged, :size, :checksum, :source, :lines)
 ON CONFLICT (final) DO UPDATE SET staged = excluded.staged, size = excluded.size,
-    checksum = excluded.checksum, source = excluded.source, lines = excluded.lines;
+    checksum = excluded.checksum, source = excluded.source, lines = excluded.lines,
+    replaced_at = NULL;

@@ -118,9 +118,17 @@ CREATE TABLE outputs (
     size     BIGINT,                     -- bytes
     checksum BIGINT,                     -- CRC-32 of them
     source   TEXT NOT NULL,
-    lines    BIGINT NOT NULL             -- of the batch, that were done
+    lines    BIGINT NOT NULL,            -- of the batch, that were done
+    replaced_at DOUBLE PRECISION         -- when another took its place
 );
 CREATE UNIQUE INDEX outputs_by_staged ON outputs (staged) WHERE staged IS NOT NULL;
+CREATE INDEX outputs_by_replacement ON outputs (replaced_at) WHERE replaced_at IS NOT NULL;
+
+-- The columns of the files in a folder, as a JSON object: name -> type. "Null": no value so far.
+CREATE TABLE data_sets (
+    folder  TEXT COLLATE "C" PRIMARY KEY, -- as `outputs.final`
+    columns TEXT NOT NULL
+);
 
 -- What an operator has asked for: paused, paused_by, reason, steps, drains, stops;
 -- and the output root, an absolute path.

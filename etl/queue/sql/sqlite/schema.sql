@@ -113,9 +113,17 @@ CREATE TABLE outputs (
     size     INTEGER,                    -- bytes
     checksum INTEGER,                    -- CRC-32 of them
     source   TEXT NOT NULL,
-    lines    INTEGER NOT NULL            -- of the batch, that were done
+    lines    INTEGER NOT NULL,           -- of the batch, that were done
+    replaced_at REAL                     -- when another took its place
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX outputs_by_staged ON outputs (staged) WHERE staged IS NOT NULL;
+CREATE INDEX outputs_by_replacement ON outputs (replaced_at) WHERE replaced_at IS NOT NULL;
+
+-- The columns of the files in a folder, as a JSON object: name -> type. "Null": no value so far.
+CREATE TABLE data_sets (
+    folder  TEXT PRIMARY KEY,            -- as `outputs.final`
+    columns TEXT NOT NULL
+) WITHOUT ROWID;
 
 -- What an operator has asked for: paused, paused_by, reason, steps, drains, stops;
 -- and the output root, relative to the store's folder or absolute.

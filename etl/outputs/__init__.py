@@ -1,0 +1,1 @@
+"""The files that a store's batches have left, as data sets: read, and joined."""
