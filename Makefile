@@ -82,13 +82,15 @@ $(VENV)/.chromium: $(VENV)/.test
 		|| $(BIN)/playwright install --with-deps chromium
 	@touch $@
 
-# PostgreSQL and PgBouncer, for servers that tests and benchmarks start; Debian keeps them off the
-# path.
+# PostgreSQL and PgBouncer, for servers that tests and benchmarks start, and a syslog daemon that
+# sends; Debian keeps them off the path.
 $(VENV)/.servers: $(VENV)/bin/python
 	PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; \
 	(command -v initdb && command -v pgbouncer) >/dev/null \
 		|| (apt-get update && apt-get install -y postgresql pgbouncer) \
 		|| echo "PostgreSQL or PgBouncer cannot be installed here: what needs them is skipped"
+	PATH="$$PATH:/usr/sbin"; (command -v rsyslogd || command -v syslog-ng) >/dev/null \
+		|| (apt-get update && apt-get install -y rsyslog)
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -150,6 +150,9 @@ def tls_context(
     if certificate is None:
         raise UsageError("syslog+tls needs a certificate; give --cert FILE and --key FILE")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Senders of logs read nothing. A ticket that is unread when they close makes the kernel reset
+    # the connection, and what was not read of it here is lost.
+    context.num_tickets = 0
     try:
         context.load_cert_chain(certificate, key)
         if client_ca:

@@ -134,6 +134,7 @@ class SyslogListener:
         options: How lines are read; each message is a record.
         tls: Certificate and key of addresses that use TLS.
         max_connections: At once, of all addresses.
+        max_gathered: Bytes that wait to be put, at which no more is read.
 
     Attributes:
         received: What was done so far.
@@ -149,12 +150,14 @@ class SyslogListener:
         *,
         tls: ssl.SSLContext | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        max_gathered: int = MAX_GATHERED,
     ) -> None:
         self.received = Received()
         self._queue = queue
         self._options = options
         self._tls = tls
         self._max_connections = max_connections
+        self._max_gathered = max_gathered
         self._gathered = Gathered()
         self._connections: dict[_Connection, None] = {}  # the one that was silent longest first
         self.paused = False
@@ -293,7 +296,7 @@ class SyslogListener:
     def _read_datagrams(self, one: _Datagrams) -> None:
         found: defaultdict[str, list[bytes]] = defaultdict(list)
         buffer, receive = self._buffer, one.sock.recvfrom_into
-        is_full = self._gathered.size > MAX_GATHERED
+        is_full = self._gathered.size > self._max_gathered
         for _ in range(DATAGRAMS):
             try:
                 size, peer = receive(buffer)
@@ -362,7 +365,7 @@ class SyslogListener:
         self.make_room(one)
 
     def _note_news(self) -> None:
-        if self._gathered.size > MAX_GATHERED:
+        if self._gathered.size > self._max_gathered:
             self._set_paused(True)
         if self._gathered and not self._news.is_set():
             self._news.set()
