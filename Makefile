@@ -73,7 +73,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(call install,[dask$(comma)docs$(comma)notebook$(comma)postgres$(comma)server$(comma)test])
+	$(call install,[dask$(comma)docs$(comma)notebook$(comma)otlp$(comma)postgres$(comma)server$(comma)test])
 	@touch $@ $(VENV)/.run $(VENV)/.notebook $(VENV)/.docs
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
