@@ -18,7 +18,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from json.encoder import encode_basestring as quoted
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,7 +86,8 @@ def read_json(data: bytes, *, max_line: int, max_text: int) -> Exported:
 
     try:
         found = json.loads(data)
-        _decode_ids(found)
+        for record in _records(found):
+            _prepare(record)
         ParseDict(found, request, ignore_unknown_fields=True)
     except (ParseError, ValueError, TypeError, AttributeError, RecursionError) as error:
         why = str(error).split("\n", maxsplit=1)[0][:200]
@@ -102,14 +103,22 @@ def _request() -> ExportLogsServiceRequest:
     return logs_service_pb2.ExportLogsServiceRequest()
 
 
-def _decode_ids(found: Any) -> None:
-    """Turn hexadecimal ids into base64, as protobuf reads them."""
+def _records(found: Any) -> Iterator[dict[str, Any]]:
+    """Yield the records of a request in JSON."""
     for resource in found.get("resourceLogs") or ():
         for scope in resource.get("scopeLogs") or ():
-            for record in scope.get("logRecords") or ():
-                for name in IDS:
-                    if text := record.get(name):
-                        record[name] = base64.b64encode(binascii.unhexlify(text)).decode()
+            yield from scope.get("logRecords") or ()
+
+
+def _prepare(record: dict[str, Any]) -> None:
+    """Turn hexadecimal ids into base64, as protobuf reads them; check what it would pass over."""
+    for name in IDS:
+        if text := record.get(name):
+            record[name] = base64.b64encode(binascii.unhexlify(text)).decode()
+    values = [record.get("body"), *(one.get("value") for one in record.get("attributes") or ())]
+    for value in values:
+        if not isinstance(value, dict | None):
+            raise TypeError(f'{value!r} is no value; send {{"stringValue": "…"}} or the like')
 
 
 def _exported(request: ExportLogsServiceRequest, *, max_line: int, max_text: int) -> Exported:
@@ -147,14 +156,12 @@ class _Keys(dict[str, str]):
 def _line(record: LogRecord, keys: _Keys) -> str:
     """Return the beginning of a record's line."""
     parts = [f'{{"timeUnixNano":"{record.time_unix_nano}"']
-    if record.observed_time_unix_nano:
-        parts.append(f'"observedTimeUnixNano":"{record.observed_time_unix_nano}"')
-    if record.severity_number:
-        parts.append(f'"severityNumber":{record.severity_number}')
-    if record.severity_text:
-        parts.append(f'"severityText":{quoted(record.severity_text)}')
-    if record.event_name:
-        parts.append(f'"eventName":{quoted(record.event_name)}')
+    if nanos := record.observed_time_unix_nano:
+        parts.append(f'"observedTimeUnixNano":"{nanos}"')
+    if number := record.severity_number:
+        parts.append(f'"severityNumber":{number}')
+    if text := record.severity_text:
+        parts.append(f'"severityText":{quoted(text)}')
     body = record.body
     if text := body.string_value:  # mostly it is, and `_value` takes twice as long
         parts.append(f'"body":{quoted(text)}')
@@ -164,15 +171,23 @@ def _line(record: LogRecord, keys: _Keys) -> str:
         value = one.value
         text = value.string_value
         parts.append(keys[one.key] + (quoted(text) if text else _value(value)))
-    if record.dropped_attributes_count:
-        parts.append(f'"droppedAttributesCount":{record.dropped_attributes_count}')
-    if record.trace_id:
-        parts.append(f'"traceId":"{record.trace_id.hex()}"')
-    if record.span_id:
-        parts.append(f'"spanId":"{record.span_id.hex()}"')
-    if record.flags:
-        parts.append(f'"flags":{record.flags}')
-    return ",".join(parts)
+    return ",".join(parts) + _end(record)
+
+
+def _end(record: LogRecord) -> str:
+    """Return what of a record comes after its attributes."""
+    text = ""
+    if trace := record.trace_id:
+        text += f',"traceId":"{trace.hex()}"'
+    if span := record.span_id:
+        text += f',"spanId":"{span.hex()}"'
+    if flags := record.flags:
+        text += f',"flags":{flags}'
+    if name := record.event_name:
+        text += f',"eventName":{quoted(name)}'
+    if count := record.dropped_attributes_count:
+        text += f',"droppedAttributesCount":{count}'
+    return text
 
 
 def _resource(resource: Resource, schema: str) -> str:
