@@ -1,4 +1,4 @@
-"""What a user names as sources: files, globs, folders, or `-`."""
+"""What a user names as sources: files, archives, globs, folders, or `-`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from etl.errors import SourceError
 from etl.filesystem import file_id
 from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
+from etl.sources.archive import ArchiveSource
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
 from etl.sources.opening import Kind, look_at
@@ -19,7 +20,7 @@ from etl.text import counted
 
 __all__ = ["Source", "Sources", "passed_over", "resolve_sources"]
 
-Source = FileSource | StreamSource | FollowSource
+Source = FileSource | ArchiveSource | StreamSource | FollowSource
 
 
 class Sources(list[Source]):
@@ -56,8 +57,8 @@ def resolve_sources(
     """Return the sources that a user names: files, globs, folders, or `-` for stdin.
 
     A folder stands for all files in it, and in folders below it, but for hidden ones and
-    those in a run's folder, which etl has written, and binary ones. What a user names itself
-    is read, or refused.
+    those in a run's folder, which etl has written, and binary ones, also archives. What a user
+    names itself is read, or refused; an archive stands for the files in it.
 
     Args:
         names: What the user named.
@@ -79,6 +80,9 @@ def resolve_sources(
         for path, kind in files.items():
             if str(path).encode(errors="ignore").decode() != str(path):
                 raise SourceError(f"{str(path)!r} has a name that is not UTF-8; rename the file")
+            if kind.archive and follow is None:
+                sources.append(ArchiveSource(str(path), path, kind.archive, options))
+                continue
             kind.check_text(str(path))
             if not path.is_file():  # a pipe, or a device
                 sources.append(StreamSource(name, path.open("rb"), options))

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import polars as pl
 
 from etl.records.batch import Batch, count_lines, read_exactly
+from etl.sources.archive import ArchiveSource
 from etl.sources.opening import as_source_error, opened
 from etl.sources.resolve import Source
 from etl.sources.stream import StreamSource
@@ -32,6 +33,8 @@ def first_lines(source: Source) -> tuple[pl.Series, float | None]:
     with as_source_error(source.name):
         if isinstance(source, StreamSource):
             data, modified = _first_of_stream(source.file), None
+        elif isinstance(source, ArchiveSource):
+            data, modified = source.first_bytes(SAMPLE_BYTES)
         else:
             with opened(source.path) as (file, kind):
                 kind.check_text(source.name)

@@ -196,7 +196,8 @@ EXAMPLES = [
         '{"timeUnixNano":"1764201600500000001","severityNumber":17,"body":"harbour shut"}',
         {
             "timestamp": at(2025, 11, 27, 0, 0, 0, 500_000), "level": "ERROR",
-            "message": "harbour shut", "severityNumber": 17, "timeUnixNano": 1_764_201_600_500_000_001,
+            "message": "harbour shut", "severityNumber": 17,
+            "timeUnixNano": 1_764_201_600_500_000_001,
         },
     ),
     (
