@@ -73,7 +73,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(call install,[dask$(comma)databases$(comma)delta$(comma)docs$(comma)http$(comma)kafka$(comma)lake$(comma)notebook$(comma)postgres$(comma)query$(comma)remote$(comma)server$(comma)test])
+	$(call install,[dask$(comma)databases$(comma)delta$(comma)docs$(comma)http$(comma)kafka$(comma)lake$(comma)notebook$(comma)otlp$(comma)postgres$(comma)query$(comma)remote$(comma)server$(comma)test])
 	@touch $@ $(VENV)/.run $(VENV)/.notebook $(VENV)/.docs
 
 # A browser: one that is there, else Debian's package, else Playwright's own.
@@ -82,13 +82,15 @@ $(VENV)/.chromium: $(VENV)/.test
 		|| $(BIN)/playwright install --with-deps chromium
 	@touch $@
 
-# PostgreSQL and PgBouncer, for servers that tests and benchmarks start; Debian keeps them off the
-# path.
+# PostgreSQL and PgBouncer, for servers that tests and benchmarks start, and a syslog daemon that
+# sends; Debian keeps them off the path.
 $(VENV)/.servers: $(VENV)/bin/python
 	PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; \
 	(command -v initdb && command -v pgbouncer) >/dev/null \
 		|| (apt-get update && apt-get install -y postgresql pgbouncer) \
 		|| echo "PostgreSQL or PgBouncer cannot be installed here: what needs them is skipped"
+	PATH="$$PATH:/usr/sbin"; (command -v rsyslogd || command -v syslog-ng) >/dev/null \
+		|| (apt-get update && apt-get install -y rsyslog)
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt

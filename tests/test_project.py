@@ -10,7 +10,7 @@ import etl
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("notebook", "server", "postgres", "dask", "kafka", "remote", "docs", "test")
+EXTRAS = ("notebook", "server", "otlp", "postgres", "dask", "kafka", "remote", "docs", "test")
 TARGETS = ("databases", "delta", "http", "lake")
 
 

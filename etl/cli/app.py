@@ -16,7 +16,19 @@ from typing import Annotated
 from typer import Exit, Option, Typer
 
 import etl
-from etl.cli import detect, dlq, monitor, notebook, output, run, runs, store, top, work
+from etl.cli import (
+    detect,
+    dlq,
+    listen,
+    monitor,
+    notebook,
+    output,
+    run,
+    runs,
+    store,
+    top,
+    work,
+)
 from etl.cli.group import AnyJson, AnyStore, CommandGroup
 from etl.cli.loading import exit_fast
 from etl.errors import EtlError, GateFailed, UsageError
@@ -26,7 +38,7 @@ __all__ = ["app", "main"]
 
 COMMANDS = (
     *(detect.detect, detect.formats),
-    *(run.run, run.put, work.work, work.serve),
+    *(run.run, run.put, listen.listen, work.work, work.serve),
     *(monitor.status, monitor.pause, monitor.resume, monitor.trace, monitor.graph, top.top),
     *(notebook.lab, notebook.app, runs.batch, runs.runs, runs.prune, store.check),
     *(output.query, output.compact),

@@ -12,6 +12,7 @@ MOST = 3
 
 ABOUT: dict[str, str] = {
     "docker": "Docker's json-file driver",
+    "otlp": "OpenTelemetry's records, as `POST /v1/logs` puts them",
     "cri": "container runtimes under Kubernetes",
     "compose": "`docker compose logs`",
     "kubectl": "`kubectl logs --prefix`",

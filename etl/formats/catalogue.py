@@ -280,6 +280,7 @@ ENVELOPES = {
     "kubectl",
     "heroku",
     "docker",
+    "otlp",
 }
 """Formats whose message is a line of another program, to be read again."""
 

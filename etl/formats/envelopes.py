@@ -145,7 +145,7 @@ def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
     if not where.any():
         return got
     text, outer = text.filter(where), got["format"].filter(where)
-    by_syslog = outer.is_in(_SYSLOG)
+    by_syslog = outer.is_in([*_SYSLOG, "otlp"])
     inner = read(text, generic=not by_syslog.all() or bool(text.str.contains(_CLOCK).any()))
     known = (inner["format"] != "generic").fill_null(value=False)
     inner_format = inner["format"]
@@ -166,7 +166,7 @@ def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
     if not taken.any():  # the usual of syslog: nothing is in the way of the outer ones
         same = [name for name in ("message", "timestamp") if got.schema.get(name) == pl.String]
         inner = inner.drop(same)
-    plain = ~taken & (by_syslog | (outer == "heroku"))
+    plain = ~taken & ((by_syslog & (outer != "otlp")) | (outer == "heroku"))
     if plain.any():
         inner = inner.with_columns(_level(inner, text.set(~plain, None)))
     form = outer.zip_with(~(known & (outer != "json")), inner_format)

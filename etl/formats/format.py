@@ -17,6 +17,7 @@ from etl.formats.generic import read_generic
 from etl.formats.heads import is_postgres_csv, read_cef, read_headed, read_leef, read_postgres_csv
 from etl.formats.keyed import is_json, is_logfmt, read_json, read_logfmt
 from etl.formats.layouts import compile_spec, split_of
+from etl.formats.otlp import is_otlp, read_otlp
 from etl.formats.splits import Split
 
 __all__ = ["FORMATS", "NAME", "SPEC", "Format", "detect", "get_format", "read_lines", "written_by"]
@@ -119,6 +120,7 @@ def _headed(lines: pl.Series, header: str | None = None) -> pl.DataFrame:
 
 FORMATS: Mapping[str, Format] = {
     "docker": Format("docker", reader=read_docker, fits=_compiled(DOCKER).search),
+    "otlp": Format("otlp", reader=read_otlp, fits=is_otlp),
     "json": Format("json", reader=read_json, fits=is_json),
     **{
         name: Format(
@@ -216,8 +218,8 @@ def _readers(left: pl.Series, done: int, *, generic: bool) -> list[Reader]:
             fitting |= {first.name: first} if first else {}
     if not fitting or done == ROUNDS:
         return [FORMATS["generic"].read] if generic else []
-    if "json" in fitting:  # which takes docker's lines, too
-        fitting["docker"] = FORMATS["docker"]
+    if "json" in fitting:  # which takes their lines, too
+        fitting |= {name: FORMATS[name] for name in ("docker", "otlp")}
     if "python" in fitting and len(fitting) > 1:  # and supervisor's
         fitting["supervisor"] = FORMATS["supervisor"]
     return [_reader(form, some) for form in FORMATS.values() if form.name in fitting]

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 import etl
-from etl.server import control, events, ingest, observe, pages
+from etl.server import control, events, ingest, observe, otlp, pages
 from etl.server.models import ProblemDetail
 from etl.server.problems import handle_problems
 from etl.server.security import RequestLimits, SecurityMiddleware
@@ -58,7 +58,7 @@ def create_app(
     )
     api.state.service = service
     api.state.ingest = ingest.Ingest(service.queue, limits, service.log)
-    for part in (ingest, observe, control, events, pages):
+    for part in (ingest, otlp, observe, control, events, pages):
         api.include_router(part.router)
     api.mount("/assets", pages.ASSETS)
     handle_problems(api)

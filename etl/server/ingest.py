@@ -112,7 +112,7 @@ def _options(origin: Origin) -> ReadOptions:
 HTTP = Origin()
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """Whole records of a body as they arrive.
 
     Attributes:
@@ -128,7 +128,7 @@ class _Block(NamedTuple):
     records: pl.DataFrame | None = None
 
 
-Blocks: TypeAlias = AsyncIterator[_Block]
+Blocks: TypeAlias = AsyncIterator[Block]
 Lines: TypeAlias = AsyncIterator[tuple[bytes, bool]]
 """Whole lines as they arrive, each with whether they are the last ones."""
 
@@ -176,7 +176,7 @@ class _Progress:
 
 
 class _Waiting(NamedTuple):
-    block: _Block
+    block: Block
     lines: int
     answer: asyncio.Future[Receipt]
 
@@ -238,7 +238,7 @@ class Ingest:
         )
 
     async def _put(
-        self, block: _Block, origin: Origin, progress: _Progress, key: str | None
+        self, block: Block, origin: Origin, progress: _Progress, key: str | None
     ) -> _Progress:
         """Put one block; with a key, only if no other request has moved its checkpoint."""
         batch = replace(
@@ -259,7 +259,7 @@ class Ingest:
         self._note(batch, requests=1, started=started)
         return new
 
-    async def _put_grouped(self, block: _Block, origin: Origin) -> Receipt:
+    async def _put_grouped(self, block: Block, origin: Origin) -> Receipt:
         """Put a small body together with others that wait for the disk."""
         answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         if not block.text.endswith(b"\n"):
@@ -320,7 +320,7 @@ class Ingest:
         return await anyio.to_thread.run_sync(call, *arguments, limiter=self._threads)
 
 
-def _batch(origin: Origin, blocks: Sequence[_Block]) -> Batch:
+def _batch(origin: Origin, blocks: Sequence[Block]) -> Batch:
     """Return the batch of blocks that are read alike."""
     text = b"".join(block.text for block in blocks)
     records = blocks[0].records
@@ -339,7 +339,7 @@ async def _take_post(request: Request) -> Response:
         receipt = await _store(request, ingest)
     except Refused as refused:
         if refused.status_code not in (408, 413):
-            await _read_rest(request, ingest.limits)
+            await read_rest(request, ingest.limits)
         raise
     return Response(receipt.model_dump_json(), 202, media_type="application/json")
 
@@ -347,7 +347,7 @@ async def _take_post(request: Request) -> Response:
 async def _store(request: Request, ingest: Ingest) -> Receipt:
     if request.app.state.service.draining:
         raise Refused(503, "the server is draining; POST /resume lets it take lines again")
-    origin, key = _read_origin(request)
+    origin, key = read_origin(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     options = origin.options
     if kind == "application/json":
@@ -363,7 +363,7 @@ async def _store(request: Request, ingest: Ingest) -> Receipt:
     )
 
 
-async def _read_rest(request: Request, limits: RequestLimits) -> None:
+async def read_rest(request: Request, limits: RequestLimits) -> None:
     """Let a client send the rest for a while: many read the answer only after that."""
     with contextlib.suppress(TimeoutError, HTTPException, RuntimeError):
         async with asyncio.timeout(limits.idle_timeout):
@@ -371,12 +371,13 @@ async def _read_rest(request: Request, limits: RequestLimits) -> None:
                 pass
 
 
-def _read_origin(request: Request) -> tuple[Origin, str | None]:
+def read_origin(request: Request, default: Origin = HTTP) -> tuple[Origin, str | None]:
     """Return what the query says of the lines, and the idempotency key, both checked."""
-    origin, key, place = HTTP, request.headers.get("idempotency-key"), "query"
+    origin, key, place = default, request.headers.get("idempotency-key"), "query"
     try:
         if request.scope["query_string"]:
-            origin = Origin.model_validate(dict(request.query_params))
+            given = default.model_dump(exclude_defaults=True) | dict(request.query_params)
+            origin = Origin.model_validate(given)
         if key is not None:
             place = "idempotency-key"
             KEY.validate_python(key)
@@ -410,7 +411,7 @@ async def _json_block(request: Request, limits: RequestLimits, options: ReadOpti
         raise _empty()
     if max(map(len, text.split(b"\n"))) > limits.line:
         raise _too_long(limits)
-    yield _Block(text, True, options.context(modified=time.time()), records)
+    yield Block(text, True, options.context(modified=time.time()), records)
 
 
 def _bytes_of(records: pl.DataFrame) -> Iterator[bytes]:
@@ -427,12 +428,12 @@ async def _text_blocks(lines: Lines, options: ReadOptions) -> Blocks:
     first = True
     async for text, last in lines:
         if first and last:
-            yield _Block(text, last, context_of_body(text, options))
+            yield Block(text, last, context_of_body(text, options))
             return
         first = False
         whole = b"".join(buffer.add(text)) + (buffer.rest() if last else b"")
         if whole or last:
-            yield _Block(whole, last, sample.context)
+            yield Block(whole, last, sample.context)
             sample.passed(whole)
 
 

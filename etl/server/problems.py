@@ -28,7 +28,7 @@ from etl.errors import (
 )
 from etl.server.models import ProblemDetail
 
-__all__ = ["PROBLEMS", "ProblemResponse", "Refused", "handle_problems", "refusal"]
+__all__ = ["PROBLEMS", "ProblemResponse", "Refused", "handle_problems", "refusal", "refused_by"]
 
 ANSWERS: tuple[tuple[type[EtlError], int, str], ...] = (
     (QueueFull, 429, ""),
@@ -61,6 +61,7 @@ MEANINGS = {
     421: "Wrong server: the Host header names another server.",
     422: "Invalid: a parameter or the body is not valid.",
     429: "Queue full: try again after `Retry-After` seconds.",
+    501: "Not installed: what reads such a body is not there.",
     503: "Unavailable: try again after `Retry-After` seconds.",
     507: "Disk full: the store has no room left.",
 }
@@ -136,6 +137,15 @@ def refusal(error: Exception, *, accepted: int = 0) -> Refused:
     return Refused(500, UNKNOWN)
 
 
+def refused_by(request: Request, error: Exception) -> Refused:
+    """Return the refusal for an error, and log what it does not tell of one of ours."""
+    refused = refusal(error)
+    cause = error.__cause__ if isinstance(error, Refused) else error
+    if isinstance(cause, EtlError) and refused.detail != str(cause):
+        request.app.state.service.log_error(cause)
+    return refused
+
+
 def told(error: EtlError) -> tuple[int, str]:
     """Return the status of an error, and what may be told of it to anyone who asks."""
     for kind, status, text in ANSWERS:
@@ -148,11 +158,7 @@ def handle_problems(app: FastAPI) -> None:
     """Make an application answer every error with a `ProblemDetail`, and log those of ours."""
 
     async def answer(request: Request, error: Exception) -> ProblemResponse:
-        refused = refusal(error)
-        cause = error.__cause__ if isinstance(error, Refused) else error
-        if isinstance(cause, EtlError) and refused.detail != str(cause):
-            request.app.state.service.log_error(cause)
-        return ProblemResponse(refused)
+        return ProblemResponse(refused_by(request, error))
 
     for kind in (ClientDisconnect, EtlError, Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)

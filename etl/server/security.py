@@ -66,7 +66,8 @@ class RequestLimits:
         requests: At once; one more is answered 503, but for those that ask for the health.
         connections: At once; one more closes the one that has been idle for longest.
         body: Bytes of a streamed body, once it is opened if it is compressed.
-        small: Bytes of any other body: these are held in memory whole.
+        otlp: Bytes of a body of OTLP; this, and any other, is held in memory whole.
+        small: Bytes of any other body.
         line: Bytes of a line.
         block: Bytes of a streamed body that are held before they are put.
         idle_timeout: Seconds without a byte of a request after which it is refused.
@@ -77,12 +78,17 @@ class RequestLimits:
     requests: int = 128
     connections: int = 512
     body: int = 1 << 30
+    otlp: int = 20 << 20
     small: int = 4 << 20
     line: int = 1 << 20
     block: int = 2 << 20
     idle_timeout: float = 10.0
     pace: int = 1 << 10
     put_timeout: float = 5.0
+
+    def of_path(self, path: str) -> int:
+        """Return how many bytes a body for a path may have."""
+        return {"/logs": self.body, "/v1/logs": self.otlp}.get(path, self.small)
 
 
 class SecurityMiddleware:
@@ -130,7 +136,7 @@ class SecurityMiddleware:
             if refusal := self._refusal(scope, headers):
                 await ProblemResponse(refusal)(scope, receive, send_safely)
                 return
-            most = self._limits.body if scope["path"] == "/logs" else self._limits.small
+            most = self._limits.of_path(scope["path"])
             body = _Body(receive, self._limits, most, codings_of(_encoding(headers)))
             await self._app(scope, body.receive, send_safely)
         finally:

@@ -136,17 +136,21 @@ def context_of_body(text: bytes, options: ReadOptions) -> Context:
 class LineBuffer:
     """Makes texts of whole lines of bytes as they are read.
 
-    A line of more than `Settings.max_line_bytes` is cut into pieces of so many, wherever reading
-    begins and ends: each is a text of its own, without a newline, and taken for a line.
+    A line over the limit is cut into pieces of so many bytes, wherever reading begins and ends:
+    each is a text of its own, without a newline, and taken for a line.
+
+    Args:
+        limit: Bytes of a line; by default `Settings.max_line_bytes`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit or Settings.max_line_bytes
         self._rest: list[bytes] = []
         self._held = 0
 
     def add(self, data: bytes) -> list[bytes]:
         """Return the texts that are whole with this data, and keep what comes after them."""
-        limit = Settings.max_line_bytes
+        limit = self._limit
         texts: list[bytes] = []
         first = data.find(b"\n") + 1 or len(data)
         while self._held + first > limit or len(data) > limit:

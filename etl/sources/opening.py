@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, cast
 
 from backports import zstd
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEAD_BYTES",
+    "UNREADABLE",
     "Kind",
     "Moved",
     "as_source_error",
@@ -40,6 +41,8 @@ __all__ = [
     "if_readable",
     "look_at",
     "opened",
+    "opened_stream",
+    "peeked",
 ]
 
 HEAD_BYTES = 64 << 10
@@ -77,16 +80,21 @@ class Moved(FileNotFoundError):
     """A file has lost its name, or has been cut, since it was found: look again."""
 
 
+Archive = Literal["", "tar", "zip"]
+
+
 class Kind(NamedTuple):
     """How a file is read.
 
     Attributes:
         converted: What it is if reading converts it, such as `compressed`; empty if it is plain.
         binary: What it looks like if that is not text, and the next step; else empty.
+        archive: What kind of archive it is, of which `archive.py` reads the files; else empty.
     """
 
     converted: str = ""
     binary: str = ""
+    archive: Archive = ""
 
     @property
     def plain(self) -> bool:
@@ -147,17 +155,54 @@ def converted(file: BinaryIO, head: bytes, size: int) -> Iterator[tuple[BinaryIO
             unpacked = stack.enter_context(closing(compression.open(file)))
             file = cast("BinaryIO", _Expanding(unpacked, size))
             head = _head_of(file)
-        encoding = _encoding_of(head)
-        binary = "" if encoding else _binary(head, compression)
-        if encoding:
-            head = head.decode(encoding, "backslashreplace").encode()
-        has_cr_ends = b"\r" in head[:-1] and b"\n" not in head  # the last one may be half a CRLF
-        how = "compressed" if compression else ""
-        if encoding or has_cr_ends:
-            how = how or (f"{encoding} text" if encoding else "text with CR line ends")
-            converter = _Converter(file, encoding, has_cr_ends=has_cr_ends)
-            file = cast("BinaryIO", io.BufferedReader(converter, BLOCK_BYTES))
-        yield file, Kind(how, binary)
+        yield _as_text(file, head, compression)
+
+
+@contextmanager
+def opened_stream(file: BinaryIO, size: int) -> Iterator[tuple[BinaryIO, Kind]]:
+    """Give the text of what can only be read on, such as a file in an archive; see `opened`.
+
+    Args:
+        file: Where it is read.
+        size: Bytes of it, compressed as it may be.
+    """
+    with ExitStack() as stack:
+        head, file = peeked(file, HEAD_BYTES)
+        if compression := _compression_of(head):
+            unpacked = stack.enter_context(closing(compression.open(file)))
+            head, file = peeked(cast("BinaryIO", _Expanding(unpacked, size)), HEAD_BYTES)
+        yield _as_text(file, head, compression)
+
+
+def peeked(file: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
+    """Return the first bytes of what can only be read on, and what reads it with them."""
+    head = b""
+    with suppress(*UNREADABLE):  # a place that is damaged is met again
+        while len(head) < size and (data := file.read(size - len(head))):
+            head += data
+    return head, cast("BinaryIO", _Rejoined(head, file))
+
+
+def _as_text(
+    file: BinaryIO, head: bytes, compression: _Compression | None
+) -> tuple[BinaryIO, Kind]:
+    """Return the text of a file that begins so, and how it is read."""
+    encoding = _encoding_of(head)
+    binary = "" if encoding else _binary(head, compression)
+    if encoding:
+        head = head.decode(encoding, "backslashreplace").encode()
+    has_cr_ends = b"\r" in head[:-1] and b"\n" not in head  # the last one may be half a CRLF
+    converted = "compressed" if compression else ""
+    if encoding or has_cr_ends:
+        converted = converted or (f"{encoding} text" if encoding else "text with CR line ends")
+        converter = _Converter(file, encoding, has_cr_ends=has_cr_ends)
+        file = cast("BinaryIO", io.BufferedReader(converter, BLOCK_BYTES))
+    archive: Archive = ""
+    if binary and head.startswith(TAR_MAGIC, TAR_PLACE):
+        archive = "tar"
+    elif binary and head.startswith(ZIP_MAGIC) and not compression:
+        archive = "zip"
+    return file, Kind("an archive" if archive else converted, binary, archive)
 
 
 def look_at(path: Path, files: FileSystem = DISK) -> Kind:
@@ -212,9 +257,12 @@ _UNPACK = "unpack it and name the files in it"
 _EXPORT = "export it as text, such as one JSON object per line"
 _OTHER = "name a text file"
 
+ZIP_MAGIC = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
+TAR_MAGIC, TAR_PLACE = (b"ustar\0", b"ustar  \0"), 257
+
 _BINARY: tuple[tuple[str, int, tuple[bytes, ...], str], ...] = (
-    ("a ZIP or JAR archive", 0, (b"PK\3\4", b"PK\5\6", b"PK\7\x08"), _UNPACK),
-    ("a tar archive", 257, (b"ustar\0", b"ustar  \0"), _UNPACK),
+    ("a ZIP or JAR archive", 0, ZIP_MAGIC, _UNPACK),
+    ("a tar archive", TAR_PLACE, TAR_MAGIC, _UNPACK),
     ("a 7z archive", 0, (b"7z\xbc\xaf\x27\x1c",), _UNPACK),
     ("a RAR archive", 0, (b"Rar!\x1a\7",), _UNPACK),
     ("LZ4 data", 0, (b"\4\x22\x4d\x18",), "decompress it with lz4"),
@@ -314,6 +362,22 @@ class _Expanding(io.RawIOBase):
                 f"({self._read:,} bytes so far); if that is right, decompress it yourself"
             )
         return data
+
+
+class _Rejoined(io.RawIOBase):
+    """What was read of a file, and then the file: one that cannot go back."""
+
+    def __init__(self, head: bytes, file: BinaryIO) -> None:
+        self._head = head
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = BLOCK_BYTES) -> bytes:
+        """Return at most so many bytes; none only at the end."""
+        part, self._head = self._head[:size], self._head[size:]
+        return part or self._file.read(size)
 
 
 class _Converter(io.RawIOBase):

@@ -1,4 +1,4 @@
-"""What a user names as sources: files, globs, folders, URLs, or `-`."""
+"""What a user names as sources: files, archives, globs, folders, URLs, or `-`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from etl.errors import SourceError, UsageError
 from etl.filesystem import file_id
 from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
+from etl.sources.archive import ArchiveSource
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
 from etl.sources.kafka import SCHEME, KafkaSource
@@ -21,7 +22,7 @@ from etl.text import counted
 
 __all__ = ["Source", "Sources", "passed_over", "resolve_sources"]
 
-Source = FileSource | StreamSource | FollowSource | ObjectSource | KafkaSource
+Source = FileSource | ArchiveSource | StreamSource | FollowSource | ObjectSource | KafkaSource
 
 
 class Sources(list[Source]):
@@ -58,8 +59,8 @@ def resolve_sources(
     """Return the sources that a user names: files, globs, folders, URLs, or `-` for stdin.
 
     A folder stands for all files in it, and in folders below it, but for hidden ones and
-    those in a run's folder, which etl has written, and binary ones. What a user names itself
-    is read, or refused.
+    those in a run's folder, which etl has written, and binary ones, also archives. What a user
+    names itself is read, or refused; an archive stands for the files in it.
 
     Args:
         names: What the user named.
@@ -88,18 +89,34 @@ def resolve_sources(
         files, skipped, binary = _files(name)
         sources.skipped += skipped
         sources.skipped_binary += binary
-        for path, kind in files.items():
-            if str(path).encode(errors="ignore").decode() != str(path):
-                raise SourceError(f"{str(path)!r} has a name that is not UTF-8; rename the file")
-            kind.check_text(str(path))
-            if not path.is_file():  # a pipe, or a device
-                sources.append(StreamSource(name, path.open("rb"), options))
-            elif follow is None or (kind.converted and path != Path(name)):
-                sources.append(FileSource(str(path), path, options, by_reference))
-            else:
-                kind.check_followed(str(path))
-                sources.append(FollowSource(str(path), path, follow, options))
+        sources += (
+            _of_file(name, path, kind, options, follow=follow, by_reference=by_reference)
+            for path, kind in files.items()
+        )
     return _each_once(sources)
+
+
+def _of_file(
+    name: str,
+    path: Path,
+    kind: Kind,
+    options: ReadOptions,
+    *,
+    by_reference: bool,
+    follow: threading.Event | None,
+) -> Source:
+    """Return what reads a file that a name stands for."""
+    if str(path).encode(errors="ignore").decode() != str(path):
+        raise SourceError(f"{str(path)!r} has a name that is not UTF-8; rename the file")
+    if kind.archive and follow is None:
+        return ArchiveSource(str(path), path, kind.archive, options)
+    kind.check_text(str(path))
+    if not path.is_file():  # a pipe, or a device
+        return StreamSource(name, path.open("rb"), options)
+    if follow is None or (kind.converted and path != Path(name)):
+        return FileSource(str(path), path, options, by_reference)
+    kind.check_followed(str(path))
+    return FollowSource(str(path), path, follow, options)
 
 
 def _each_once(sources: Sources) -> Sources:
@@ -110,7 +127,7 @@ def _each_once(sources: Sources) -> Sources:
     """
     named: dict[object, Source] = {}
     for source in sources:
-        if not isinstance(source, FileSource | FollowSource):
+        if not isinstance(source, FileSource | ArchiveSource | FollowSource):
             named[source] = source
             continue
         one = file_id(source.path.stat())

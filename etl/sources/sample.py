@@ -9,6 +9,7 @@ from typing import BinaryIO
 import polars as pl
 
 from etl.records.batch import Batch, count_lines, read_exactly
+from etl.sources.archive import ArchiveSource
 from etl.sources.kafka import KafkaSource
 from etl.sources.objects import ObjectSource
 from etl.sources.opening import as_source_error, opened
@@ -39,6 +40,8 @@ def first_lines(source: Source) -> tuple[pl.Series, float | None]:
             data, modified = source.head()
         elif isinstance(source, ObjectSource):
             data, modified = source.head(SAMPLE_BYTES)
+        elif isinstance(source, ArchiveSource):
+            data, modified = source.first_bytes(SAMPLE_BYTES)
         else:
             with opened(source.path) as (file, kind):
                 kind.check_text(source.name)

@@ -192,6 +192,15 @@ EXAMPLES = [
         },
     ),
     (
+        "otlp",
+        '{"timeUnixNano":"1764201600500000001","severityNumber":17,"body":"harbour shut"}',
+        {
+            "timestamp": at(2025, 11, 27, 0, 0, 0, 500_000), "level": "ERROR",
+            "message": "harbour shut", "severityNumber": 17,
+            "timeUnixNano": 1_764_201_600_500_000_001,
+        },
+    ),
+    (
         "docker",
         '{"log":"harbour open\\n","stream":"stdout","time":"2026-11-21T10:00:00.5Z"}',
         {
@@ -686,7 +695,7 @@ def test_no_format_accepts_another_ones_lines() -> None:
     for name, line, _ in EXAMPLES:
         accepted = {other for other, form in FORMATS.items() if form.accepts(line)}
         same = {"nginx_access", "apache_access"} if name == "nginx_access" else {name}
-        same |= {"json"} if name == "docker" else set()  # docker's is JSON, and asked first
+        same |= {"json"} if name in ("docker", "otlp") else set()  # are JSON, and asked first
         assert accepted == same - {"generic"}, line
         for other in accepted:
             assert get_format(other).read(pl.Series([line]))["_fits"].all()
@@ -936,7 +945,7 @@ def test_mixed_lines_keep_their_order_and_get_their_own_format() -> None:
         ("generic", "neither"),
         ("generic", ""),
     ]
-    before = before[::7] + before[1::7] + before[2::7] + before[3::7]
+    before = before[::9] + before[1::9] + before[2::9] + before[3::9]
     got = normalise(parse(frame(*(line for _, line in before))), now=NOW)
     assert got.select("format", "line").rows() == before
     assert got["_fits"].all()
