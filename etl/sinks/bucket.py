@@ -13,6 +13,7 @@ import polars as pl
 
 from etl.errors import UsageError
 from etl.processors.processor import Delivery, only_polars
+from etl.sinks.parquet import typed
 from etl.sinks.target import MAX_SPOOL_BYTES, Address, SpooledFile, Target, require
 
 if TYPE_CHECKING:
@@ -66,15 +67,18 @@ class Bucket(Target):
         """Nothing: the URL says it."""
         return ""
 
-    def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:  # noqa: ARG002
-        """Return the rows: all of them can be written."""
-        return frame
+    def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
+        """Have the types of new columns remembered: all objects have the same."""
+        delivery.schemas.agree(delivery.out / self.spool, self._rows(frame, delivery))
 
-    def fitted(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        """Return the rows without the columns that are left out."""
-        kept = {"line"} if delivery.keep_line else set()
-        rows = frame.drop({*self.leave_out} - kept, strict=False)
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        """Return the rows with all columns; those with another type in one are rejected."""
+        rows = typed(self._rows(frame, delivery), delivery.out / self.spool, delivery)
         return rows.with_columns(pl.col(pl.Null).cast(pl.String))
+
+    def _rows(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+        kept = {"line"} if delivery.keep_line else set()
+        return frame.drop({*self.leave_out} - kept, strict=False)
 
     @contextmanager
     def session(self) -> Iterator[BucketSession]:

@@ -14,7 +14,7 @@ from etl.processors.processor import Delivery, only_polars, reject
 from etl.records.result import Output
 from etl.sinks.publish import StagedFile, is_shown, stage_file
 
-__all__ = ["NO_VALUE", "Parquet", "partition_folder", "read_output"]
+__all__ = ["NO_VALUE", "Parquet", "partition_folder", "read_output", "typed"]
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """The name of null, as the value of a partition."""
@@ -71,10 +71,7 @@ class Parquet:
         may have.
         """
         rows = self._rows(frame, delivery)
-        rows, reasons = delivery.schemas.fit(delivery.out / self.folder, rows)
-        if reasons is not None:
-            marked = rows.with_columns(reasons.alias("__why"))
-            rows = reject(marked, pl.col("__why").is_not_null(), "wrong_type", pl.col("__why"))
+        rows = typed(rows, delivery.out / self.folder, delivery)
         return self._bounded(rows) if self.partition_by else rows
 
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> StagedFile:
@@ -143,6 +140,15 @@ class Parquet:
             f"this row is of none of the {MAX_PARTITIONS} largest; partition by fewer values"
         )
         return reject(found, pl.col("__kept").is_null(), "too_many_partitions", why)
+
+
+def typed(rows: pl.DataFrame, folder: Path, delivery: Delivery) -> pl.DataFrame:
+    """Return rows with all columns of a data set; those of another type in one are rejected."""
+    rows, reasons = delivery.schemas.fit(folder, rows)
+    if reasons is None:
+        return rows
+    marked = rows.with_columns(reasons.alias("__why"))
+    return reject(marked, pl.col("__why").is_not_null(), "wrong_type", pl.col("__why"))
 
 
 def partition_folder(name: str, value: object) -> str:

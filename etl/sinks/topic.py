@@ -69,11 +69,10 @@ class Topic(Target):
         """The topic."""
         return urlsplit(self.address.secret).path.removeprefix("/")
 
-    def check(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:  # noqa: ARG002
-        """Return the rows: all of them can be sent."""
-        return frame
+    def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
+        """Do nothing: a message may be anything."""
 
-    def fitted(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
+    def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
         """Return each row as a message: `key`, or null, and `value`."""
         kept = {"line"} if delivery.keep_line else set()
         rows = for_json(frame.drop({*self.leave_out} - kept, strict=False))

@@ -231,7 +231,7 @@ def test_rows_for_a_cluster_that_is_away_wait(
     monkeypatch.setattr("etl.sinks.topic.ANSWER_SECONDS", 1)
     target = etl.Topic("kafka://127.0.0.1:1/logs")
     given = Delivery(id="b", token="t", out=tmp_path)  # noqa: S106 - of a lease
-    target.stage(pl.DataFrame({"n": [1]}), given).publish()
+    target.stage(target.fit(pl.DataFrame({"n": [1]}), given), given).publish()
     with target.session() as session, pytest.raises(Exception, match=r"timed out|no answer"):
         session.load(target.waiting(tmp_path))
     assert len(target.waiting(tmp_path)) == 1

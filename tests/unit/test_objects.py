@@ -282,7 +282,8 @@ def test_a_batch_is_an_object_once(s3: Any, bucket: str, tmp_path: Path) -> None
     target = etl.Bucket(f"s3://{bucket}/lines", leave_out=["secret"])
     rows = pl.DataFrame({"n": [1, 2], "none": [None, None], "secret": ["x", "y"]})
     given = Delivery(id="b~1", token="t", out=tmp_path)  # noqa: S106 - of a lease
-    target.stage(target.check(rows, given), given).publish()
+    target.agree(rows, given)
+    target.stage(target.fit(rows, given), given).publish()
     for _ in range(2):  # a loader that was killed before the answer sends it again
         with target.session() as session:
             session.load(target.waiting(tmp_path))
