@@ -46,9 +46,12 @@ SELECT coalesce(staged, final) AS staged, final, size, checksum FROM outputs ORD
 DELETE FROM outputs WHERE final {in_texts} RETURNING source, lines;
 
 -- name: spooled_outputs
--- What waits for targets: see `sinks/target.py`.
-SELECT final, lines, size FROM outputs
-WHERE final LIKE '.spool/%%' OR final LIKE '%%/.spool/%%';
+-- What waits for targets below the output root: see `sinks/target.py`.
+SELECT final, lines, size FROM outputs WHERE final >= '.spool/' AND final < '.spool0';
+
+-- name: spooled_anywhere
+-- The same where a store keeps no output root, and so whole paths.
+SELECT final, lines, size FROM outputs WHERE final LIKE '%%/.spool/%%';
 
 -- name: target_notes
 SELECT key, value FROM control WHERE key LIKE 'target:%%';
