@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
@@ -126,6 +127,7 @@ class OverviewReader:
             "kinds": kinds,
             "latest": self._latest() if open_lines else [],
             "workers": workers,
+            "targets": [asdict(one) for one in queue.targets()],
             "errors": queue.read("errors", limit=MAX_ROWS)[::-1],
         }
 

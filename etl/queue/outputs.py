@@ -113,7 +113,8 @@ class Outputs:
     def targets(self) -> list[TargetState]:
         """See `WorkerRegistry.targets`."""
         with self._database.read() as db:
-            waiting = db.rows("spooled_outputs")
+            rooted = self._kept_root(db) is not None
+            waiting = db.rows("spooled_outputs" if rooted else "spooled_anywhere")
             notes = {
                 row["key"].removeprefix(TARGET): json.loads(row["value"])
                 for row in db.rows("target_notes")

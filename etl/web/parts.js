@@ -259,10 +259,11 @@ export function header(el) {
     attr(bar, "class", `etl-bar etl-is-${now}`);
     text(word, state ? STATES[now] : "–");
     const late = (state?.workers ?? []).filter((one) => one.state === "late").length;
-    workers.classList.toggle("etl-warn", late > 0 && !state.lost);
+    const failing = (state?.targets ?? []).filter((one) => one.error);
+    workers.classList.toggle("etl-warn", (late > 0 || failing.length > 0) && !state.lost);
     text(workers, !state ? "–" : state.lost ? `trying again in ${state.lost.retry} s`
-      : workersText(state, late));
-    attr(workers, "title", state?.reason || null);
+      : failing.length ? `${count(failing.length, "target")} failing` : workersText(state, late));
+    attr(workers, "title", state?.reason || failing.map(targetText).join("; ") || null);
     const heard = state?.lost && ago(state.lost.seconds);
 
     waiting.set(state?.totals.waiting, ...(heard ? [heard] : state ? waitingText(state) : ["–"]));
@@ -332,6 +333,10 @@ function figure(name, unit) {
     attr(cap, "title", [before, after].filter(Boolean).join(" · "));
   };
   return { node, cap, set };
+}
+
+function targetText(target) {
+  return `${visible(target.name)} fails, ${count(target.lines, "line")} wait: ${visible(target.error)}`;
 }
 
 function workersText(state, late) {

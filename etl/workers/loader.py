@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import threading
@@ -42,6 +41,9 @@ MAX_SPOOLED_FILES = 10_000
 
 POLL_SECONDS = 1.0
 """Seconds between looks at a spool into which other processes may have published."""
+
+BUSY_SECONDS = 0.1
+"""The same while another loader has the spool: what comes just as it ends is not left for long."""
 
 STOP_SECONDS = 10.0
 """Seconds for which a transaction that has begun is waited for at the end."""
@@ -201,7 +203,7 @@ class Loader:
         while not self._stopping.is_set():
             self._awake.clear()
             try:
-                self._load_all()
+                alone = self._load_all()
             except Exception as error:  # noqa: BLE001 - whatever a driver raises: it is tried again
                 self._failed(error)
                 asked = error.seconds if isinstance(error, TryLater) else 0.0
@@ -209,7 +211,7 @@ class Loader:
                 failures += 1
             else:
                 self._succeeded()
-                failures, pause = 0, POLL_SECONDS
+                failures, pause = 0, POLL_SECONDS if alone else BUSY_SECONDS
             with self._turn:
                 self._turn.notify_all()
             if failures:
@@ -217,13 +219,15 @@ class Loader:
             else:
                 self._awake.wait(pause)
 
-    def _load_all(self) -> None:
-        """Load all that waits, or leave it to another loader that does."""
+    def _load_all(self) -> bool:
+        """Load all that waits; return False if another loader does."""
         if not self.waiting():
-            return
+            return True
         with self._locked() as alone:
-            if not alone or not (files := self.waiting()):
-                return
+            if not alone:
+                return False
+            if not (files := self.waiting()):
+                return True
             with self._target.session() as session:
                 while files and not self._stopping.is_set():
                     group = self._next(files)
@@ -238,6 +242,7 @@ class Loader:
                         raise
                     self._forget(group)
                     files = self.waiting()
+        return True
 
     def _next(self, files: Sequence[SpooledFile]) -> list[SpooledFile]:
         """Return the files of the next transaction: more than one only if none of them failed.
@@ -314,7 +319,11 @@ class Loader:
 
 
 def _lock(handle: int) -> bool:
-    """Return whether a file could be locked, or cannot be on this file system."""
+    """Return whether a file could be locked, or cannot be on this system or file system."""
+    if os.name == "nt":
+        return True
+    import fcntl
+
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -281,7 +281,7 @@ class Worker:
                 try:
                     ended, pause = self._guarded_turn(), 0.0
                     if failures and self._says:
-                        log.warning("worker %s: the store is back", self.name)
+                        log.warning("worker %s: it works again", self.name)
                     failures = 0
                 except (StoreError, *WAITED_FOR) as error:
                     passing = isinstance(error, StoreUnavailable | StoreFull | ProcessorStop)

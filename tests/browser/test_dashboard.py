@@ -280,6 +280,16 @@ def test_workers_show_what_they_do(serve, visit):
     expect(page.locator(".etl-state")).to_contain_text("1 worker")
 
 
+def test_a_target_that_fails_is_said(page, queue):
+    queue.note_target(".spool/t", "postgresql://host/db lines", "connection <b>refused</b>")
+    said = page.get_by_text("1 target failing")
+    expect(said).to_be_visible()
+    title = "postgresql://host/db lines fails, 0 lines wait: connection <b>refused</b>"
+    expect(said).to_have_attribute("title", title)
+    queue.note_target(".spool/t", "postgresql://host/db lines", "")
+    expect(said).to_be_hidden()
+
+
 def test_pause_and_resume_answer_beside_the_button(page, queue, shoot):
     queue.put(Batch.from_lines(["INFO a", "INFO b"]))
     expect(figure(page, "waiting")).to_have_text("2")

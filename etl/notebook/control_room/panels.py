@@ -54,6 +54,9 @@ def header_state(overview: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the header shows of an overview."""
     return {name: overview[name] for name in HEAD} | {
         "workers": [{"state": one["state"]} for one in overview["workers"]],
+        "targets": [
+            {name: one[name] for name in ("name", "lines", "error")} for one in overview["targets"]
+        ],
         "kinds": [0] * len(overview["kinds"]),
         "history": {"rate": overview["history"]["rate"][-120:]},
     }

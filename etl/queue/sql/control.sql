@@ -68,9 +68,12 @@ INSERT INTO data_sets (folder, columns) VALUES (:folder, :columns)
 ON CONFLICT (folder) DO UPDATE SET columns = excluded.columns;
 
 -- name: spooled_outputs
--- What waits for targets: see `sinks/target.py`.
-SELECT final, lines, size FROM outputs
-WHERE final LIKE '.spool/%%' OR final LIKE '%%/.spool/%%';
+-- What waits for targets below the output root: see `sinks/target.py`.
+SELECT final, lines, size FROM outputs WHERE final >= '.spool/' AND final < '.spool0';
+
+-- name: spooled_anywhere
+-- The same where a store keeps no output root, and so whole paths.
+SELECT final, lines, size FROM outputs WHERE final LIKE '%%/.spool/%%';
 
 -- name: target_notes
 SELECT key, value FROM control WHERE key LIKE 'target:%%';
