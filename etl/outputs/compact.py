@@ -85,8 +85,7 @@ def compact(
     done = Compaction()
     if effort == "all":
         _adopt(queue, files)
-    data_sets = DataSets(queue.data_sets())
-    for schema, unit in list(_units(queue, data_sets, effort, target, files)):
+    for schema, unit in list(_units(queue, effort, target, files)):
         whole = [one for one in unit if _is_whole(one, schema, files, done)]
         if len(whole) > 1 or (whole and not _has(whole[0], schema, files)):
             _replace(queue, whole, schema, files, done)
@@ -185,20 +184,21 @@ def _move(final: Path, aside: Path, files: FileSystem) -> bool:
 
 
 def _units(
-    queue: Queue, data_sets: DataSets, effort: Effort, target: int, files: FileSystem
+    queue: Queue, effort: Effort, target: int, files: FileSystem
 ) -> Iterator[tuple[pl.Schema, list[Output]]]:
     """Yield files that are to become one, with the columns of their data set."""
     folders: dict[Path, list[Output]] = {}
     for one in queue.outputs():
         if one.final.endswith(SUFFIX) and one.staged == one.final:
             folders.setdefault(Path(one.final).parent, []).append(one)
+    data_sets = DataSets(queue.data_sets())  # after the outputs: it has the columns of all of them
     for found in folders.values():
         schema = data_sets.schema_of(Path(found[0].final))
         if schema is None:
             continue
         sized = {one.final: _size(one, files) for one in found}
         other = {one.final for one in found if not _has(one, schema, files)}
-        chosen = set(_chosen({name: sized[name] for name in sized}, effort, target))
+        chosen = set(_chosen(sized, effort, target))
         unit: list[Output] = []
         room = 0
         for one in found:

@@ -129,9 +129,10 @@ def scan_rows(queue: Queue, root: Path | None, files: FileSystem = DISK) -> pl.L
         root: Its output root, if it keeps one.
         files: Where they are.
     """
-    data_sets = DataSets(queue.data_sets())
+    found = output_files(queue, root, files)
+    data_sets = DataSets(queue.data_sets())  # after the files: it has the columns of all of them
     frames: list[pl.LazyFrame] = []
-    for (folder, parts), group in _alike(output_files(queue, root, files), data_sets):
+    for (folder, parts), group in _alike(found, data_sets):
         paths = [one.path for one in group]
         for same in _with_one_schema(paths, files):
             frame = pl.concat(
@@ -180,13 +181,20 @@ def conform(frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
     """Return rows with the columns of a data set; what does not fit is null."""
     found = frame.collect_schema()
     return frame.select(
-        pl.lit(None, dtype).alias(name)
-        if name not in found
-        else pl.col(name)
-        if found[name] == dtype
-        else pl.col(name).cast(dtype, strict=False)
+        _cast(name, found[name], dtype) if name in found else pl.lit(None, dtype).alias(name)
         for name, dtype in schema.items()
     )
+
+
+def _cast(name: str, found: pl.DataType, dtype: pl.DataType) -> pl.Expr:
+    """Return a column with another type; where there is no such cast, without values."""
+    if found == dtype:
+        return pl.col(name)
+    try:
+        pl.Series([], dtype=found).cast(dtype)
+    except pl.exceptions.PolarsError:
+        return pl.lit(None, dtype).alias(name)
+    return pl.col(name).cast(dtype, strict=False)
 
 
 def misfits(path: Path, schema: pl.Schema, files: FileSystem = DISK) -> list[str]:

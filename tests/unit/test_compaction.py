@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,13 @@ WHOLE = list(range(12))
 def row_of(line: dict[str, Any]) -> dict[str, Any]:
     """Make columns that come later, that have no value at first, and that are always there."""
     number = int(line["line"])
-    row = {"n": number, "later": None}
+    row = {"n": number, "later": None, "day": None}
     if number >= 6:
-        row |= {"new": f"new {number}", "later": number / 2}
+        row |= {
+            "new": f"new {number}",
+            "later": number / 2,
+            "day": datetime(2026, 1, number, tzinfo=UTC),
+        }
     return row
 
 
@@ -98,6 +103,7 @@ def test_all_files_get_all_columns_with_the_types_of_the_data_set(queue, tmp_pat
     (columns,) = queue.data_sets().values()
     assert (columns["new"], columns["later"]) == ("String", "Float64")
     assert read_rows(queue, tmp_path / "out").sort("n").equals(rows.sort("n"))
+    assert rows.sort("n")["day"].dt.day().to_list() == [None] * 6 + list(range(6, 12))
     assert rows.sort("n")["later"].to_list() == [None] * 6 + [3.0, 3.5, 4.0, 4.5, 5.0, 5.5]
 
 
