@@ -69,7 +69,7 @@ class Store:
         those that its file lacks.
 
         Raises:
-            UsageError: If the output is not Parquet, or the store knows no folder for it.
+            UsageError: If the output is not Parquet, or nothing was written.
         """
         return read_rows(self.queue, self._out())
 
@@ -123,10 +123,10 @@ class Store:
             "traces": lambda: with_times(traces.traces.polars(queue), TRACES).lazy(),
         }
 
-    def _out(self) -> Path:
+    def _out(self) -> Path | None:
         root = self.queue.output_root()
-        if root is None:
-            raise UsageError(f"{self.url} knows no folder of output: nothing was written so far")
+        if root is None and not self.queue.outputs():
+            raise UsageError(f"{self.url} has no output: nothing was written so far")
         return root
 
     @property

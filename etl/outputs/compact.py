@@ -83,13 +83,25 @@ def compact(
         files: Where they are.
     """
     done = Compaction()
-    data_sets = DataSets(queue.data_sets())
-    for schema, unit in list(_units(queue, data_sets, effort, target, files)):
+    if effort == "all":
+        _adopt(queue, files)
+    for schema, unit in list(_units(queue, effort, target, files)):
         whole = [one for one in unit if _is_whole(one, schema, files, done)]
         if len(whole) > 1 or (whole and not _has(whole[0], schema, files)):
             _replace(queue, whole, schema, files, done)
     set_aside(queue, files)
     return done
+
+
+def _adopt(queue: Queue, files: FileSystem) -> None:
+    """Make data sets of the folders that earlier versions wrote, which kept no types."""
+    data_sets = DataSets(queue.data_sets())
+    for one in queue.outputs():
+        path = Path(one.final)
+        if one.final.endswith(SUFFIX) and data_sets.folder_of(path) is None:
+            with contextlib.suppress(OSError, pl.exceptions.PolarsError):  # `etl check` says so
+                types = pl.read_parquet_schema(files.scannable(path))
+                queue.agree_on_columns(path.parent, {k: str(v) for k, v in types.items()})
 
 
 def change_types(queue: Queue, types: Mapping[str, str], files: FileSystem = DISK) -> None:
@@ -142,43 +154,51 @@ def set_aside(queue: Queue, files: FileSystem = DISK) -> None:
         top = root if root and below else data_sets.folder_of(final) or final.parent
         return top.parent / f".{top.name}.replaced" / final.relative_to(top)
 
+    gone: list[Output] = []
     for one in replaced:
         final = Path(one.final)
-        if files.exists(final):
-            _move(final, aside(final), files)
-    old = queue.replaced_outputs(older_than=ASIDE_SECONDS)
-    for one in old:
-        files.unlink(aside(Path(one.final)))
-    if old:
-        queue.forget_replaced(old)
+        if files.exists(final) and not _move(final, aside(final), files):
+            gone.append(one)
+    for one in queue.replaced_outputs(older_than=ASIDE_SECONDS):
+        place = aside(Path(one.final))
+        if files.exists(place):  # else it may be in sight on another machine
+            files.unlink(place)
+            gone.append(one)
+    if gone:
+        queue.forget_replaced(gone)
 
 
-def _move(final: Path, aside: Path, files: FileSystem) -> None:
+def _move(final: Path, aside: Path, files: FileSystem) -> bool:
+    """Set a file aside; return False if it cannot lie there, and was removed instead."""
+    moved = True
     try:
         files.make_folder(aside.parent, private=True)
         files.replace(final, aside)
     except FileNotFoundError:  # another has moved it
-        return
-    except OSError:  # it cannot lie there: who has it open can read on
+        return True
+    except OSError:  # who has it open can read on
         files.unlink(final)
+        moved = False
     files.sync(final.parent)
+    return moved
 
 
 def _units(
-    queue: Queue, data_sets: DataSets, effort: Effort, target: int, files: FileSystem
+    queue: Queue, effort: Effort, target: int, files: FileSystem
 ) -> Iterator[tuple[pl.Schema, list[Output]]]:
     """Yield files that are to become one, with the columns of their data set."""
     folders: dict[Path, list[Output]] = {}
     for one in queue.outputs():
         if one.final.endswith(SUFFIX) and one.staged == one.final:
             folders.setdefault(Path(one.final).parent, []).append(one)
+    data_sets = DataSets(queue.data_sets())  # after the outputs: it has the columns of all of them
     for found in folders.values():
         schema = data_sets.schema_of(Path(found[0].final))
         if schema is None:
             continue
         sized = {one.final: _size(one, files) for one in found}
         other = {one.final for one in found if not _has(one, schema, files)}
-        chosen = set(_chosen({name: sized[name] for name in sized}, effort, target))
+        chosen = set(_chosen(sized, effort, target))
         unit: list[Output] = []
         room = 0
         for one in found:

@@ -90,7 +90,7 @@ def partition_of(path: Path) -> dict[str, str | None]:
     return {unquote(key): None if value == NO_VALUE else unquote(value) for key, _, value in pairs}
 
 
-def output_files(queue: Queue, root: Path, files: FileSystem = DISK) -> list[OutputFile]:
+def output_files(queue: Queue, root: Path | None, files: FileSystem = DISK) -> list[OutputFile]:
     """Return the Parquet files that hold a store's rows now, by name.
 
     Raises:
@@ -98,39 +98,41 @@ def output_files(queue: Queue, root: Path, files: FileSystem = DISK) -> list[Out
         UsageError: If the output is not Parquet.
     """
     # In this order: what is published after the first look is known at the second one.
-    seen = {path for path in files.find(root, f"*{SUFFIX}") if is_shown(path, root)}
+    found = files.find(root, f"*{SUFFIX}") if root else ()
+    seen = {path for path in found if root and is_shown(path, root)}
     outputs = queue.outputs()
     known = [one for one in outputs if one.final.endswith(SUFFIX)]
     old = {Path(one.final) for one in queue.replaced_outputs()}
-    found: dict[Path, Path] = {path: path for path in seen - old}
+    places = {path: path for path in seen - old}
     for one in known:
         final, staged = Path(one.final), Path(one.staged)
         place = next((path for path in (final, staged, final) if files.exists(path)), None)
         if place is not None:
-            found[final] = place
+            places[final] = place
         elif any(other.final == one.final for other in queue.outputs()):
             log.warning("output %r is lost, and its rows are not read; see etl check", one.final)
         else:
             raise FileNotFoundError(one.final)  # replaced in the meantime
-    if outputs and not (found or known):
+    if outputs and not (places or known):
         kinds = ", ".join(sorted({Path(one.final).suffix for one in outputs}))
-        raise UsageError(f"{str(root)!r} holds no Parquet files, but {kinds}")
-    return [OutputFile(found[final], final) for final in sorted(found)]
+        raise UsageError(f"the output of {queue.url} holds no Parquet files, but {kinds}")
+    return [OutputFile(places[final], final) for final in sorted(places)]
 
 
-def scan_rows(queue: Queue, root: Path, files: FileSystem = DISK) -> pl.LazyFrame:
+def scan_rows(queue: Queue, root: Path | None, files: FileSystem = DISK) -> pl.LazyFrame:
     """Return the rows of all Parquet files of a store as one lazy frame, with all their columns.
 
     It reads the files as they are now; to collect it fails if they are replaced in the meantime.
 
     Args:
         queue: The store.
-        root: Its output root.
+        root: Its output root, if it keeps one.
         files: Where they are.
     """
-    data_sets = DataSets(queue.data_sets())
+    found = output_files(queue, root, files)
+    data_sets = DataSets(queue.data_sets())  # after the files: it has the columns of all of them
     frames: list[pl.LazyFrame] = []
-    for (folder, parts), group in _alike(output_files(queue, root, files), data_sets):
+    for (folder, parts), group in _alike(found, data_sets):
         paths = [one.path for one in group]
         for same in _with_one_schema(paths, files):
             frame = pl.concat(
@@ -179,13 +181,20 @@ def conform(frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
     """Return rows with the columns of a data set; what does not fit is null."""
     found = frame.collect_schema()
     return frame.select(
-        pl.lit(None, dtype).alias(name)
-        if name not in found
-        else pl.col(name)
-        if found[name] == dtype
-        else pl.col(name).cast(dtype, strict=False)
+        _cast(name, found[name], dtype) if name in found else pl.lit(None, dtype).alias(name)
         for name, dtype in schema.items()
     )
+
+
+def _cast(name: str, found: pl.DataType, dtype: pl.DataType) -> pl.Expr:
+    """Return a column with another type; where there is no such cast, without values."""
+    if found == dtype:
+        return pl.col(name)
+    try:
+        pl.Series([], dtype=found).cast(dtype)
+    except pl.exceptions.PolarsError:
+        return pl.lit(None, dtype).alias(name)
+    return pl.col(name).cast(dtype, strict=False)
 
 
 def misfits(path: Path, schema: pl.Schema, files: FileSystem = DISK) -> list[str]:
@@ -202,7 +211,7 @@ def misfits(path: Path, schema: pl.Schema, files: FileSystem = DISK) -> list[str
     return wrong
 
 
-def read_rows(queue: Queue, root: Path, files: FileSystem = DISK) -> pl.DataFrame:
+def read_rows(queue: Queue, root: Path | None, files: FileSystem = DISK) -> pl.DataFrame:
     """Return the rows of all Parquet files of a store as one frame, each line once.
 
     Raises:
@@ -212,13 +221,13 @@ def read_rows(queue: Queue, root: Path, files: FileSystem = DISK) -> pl.DataFram
 
 
 def with_rows(
-    queue: Queue, root: Path, use: Callable[[pl.LazyFrame], T], files: FileSystem = DISK
+    queue: Queue, root: Path | None, use: Callable[[pl.LazyFrame], T], files: FileSystem = DISK
 ) -> T:
     """Return what a function makes of the rows, each line once.
 
     Args:
         queue: The store.
-        root: Its output root.
+        root: Its output root, if it keeps one.
         use: Collects the rows; it is called again if files were replaced in the meantime.
         files: Where they are.
 

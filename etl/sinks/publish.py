@@ -26,6 +26,7 @@ from etl.records.result import Output
 __all__ = [
     "StagedFile",
     "is_shown",
+    "make_folder",
     "publish_files",
     "remove_old_staged",
     "remove_staged",
@@ -157,11 +158,27 @@ def stage_file(
         with contextlib.suppress(OSError):
             files.unlink(staged)
         if isinstance(error, OSError) or "os error" in str(error):
-            stop = OutputFull if _is_full(error) else ProcessorStop
-            raise stop(f"cannot write below {str(place)!r}: {error}") from error
+            raise _stop(place, error) from error
         raise
     output = Output(str(staged.absolute()), str(final.absolute()), size, checksum)
     return StagedFile([output], files)
+
+
+def make_folder(folder: Path, files: FileSystem = DISK) -> None:
+    """Make a folder for output, unless it is there.
+
+    Raises:
+        ProcessorStop: If it cannot be made.
+    """
+    try:
+        files.make_folder(folder)
+    except OSError as error:
+        raise _stop(folder, error) from error
+
+
+def _stop(place: Path, error: BaseException) -> ProcessorStop:
+    stop = OutputFull if _is_full(error) else ProcessorStop
+    return stop(f"cannot write below {str(place)!r}: {error}")
 
 
 def _is_full(error: BaseException) -> bool:

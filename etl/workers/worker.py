@@ -56,7 +56,7 @@ from etl.queue.writes import pause_before
 from etl.records.batch import Lease, new_id
 from etl.records.result import BatchResult, Output
 from etl.settings import Settings
-from etl.sinks.publish import publish_files, remove_old_staged, remove_staged
+from etl.sinks.publish import make_folder, publish_files, remove_old_staged, remove_staged
 from etl.workers.background import in_background
 from etl.workers.compaction import BackgroundCompaction, try_to_compact
 from etl.workers.loader import Loaders
@@ -445,7 +445,15 @@ class Worker:
         )
 
     def _remember(self, folder: Path, columns: Mapping[str, str]) -> Mapping[str, str]:
-        """Keep the columns of a data set in the store, by its place below the output root."""
+        """Keep the columns of a data set in the store, by its place below the output root.
+
+        Which is kept first, once it is there.
+
+        Raises:
+            ProcessorStop: If the output root cannot be made.
+        """
+        if not self._agreed:
+            make_folder(self._out, self._files)
         self._agree_on_out()
         return self._queue.agree_on_columns(folder, columns)
 

@@ -160,7 +160,7 @@ def test_lab_opens_with_the_notebook_run(installed: Installed):
         outputs = [one for cell in cells for one in cell.get("outputs", [])]
         assert [one for one in outputs if "ename" in one] == []
         assert any("widget-view" in kind for one in outputs for kind in one.get("data", ()))
-        assert len(list(room.parent.glob("*.ipynb"))) == 4
+        assert len(list(room.parent.glob("*.ipynb"))) == 5
 
 
 def test_the_page_shows_the_console(installed: Installed):

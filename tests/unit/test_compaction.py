@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import pyarrow.dataset
 import pytest
 
 from etl import Batch, Pipeline, Queue, Worker, each, open_queue
-from etl.errors import UsageError
+from etl.errors import StoreUnavailable, UsageError
 from etl.filesystem import FileSystem
 from etl.outputs.compact import ASIDE_SECONDS, compact, set_aside
 from etl.outputs.data_set import read_rows
 from etl.sinks.jsonl import JsonLines
 from etl.sinks.parquet import Parquet, read_output
+from etl.workers.compaction import try_to_compact
 
 WHOLE = list(range(12))
 
@@ -29,9 +31,13 @@ WHOLE = list(range(12))
 def row_of(line: dict[str, Any]) -> dict[str, Any]:
     """Make columns that come later, that have no value at first, and that are always there."""
     number = int(line["line"])
-    row = {"n": number, "later": None}
+    row = {"n": number, "later": None, "day": None}
     if number >= 6:
-        row |= {"new": f"new {number}", "later": number / 2}
+        row |= {
+            "new": f"new {number}",
+            "later": number / 2,
+            "day": datetime(2026, 1, number, tzinfo=UTC),
+        }
     return row
 
 
@@ -46,9 +52,17 @@ def fill(folder: Path, *, sink: Any = None, batches: int = 4) -> Queue:
     return queue
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    fill(folder).close()
+    return folder
+
+
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Queue]:
-    with closing(fill(tmp_path)) as queue:
+def queue(made: Path, tmp_path: Path) -> Iterator[Queue]:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    with closing(open_queue(tmp_path / "s.db")) as queue:
         yield queue
 
 
@@ -89,6 +103,7 @@ def test_all_files_get_all_columns_with_the_types_of_the_data_set(queue, tmp_pat
     (columns,) = queue.data_sets().values()
     assert (columns["new"], columns["later"]) == ("String", "Float64")
     assert read_rows(queue, tmp_path / "out").sort("n").equals(rows.sort("n"))
+    assert rows.sort("n")["day"].dt.day().to_list() == [None] * 6 + list(range(6, 12))
     assert rows.sort("n")["later"].to_list() == [None] * 6 + [3.0, 3.5, 4.0, 4.5, 5.0, 5.5]
 
 
@@ -186,6 +201,53 @@ def test_files_that_the_store_does_not_know_are_read_too(queue, tmp_path):
     assert sorted(read_rows(queue, tmp_path / "out")["n"]) == [*WHOLE, 99]
     compact(queue)
     assert sorted(read_rows(queue, tmp_path / "out")["n"]) == [*WHOLE, 99]
+
+
+def test_what_cannot_lie_aside_is_removed_at_once(queue, tmp_path):
+    (tmp_path / ".out.replaced").write_text("in the way")
+    assert compact(queue).written == 1
+    assert len(shown(tmp_path / "out")) == 1
+    assert queue.replaced_outputs() == []
+
+
+def test_a_machine_without_the_output_forgets_nothing_of_it(queue, tmp_path, monkeypatch):
+    old = queue.outputs()[:2]
+    queue.replace_outputs(old, queue.outputs()[3:])  # and killed, before they are set aside
+    monkeypatch.setattr("etl.outputs.compact.ASIDE_SECONDS", -1.0)
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    set_aside(queue)
+    (tmp_path / "elsewhere").rename(tmp_path / "out")
+    assert [one.final for one in queue.replaced_outputs()] == [one.final for one in old]
+    set_aside(queue)
+    assert len(shown(tmp_path / "out")) == 2
+
+
+def test_files_of_before_types_were_kept_become_a_data_set(queue, tmp_path):
+    with queue._database.write() as db:
+        db.connection.execute("DELETE FROM data_sets")
+    assert compact(queue, effort="small").replaced == 0
+    assert compact(queue).written == 1
+    assert pl.read_parquet(tmp_path / "out").sort("n")["later"].to_list()[5:7] == [None, "3.0"]
+
+
+def test_a_worker_joins_files_while_it_works_and_when_it_ends(tmp_path):
+    with closing(open_queue(tmp_path / "s.db")) as queue:
+        for number in range(30):
+            queue.put(Batch.from_lines([str(number)], source=f"{number}.log"))
+        pipeline = Pipeline().add("row", each(row_of)).add("out", Parquet())
+        Worker(queue, pipeline, out=tmp_path / "out", batch_lines=1, drain=True).work()
+        assert len(shown(tmp_path / "out")) == 1
+        assert sorted(pl.read_parquet(tmp_path / "out")["n"]) == list(range(30))
+        assert queue.check().whole
+
+
+def test_files_that_cannot_be_joined_now_end_no_worker(queue, monkeypatch, caplog):
+    def away(*_given: object) -> None:
+        raise StoreUnavailable("the store is away")
+
+    monkeypatch.setattr(queue, "replace_outputs", away)
+    try_to_compact(queue, effort="all")
+    assert "files of the output cannot be joined now: the store is away" in caplog.text
 
 
 # Killed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -34,9 +35,17 @@ def fill(folder: Path, sink: object) -> Store:
     return store
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    fill(folder, Parquet()).close()
+    return folder
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with fill(tmp_path, Parquet()) as store:
+def store(made: Path, tmp_path: Path) -> Iterator[Store]:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    with open_store(tmp_path / "s.db") as store:
         yield store
 
 
@@ -91,7 +100,7 @@ def test_a_query_changes_nothing(store, tmp_path, sql):
 
 def test_the_output_of_a_store_that_has_none_is_an_error(tmp_path):
     with open_store(tmp_path / "s.db") as store:
-        with pytest.raises(UsageError, match="knows no folder of output: nothing was written"):
+        with pytest.raises(UsageError, match="has no output: nothing was written"):
             store.query("select * from lines")
         assert store.query("select * from dead_letters").is_empty()
 
@@ -146,7 +155,11 @@ def test_a_table_controls_no_terminal(store, tmp_path):
 
 
 def test_rows_are_printed_and_written_in_other_formats(store, tmp_path):
-    given = ("query", "select n, traces.path from traces join lines using (line_number)", "--store")
+    given = (
+        "query",
+        "select n, traces.path from traces join lines using (line_number) order by n",
+        "--store",
+    )
     given = (*given, tmp_path / "s.db")
     _, csv = call(*given, "--format", "csv")
     assert csv.startswith('n,path\n1,"[""check"", ""out""]"\n')
