@@ -10,7 +10,9 @@ from typer import Argument, Option
 from etl.errors import UsageError
 from etl.records.context import Unmatched
 
-Sources = Annotated[list[str], Argument(help="Files, archives, glob patterns, folders, or - for stdin.")]
+Sources = Annotated[
+    list[str], Argument(help="Files, archives, glob patterns, folders, or - for stdin.")
+]
 Format = Annotated[str | None, Option(help="Format of the lines. Default: detected.")]
 Template = Annotated[str | None, Option(help='Layout of a line: "{date} {level}: {message}".')]
 Regex = Annotated[str | None, Option(help="Layout of a line: a regex with named groups.")]
