@@ -10,6 +10,8 @@ generic reader; a line is marked (`_fits` is False) only if it does not fit a fo
 named, and the pipeline decides what happens to it.
 """
 
+from etl.formats.columns import beside
+from etl.formats.containers import container_of
 from etl.formats.description import Description, describe
 from etl.formats.format import FORMATS, Format, detect, get_format
 from etl.formats.heads import header_of
@@ -23,6 +25,8 @@ __all__ = [
     "Description",
     "Format",
     "UserFormat",
+    "beside",
+    "container_of",
     "cuts",
     "describe",
     "detect",

@@ -8,7 +8,8 @@ import re
 
 import polars as pl
 
-from etl.formats.keyed import read_json
+from etl.formats.columns import beside
+from etl.formats.keyed import is_json, read_json
 
 __all__ = ["OTLP", "is_otlp", "read_otlp"]
 
@@ -17,7 +18,12 @@ OTLP = r'^\{"timeUnixNano":"[0-9]{1,20}"[,}]'
 
 TIMES = ("timeUnixNano", "observedTimeUnixNano")
 ISO = "%Y-%m-%dT%H:%M:%S%.6fZ"
-is_otlp = re.compile(OTLP).search
+_begins = re.compile(OTLP).search
+
+
+def is_otlp(line: str) -> bool:
+    """Return whether a line is such a record."""
+    return _begins(line) is not None and is_json(line)
 
 
 def read_otlp(lines: pl.Series) -> pl.DataFrame:
@@ -35,9 +41,12 @@ def read_otlp(lines: pl.Series) -> pl.DataFrame:
         for name in TIMES
         if name in got.columns
     ]
+    if not nanos:  # none of them is a whole object
+        return got.with_columns(pl.lit(value=False).alias("_fits"))
     micros = (pl.coalesce(nanos) // 1000).cast(pl.Int64).cast(pl.Datetime("us"))
     time = micros.dt.strftime(ISO).alias("timestamp")
+    others = [got[name] for name in ("timestamp",) if name in got.columns]
     got = got.with_columns(time, *nanos, _fits=fits & got["_fits"])
     if "body" in got.columns and "message" not in got.columns:
         got = got.rename({"body": "message"}).with_columns(pl.col("message").cast(pl.String))
-    return got
+    return beside(got, others)

@@ -83,8 +83,8 @@ def recorded(run_id: str, *, folder: Path | None = None, **known: Any) -> Iterat
     Args:
         run_id: Its name; a run that is started again replaces its record.
         folder: Where runs are recorded; by default `settings().runs`.
-        known: What is known of it: `kind` (cli, batch, work, serve, room, lab, put), `sources`,
-            `pipeline`, `version`, `store`, `out`, `parameters`.
+        known: What is known of it: `kind` (cli, batch, work, serve, listen, room, lab, put),
+            `sources`, `pipeline`, `version`, `store`, `out`, `parameters`.
 
     Yields:
         The record; what is added to it is written at the end.

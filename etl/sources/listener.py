@@ -162,6 +162,7 @@ class SyslogListener:
         self._connections: dict[_Connection, None] = {}  # the one that was silent longest first
         self.paused = False
         self._all_read = False
+        self._heard_at = 0.0  # seconds of `time.monotonic`
         self._stopping = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._asked = asyncio.Event()
@@ -274,11 +275,12 @@ class SyslogListener:
 
     async def _read_rest(self) -> None:
         """Read what has arrived already: the senders take it for received."""
-        end = time.monotonic() + DRAIN_SECONDS
-        before = -1
-        while time.monotonic() < end and not self.paused and before != self._gathered.size:
-            before = self._gathered.size
-            await asyncio.sleep(QUIET_SECONDS)
+        self._heard_at = time.monotonic()
+        end = self._heard_at + DRAIN_SECONDS
+        while (now := time.monotonic()) < end:
+            if not self.paused and now > self._heard_at + QUIET_SECONDS:
+                return
+            await asyncio.sleep(QUIET_SECONDS / 5)
 
     async def _close_connections(self) -> None:
         for one in list(self._connections):
@@ -365,6 +367,7 @@ class SyslogListener:
         self.make_room(one)
 
     def _note_news(self) -> None:
+        self._heard_at = time.monotonic()
         if self._gathered.size > self._max_gathered:
             self._set_paused(True)
         if self._gathered and not self._news.is_set():
@@ -382,7 +385,12 @@ class SyslogListener:
             batches = self._gathered.take(self._options, now=time.time())
             if batches:
                 self._set_paused(False)
-                await asyncio.to_thread(self._put, batches)
+                try:
+                    await asyncio.to_thread(self._put, batches)
+                except PASSES as error:
+                    batches += self._gathered.take(self._options, now=time.time())
+                    lines = counted(sum(batch.lines for batch in batches), "line")
+                    raise EtlError(f"{lines} that were read cannot be put: {error}") from error
                 self.received.lines += sum(batch.lines for batch in batches)
             if self._gathered:
                 self._news.set()
@@ -390,7 +398,7 @@ class SyslogListener:
                 return
 
     def _put(self, batches: list[Batch]) -> None:
-        """Put batches; wait for room, and for a store that is away."""
+        """Put batches; wait for room, and for a store that is away, but not long at the end."""
         attempts, end = 0, 0.0
         while True:
             try:
@@ -401,8 +409,7 @@ class SyslogListener:
                 if self._stopping.is_set():
                     end = end or time.monotonic() + GIVE_UP_SECONDS
                     if time.monotonic() > end:
-                        lines = counted(sum(batch.lines for batch in batches), "line")
-                        raise EtlError(f"{lines} that were read cannot be put: {error}") from error
+                        raise
             else:
                 if attempts:
                     log.warning("the queue takes lines again")

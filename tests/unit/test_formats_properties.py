@@ -79,7 +79,7 @@ def lost(line: str, row: dict[str, object], name: str) -> set[str]:
 EXAMPLES = runpy.run_path(str(Path(__file__).with_name("test_formats.py")))["EXAMPLES"]
 SAMPLES = [(name, line) for name, line, _ in EXAMPLES]
 TAIL = st.text("abcxyz0189 |:=[](){}<>\"'/.,;-", min_size=1, max_size=30)
-KEYED = {"json", "docker", "logfmt", "cef", "leef", "postgres_csv"}
+KEYED = {"json", "docker", "otlp", "logfmt", "cef", "leef", "postgres_csv"}
 
 
 @settings(max_examples=250, deadline=None)
@@ -99,7 +99,7 @@ def test_a_longer_message_makes_no_line_another_formats(sample: tuple[str, str],
     name, line = sample
     accepted = {other for other, form in FORMATS.items() if form.accepts(f"{line} {tail}")}
     same = {"nginx_access", "apache_access"} if name == "nginx_access" else {name}
-    assert accepted <= same | ({"json"} if name == "docker" else set())
+    assert accepted <= same | ({"json"} if name in ("docker", "otlp") else set())
 
 
 @settings(max_examples=40, deadline=None)

@@ -157,6 +157,30 @@ def test_a_body_that_is_a_line_of_a_known_format_is_read_again():
     assert rows["logger"][2] == "shop"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"timeUnixNano":"5"} and more',
+        '{"timeUnixNano":"5",',
+        '{"timeUnixNano":"99999999999999999999"}',
+        '{"timeUnixNano":"5","timeUnixNano":{"a":1},"body":[1],"message":"m"}',
+    ],
+)
+def test_a_line_that_only_begins_like_a_record_is_read_and_not_lost(line):
+    row = normalise(parse(pl.DataFrame({"line": [line]}))).row(0, named=True)
+    assert row["line"] == line
+    assert row["format"] in ("generic", "otlp", "json")
+    lines = pl.DataFrame({"line": [line] * 3 + ['{"timeUnixNano":"5","body":"x"}']})
+    assert normalise(parse(lines))["message"][3] == "x"
+
+
+def test_a_time_of_a_record_hides_no_other_one():
+    line = '{"timeUnixNano":"5000","timestamp":"soon","timestamp_":"later"}'
+    row = normalise(parse(pl.DataFrame({"line": [line]}))).row(0, named=True)
+    assert row["timestamp"].year == 1970
+    assert {"soon", "later"} <= {value for key, value in row.items() if key != "line"}
+
+
 def test_bodies_with_keys_are_columns():
     (row,) = table({"body": {"user": "a", "deep": {"n": 1}}}).to_dicts()
     assert row["body.user"] == "a"
