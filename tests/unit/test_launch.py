@@ -42,7 +42,7 @@ def test_a_notebook_that_is_not_there_is_named():
 def test_copies_are_as_private_as_their_folder(tmp_path: Path):
     tmp_path.chmod(0o700)
     copies = shipped.copy_notebooks(tmp_path)
-    assert [copy.name[:3] for copy in copies] == ["01_", "02_", "03_", "04_", "06_"]
+    assert [copy.name[:3] for copy in copies] == ["01_", "02_", "03_", "04_", "05_", "06_"]
     assert {copy.stat().st_mode & 0o777 for copy in copies} == {0o600}
     assert copies[0].read_bytes() == shipped.find_notebook("01_control_room").read_bytes()
 
