@@ -208,6 +208,7 @@ def _process(
         if len(unreadable) == len(sources) and not read:
             raise SourceError("; ".join(unreadable))
 
+    began = time.time()
     putting = in_background(put_all, name="etl-sources")
     try:
         while True:
@@ -220,23 +221,24 @@ def _process(
                 wait([putting], POLL_SECONDS)
                 continue
             putting.result()
-            if not _unloaded(queue, targets, stats) and stats.idle:
+            if not _unloaded(queue, targets, stats, began) and stats.idle:
                 return unreadable
             queue.wait(since, POLL_SECONDS)
     finally:
         stop.set()
 
 
-def _unloaded(queue: Queue, targets: Mapping[str, Target], stats: Stats) -> bool:
+def _unloaded(queue: Queue, targets: Mapping[str, Target], stats: Stats, began: float) -> bool:
     """Return whether rows wait for a target; raise if it has failed for longer than it may.
 
-    While lines wait in the queue, that is borne until the target's spool is full.
+    While lines wait in the queue, that is borne until its spool is full. What failed before
+    this run `began`, in Unix seconds, is tried again first.
     """
     states = [one for one in queue.targets() if one.spool in targets] if targets else []
     for one in states:
         target = targets[one.spool]
         waits_for_it = stats.idle or one.bytes > target.max_spool_bytes
-        if waits_for_it and one.since and time.time() - one.since > target.timeout:
+        if waits_for_it and one.since and time.time() - max(one.since, began) > target.timeout:
             raise EtlError(
                 f"{one.lines:,} lines wait for {one.name}, which has failed since "
                 f"{clock(one.since)}: {one.error}; see to it and run again with --store "

@@ -203,15 +203,16 @@ class Loader:
         while not self._stopping.is_set():
             self._awake.clear()
             try:
-                alone = self._load_all()
+                done = self._load_all()
             except Exception as error:  # noqa: BLE001 - whatever a driver raises: it is tried again
                 self._failed(error)
                 asked = error.seconds if isinstance(error, TryLater) else 0.0
                 pause = max(pause_before(failures), min(asked, MAX_ASKED_SECONDS))
                 failures += 1
             else:
-                self._succeeded()
-                failures, pause = 0, POLL_SECONDS if alone else BUSY_SECONDS
+                if done:
+                    self._succeeded()
+                failures, pause = 0, POLL_SECONDS if done else BUSY_SECONDS
             with self._turn:
                 self._turn.notify_all()
             if failures:
@@ -220,7 +221,7 @@ class Loader:
                 self._awake.wait(pause)
 
     def _load_all(self) -> bool:
-        """Load all that waits; return False if another loader does."""
+        """Load all that waits; return False if another loader does, or this one is to end."""
         if not self.waiting():
             return True
         with self._locked() as alone:
@@ -242,7 +243,7 @@ class Loader:
                         raise
                     self._forget(group)
                     files = self.waiting()
-        return True
+        return not files
 
     def _next(self, files: Sequence[SpooledFile]) -> list[SpooledFile]:
         """Return the files of the next transaction: more than one only if none of them failed.

@@ -328,6 +328,30 @@ def test_outputs_are_forgotten(queue):
     queue.replace_outputs([], [])
 
 
+def test_what_waits_for_a_target_is_counted_and_why(queue, tmp_path):
+    folder = ".spool/lines-1"
+    for rooted in (False, True):
+        if rooted and not queue.url.endswith(".db"):  # others keep whole paths
+            break
+        if rooted:
+            queue.use_output_root(tmp_path)
+        name = tmp_path / folder / f"{rooted}.arrow"
+        old = commit_outputs(queue, str(name))
+        queue.note_target(folder, "db lines", "refused")
+        since = queue.targets()[0].since
+        queue.note_target(folder, "db lines", "still refused")
+        (found,) = queue.targets()
+        assert (found.spool, found.name) == (folder, "db lines")
+        assert (found.files, found.lines, found.bytes) == (1, 2, 10)
+        assert (found.since, found.error) == (since, "still refused")
+        assert since
+        queue.note_target(folder, "db lines", "")
+        (found,) = queue.targets()
+        assert (found.since, found.error) == (None, "")
+        queue.replace_outputs(old, [])
+        assert queue.targets() == []
+
+
 def test_outputs_that_another_has_replaced_are_not_replaced_again(queue, contents):
     old = commit_outputs(queue, "a", "b", "c")
     queue.replace_outputs(old[:2], [Output("first", "first")])

@@ -442,7 +442,7 @@ def test_a_drain_says_what_is_left_if_a_target_fails_for_too_long(http, tmp_path
 
 
 def test_a_file_that_cannot_be_loaded_keeps_no_others_waiting(tmp_path, caplog):
-    target = sqlite_table(tmp_path, "line TEXT CHECK (line <> 'bad')", timeout=0.5)
+    target = sqlite_table(tmp_path, "line TEXT CHECK (line <> 'bad')", timeout=2)
     pipeline = Pipeline().add("out", each(lambda row: {"line": row["line"]}))
     pipeline.add("table", target)
     with closing(open_queue("sqlite://")) as queue:
