@@ -97,6 +97,7 @@ def output_files(queue: Queue, root: Path | None, files: FileSystem = DISK) -> l
         FileNotFoundError: If one was replaced in the meantime; look again.
         UsageError: If the output is not Parquet.
     """
+    root = root and files.resolve(root)  # as the store knows what lies below it
     # In this order: what is published after the first look is known at the second one.
     found = files.find(root, f"*{SUFFIX}") if root else ()
     seen = {path for path in found if root and is_shown(path, root)}

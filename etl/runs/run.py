@@ -70,7 +70,7 @@ def run(
     unmatched: Unmatched = AS_FOUND.unmatched,
     keep_line: bool = False,
     store: str | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     workers: int | None = None,
     reread: bool = False,
     run_id: str | None = None,
@@ -127,7 +127,7 @@ def run(
     endless = any(isinstance(source, StreamSource) for source in found)
     limit = Settings.max_waiting_bytes if endless else None
     queue = open_queue(store or str(settings().runs / run_id / "store.db"), max_bytes=limit)
-    out = out or output_folder(queue)
+    out = Path(out) if out else output_folder(queue)
     given = {**asdict(options), "workers": workers, "reread": reread}
     known: dict[str, Any] = {
         "sources": list(map(without_secrets, names)),

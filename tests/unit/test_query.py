@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from etl import Batch, Parquet, Pipeline, Store, Worker, reject
+from etl import Batch, Parquet, Pipeline, Store, Worker, reject, run
 from etl import open as open_store
 from etl.cli.app import app
 from etl.cli.output import compact as compact_command
@@ -212,3 +212,17 @@ def test_types_that_cannot_be_are_refused(store, types, says):
 def test_a_type_without_a_column_is_refused(store, tmp_path):
     with pytest.raises(UsageError, match="--type 'Float64' names no column"):
         compact_command(store=str(tmp_path / "s.db"), type=["Float64"])
+
+
+@pytest.mark.parametrize("given", ["out", "link"])
+def test_the_output_is_read_once_however_its_folder_is_named(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("real").mkdir()
+    Path("link").symlink_to("real")
+    Path("a.log").write_text("INFO one\nINFO two\n")
+    result = run("a.log", store="s.db", out=given)
+    assert result.output().height == 2
+    assert result.query("select count(*) from lines").item() == 2
+    assert run("a.log", store="s.db", out=Path(given).absolute()).output().height == 2
