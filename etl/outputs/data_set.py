@@ -1,8 +1,8 @@
 """The Parquet files of a store as one table, each line once at every moment.
 
-What the store lists is read, under whichever of its two names a file has now. Files in the output
-root that it does not know, such as those of earlier versions, are read as well; those that others
-have replaced are not.
+What the store lists is read, under whichever of its two names a file has now, and nothing else in
+the output root: another store may write there, too. Of a store that lists no file, such as one of
+an earlier version, it is what is found there.
 """
 
 from __future__ import annotations
@@ -98,13 +98,12 @@ def output_files(queue: Queue, root: Path | None, files: FileSystem = DISK) -> l
         UsageError: If the output is not Parquet.
     """
     root = root and files.resolve(root)  # as the store knows what lies below it
-    # In this order: what is published after the first look is known at the second one.
-    found = files.find(root, f"*{SUFFIX}") if root else ()
-    seen = {path for path in found if root and is_shown(path, root)}
     outputs = queue.outputs()
     known = [one for one in outputs if one.final.endswith(SUFFIX)]
-    old = {Path(one.final) for one in queue.replaced_outputs()}
-    places = {path: path for path in seen - old}
+    places: dict[Path, Path] = {}
+    if root and not known:
+        found = (path for path in files.find(root, f"*{SUFFIX}") if is_shown(path, root))
+        places = {path: path for path in found}
     for one in known:
         final, staged = Path(one.final), Path(one.staged)
         place = next((path for path in (final, staged, final) if files.exists(path)), None)

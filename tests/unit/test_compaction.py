@@ -196,13 +196,6 @@ def test_files_that_are_replaced_while_they_are_read_are_read_once(queue, tmp_pa
     assert sorted(read_rows(queue, tmp_path / "out")["n"]) == WHOLE
 
 
-def test_files_that_the_store_does_not_know_are_read_too(queue, tmp_path):
-    pl.DataFrame({"n": [99], "own": [True]}).write_parquet(tmp_path / "out" / "mine.parquet")
-    assert sorted(read_rows(queue, tmp_path / "out")["n"]) == [*WHOLE, 99]
-    compact(queue)
-    assert sorted(read_rows(queue, tmp_path / "out")["n"]) == [*WHOLE, 99]
-
-
 def test_what_cannot_lie_aside_is_removed_at_once(queue, tmp_path):
     (tmp_path / ".out.replaced").write_text("in the way")
     assert compact(queue).written == 1

@@ -226,3 +226,12 @@ def test_the_output_is_read_once_however_its_folder_is_named(
     assert result.output().height == 2
     assert result.query("select count(*) from lines").item() == 2
     assert run("a.log", store="s.db", out=Path(given).absolute()).output().height == 2
+
+
+def test_two_stores_with_one_folder_for_output_have_their_own_rows(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.log").write_text(f"INFO of {name}\n")
+    one, two = (run(tmp_path / f"{n}.log", store=str(tmp_path / f"{n}.db")) for n in ("a", "b"))
+    assert one.out == two.out
+    assert one.output()["message"].to_list() == ["of a"]
+    assert two.output()["message"].to_list() == ["of b"]
