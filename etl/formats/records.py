@@ -169,6 +169,12 @@ def _pretty(lines: pl.Series) -> str | None:
     return rf"^{indent}\{{"
 
 
+_Head = tuple[str, str]
+"""The regexes of what is before a line's time, and of the time."""
+_EPOCH = r"\[0-9\]\{(?:10|13|16|19)\}"
+"""The beginning of the regex of a time that is a number since 1970."""
+
+
 def _by_heads(solid: pl.Series) -> str | None:
     """Return the regex of lines that have a time as most heads have it."""
     some = solid.head(HEADS_OF).to_list()
@@ -177,6 +183,7 @@ def _by_heads(solid: pl.Series) -> str | None:
     found = [pattern for line, pattern in heads_of if not line[0].isspace()]
     found = found or [pattern for _, pattern in heads_of]
     flush = sum(not re.match(_GOES_ON, line) for line in some)
+    found = _but_numbers(found, heads_of, flush)
     few = 5 * len(found) < flush or len(found) < 2 < len(some) - 1
     if not found or 20 * len(found) < flush or (few and not head_pattern(some[0])):
         return None
@@ -192,6 +199,21 @@ def _by_heads(solid: pl.Series) -> str | None:
     if any(re.match(_BY_BRACKET, line) for line, _ in heads_of):
         heads += [_BY_BRACKET]
     return "|".join(heads)
+
+
+def _but_numbers(found: list[_Head], heads_of: list[tuple[str, _Head]], flush: int) -> list[_Head]:
+    """Return heads without those that may be numbers behind words, unless most lines have one.
+
+    The id of an order may look like seconds since 1970: a few of them begin no records.
+    """
+    behind_words = {
+        head
+        for line, head in heads_of
+        if re.match(_EPOCH, head[1]) and not re.match(rf"[^A-Za-z]*{head[1]}", line)
+    }
+    if 5 * sum(head in behind_words for head in found) >= 4 * flush:
+        return found
+    return [head for head in found if head not in behind_words]
 
 
 def _by_indent(solid: pl.Series) -> str | None:

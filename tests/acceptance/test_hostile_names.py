@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ BAD = "a\x1b]0;x\x07\r\nfake: 0 dead\u202e\x9b31m"
 @pytest.fixture
 def say(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., str]:
+) -> Iterator[Callable[..., str]]:
     """Return a function that runs a command here and returns all that it printed."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ETL_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COLUMNS", "400")
@@ -36,7 +38,9 @@ def say(
         assert "\nfake" not in printed, f"etl {command} printed a line of a name"
         return printed
 
-    return run
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_no_command_prints_a_name_that_controls_a_terminal(say, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import polars as pl
@@ -292,3 +293,12 @@ def test_a_line_of_redis_signal_handler_is_a_record_with_its_time():
     assert rows["format"].to_list() == ["redis"] * 3
     assert rows["timestamp"].dt.second().to_list() == [0, 1, 1]
     assert rows["message"][1] == "Received SIGTERM scheduling shutdown..."
+
+
+def test_numbers_like_times_behind_words_begin_no_records():
+    chance = random.Random(11)
+    ids = [1_611_965_628_600_829_264, *(chance.randrange(-(2**63), 2**63) for _ in range(300))]
+    lines = [f"order {number} is {id}" for number, id in enumerate(ids)]
+    assert record_start(pl.Series(lines)) is None
+    times = [f"event at {1_709_632_800 + n}: ok" for n in range(50)]
+    assert record_start(pl.Series(["event at 1709632800: it failed", "  at a", *times]))
