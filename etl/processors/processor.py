@@ -117,6 +117,11 @@ class Delivery:
     files: FileSystem = DISK
     schemas: Schemas = field(default_factory=Schemas)
 
+    def without(self, frame: pl.DataFrame, leave_out: Sequence[str]) -> pl.DataFrame:
+        """Return rows without the columns that a sink leaves out; `line` stays if it is kept."""
+        kept = {"line"} if self.keep_line else set()
+        return frame.drop({*leave_out} - kept, strict=False)
+
 
 class Staged(Protocol):
     """What a sink has made ready and not yet published."""

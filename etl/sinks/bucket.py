@@ -69,16 +69,12 @@ class Bucket(Target):
 
     def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
         """Have the types of new columns remembered: all objects have the same."""
-        delivery.schemas.agree(delivery.out / self.spool, self._rows(frame, delivery))
+        delivery.schemas.agree(delivery.out / self.spool, delivery.without(frame, self.leave_out))
 
     def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
         """Return the rows with all columns; those with another type in one are rejected."""
-        rows = typed(self._rows(frame, delivery), delivery.out / self.spool, delivery)
+        rows = typed(delivery.without(frame, self.leave_out), delivery.out / self.spool, delivery)
         return rows.with_columns(pl.col(pl.Null).cast(pl.String))
-
-    def _rows(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        kept = {"line"} if delivery.keep_line else set()
-        return frame.drop({*self.leave_out} - kept, strict=False)
 
     @contextmanager
     def session(self) -> Iterator[BucketSession]:

@@ -89,9 +89,7 @@ class HttpTarget(Target):
 
     def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
         """Return the rows as JSON can hold them: times as ISO 8601, bytes as base64."""
-        kept = {"line"} if delivery.keep_line else set()
-        rows = frame.drop({*self.leave_out} - kept, strict=False)
-        return for_json(rows)
+        return for_json(delivery.without(frame, self.leave_out))
 
     @abstractmethod
     def bodies(self, rows: pl.DataFrame, id: str) -> pl.Series:

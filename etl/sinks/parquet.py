@@ -103,8 +103,7 @@ class Parquet:
         )
 
     def _rows(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
-        kept = {"line"} if delivery.keep_line else set()
-        rows = frame.drop({*self.leave_out} - kept, strict=False)
+        rows = delivery.without(frame, self.leave_out)
         for name in self.partition_by:
             if name not in rows.columns:
                 times = rows.schema.get("timestamp") if name == "date" else None

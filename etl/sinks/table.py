@@ -97,8 +97,7 @@ class TableTarget(Target):
 
         The path of a row is written if the table has a column for it: no processor can drop it.
         """
-        kept = {"line"} if delivery.keep_line else set()
-        rows = frame.drop({*self.leave_out} - kept, strict=False)
+        rows = delivery.without(frame, self.leave_out)
         columns = self._columns_for(rows.schema)
         if PATH in columns.missing(rows.columns):
             rows = rows.drop(PATH)

@@ -74,8 +74,7 @@ class Topic(Target):
 
     def fit(self, frame: pl.DataFrame, delivery: Delivery) -> pl.DataFrame:
         """Return each row as a message: `key`, or null, and `value`."""
-        kept = {"line"} if delivery.keep_line else set()
-        rows = for_json(frame.drop({*self.leave_out} - kept, strict=False))
+        rows = for_json(delivery.without(frame, self.leave_out))
         has_key = self.key is not None and self.key in frame.columns
         key = pl.col(self.key or "") if has_key else pl.lit(None)
         return frame.select(key.cast(pl.String).alias("key"), documents(rows).alias("value"))
