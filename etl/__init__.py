@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from etl.records.batch import Batch as Batch
     from etl.runs.compare import compare as compare
     from etl.runs.run import run as run
-    from etl.sinks import Bucket as Bucket
-    from etl.sinks import DatabaseTable as DatabaseTable
-    from etl.sinks import Delta as Delta
-    from etl.sinks import DuckLake as DuckLake
-    from etl.sinks import Elasticsearch as Elasticsearch
-    from etl.sinks import HttpLines as HttpLines
-    from etl.sinks import JsonLines as JsonLines
-    from etl.sinks import Loki as Loki
-    from etl.sinks import Parquet as Parquet
-    from etl.sinks import Stdout as Stdout
-    from etl.sinks import Topic as Topic
+    from etl.sinks.bucket import Bucket as Bucket
+    from etl.sinks.database import DatabaseTable as DatabaseTable
+    from etl.sinks.delta import Delta as Delta
+    from etl.sinks.http import Elasticsearch as Elasticsearch
+    from etl.sinks.http import HttpLines as HttpLines
+    from etl.sinks.http import Loki as Loki
+    from etl.sinks.jsonl import JsonLines as JsonLines
+    from etl.sinks.lake import DuckLake as DuckLake
+    from etl.sinks.parquet import Parquet as Parquet
     from etl.sinks.parquet import read_output as read_output
+    from etl.sinks.stdout import Stdout as Stdout
+    from etl.sinks.topic import Topic as Topic
     from etl.store import Store as Store
     from etl.store import open as open  # noqa: A004 - `etl.open` is what users write
     from etl.workers.worker import Worker as Worker
@@ -49,24 +49,24 @@ __version__ = "0.2.0"
 
 _HOME = {
     "Batch": "records.batch",
-    "Bucket": "sinks",
+    "Bucket": "sinks.bucket",
     "Count": "processors",
-    "DatabaseTable": "sinks",
+    "DatabaseTable": "sinks.database",
     "DeadLetters": "dlq",
-    "Delta": "sinks",
-    "DuckLake": "sinks",
-    "Elasticsearch": "sinks",
+    "Delta": "sinks.delta",
+    "DuckLake": "sinks.lake",
+    "Elasticsearch": "sinks.http",
     "EtlError": "errors",
-    "HttpLines": "sinks",
-    "JsonLines": "sinks",
-    "Loki": "sinks",
-    "Parquet": "sinks",
+    "HttpLines": "sinks.http",
+    "JsonLines": "sinks.jsonl",
+    "Loki": "sinks.http",
+    "Parquet": "sinks.parquet",
     "Parse": "processors",
     "Pipeline": "pipeline",
     "Queue": "queue",
     "Retry": "processors",
-    "Stdout": "sinks",
-    "Topic": "sinks",
+    "Stdout": "sinks.stdout",
+    "Topic": "sinks.topic",
     "Store": "store",
     "Worker": "workers.worker",
     "compare": "runs.compare",

@@ -30,6 +30,7 @@ from etl.settings import kafka_properties
 from etl.sources.chunks import CHUNK_BYTES, SourceChunk
 from etl.sources.files import nothing_known
 from etl.sources.identity import Known
+from etl.sources.stream import FLUSH_AFTER
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition
@@ -41,9 +42,6 @@ log = logging.getLogger("etl.kafka")
 SCHEME = "kafka://"
 MESSAGES = 10_000
 """Messages that are asked for at a time."""
-
-FLUSH_AFTER = 0.1
-"""Seconds without a new message after which those that have come are put."""
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a cluster is taken to be away."""

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -241,6 +240,8 @@ class _Object:
         """Unix seconds when it was last changed; 0 if its store does not say."""
         time = next((self.info[key] for key in _TIMES if self.info.get(key)), 0.0)
         if isinstance(time, str):
+            from email.utils import parsedate_to_datetime  # which most runs do without
+
             is_iso = time[:4].isdigit()
             time = datetime.fromisoformat(time) if is_iso else parsedate_to_datetime(time)
         return time.timestamp() if isinstance(time, datetime) else float(time)

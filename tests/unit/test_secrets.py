@@ -14,7 +14,7 @@ from etl import Batch, DeadLetters, Pipeline, Worker, each, mask, open_queue
 from etl.errors import PipelineError, ProcessorStop
 from etl.processors import Parse, normalise
 from etl.queue import Queue
-from etl.sinks import JsonLines
+from etl.sinks.jsonl import JsonLines
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"
 CARD = "4111 1111 1111 1111"
