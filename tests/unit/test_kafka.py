@@ -164,7 +164,14 @@ def test_messages_are_put_as_they_come(topic: Topic, queue: Queue) -> None:
         assert following.result() == [1, 1]
 
 
-def test_those_of_a_group_share_the_partitions(topic: Topic, queue: Queue) -> None:
+def test_those_of_a_group_share_the_partitions(
+    topic: Topic, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two clients that join at one time may wait for the end of a session that neither of them
+    # has (confluentinc/librdkafka#5569). By default that is after 45 seconds.
+    file = tmp_path / "kafka.properties"
+    file.write_text("session.timeout.ms = 3000\nheartbeat.interval.ms = 500\n")
+    monkeypatch.setenv("ETL_KAFKA", str(file))
     stop = threading.Event()
     names = [f"{topic.url}?group=shop"] * 2
     sources = [resolve_sources([name], by_reference=False, follow=stop)[0] for name in names]
