@@ -82,8 +82,8 @@ $(VENV)/.chromium: $(VENV)/.test
 		|| $(BIN)/playwright install --with-deps chromium
 	@touch $@
 
-# PostgreSQL and PgBouncer, for servers that tests and benchmarks start, and a syslog daemon that
-# sends; Debian keeps them off the path.
+# PostgreSQL and PgBouncer, for servers that tests and benchmarks start, a syslog daemon that
+# sends, and what makes a systemd journal; Debian keeps them off the path.
 $(VENV)/.servers: $(VENV)/bin/python
 	PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; \
 	(command -v initdb && command -v pgbouncer) >/dev/null \
@@ -92,6 +92,9 @@ $(VENV)/.servers: $(VENV)/bin/python
 	PATH="$$PATH:/usr/sbin"; (command -v rsyslogd || command -v syslog-ng) >/dev/null \
 		|| (apt-get update && apt-get install -y rsyslog) \
 		|| echo "rsyslog cannot be installed here: a test of etl listen fails without it"
+	PATH="$$PATH:/usr/lib/systemd:/lib/systemd"; command -v systemd-journal-remote >/dev/null \
+		|| (apt-get update && apt-get install -y systemd-journal-remote) \
+		|| echo "systemd-journal-remote cannot be installed here: tests of journals are skipped"
 	@touch $@
 
 $(VENV)/.notebook: $(VENV)/bin/python pyproject.toml constraints.txt

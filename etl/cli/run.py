@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Exit, Option
@@ -18,14 +18,20 @@ from etl.cli.store import check_store, open_store
 from etl.errors import SourceError
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.settings import ALLOCATOR, Settings, settings
-from etl.text import say
+from etl.text import counted, say
 
 if TYPE_CHECKING:
     from etl.queue import Queue
-    from etl.sources.resolve import Source, Sources
+    from etl.sources.resolve import NewFiles, Source, Sources
 
 NewStore = Annotated[str | None, Option(help="URL or path. Default: a new one in data/runs.")]
 Serve = Annotated[bool, Option(help="Serve the store over HTTP on --port, until Ctrl-C.")]
+
+LOOK_SECONDS = 2.0
+"""Seconds between looks for new files in folders that are followed."""
+
+MAX_FOLLOWED = 10_000
+"""Files that are followed at a time."""
 
 
 def run(
@@ -137,7 +143,7 @@ def put(
     """Put lines into the queue of a store, for workers to process."""
     from etl.cli.tables import print_json
     from etl.runs.registry import new_run_id, recorded_use
-    from etl.sources.resolve import passed_over, resolve_sources
+    from etl.sources.resolve import NewFiles, passed_over, resolve_sources
     from etl.workers.signals import when_asked_to_end
 
     stop = threading.Event() if follow else None
@@ -154,10 +160,12 @@ def put(
     queue = open_store(store, create=True)
     found = resolve_sources(sources, options, by_reference=False, follow=stop)
     if follow:
-        say(f"etl: following {len(found)} files into {queue.url}; stop with Ctrl-C", err=True)
+        followed = counted(len(found), "source")
+        say(f"etl: following {followed} into {queue.url}; stop with Ctrl-C", err=True)
 
     with recorded_use(queue, new_run_id(), kind="put"):
-        lines, unreadable = _put_all(queue, found, stop, reread=reread)
+        new = NewFiles(sources, options, stop) if stop else None
+        lines, unreadable = _put_all(queue, found, new, reread=reread)
     if as_json:
         print_json({"put": lines, "unreadable": unreadable})
     else:
@@ -168,11 +176,16 @@ def put(
 
 
 def _put_all(
-    queue: Queue, sources: Sources, stop: threading.Event | None, *, reread: bool
+    queue: Queue, sources: Sources, new: NewFiles | None, *, reread: bool
 ) -> tuple[int, list[str]]:
-    """Put all sources; return how many lines that was, and what is wrong with the sources."""
-    from concurrent.futures import ThreadPoolExecutor
+    """Put all sources; return how many lines that was, and what is wrong with the sources.
 
+    Args:
+        queue: Where they are put.
+        sources: What is read: one after another, or, if it is followed, at the same time.
+        new: Files that appear while sources are followed; None if they are not.
+        reread: Read files again that were read before.
+    """
     from etl.sources.ingest import ingest
 
     unreadable: list[str] = []
@@ -186,15 +199,34 @@ def _put_all(
             if len(sources) == 1 and not lines:
                 raise
             unreadable.append(str(error))
-        except BaseException:
-            if stop:  # the others end, too, so that this is not unheard while they go on
-                stop.set()
-            raise
         return lines
 
-    # Files that grow are read at the same time, others one after another.
-    with ThreadPoolExecutor(len(sources) if stop else 1) as pool:
-        return sum(pool.map(put, sources)), unreadable
+    if new is None:
+        return sum(map(put, sources)), unreadable
+    return _follow(put, sources, new), unreadable
+
+
+def _follow(put: Callable[[Source], int], sources: Sources, new: NewFiles) -> int:
+    """Put sources until they end; return how many lines that was."""
+    from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+
+    lines = 0
+    with ThreadPoolExecutor(MAX_FOLLOWED) as pool:
+        running: dict[Future[int], Source] = {pool.submit(put, one): one for one in sources}
+        try:
+            while running or (new and not new.stop.is_set()):
+                if running:
+                    wait(running, timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION)
+                else:
+                    new.stop.wait(LOOK_SECONDS)
+                for future in [one for one in running if one.done()]:
+                    lines += future.result()
+                    del running[future]
+                if not new.stop.is_set():
+                    running |= {pool.submit(put, one): one for one in new.look(running.values())}
+        finally:
+            new.stop.set()  # what fails is not unheard while others go on
+    return lines
 
 
 def _end_for(unreadable: Sequence[str]) -> None:

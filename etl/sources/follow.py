@@ -38,6 +38,7 @@ class FollowSource:
         options: How its lines are read.
         poll: Seconds between looks at the file.
         linger: Seconds without new data for which a file is read on after another has its name.
+        ends: Whether it ends when the name is gone, and nothing was written for as long.
         files: Where it is.
     """
 
@@ -47,6 +48,7 @@ class FollowSource:
     options: ReadOptions = AS_FOUND
     poll: float = 0.1
     linger: float = 10.0
+    ends: bool = False
     files: FileSystem = DISK
 
     @property
@@ -90,15 +92,16 @@ class FollowSource:
                     is_first = reread = False
                 news = 0
                 has_successor = any(one.is_current for one in growing)
-                for one in growing:
-                    one.lingers = has_successor  # else programs may still write to it
+                is_gone = self.ends and not self._is_there()
+                for one in growing:  # programs may still write to it if it has no successor
+                    one.lingers = is_gone or (has_successor and not one.is_current)
                     for chunk in one.look(stopping=stopping):
                         news += 1
                         yield chunk
                 for one in [one for one in growing if one.is_over]:
                     growing.remove(one)
                     one.close()
-                if stopping and not news:
+                if not news and (stopping or (is_gone and not growing)):
                     return
                 if not news:
                     yield None
@@ -150,7 +153,7 @@ class _Growing:
     Attributes:
         is_current: Whether it has the source's name.
         is_over: Whether nothing more is read of it.
-        lingers: Whether it is only read on for a while once it has lost its name.
+        lingers: Whether it is only read on for a while, as it has lost its name.
     """
 
     def __init__(self, place: Place, source: FollowSource, *, reread: bool) -> None:
@@ -244,7 +247,7 @@ class _Growing:
         texts = self._buffer.add(data)
         if not texts and (stopping or self._silent >= SILENCE):
             texts = [self._buffer.flush()]
-        if self.lingers and not self.is_current and self._silent >= self._source.linger:
+        if self.lingers and self._silent >= self._source.linger:
             self.is_over = True
             texts.append(self._buffer.rest())
         for text in filter(None, texts):

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import glob
+import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from etl.errors import SourceError, UsageError
 from etl.filesystem import file_id
 from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
+from etl.sources import journal, kafka
 from etl.sources.archive import ArchiveSource
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
-from etl.sources.kafka import SCHEME, KafkaSource
+from etl.sources.identity import key_of, names_before
+from etl.sources.kafka import KafkaSource
 from etl.sources.objects import ObjectSource, is_url, objects_of
 from etl.sources.opening import Kind, look_at
 from etl.sources.stream import StreamSource
 from etl.text import counted
 
-__all__ = ["Source", "Sources", "passed_over", "resolve_sources"]
+__all__ = ["NewFiles", "Source", "Sources", "passed_over", "resolve_sources"]
 
-Source = FileSource | ArchiveSource | StreamSource | FollowSource | ObjectSource | KafkaSource
+log = logging.getLogger("etl")
+
+Source = (
+    FileSource
+    | ArchiveSource
+    | StreamSource
+    | FollowSource
+    | ObjectSource
+    | KafkaSource
+    | journal.JournalSource
+)
 
 
 class Sources(list[Source]):
@@ -76,8 +89,11 @@ def resolve_sources(
         if name == "-":
             sources.append(StreamSource(options=options))
             continue
-        if name.startswith(SCHEME):
+        if name.startswith(kafka.SCHEME):
             sources.append(KafkaSource(name, options, by_reference, follow))
+            continue
+        if name.startswith(journal.SCHEME):
+            sources.append(journal.JournalSource(name, options, follow))
             continue
         if is_url(name):
             if follow is not None:
@@ -116,7 +132,7 @@ def _of_file(
     if follow is None or (kind.converted and path != Path(name)):
         return FileSource(str(path), path, options, by_reference)
     kind.check_followed(str(path))
-    return FollowSource(str(path), path, follow, options)
+    return FollowSource(str(path), path, follow, options, ends=_may_grow(name))
 
 
 def _each_once(sources: Sources) -> Sources:
@@ -139,32 +155,109 @@ def _each_once(sources: Sources) -> Sources:
     return sources
 
 
+class NewFiles:
+    """Files that appear in folders that are followed, and come to match globs.
+
+    Args:
+        names: What the user named, also what is neither folder nor glob.
+        options: How their lines are read.
+        stop: Ends the reading of what is followed when set.
+    """
+
+    def __init__(self, names: Iterable[str], options: ReadOptions, stop: threading.Event) -> None:
+        self._names = [name for name in names if _may_grow(name)]
+        self._options, self.stop = options, stop
+        self._passed: set[tuple[Path, str]] = set()
+
+    def __bool__(self) -> bool:
+        """Whether there can be any."""
+        return bool(self._names)
+
+    def look(self, read: Iterable[Source]) -> Iterator[Source]:
+        """Yield those that are not read yet.
+
+        What has the name of a rotated file is left to whoever reads the name that it had.
+
+        Args:
+            read: The sources that are read now.
+        """
+        paths = {one.path for one in read if isinstance(one, FileSource | FollowSource)}
+        keys = {key_of(path) for path in paths}
+        ids = {id for path in paths if (id := _id_of(path))}
+        for name in self._names:
+            found, _ = _in_folder(Path(name)) if Path(name).is_dir() else (_matching(name), 0)
+            for path in found:
+                id = _id_of(path)
+                known = path in paths or id in ids or (path, id) in self._passed
+                if not id or known or keys.intersection(names_before(Path(key_of(path)))):
+                    continue
+                kind = look_at(path)
+                if kind.binary or kind.converted:  # which is read once
+                    self._passed.add((path, id))
+                if not kind.binary:
+                    ids.add(id)
+                    yield from self._source(name, path, kind)
+
+    def _source(self, name: str, path: Path, kind: Kind) -> Iterator[Source]:
+        """Yield what reads a file; if nothing can, say so once."""
+        try:
+            yield _of_file(name, path, kind, self._options, by_reference=False, follow=self.stop)
+        except SourceError as error:
+            log.warning("%s", error)
+            self._passed.add((path, _id_of(path)))
+
+
 def _files(name: str) -> tuple[dict[Path, Kind], int, int]:
     """Return the files that a name stands for, and how many were passed over: ours, and binary."""
     path = Path(name)
     if path.is_dir():
-        every = sorted(item for item in path.rglob("*") if item.is_file())
-        runs = {item.parent for item in every if item.name == run_record.FILE} - {path}
-        own = {folder for folder in runs if run_record.read(folder)}
-        kinds = {
-            item: look_at(item)
-            for item in every
-            if not (own.intersection(item.parents) or _hidden(item.relative_to(path)))
-        }
+        found, skipped = _in_folder(path)
+        kinds = {item: look_at(item) for item in found}
         files = {item: kind for item, kind in kinds.items() if not kind.binary}
-        skipped, binary = len(every) - len(kinds), len(kinds) - len(files)
+        binary = len(kinds) - len(files)
         if not files:
-            why = f" to read; {passed_over(skipped, binary)}" if every else ""
+            why = f" to read; {passed_over(skipped, binary)}" if skipped or binary else ""
             raise SourceError(f"folder {name!r} holds no files{why}")
         return files, skipped, binary
     if path.exists():
         return {path: look_at(path)}, 0, 0
-    matches = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob wants relative ones
-    found = sorted(Path(item) for item in matches if Path(item).is_file())
-    if not found:
+    if not (matching := _matching(name)):
         what = "no file matches" if glob.has_magic(name) else "there is no file"
         raise SourceError(f"{what} {name!r}; name files, folders, globs, or - for stdin")
-    return {item: look_at(item) for item in found}, 0, 0
+    return {item: look_at(item) for item in matching}, 0, 0
+
+
+def _in_folder(path: Path) -> tuple[list[Path], int]:
+    """Return the files in a folder, and how many are passed over: hidden, or written by etl."""
+    every = sorted(item for item in path.rglob("*") if item.is_file())
+    runs = {item.parent for item in every if item.name == run_record.FILE} - {path}
+    own = {folder for folder in runs if run_record.read(folder)}
+    found = [
+        item
+        for item in every
+        if not (own.intersection(item.parents) or _hidden(item.relative_to(path)))
+    ]
+    return found, len(every) - len(found)
+
+
+def _matching(name: str) -> list[Path]:
+    """Return the files that match a glob."""
+    matches = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob wants relative ones
+    return sorted(Path(item) for item in matches if Path(item).is_file())
+
+
+def _may_grow(name: str) -> bool:
+    """Return whether a name is a folder or a glob, in which files appear."""
+    path = Path(name)
+    return path.is_dir() or (glob.has_magic(name) and not path.exists() and not is_url(name))
+
+
+def _id_of(path: Path) -> str:
+    """Return a file's id; empty if it is not there."""
+    try:
+        return file_id(path.stat())
+    except OSError:
+        return ""
 
 
 def _hidden(path: Path) -> bool:

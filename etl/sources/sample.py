@@ -10,6 +10,7 @@ import polars as pl
 
 from etl.records.batch import Batch, count_lines, read_exactly
 from etl.sources.archive import ArchiveSource
+from etl.sources.journal import JournalSource
 from etl.sources.kafka import KafkaSource
 from etl.sources.objects import ObjectSource
 from etl.sources.opening import as_source_error, opened
@@ -38,7 +39,7 @@ def first_lines(source: Source) -> tuple[pl.Series, float | None]:
             data = _first_of_stream(source.file)
         elif isinstance(source, KafkaSource):
             data, modified = source.head()
-        elif isinstance(source, ObjectSource):
+        elif isinstance(source, ObjectSource | JournalSource):
             data, modified = source.head(SAMPLE_BYTES)
         elif isinstance(source, ArchiveSource):
             data, modified = source.first_bytes(SAMPLE_BYTES)

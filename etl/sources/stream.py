@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.framing import SILENCE, RecordBuffer, Sample, joined
 
-__all__ = ["StreamSource"]
+__all__ = ["StreamSource", "texts_as_they_come"]
 
 FLUSH_AFTER = 0.1
 """Seconds without a new line after which a stream's lines are put."""
@@ -52,28 +53,52 @@ class StreamSource:
         """Yield batches as the lines come, until the stream ends."""
         sample = Sample(self.options, time.time())
         chunks = Chunks(Checkpoint("", 0, 0), None, name=self.name, sample=sample)
-        yield from map(chunks.of, self._texts(sample))
+        yield from map(chunks.of, texts_as_they_come(self.file, sample))
 
-    def _texts(self, sample: Sample) -> Iterator[bytes]:
-        """Yield whole records: a chunk, or what has come when nothing more does for a while."""
-        handle = self.file.fileno()
-        buffer, text = RecordBuffer(sample), bytearray()
-        while data := os.read(handle, 1 << 20):
-            sample.touched(time.time())
-            for more in buffer.add(data):
-                if not (text.endswith(b"\n") and more.endswith(b"\n")) and text:  # a cut line
-                    yield bytes(text)
-                    text.clear()
-                text += more
-            if len(text) < CHUNK_BYTES and _more(handle, FLUSH_AFTER):
-                continue
-            if text:
+
+def texts_as_they_come(
+    file: BinaryIO,
+    sample: Sample,
+    *,
+    whole_lines: bool = False,
+    stop: threading.Event | None = None,
+) -> Iterator[bytes]:
+    """Yield whole records of a pipe or terminal: a chunk, or what has come before a silence.
+
+    Args:
+        file: What is read, without a buffer of its own.
+        sample: Says what begins a record.
+        whole_lines: Leave out a last line that lacks its newline.
+        stop: If given, nothing more is read when this is set.
+    """
+    handle = file.fileno()
+    buffer, text = RecordBuffer(sample), bytearray()
+    while _comes(handle, stop) and (data := os.read(handle, 1 << 20)):
+        sample.touched(time.time())
+        for more in buffer.add(data):
+            if not (text.endswith(b"\n") and more.endswith(b"\n")) and text:  # a cut line
                 yield bytes(text)
                 text.clear()
-            held = sample.context.record_start and not _more(handle, SILENCE)
-            if held and (last := buffer.flush()):
-                yield last
-        yield from joined(bytes(text), buffer.rest())
+            text += more
+        if len(text) < CHUNK_BYTES and _more(handle, FLUSH_AFTER):
+            continue
+        if text:
+            yield bytes(text)
+            text.clear()
+        held = sample.context.record_start and not _more(handle, SILENCE)
+        if held and (last := buffer.flush()):
+            yield last
+    yield from joined(bytes(text), buffer.flush() if whole_lines else buffer.rest())
+
+
+def _comes(handle: int, stop: threading.Event | None) -> bool:
+    """Return whether more comes, or the end, before this is stopped."""
+    while stop is not None:
+        if stop.is_set():
+            return False
+        if _more(handle, FLUSH_AFTER):
+            break
+    return True
 
 
 def _more(handle: int, seconds: float) -> bool:

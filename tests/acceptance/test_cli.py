@@ -114,6 +114,24 @@ def test_a_followed_file_is_read_on_after_it_is_rotated(site, way):
     assert numbers(site) == list(range(first + 30))
 
 
+def test_files_that_appear_in_a_folder_that_is_followed_are_read(site):
+    log = site.write("logs/app.log", numbered(0, 100))
+    put = site.start("put", "--follow", log.parent)
+    site.seen(lambda stats: stats.accepted == 100)
+    with log.open("a") as old:
+        log.rename(log.with_name("app.log.1"))
+        site.write("logs/app.log", numbered(150, 200))
+        site.write("logs/new/other.log", numbered(200, 250))
+        old.write(numbered(100, 150))
+    site.seen(lambda stats: stats.accepted == 250)
+    site.write("logs/more.log", numbered(250, 300))
+    site.seen(lambda stats: stats.accepted == 300)
+    site.end(put)
+    site.etl("work", "--drain", *site.pipeline("light"))
+    site.settled(done=300)
+    assert numbers(site) == list(range(300))
+
+
 def test_a_file_followed_again_is_read_from_where_it_was(site):
     log = site.write("app.log", numbered(0, 100) + "line 1")
     for last in (100, 200, 300):

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,7 @@ from etl.errors import SourceChanged, SourceError, SourceUnavailable
 from etl.filesystem import FileSystem
 from etl.queue import Checkpoint, Queue
 from etl.records.batch import Batch, Reference, count_lines
-from etl.records.context import ReadOptions
+from etl.records.context import AS_FOUND, ReadOptions
 from etl.runs.registry import recorded
 from etl.settings import Settings
 from etl.sources.chunks import SourceChunk
@@ -30,7 +31,7 @@ from etl.sources.files import FileSource, nothing_known, read_lines_at
 from etl.sources.follow import FollowSource
 from etl.sources.identity import Known
 from etl.sources.ingest import ingest, source_errors
-from etl.sources.resolve import resolve_sources
+from etl.sources.resolve import NewFiles, resolve_sources
 from etl.sources.stream import StreamSource
 
 LINES = b"one\ntwo\r\n\nfour\xff\nlast"
@@ -292,6 +293,40 @@ def test_what_is_compressed_in_a_folder_that_is_followed_is_read_once(tmp_path: 
 
     kinds = [type(one) for one in resolve_sources([str(tmp_path)], follow=threading.Event())]
     assert kinds == [FollowSource, FileSource]
+
+
+def test_files_that_appear_where_it_is_followed_are_found_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder, stop = tmp_path / "logs", threading.Event()
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.log").write_text("one\n")
+    names = [str(folder), str(tmp_path / "*.txt"), "journald://?_PID=1", str(folder / "a.log")]
+    read = [*resolve_sources([str(folder)], follow=stop)]
+    new = NewFiles(names, AS_FOUND, stop)
+    assert list(new.look(read)) == []
+
+    (folder / "a.log").rename(folder / "a.log.1")  # whoever follows a.log goes on with it
+    (folder / "a.log").write_text("two\n")
+    (folder / "link.log").symlink_to(folder / "a.log")
+    (folder / "sub" / "b.log").write_text("b\n")
+    (folder / ".hidden").write_text("c\n")
+    (folder / "d.bin").write_bytes(b"\x7fELF" + bytes(100))
+    (folder / "e.log.gz").write_bytes(gzip.compress(b"e\n"))
+    (folder / "f\udcff.log").write_text("f\n")
+    (tmp_path / "g.txt").write_text("g\n")
+    found = list(new.look(read))
+    assert [(type(one), one.path.name) for one in found] == [
+        (FileSource, "e.log.gz"),
+        (FollowSource, "b.log"),
+        (FollowSource, "g.txt"),
+    ]
+    assert list(new.look([*read, *found])) == []
+    assert list(new.look([*read, *found[1:]])) == []  # what is compressed is not read again
+    assert [one.path.name for one in new.look([*read, found[1]])] == ["g.txt"]  # it had ended
+    assert len(caplog.messages) == 1
+    assert "a name that is not UTF-8" in caplog.messages[0]
+    assert not NewFiles(names[2:], AS_FOUND, stop)
 
 
 # What is out of proportion
@@ -631,6 +666,18 @@ def test_the_lines_of_a_new_file_are_numbered_from_one(follower: Follower):
     assert (first.batch.first_line, second.batch.first_line) == (1, 1)
     assert second.checkpoint.offset == 4
     follower.end()
+
+
+def test_a_file_of_a_folder_is_let_go_when_it_is_gone(follower: Follower):
+    follower.source = replace(follower.source, ends=True)
+    reads = follower.read()
+    with follower.path.open("ab") as file:
+        assert text_of(next(reads).batch) == b"one\n"
+        follower.path.unlink()
+        file.write(b"two\n")
+        file.flush()
+        assert whole(list(reads)) == b"two\n"
+    assert not follower.stop.is_set()
 
 
 def test_a_file_that_was_cut_short_is_read_from_its_start(follower: Follower):
