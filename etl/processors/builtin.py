@@ -21,9 +21,9 @@ class Parse:
     """Split records into columns by the batch's format, or by the one named here.
 
     Adds the format's columns, most of them String, and `format` String; of the log of a container
-    under Kubernetes also what its path says, such as `kubernetes.pod`. A record of no known
-    format is read by the generic reader, or rejected with the code `no_format` if the batch
-    was put with `unmatched="dead"`. With a named format, a record that does not fit it is
+    also what its path says, such as `kubernetes.pod`, or Docker, such as `docker.image`. A record
+    of no known format is read by the generic reader, or rejected with the code `no_format` if the
+    batch was put with `unmatched="dead"`. With a named format, a record that does not fit it is
     rejected with the same code.
 
     Args:
@@ -44,7 +44,8 @@ class Parse:
         """Return the rows with the columns of their format."""
         spec = self.format or batch.format
         parsed = formats.parse(frame, spec, header=batch.context.header)
-        if said := formats.container_of(batch.source):  # whatever the container's own lines say
+        said = {**formats.container_of(batch.source), **dict(batch.context.columns)}
+        if said:  # whatever the container's own lines say
             own = [parsed[name] for name in said if name in parsed.columns]
             known = {name: pl.lit(text) for name, text in said.items()}
             parsed = formats.beside(parsed.with_columns(**known), own)

@@ -37,6 +37,8 @@ class Context:
         first_day: Day of the year of that time.
         unmatched: What becomes of a record of no known format.
         keep_line: Whether sinks that leave out `line` write it all the same.
+        columns: What is known of all lines beside their text, such as the container that wrote
+            them: names of columns, and texts.
     """
 
     record_start: str | None = None
@@ -47,6 +49,7 @@ class Context:
     first_day: int | None = None
     unmatched: Unmatched = "keep"
     keep_line: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
 
     def encode(self) -> str:
         """Return it as a store keeps it: JSON of the attributes that are not the default."""
@@ -62,7 +65,12 @@ class Context:
     @classmethod
     def decode(cls, text: str) -> Context:
         """Return what `encode` encoded."""
-        return cls(**json.loads(text)) if text != "{}" else DEFAULT
+        if text == "{}":
+            return DEFAULT
+        known = json.loads(text)
+        if columns := known.get("columns"):
+            known["columns"] = tuple((name, value) for name, value in columns)
+        return cls(**known)
 
 
 DEFAULT = Context()
@@ -81,6 +89,7 @@ class ReadOptions:
         year: Year of the first time that has none; by default found for each time.
         unmatched: What becomes of a record of no known format.
         keep_line: Whether sinks that leave out `line` write it all the same.
+        columns: What is known of all lines beside their text, as `Context` has it.
 
     Raises:
         UsageError: If one of them cannot be used.
@@ -92,6 +101,7 @@ class ReadOptions:
     year: int | None = None
     unmatched: Unmatched = "keep"
     keep_line: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Check them, and resolve the name of the format."""
@@ -145,6 +155,7 @@ class ReadOptions:
             first_day=first_day,
             unmatched=self.unmatched,
             keep_line=self.keep_line,
+            columns=self.columns,
         )
 
 

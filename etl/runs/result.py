@@ -35,7 +35,7 @@ class RunResult(Mapping[str, Any]):
         store: URL of its store, without a password.
         out: Folder of its output.
         new: Source lines that it put.
-        skipped: Files of folders that it passed over: hidden, or written by etl.
+        skipped: Files of folders that it passed over: hidden, or written by etl or Docker.
         skipped_binary: Files of folders that it passed over as they are not text.
         unreadable: What is wrong with sources that could not be read, or only in part.
         earlier: Whether it had ended before, so that this time nothing changed.
@@ -77,7 +77,7 @@ class RunResult(Mapping[str, Any]):
             out: Folder of its output.
             seconds: How long it took.
             before: The store's totals when it began; None if it has put nothing.
-            skipped: How many files it passed over, hidden or written by etl.
+            skipped: How many files it passed over, hidden or written by etl or Docker.
             skipped_binary: How many binary files it passed over.
             unreadable: What is wrong with sources that could not be read, or only in part.
             earlier: Whether it had ended before.

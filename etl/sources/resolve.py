@@ -6,13 +6,14 @@ import glob
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from etl.errors import SourceError, UsageError
 from etl.filesystem import file_id
 from etl.records import run_record
 from etl.records.context import AS_FOUND, ReadOptions
-from etl.sources import journal, kafka
+from etl.sources import docker, journal, kafka
 from etl.sources.archive import ArchiveSource
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
@@ -42,7 +43,8 @@ class Sources(list[Source]):
     """Sources in the order in which they are read.
 
     Attributes:
-        skipped: How many files of the folders are not among them: hidden, or written by etl.
+        skipped: How many files of the folders are not among them: hidden, or written by etl or
+            Docker.
         skipped_binary: How many others are not, as they are not text.
     """
 
@@ -54,10 +56,10 @@ def passed_over(skipped: int, binary: int = 0) -> str:
     """Return in words how many files of folders are not read, and why; nothing for none.
 
     Args:
-        skipped: How many are hidden, or written by etl.
+        skipped: How many are hidden, or written by etl or Docker.
         binary: How many are not text.
     """
-    reasons = {"hidden, or written by etl": skipped, "binary": binary}
+    reasons = {"hidden, or written by etl or Docker": skipped, "binary": binary}
     parts = [f"{counted(count, 'file')}: {why}" for why, count in reasons.items() if count]
     return f"passed over {'; '.join(parts)}" if parts else ""
 
@@ -122,6 +124,8 @@ def _of_file(
     follow: threading.Event | None,
 ) -> Source:
     """Return what reads a file that a name stands for."""
+    if columns := docker.columns_of(path):
+        options = replace(options, columns=columns)
     if str(path).encode(errors="ignore").decode() != str(path):
         raise SourceError(f"{str(path)!r} has a name that is not UTF-8; rename the file")
     if kind.archive and follow is None:
@@ -228,14 +232,18 @@ def _files(name: str) -> tuple[dict[Path, Kind], int, int]:
 
 
 def _in_folder(path: Path) -> tuple[list[Path], int]:
-    """Return the files in a folder, and how many are passed over: hidden, or written by etl."""
+    """Return the files in a folder, and how many others are passed over."""
     every = sorted(item for item in path.rglob("*") if item.is_file())
     runs = {item.parent for item in every if item.name == run_record.FILE} - {path}
     own = {folder for folder in runs if run_record.read(folder)}
     found = [
         item
         for item in every
-        if not (own.intersection(item.parents) or _hidden(item.relative_to(path)))
+        if not (
+            own.intersection(item.parents)
+            or _hidden(item.relative_to(path))
+            or docker.is_beside_log(item)
+        )
     ]
     return found, len(every) - len(found)
 

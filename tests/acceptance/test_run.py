@@ -61,7 +61,7 @@ def test_a_folder_is_read_without_what_earlier_runs_wrote(site, verb, monkeypatc
     assert not earlier.output().is_empty()
 
     said = site.etl(verb, "data")
-    assert "hidden, or written by etl" in said
+    assert "hidden, or written by etl or Docker" in said
     assert site.queue.stats().accepted == 5
 
 

@@ -459,9 +459,9 @@ def test_a_folder_with_nothing_but_binary_files_is_an_error(tmp_path: Path):
     ("counts", "words"),
     [
         ((0, 0), ""),
-        ((1, 0), "passed over 1 file: hidden, or written by etl"),
+        ((1, 0), "passed over 1 file: hidden, or written by etl or Docker"),
         ((0, 2), "passed over 2 files: binary"),
-        ((1200, 1), "passed over 1,200 files: hidden, or written by etl; 1 file: binary"),
+        ((1200, 1), "passed over 1,200 files: hidden, or written by etl or Docker; 1 file: binary"),
     ],
 )
 def test_what_was_passed_over_is_said_with_its_reason(counts: tuple[int, int], words: str):
