@@ -27,12 +27,15 @@ import polars as pl
 
 from etl.dlq.export import content_id, read_export, write_export
 from etl.errors import SourceLocked, UsageError
+from etl.execution.dry_run import dry_run
 from etl.pipeline.plan import INPUT
+from etl.processors.processor import Delivery
 from etl.queue import Checkpoint, DeadLetterFilter, Queue
 from etl.records.batch import Batch
 from etl.records.columns import DEAD_LETTER_GROUPS, DEAD_LETTERS
 from etl.records.context import Context
 from etl.records.result import UNREAD
+from etl.records.schemas import NO_TYPE, Schemas
 from etl.settings import Settings
 from etl.text import first_line, html_table
 
@@ -83,7 +86,9 @@ class DryRun:
 
     def __str__(self) -> str:
         total = len(self.would_pass) + len(self.would_fail)
-        return f"{len(self.would_pass)} of {total} now pass"
+        why = next(iter(self.reasons.values()), "")
+        passing = f"{len(self.would_pass)} of {total} now pass"
+        return f"{passing}; one does not: {first_line(why)}" if why else passing
 
 
 class DeadLetters:
@@ -120,21 +125,35 @@ class DeadLetters:
     def dry_run(self, pipeline: Pipeline, **which: Unpack[Which]) -> DryRun:
         """Return which dead letters would pass a pipeline as it is now; nothing is changed.
 
-        Those whose text could not be read, or is damaged, count as failing.
+        Those whose text could not be read, or is damaged, count as failing, and those that do not
+        fit the columns that the store keeps of its output.
         """
+        kept = self._kept()
         would_pass: list[int] = []
         would_fail: list[int] = []
         reasons: dict[int, str] = {}
         for page in self._pages(which):
             passed: list[int] = []
             for batch in _batches(page.filter(CAN_RUN)):
-                result = pipeline.dry_run(batch)
+                result, _ = dry_run(pipeline, batch, kept=kept)
                 passed += result.passed
                 failed = result.dead_letters.select("dead_letter_id", "message")
                 reasons |= {id: message for id, message in failed.iter_rows() if id is not None}
             would_pass += passed
             would_fail += page.filter(~pl.col("id").is_in(passed))["id"].to_list()
         return DryRun(would_pass, would_fail, reasons)
+
+    def _kept(self) -> Delivery | None:
+        """Return what the store keeps of its data sets, for sinks to ask; None if nothing."""
+        root, data_sets = self._queue.output_root(), self._queue.data_sets()
+        if root is None:
+            return None
+
+        def known(folder: Path, new: Mapping[str, str]) -> Mapping[str, str]:
+            types = data_sets.get(folder.resolve(), {})
+            return {**new, **{name: type for name, type in types.items() if type != NO_TYPE}}
+
+        return Delivery(id="dry-run", token="", out=root, schemas=Schemas(known))
 
     def replay(
         self, *, edited: pd.DataFrame | None = None, force: bool = False, **which: Unpack[Which]

@@ -38,7 +38,7 @@ from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
 from etl.filesystem import DISK, FileSystem
 from etl.pipeline.plan import INPUT, Node, Plan
-from etl.processors.processor import REJECT, Delivery, Staged, TypedSink
+from etl.processors.processor import REJECT, Delivery, SinkOfDataSet, Staged, TypedSink
 from etl.records.batch import Batch
 from etl.records.result import BatchResult, ProcessorStats
 from etl.records.schemas import Remember, Schemas
@@ -210,6 +210,8 @@ class BatchRun:
         batch: What runs.
         sleep: Waits for some seconds between tries.
         delivery: What sinks may know; None if they write nothing.
+        kept: What sinks of data sets may know if they write nothing and only say which rows fit;
+            None if they are not asked.
         watches: Called after each processor.
         traced: How many records may be traced of those that need not be.
         watchdog: Watches each call that has a timeout.
@@ -223,6 +225,7 @@ class BatchRun:
     batch: Batch
     sleep: Callable[[float], None]
     delivery: Delivery | None = None
+    kept: Delivery | None = None
     watches: Sequence[Watch] = ()
     traced: int = Settings.kept_traces
     watchdog: Watchdog = no_watchdog
@@ -311,7 +314,7 @@ class BatchRun:
     def _run_sink(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
         """Stage the rows that can be; what was staged during a bisection is discarded."""
         if self.delivery is None:
-            return ProcessorOutput(routed.frame)
+            return self._ask_sink(node, routed)
         delivery = self.delivery
         if self.staged:
             delivery = replace(delivery, id=f"{delivery.id}~{len(self.staged)}")
@@ -342,6 +345,19 @@ class BatchRun:
         finally:
             self.staged += tried  # after a failure, to be discarded with the rest
         return output
+
+    def _ask_sink(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
+        """Find out which rows a sink would take, as far as the store knows; nothing is written."""
+        sink, kept = node.processor, self.kept
+        if kept is None or not isinstance(sink, SinkOfDataSet):
+            return ProcessorOutput(routed.frame)
+        sink.agree(for_sink(routed), kept)
+
+        def call(frame: pl.DataFrame) -> pl.DataFrame:
+            rows = sink.fit(for_sink(routed.rows(frame)), kept)
+            return frame.with_columns(rows[REJECT]) if REJECT in rows.columns else frame
+
+        return self._bisect(node, call, routed.frame)
 
     def _record(
         self, node: Node, routed: RoutedRows, output: ProcessorOutput, *, seconds: float = 0.0

@@ -12,6 +12,7 @@ from etl.execution.batch_run import BatchRun, Watch
 from etl.execution.bisect import FailedRows
 from etl.execution.routing import RoutedRows
 from etl.pipeline.plan import INPUT
+from etl.processors.processor import Delivery
 from etl.records.batch import Batch
 from etl.records.context import DEFAULT, Context
 from etl.records.result import BatchResult
@@ -122,6 +123,7 @@ def dry_run(
     at: str = INPUT,
     until: str | None = None,
     watch: Watch | None = None,
+    kept: Delivery | None = None,
 ) -> tuple[BatchResult, list[RoutedRows]]:
     """Return the result of a batch that runs with no lasting effect, and the rows at its ends.
 
@@ -133,6 +135,8 @@ def dry_run(
         at: The processor that its rows come to first; by default as lines do.
         until: The processor that is the end; by default the leaves are.
         watch: Called after each processor.
+        kept: What a store keeps of the data sets that sinks write, whose rows must fit them; by
+            default all rows do.
 
     Raises:
         SourceChanged: If the batch is a reference whose file has changed.
@@ -149,7 +153,7 @@ def dry_run(
 
     watches = [gather, watch] if watch else [gather]
     batch_run = BatchRun(
-        plan.with_own_states(), batch, sleep=lambda _seconds: None, watches=watches
+        plan.with_own_states(), batch, sleep=lambda _seconds: None, watches=watches, kept=kept
     )
     batch_run.execute(at)
     return batch_run.builder.result(), ended

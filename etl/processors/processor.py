@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import polars as pl
 
@@ -164,6 +164,17 @@ class TypedSink(Sink, Protocol):
             frame: Rows for which `agree` was called, or some of them.
             delivery: What it was called with.
         """
+
+
+@runtime_checkable
+class SinkOfDataSet(TypedSink, Protocol):
+    """A typed sink for which the store knows how rows have to be: a dry run asks it, too.
+
+    Attributes:
+        of_data_set: Whether it is one; `agree` then asks `Delivery.schemas` and nothing else.
+    """
+
+    of_data_set: ClassVar[bool]
 
 
 def reject(frame: pl.DataFrame, where: pl.Expr, code: str, reason: str | pl.Expr) -> pl.DataFrame:

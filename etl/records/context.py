@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zoneinfo
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 from etl.errors import UsageError
@@ -67,10 +67,9 @@ class Context:
         """Return what `encode` encoded."""
         if text == "{}":
             return DEFAULT
-        known = json.loads(text)
-        if columns := known.get("columns"):
-            known["columns"] = tuple((name, value) for name, value in columns)
-        return cls(**known)
+        known = cls(**json.loads(text))
+        columns = tuple((name, value) for name, value in known.columns)
+        return replace(known, columns=columns) if columns else known
 
 
 DEFAULT = Context()

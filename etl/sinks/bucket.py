@@ -50,6 +50,7 @@ class Bucket(Target):
     max_spool_bytes: int = field(default=MAX_SPOOL_BYTES, kw_only=True)
 
     together: ClassVar[bool] = False
+    of_data_set: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Find the library."""

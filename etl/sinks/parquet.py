@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import polars as pl
@@ -47,6 +48,8 @@ class Parquet:
     compression: str = "lz4"
     leave_out: Sequence[str] = ()
     partition_by: Sequence[str] = ()
+
+    of_data_set: ClassVar[bool] = True
 
     def agree(self, frame: pl.DataFrame, delivery: Delivery) -> None:
         """Have the types of new columns remembered.
