@@ -376,8 +376,9 @@ class SqliteDatabase(Database):
             if path.is_dir():
                 raise StoreError(f"{self.name} is a folder; name a file in it")
             log = path.with_name(f"{path.name}-wal")
+            has_log = bool(_size_of(log))  # asked first: whoever makes a store makes its log later
             if not path.exists():
-                if log.exists() and log.stat().st_size:
+                if has_log:
                     raise StoreLost(
                         f"{self.name} is not there, but the log of one is, {log.name!r}: bring the "
                         "file back, or restore a backup; remove the log to make a new store"
@@ -478,6 +479,14 @@ class SqliteDatabase(Database):
 
 _any_text = partial(str, encoding="utf-8", errors="backslashreplace")
 """Returns a text, even of bytes that are damaged: their row's checksum tells."""
+
+
+def _size_of(path: Path) -> int:
+    """Return the bytes of a file; 0 if it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _close_all(*connections: sqlite3.Connection) -> None:

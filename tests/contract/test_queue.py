@@ -1321,6 +1321,24 @@ def test_many_make_one_store_at_once(tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["q.db"]
 
 
+def test_a_store_that_another_makes_meanwhile_is_not_lost(tmp_path, monkeypatch):
+    path = tmp_path / "q.db"
+    made = []
+    exists = Path.exists
+
+    def made_just_after(self, **options):
+        found = exists(self, **options)
+        if self == path and not made:
+            made.append(None)
+            made.append(open_queue(str(path)))
+            made[1].put(batch())
+        return found
+
+    monkeypatch.setattr(Path, "exists", made_just_after)
+    with closing(open_queue(str(path))) as queue, closing(made[1]):
+        assert queue.stats().waiting == 1
+
+
 def test_a_store_stays_the_same_in_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with closing(open_queue("q.db")) as queue:
