@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -23,6 +24,9 @@ from servers import start_postgres as start_server
 from etl import open_queue
 from etl.queue import Queue
 from etl.queue.postgres import PostgresQueue
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
 
 os.environ.setdefault("PYTEST_TIMEOUT", "300")
 """Seconds. No setting in pyproject.toml: a reader's own tests in a checkout may lack the plugin."""
@@ -53,6 +57,7 @@ def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 STORES = ["file", "memory"]
+BUCKETS = itertools.count(1)
 
 
 @pytest.fixture
@@ -230,3 +235,41 @@ def proxy(server: Server) -> Iterator[Proxy]:
     """Start a proxy in front of a server that can lose an answer."""
     with closing(Proxy(server.port)) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def cluster() -> tuple[Producer, str]:
+    """Return a producer that keeps librdkafka's own cluster of Kafka, and the cluster's address."""
+    from confluent_kafka import Producer
+
+    producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 3})
+    brokers = producer.list_topics(timeout=10).brokers.values()
+    return producer, ",".join(f"{one.host}:{one.port}" for one in brokers)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    """Give a client of an S3 server on this machine."""
+    from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        S3FileSystem.clear_instance_cache()
+        yield S3FileSystem(use_listings_cache=False)
+        S3FileSystem.clear_instance_cache()
+        server.stop()
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    """Return the name of an empty bucket."""
+    name = f"logs-{next(BUCKETS)}"
+    s3.mkdir(name)
+    return name

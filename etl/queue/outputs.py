@@ -142,7 +142,10 @@ class Outputs:
             db.run("lock", name="control")
             before = {row["key"]: row["value"] for row in db.rows("target_notes")}.get(key)
             since = json.loads(before)["since"] if before else None
-            note = {"name": name, "since": (since or db.now()) if error else None, "error": error}
+            note: dict[str, Any] = {"name": name, "error": error, "since": None}
+            if error:
+                now = db.now()
+                note |= {"since": since or now, "failed_at": now}
             db.run("set_control", key=key, value=json.dumps(note))
 
     def replaced_outputs(self, older_than: float = 0.0) -> list[Output]:

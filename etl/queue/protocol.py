@@ -240,6 +240,7 @@ class TargetState:
         lines: How many done source lines their batches have.
         bytes: How large they are.
         since: Unix seconds since when it fails; None if it does not.
+        failed_at: Unix seconds when it failed last; None if it does not fail.
         error: Why it fails, or empty.
     """
 
@@ -249,6 +250,7 @@ class TargetState:
     lines: int = 0
     bytes: int = 0
     since: float | None = None
+    failed_at: float | None = None
     error: str = ""
 
 

@@ -232,16 +232,17 @@ def _unloaded(queue: Queue, targets: Mapping[str, Target], stats: Stats, began: 
     """Return whether rows wait for a target; raise if it has failed for longer than it may.
 
     While lines wait in the queue, that is borne until its spool is full. What failed before
-    this run `began`, in Unix seconds, is tried again first.
+    this run `began`, in Unix seconds, is tried again first, however long that takes.
     """
     states = [one for one in queue.targets() if one.spool in targets] if targets else []
     for one in states:
         target = targets[one.spool]
         waits_for_it = stats.idle or one.bytes > target.max_spool_bytes
-        if waits_for_it and one.since and time.time() - max(one.since, began) > target.timeout:
+        since = one.since if (one.failed_at or 0) > began else None
+        if waits_for_it and since and time.time() - max(since, began) > target.timeout:
             raise EtlError(
                 f"{one.lines:,} lines wait for {one.name}, which has failed since "
-                f"{clock(one.since)}: {one.error}; see to it and run again with --store "
+                f"{clock(since)}: {one.error}; see to it and run again with --store "
                 f"{queue.url}; nothing is lost"
             )
     return any(one.files for one in states)

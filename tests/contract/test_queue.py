@@ -344,6 +344,7 @@ def test_what_waits_for_a_target_is_counted_and_why(queue, tmp_path):
         assert (found.spool, found.name) == (folder, "db lines")
         assert (found.files, found.lines, found.bytes) == (1, 2, 10)
         assert (found.since, found.error) == (since, "still refused")
+        assert found.failed_at >= found.since
         assert since
         queue.note_target(folder, "db lines", "")
         (found,) = queue.targets()

@@ -45,13 +45,6 @@ class Topic:
         assert self._producer.flush(10) == 0
 
 
-@pytest.fixture(scope="module")
-def cluster() -> tuple[Producer, str]:
-    producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 3})
-    brokers = producer.list_topics(timeout=10).brokers.values()
-    return producer, ",".join(f"{one.host}:{one.port}" for one in brokers)
-
-
 @pytest.fixture
 def topic(cluster: tuple[Producer, str]) -> Topic:
     return Topic(*cluster)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +30,7 @@ from etl.sources.resolve import resolve_sources
 from etl.workers.worker import Worker
 
 TEXT = b"".join(b"2024-03-05 10:00:%02d,123 INFO shop: sold %d\n" % (n % 60, n) for n in range(500))
-NUMBERS = count(1)
 MORE = b"2024-03-05 11:00:00,123 ERROR shop: out of stock\n"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Any]:
-    """Give a client of an S3 server on this machine."""
-    from moto.server import ThreadedMotoServer
-    from s3fs import S3FileSystem
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        S3FileSystem.clear_instance_cache()
-        yield S3FileSystem(use_listings_cache=False)
-        S3FileSystem.clear_instance_cache()
-        server.stop()
-
-
-@pytest.fixture
-def bucket(s3: Any) -> str:
-    name = f"logs-{next(NUMBERS)}"
-    s3.mkdir(name)
-    return name
 
 
 @pytest.fixture

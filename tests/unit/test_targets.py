@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import psycopg
 import pytest
+from targets import BulkServer, bulk_server, rows_of
 
 from etl import (
     Batch,
@@ -89,25 +88,6 @@ def table(place: str, **options: Any) -> Any:
         files = {"files": f"{rest.rpartition('/')[2]}.files"} if "://" in rest else {}
         return DuckLake(rest, "lines", **options, **files)
     return DatabaseTable(place, "lines", **options)
-
-
-def rows_of(place: str, target: Any) -> pl.DataFrame:
-    """Return what a target holds, by other means than those that loaded it."""
-    if isinstance(target, Delta):
-        return pl.read_delta(target.address.secret)
-    if isinstance(target, DuckLake):
-        with target.session() as session:
-            return session._connection.sql("FROM lines").pl()
-    if place.startswith("postgres"):
-        with psycopg.connect(place) as connection:
-            return pl.read_database("SELECT * FROM lines", connection)
-    if place.startswith("sqlite"):
-        with closing(sqlite3.connect(place.removeprefix("sqlite:///"))) as connection:
-            return pl.read_database("SELECT * FROM lines", connection)
-    import duckdb
-
-    with duckdb.connect(place.removeprefix("duckdb:///")) as connection:
-        return connection.sql("FROM lines").pl()
 
 
 @pytest.mark.parametrize("place", ["sqlite", "duckdb", "postgres", "lake", "delta"], indirect=True)
@@ -262,53 +242,10 @@ def test_a_target_that_cannot_be_is_refused(make, said):
 # Over HTTP
 
 
-class Server(ThreadingHTTPServer):
-    """A server that keeps what it was sent, and answers as it is told to."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.answers: list[tuple[int, dict[str, str], bytes] | None] = []
-        self.always: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
-        self.seen = threading.Condition()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.server.seen:
-            self.server.requests.append((self.path, dict(self.headers), body))
-            answer = self.server.answers.pop(0) if self.server.answers else self.server.always
-            self.server.seen.notify_all()
-        if answer is None:  # dies after it has taken the rows
-            self.connection.close()
-            self.close_connection = True
-            return
-        status, headers, said = answer
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(said)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def http() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def http() -> Iterator[BulkServer]:
+    with bulk_server() as server:
+        yield server
 
 
 def drained(target: Target, out: Path, lines: list[str]) -> None:
@@ -424,7 +361,7 @@ def test_while_a_target_fails_the_queue_fills_and_not_the_disk(http, tmp_path, c
     assert "is loaded again" in caplog.text
 
 
-def all_in(http: Server, texts: set[bytes]) -> bool:
+def all_in(http: BulkServer, texts: set[bytes]) -> bool:
     return all(any(text in body for _, _, body in http.requests) for text in texts)
 
 
