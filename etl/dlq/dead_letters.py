@@ -27,7 +27,6 @@ import polars as pl
 
 from etl.dlq.export import content_id, read_export, write_export
 from etl.errors import SourceLocked, UsageError
-from etl.execution.dry_run import dry_run
 from etl.pipeline.plan import INPUT
 from etl.processors.processor import Delivery
 from etl.queue import Checkpoint, DeadLetterFilter, Queue
@@ -135,7 +134,7 @@ class DeadLetters:
         for page in self._pages(which):
             passed: list[int] = []
             for batch in _batches(page.filter(CAN_RUN)):
-                result, _ = dry_run(pipeline, batch, kept=kept)
+                result = pipeline.dry_run(batch, kept=kept)
                 passed += result.passed
                 failed = result.dead_letters.select("dead_letter_id", "message")
                 reasons |= {id: message for id, message in failed.iter_rows() if id is not None}

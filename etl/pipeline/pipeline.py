@@ -26,7 +26,7 @@ import polars as pl
 from etl.errors import PipelineError, did_you_mean
 from etl.pipeline.plan import INPUT, Node, OnError, Plan
 from etl.pipeline.render import as_html, mermaid
-from etl.processors.processor import Columns, Processor, Sink
+from etl.processors.processor import Columns, Delivery, Processor, Sink
 from etl.processors.retry import Retry
 from etl.records.context import DEFAULT, Context
 
@@ -192,10 +192,15 @@ class Pipeline:
             hint = did_you_mean(name, self._plan.nodes)
             raise PipelineError(f"unknown processor {name!r}{hint}") from None
 
-    def dry_run(self, batch: Batch) -> BatchResult:
+    def dry_run(self, batch: Batch, *, kept: Delivery | None = None) -> BatchResult:
         """Return the result of a batch that runs with no lasting effect.
 
         Sinks write nothing, states stay as they are, and no retry waits.
+
+        Args:
+            batch: What to run.
+            kept: What a store keeps of the data sets that sinks write, whose rows must fit them;
+                by default all rows do.
 
         Raises:
             SourceChanged: If the batch is a reference whose file has changed.
@@ -204,7 +209,7 @@ class Pipeline:
         """
         from etl.execution.dry_run import dry_run
 
-        return dry_run(self, batch)[0]
+        return dry_run(self, batch, kept=kept)[0]
 
     def explain(
         self, line: str | bytes, *, format: str | None = None, context: Context = DEFAULT

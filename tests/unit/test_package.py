@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sinks": BASE | {"processors"},
     "pipeline": BASE | {"processors"},
     "execution": BASE | {"formats", "processors", "pipeline"},
-    "dlq": BASE | {"queue", "pipeline", "execution"},
+    "dlq": BASE | {"queue", "processors", "pipeline", "execution"},
     "analysis": BASE | {"formats", "queue", "sources"},
     "outputs": BASE | {"processors", "sinks", "queue"},
     "workers": ENGINE | {"queue", "outputs"},
