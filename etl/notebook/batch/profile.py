@@ -51,7 +51,7 @@ def output(folder: Path) -> pl.LazyFrame | None:
 
 
 def profile(rows: pl.LazyFrame | None) -> pd.DataFrame:
-    """Return one row per column.
+    """Return one row per column, the fullest first, then by name.
 
     Columns: `column`, `dtype` (str); `nulls` (int64); `filled` (float64, share
     of rows that are not null); `distinct` (Int64, values other than null;
@@ -69,7 +69,8 @@ def profile(rows: pl.LazyFrame | None) -> pd.DataFrame:
             wanted += [count.alias(f"distinct {name}")]
             wanted += [column.min().alias(f"least {name}"), column.max().alias(f"greatest {name}")]
     found = rows.select(wanted).collect(engine="streaming").row(0, named=True)
-    return PROFILE.frame(_column(name, schema[name], height, found) for name in schema)
+    names = sorted(schema, key=lambda name: (found[f"nulls {name}"], name))
+    return PROFILE.frame(_column(name, schema[name], height, found) for name in names)
 
 
 def levels_over_time(rows: pl.LazyFrame | None, *, most: int = 60) -> pd.DataFrame:
