@@ -273,7 +273,7 @@ class Batch:
             case data if len(data) < _COMPRESS_FROM:
                 return "text", data
             case data:
-                return "zstd", zstd.compress(data, level=-1)
+                return "zstd", zstd.compress(data, level=-3)
 
 
 def decode_payload(

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -17,6 +18,9 @@ from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.framing import SILENCE, RecordBuffer, Sample, joined
 
 __all__ = ["StreamSource", "texts_as_they_come"]
+
+PIPE_BYTES = 1 << 20
+"""Bytes that are read at a time; Linux gives a user's pipe no more by default."""
 
 FLUSH_AFTER = 0.1
 """Seconds without a new line after which a stream's lines are put."""
@@ -72,23 +76,35 @@ def texts_as_they_come(
         stop: If given, nothing more is read when this is set.
     """
     handle = file.fileno()
-    buffer, text = RecordBuffer(sample), bytearray()
-    while _comes(handle, stop) and (data := os.read(handle, 1 << 20)):
+    _widen(handle)
+    buffer = RecordBuffer(sample)
+    texts: list[bytes] = []
+    size = 0
+    while _comes(handle, stop) and (data := os.read(handle, PIPE_BYTES)):
         sample.touched(time.time())
         for more in buffer.add(data):
-            if not (text.endswith(b"\n") and more.endswith(b"\n")) and text:  # a cut line
-                yield bytes(text)
-                text.clear()
-            text += more
-        if len(text) < CHUNK_BYTES and _more(handle, FLUSH_AFTER):
+            if texts and not (texts[-1].endswith(b"\n") and more.endswith(b"\n")):  # a cut line
+                yield b"".join(texts)
+                texts, size = [], 0
+            texts.append(more)
+            size += len(more)
+        if size < CHUNK_BYTES and _more(handle, FLUSH_AFTER):
             continue
-        if text:
-            yield bytes(text)
-            text.clear()
+        if texts:
+            yield b"".join(texts)
+            texts, size = [], 0
         held = sample.context.record_start and not _more(handle, SILENCE)
         if held and (last := buffer.flush()):
             yield last
-    yield from joined(bytes(text), buffer.flush() if whole_lines else buffer.rest())
+    yield from joined(b"".join(texts), buffer.flush() if whole_lines else buffer.rest())
+
+
+def _widen(handle: int) -> None:
+    """Let a pipe hold more, so that who writes and who reads wait for each other less often."""
+    with suppress(ImportError, AttributeError, OSError):  # no pipe, or not on Linux
+        import fcntl
+
+        fcntl.fcntl(handle, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _comes(handle: int, stop: threading.Event | None) -> bool:
