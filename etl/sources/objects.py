@@ -142,9 +142,7 @@ class ObjectSource:
         yield end._replace(checkpoint=replace(end.checkpoint, signature=signature))
 
 
-def objects_of(
-    name: str, options: ReadOptions, *, by_reference: bool
-) -> tuple[list[ObjectSource], int]:
+def objects_of(name: str, options: ReadOptions) -> tuple[list[ObjectSource], int]:
     """Return the objects that a URL stands for, and how many hidden ones were passed over.
 
     It stands for one object, for those that fit a glob, or for all below a folder.
@@ -157,7 +155,7 @@ def objects_of(
     with _as_source_error(name):
         system, path = _system_of(name)
         if _is_http(system):  # a page that lists files is no folder
-            return [ObjectSource(name, system.info(path)["size"], options, by_reference)], 0
+            return [ObjectSource(name, system.info(path)["size"], options)], 0
         infos: Mapping[str, Any]
         if has_magic(path):
             infos = system.glob(path, detail=True)
@@ -172,8 +170,7 @@ def objects_of(
             what = "matches" if has_magic(path) else "is below"
             raise SourceError(f"no object {what} {without_secrets(name)!r}")
         found = [
-            ObjectSource(system.unstrip_protocol(one), infos[one]["size"], options, by_reference)
-            for one in named
+            ObjectSource(system.unstrip_protocol(one), infos[one]["size"], options) for one in named
         ]
         return found, len(every) - len(named)
 

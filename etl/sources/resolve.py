@@ -80,7 +80,8 @@ def resolve_sources(
     Args:
         names: What the user named.
         options: How their lines are read; by default all is found.
-        by_reference: Queue byte ranges of plain files rather than their text.
+        by_reference: Queue byte ranges of plain files, and offsets of topics, rather than their
+            text. Objects are queued by reference in any case: workers anywhere can ask for them.
         follow: If given, files are followed until this is set.
 
     Raises:
@@ -100,7 +101,7 @@ def resolve_sources(
         if is_url(name):
             if follow is not None:
                 raise UsageError(f"{name!r} cannot be followed; put it again when it has grown")
-            objects, hidden = objects_of(name, options, by_reference=by_reference)
+            objects, hidden = objects_of(name, options)
             sources += objects
             sources.skipped += hidden
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -13,10 +14,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 import etl
 from etl import open_queue
 from etl.analysis.lineage import lineage
+from etl.cli.app import app
 from etl.dlq.dead_letters import DeadLetters
 from etl.errors import SourceError, SourceUnavailable, UsageError
 from etl.pipeline.load import load_pipeline
@@ -77,6 +80,18 @@ def test_objects_of_a_glob_are_read_as_files_are(
     assert one.equals(same)
     assert two.equals(same)
     assert queue.stats().conserved
+
+
+def test_etl_put_leaves_the_text_of_objects_where_it_is(
+    s3: Any, bucket: str, tmp_path: Path
+) -> None:
+    s3.pipe(f"{bucket}/a.log", TEXT)
+    url = str(tmp_path / "s.db")
+    assert CliRunner().invoke(app, ["put", f"s3://{bucket}/a.log", "--store", url]).exit_code == 0
+    with closing(open_queue(url)) as queue:
+        lease = queue.lease("look")
+        assert lease
+        assert isinstance(lease.batches[0].payload, Reference)
 
 
 def test_a_folder_is_all_below_it_but_what_is_hidden(s3: Any, bucket: str, queue: Queue) -> None:
