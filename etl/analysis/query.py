@@ -35,6 +35,8 @@ def run_sql(sql: str, tables: Mapping[str, Callable[[], pl.LazyFrame]]) -> pl.Da
         if "os error 2" in str(error):  # a file was replaced in the meantime
             raise FileNotFoundError(str(error)) from error
         hint = "" if wanted else f"; tables: {', '.join(tables)}"
+        if "no table or struct column" in str(error):
+            hint = '; a name with a dot in it is written in double quotes: "docker.container"'
         raise UsageError(f"the query failed: {str(error).partition(chr(10))[0]}{hint}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import closing
 from operator import itemgetter
@@ -14,10 +15,12 @@ from typer import Argument, Option
 from etl.cli.options import Json, Store
 from etl.cli.store import open_store
 from etl.errors import UsageError
-from etl.text import printable, say
+from etl.text import counted, printable, say
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from etl.queue import Queue
 
 Types = Annotated[
     list[str] | None,
@@ -76,12 +79,25 @@ def query(
 
     with closing(open_store(_store_of(run) if run else store)) as queue:
         rows = Opened(queue).query(sql)
+        if re.search(r"\blines\b", sql, re.IGNORECASE):
+            _say_where(queue)
     if to is not None:
         _write(rows, to)
     elif format == "table":
         _show(rows)
     else:
         print(_text(rows, format), end="")  # noqa: T201 - data, not text for people
+
+
+def _say_where(queue: Queue) -> None:
+    """Say that lines are elsewhere if no sink of the store's workers writes Parquet files."""
+    done = queue.stats().done
+    if done and not queue.outputs() and not queue.data_sets():
+        say(
+            f"etl: the output of {queue.url} is not in Parquet files: {counted(done, 'line')} were "
+            "written elsewhere, such as to a database; ask there",
+            err=True,
+        )
 
 
 def _store_of(run: str) -> str:
@@ -108,6 +124,9 @@ def _show(rows: pl.DataFrame) -> None:
 
 
 def _text(rows: pl.DataFrame, format: str) -> str:
+    import polars as pl
+
+    rows = rows.with_columns(pl.col(pl.Binary).bin.encode("base64"))
     return rows.write_ndjson() if format == "jsonl" else _flat(rows).write_csv()
 
 

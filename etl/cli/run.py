@@ -137,7 +137,9 @@ def put(
     unmatched: opt.IfUnmatched = AS_FOUND.unmatched,
     keep_line: opt.KeepLine = False,
     reread: opt.Reread = False,
-    follow: Annotated[bool, Option(help="Keep reading as files grow and appear, until Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, Option(help="Keep reading as files grow and appear, until Ctrl-C.")
+    ] = False,
     as_json: opt.Json = False,
 ) -> None:
     """Put lines into the queue of a store, for workers to process."""

@@ -14,7 +14,6 @@ from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote
 
 import polars as pl
 
@@ -22,7 +21,7 @@ from etl.errors import UsageError
 from etl.filesystem import DISK, FileSystem
 from etl.queue import Queue
 from etl.records.schemas import cast_exactly, type_of, written
-from etl.sinks.parquet import NO_VALUE
+from etl.sinks.parquet import partition_of
 from etl.sinks.publish import is_shown
 
 __all__ = [
@@ -82,12 +81,6 @@ class OutputFile:
 
     path: Path
     final: Path
-
-
-def partition_of(path: Path) -> dict[str, str | None]:
-    """Return the values of the columns that are in a path, as text."""
-    pairs = [part.partition("=") for part in path.parts[:-1] if "=" in part]
-    return {unquote(key): None if value == NO_VALUE else unquote(value) for key, _, value in pairs}
 
 
 def output_files(queue: Queue, root: Path | None, files: FileSystem = DISK) -> list[OutputFile]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import polars as pl
 
@@ -15,7 +15,7 @@ from etl.processors.processor import Delivery, only_polars, reject
 from etl.records.result import Output
 from etl.sinks.publish import StagedFile, is_shown, stage_file
 
-__all__ = ["NO_VALUE", "Parquet", "partition_folder", "read_output", "typed"]
+__all__ = ["NO_VALUE", "Parquet", "partition_folder", "partition_of", "read_output", "typed"]
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """The name of null, as the value of a partition."""
@@ -168,7 +168,7 @@ def read_output(folder: Path | str) -> pl.DataFrame:
     """Return all Parquet files below a folder as one frame; an empty one if it is empty.
 
     Files of different formats have different columns: a row has null in those that its
-    file does not have.
+    file does not have. Columns of partitions have the values that are in the folders' names.
 
     Raises:
         UsageError: If there are files, but none of them is Parquet.
@@ -181,5 +181,30 @@ def read_output(folder: Path | str) -> pl.DataFrame:
             f"{str(folder)!r} holds no Parquet files, but {', '.join(sorted(others))}; "
             "read_output reads what Parquet sinks write"
         )
-    frames = [pl.scan_parquet(file) for file in files]
-    return pl.concat(frames, how="diagonal_relaxed").collect() if frames else pl.DataFrame()
+    frames = [
+        pl.scan_parquet(file, hive_partitioning=False).with_columns(
+            **{name: pl.lit(value, pl.String) for name, value in partition_of(place).items()}
+        )
+        for file in files
+        if (place := file.relative_to(folder))
+    ]
+    rows = pl.concat(frames, how="diagonal_relaxed").collect() if frames else pl.DataFrame()
+    names = {name for file in files for name in partition_of(file.relative_to(folder))}
+    return rows.with_columns(_typed(rows[name]) for name in rows.columns if name in names)
+
+
+def partition_of(path: Path) -> dict[str, str | None]:
+    """Return the values of the columns that are in a path, as text."""
+    pairs = [part.partition("=") for part in path.parts[:-1] if "=" in part]
+    return {unquote(key): None if value == NO_VALUE else unquote(value) for key, _, value in pairs}
+
+
+def _typed(values: pl.Series) -> pl.Series:
+    """Return the values of a partition with the first type that all of them have."""
+    for found in (
+        values.str.to_integer(strict=False),
+        values.str.to_date("%Y-%m-%d", strict=False),
+    ):
+        if found.null_count() == values.null_count() < len(values):
+            return found
+    return values

@@ -160,7 +160,8 @@ class JournalSource:
             )
         except OSError as error:
             raise SourceError(
-                f"{self.name!r} cannot be read: {PROGRAM}: {os.strerror(error.errno or 0)}"
+                f"{self.name!r} cannot be read: {PROGRAM}: {os.strerror(error.errno or 0)}; "
+                "install systemd's journalctl"
             ) from error
         entries, errors = cast("BinaryIO", process.stdout), cast("BinaryIO", process.stderr)
         said: deque[str] = deque(maxlen=SAID_LINES)

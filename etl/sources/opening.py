@@ -267,7 +267,7 @@ _BINARY: tuple[tuple[str, int, tuple[bytes, ...], str], ...] = (
     ("a RAR archive", 0, (b"Rar!\x1a\7",), _UNPACK),
     ("LZ4 data", 0, (b"\4\x22\x4d\x18",), "decompress it with lz4"),
     ("data of `compress`", 0, (b"\x1f\x9d",), "decompress it with gunzip"),
-    ("a systemd journal", 0, (b"LPKSHHRH",), "export it with journalctl -o json --file"),
+    ("a systemd journal", 0, (b"LPKSHHRH",), "name it as a URL: journald:///path/of/it"),
     ("a Windows event log", 0, (b"ElfFile\0",), _EXPORT),
     ("a packet capture", 0, (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4"), _EXPORT),
     ("a packet capture", 0, (b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"), _EXPORT),

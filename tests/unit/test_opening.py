@@ -391,7 +391,7 @@ def test_the_refusal_of_a_binary_file_says_the_next_step(tmp_path: Path):
 
     assert says == {
         "a tar archive": "not like text; unpack it and name the files in it",
-        "a systemd journal": "not like text; export it with journalctl -o json --file",
+        "a systemd journal": "not like text; name it as a URL: journald:///path/of/it",
         "a PNG image": "not like text; name a text file",
         "binary data": "not like text: 67% of its first bytes are control characters; "
         "name a text file",

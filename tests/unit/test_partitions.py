@@ -21,7 +21,7 @@ from etl.execution.batch_run import Runner
 from etl.execution.records import batch_of
 from etl.outputs.compact import compact
 from etl.outputs.data_set import read_rows
-from etl.sinks.parquet import Parquet
+from etl.sinks.parquet import Parquet, read_output
 
 BY_DAY = Parquet(partition_by=["date", "level"])
 
@@ -64,8 +64,12 @@ def test_values_come_back_from_the_names_of_folders(queue, tmp_path):
     }
     found = read_rows(queue, tmp_path / "out").sort("n")
     assert found.select("n", "level").rows() == list(enumerate(LEVELS))
-    assert found["date"].to_list() == [date(2026, 11, 1 + n % 2) for n in range(len(LEVELS))]
+    days = [date(2026, 11, 1 + n % 2) for n in range(len(LEVELS))]
+    assert found["date"].to_list() == days
     assert queue.check().whole
+    without_store = read_output(tmp_path / "out").sort("n")
+    assert without_store.select("n", "level").rows() == list(enumerate(LEVELS))
+    assert without_store["date"].to_list() == days
 
 
 READERS = {

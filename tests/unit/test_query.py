@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from etl import Batch, Parquet, Pipeline, Store, Worker, reject, run
+from etl import Batch, DatabaseTable, Parquet, Pipeline, Store, Worker, reject, run
 from etl import open as open_store
 from etl.cli.app import app
 from etl.cli.output import compact as compact_command
@@ -81,6 +81,7 @@ def test_times_are_times(store):
         ("selec 1", "Expected: an SQL statement, found: selec"),
         ("select * from foo", "relation 'foo' was not found; tables: lines, dead_letters"),
         ("select nope from lines", 'unable to find column "nope"'),
+        ("select docker.image from lines", 'written in double quotes: "docker.container"'),
         ("copy lines to 'x.csv'", "statement type is not supported"),
     ],
 )
@@ -173,6 +174,27 @@ def test_rows_are_printed_and_written_in_other_formats(store, tmp_path):
         call(*given, "--to", tmp_path / "rows.txt")
     with pytest.raises(UsageError, match=r"cannot write '.*': No such file"):
         call(*given, "--to", tmp_path / "no" / "rows.csv")
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_bytes_are_written_as_base64(tmp_path, format):
+    with open_store(tmp_path / "s.db") as store:
+        store.queue.put(Batch.from_lines([b"caf\xe9"], source="a.log"))
+        Worker(store.queue, Pipeline().add("check", check), out=tmp_path / "out").drain()
+    sql = "select * from dead_letters"
+    code, said = call("query", sql, "--store", tmp_path / "s.db", "--format", format)
+    assert code == 0
+    assert "Y2Fm6Q==" in said
+
+
+def test_rows_that_are_elsewhere_are_not_said_to_be_none(tmp_path):
+    target = DatabaseTable(f"sqlite:///{tmp_path / 't.db'}", "rows", leave_out=["line"])
+    fill(tmp_path, target).close()
+    sql = "select count(*) from lines"
+    _, said = call("query", sql, "--store", tmp_path / "s.db")
+    assert "is not in Parquet files: 3 lines were written elsewhere" in said
+    _, said = call("query", sql.replace("lines", "dead_letters"), "--store", tmp_path / "s.db")
+    assert "elsewhere" not in said
 
 
 def test_a_run_that_is_not_recorded_is_said():
