@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -92,7 +93,10 @@ def open_store(
         raise UsageError(f"no run is recorded in {settings().runs}; name a store with --store")
     file = file_of(url)
     if file and not create and not file.exists():
-        raise UsageError(f"store {str(file)!r} does not exist; create it with: etl store init")
+        raise UsageError(
+            f"store {str(file)!r} does not exist; name one that does, or create it with: "
+            f"etl store init {shlex.quote(str(file))}"
+        )
     return open_queue(url, max_lines=max_lines, max_bytes=max_bytes)
 
 

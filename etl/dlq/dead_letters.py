@@ -48,6 +48,9 @@ __all__ = ["DeadLetters", "DryRun"]
 PAGE = 20_000
 """Dead letters that are read at once, and replayed as one batch if they are alike."""
 
+SHOWN_IDS = 3
+"""Dead letters that a message names."""
+
 HAS_TEXT = (pl.col("processor") != INPUT) | ~pl.col("code").is_in(UNREAD)
 """Which dead letters have the text of a line, rather than why it could not be read."""
 
@@ -269,14 +272,23 @@ class DeadLetters:
         """
         wanted = _filter(which)
         dead_letters = self._queue.dead_letters(wanted)
-        named = len(set(wanted.ids or ()))
-        if named > dead_letters.height and wanted.limit is None:
+        named = set(wanted.ids or ())
+        if len(named) > dead_letters.height and wanted.limit is None:
+            missing = sorted(named.difference(dead_letters["id"]))
             state = "there" if wanted.status is None else wanted.status
             raise UsageError(
-                f"{named - dead_letters.height} of {named} dead letters are not {state}; "
-                "nothing was changed"
+                f"{len(missing)} of {len(named)} dead letters are not {state}; "
+                f"nothing was changed: {self._states(missing)}"
             )
         return dead_letters
+
+    def _states(self, ids: Sequence[int]) -> str:
+        """Return what is known of some dead letters, of the first few: `7 is discarded`."""
+        first = ids[:SHOWN_IDS]
+        found = self._queue.dead_letters(DeadLetterFilter(status=None, ids=first))
+        known = dict(found.select("id", "status").iter_rows())
+        told = [f"{id} is {known.get(id, 'not there')}" for id in first]
+        return ", ".join([*told, *(["…"] if len(ids) > len(first) else [])])
 
     def __repr__(self) -> str:
         return f"<DeadLetters of {self._queue.url}: {len(self):,} open>"

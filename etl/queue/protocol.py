@@ -197,7 +197,7 @@ class DeadLetterFilter:
         """Refuse a status that no dead letter can have."""
         if self.status not in (None, *STATUSES):
             known = f"use {', '.join(STATUSES)}"
-            raise UsageError(f"unknown status {self.status!r}; {known}, or None for all")
+            raise UsageError(f"unknown status {self.status!r}; {known}")
 
 
 @dataclass(frozen=True, slots=True)

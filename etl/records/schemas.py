@@ -84,7 +84,9 @@ class Schemas:
             values = frame[name]
             if values.dtype != dtype:
                 values, wrong = cast_exactly(values, dtype)
-                widen = f"give it a wider type with: etl compact --type {name!r}=…"
+                is_float = dtype.is_integer() and frame[name].dtype.is_float()
+                wider = frame[name].dtype if is_float else "String"
+                widen = f"give it a wider type with: etl compact --type {f'{name}={wider}'!r}"
                 why = f"the column has the type {dtype}; {widen}"
                 reasons = _explained(reasons, frame[name], wrong, why)
             columns.append(values)

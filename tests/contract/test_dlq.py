@@ -339,7 +339,10 @@ def test_an_edited_replay_is_all_or_nothing(queue, contents, taken):
     edited = dead_letters.frame()
     getattr(dead_letters, taken)(ids=[2])
     before = contents(queue)
-    with pytest.raises(UsageError, match="1 of 2 dead letters are not open; nothing was"):
+    with pytest.raises(
+        UsageError,
+        match=r"1 of 2 .* are not open; nothing was changed: \d+ is (not there|discarded|rep)",
+    ):
         dead_letters.replay(edited=edited)
     assert contents(queue) == before
 
