@@ -311,9 +311,12 @@ def _as_source_error(url: str) -> Iterator[None]:
         yield
     except (EtlError, GeneratorExit):
         raise
-    except FileNotFoundError as error:
-        raise SourceError(f"there is no object {without_secrets(url)!r}") from error
     except Exception as error:
+        cause = error.__cause__
+        if isinstance(error, FileNotFoundError) and isinstance(cause, OSError):
+            error = cause  # of a server that cannot be reached
+        if isinstance(error, FileNotFoundError):
+            raise SourceError(f"there is no object {without_secrets(url)!r}") from error
         raise SourceError(f"{without_secrets(url)!r} cannot be read: {_why(error, url)}") from error
 
 

@@ -181,6 +181,11 @@ def test_a_line_of_an_output_is_found_in_its_object(
         ("s3://BUCKET/none.log", SourceError, "there is no object 's3://BUCKET/none.log'"),
         ("s3://BUCKET/*.log", SourceError, "no object matches 's3://BUCKET/"),
         (
+            "http://127.0.0.1:9/a.log",
+            SourceError,
+            r"a\.log' cannot be read: Cannot connect to host",
+        ),
+        (
             "s3://no-such-bucket/a.log",
             SourceError,
             "there is no object 's3://no-such-bucket/a.log'",
