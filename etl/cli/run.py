@@ -145,6 +145,7 @@ def put(
     """Put lines into the queue of a store, for workers to process."""
     from etl.cli.tables import print_json
     from etl.runs.registry import new_run_id, recorded_use
+    from etl.sources.identity import Claims
     from etl.sources.resolve import NewFiles, passed_over, resolve_sources
     from etl.workers.signals import when_asked_to_end
 
@@ -160,13 +161,14 @@ def put(
         keep_line=keep_line,
     )
     queue = open_store(store, create=True)
-    found = resolve_sources(sources, options, by_reference=False, follow=stop)
+    claims = Claims()
+    found = resolve_sources(sources, options, by_reference=False, follow=stop, claims=claims)
     if follow:
         followed = counted(len(found), "source")
         say(f"etl: following {followed} into {queue.url}; stop with Ctrl-C", err=True)
 
     with recorded_use(queue, new_run_id(), kind="put"):
-        new = NewFiles(sources, options, stop) if stop else None
+        new = NewFiles(sources, options, stop, claims) if stop else None
         lines, unreadable = _put_all(queue, found, new, reread=reread)
     if as_json:
         print_json({"put": lines, "unreadable": unreadable})
@@ -198,7 +200,7 @@ def _put_all(
             for chunk in ingest(queue, source, reread=reread):
                 lines += chunk.batch.lines
         except SourceError as error:
-            if len(sources) == 1 and not lines:
+            if new is None and len(sources) == 1 and not lines:
                 raise
             unreadable.append(str(error))
         return lines
@@ -225,7 +227,11 @@ def _follow(put: Callable[[Source], int], sources: Sources, new: NewFiles) -> in
                     lines += future.result()
                     del running[future]
                 if not new.stop.is_set():
-                    running |= {pool.submit(put, one): one for one in new.look(running.values())}
+                    try:
+                        for one in new.look([*running.values()]):
+                            running[pool.submit(put, one)] = one
+                    except OSError as error:  # too many open files, say: the next look finds them
+                        say(f"etl: {error}; looking again", err=True)
         finally:
             new.stop.set()  # what fails is not unheard while others go on
     return lines

@@ -152,8 +152,11 @@ class DeadLetters:
             return None
 
         def known(folder: Path, new: Mapping[str, str]) -> Mapping[str, str]:
-            types = data_sets.get(folder.resolve(), {})
-            return {**new, **{name: type for name, type in types.items() if type != NO_TYPE}}
+            types = data_sets.setdefault(folder.resolve(), {})  # also those of earlier batches
+            types |= {
+                name: type for name, type in new.items() if types.get(name, NO_TYPE) == NO_TYPE
+            }
+            return types
 
         return Delivery(id="dry-run", token="", out=root, schemas=Schemas(known))
 

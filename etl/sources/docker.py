@@ -37,6 +37,8 @@ def columns_of(path: Path) -> tuple[tuple[str, str], ...]:
         return ()
     config = path.with_name(CONFIG)
     try:
+        if not config.is_file():  # which a pipe is not: it might be waited for without end
+            return ()
         with config.open("rb") as file:
             known = json.loads(file.read(MAX_CONFIG_BYTES))
     except FileNotFoundError:
@@ -64,4 +66,5 @@ def _at(found: object, keys: tuple[str, ...]) -> str:
     """Return the text at some keys; empty if there is none."""
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, str) else ""
+    # JSON may have halves of characters, which no store takes
+    return found.encode(errors="replace").decode() if isinstance(found, str) else ""

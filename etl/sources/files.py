@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,7 @@ from etl.sources.framing import SAMPLE_BYTES, Sample, whole_records
 from etl.sources.identity import (
     MAX_LOOKS,
     SIGNED_BYTES,
+    Claims,
     Known,
     Place,
     PlainText,
@@ -56,6 +57,7 @@ class FileSource:
         by_reference: Queue byte ranges of the file rather than its text.
         chunk: Bytes of text in a batch.
         files: Where it is.
+        claims: What the sources that are read at the same time read for the first time.
     """
 
     name: str
@@ -64,6 +66,7 @@ class FileSource:
     by_reference: bool = True
     chunk: int = CHUNK_BYTES
     files: FileSystem = DISK
+    claims: Claims = field(default_factory=Claims, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -116,7 +119,16 @@ def read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
 
     Raises:
         Moved: If it is another file by now, or was cut: look again where it is.
+        SourceLocked: If another source of this process reads it for the first time.
     """
+    source.claims.take(place)
+    try:
+        yield from _read_place(place, source)
+    finally:
+        source.claims.release(place)
+
+
+def _read_place(place: Place, source: FileSource) -> Iterator[SourceChunk]:
     files, start = source.files, place.start
     with files.open(place.path) as raw, opened(place.path, files, id=start.file) as (file, kind):
         place.check(raw, files)

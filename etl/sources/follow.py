@@ -12,7 +12,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,8 +21,8 @@ from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_place, sample_of
 from etl.sources.framing import SILENCE, RecordBuffer
-from etl.sources.identity import Known, Place, PlainText, key_of, places
-from etl.sources.opening import Moved, opened
+from etl.sources.identity import Claims, Known, Place, PlainText, key_of, places
+from etl.sources.opening import Moved, look_at, opened
 
 __all__ = ["FollowSource"]
 
@@ -38,8 +38,10 @@ class FollowSource:
         options: How its lines are read.
         poll: Seconds between looks at the file.
         linger: Seconds without new data for which a file is read on after another has its name.
-        ends: Whether it ends when the name is gone, and nothing was written for as long.
+        ends: Whether it ends when the file is deleted, and nothing was written for as long; and
+            when the first that is written to an empty one shows that it cannot be followed.
         files: Where it is.
+        claims: What the sources that are read at the same time read for the first time.
     """
 
     name: str
@@ -50,6 +52,7 @@ class FollowSource:
     linger: float = 10.0
     ends: bool = False
     files: FileSystem = DISK
+    claims: Claims = field(default_factory=Claims, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -94,20 +97,38 @@ class FollowSource:
                 has_successor = any(one.is_current for one in growing)
                 is_gone = self.ends and not self._is_there()
                 for one in growing:  # programs may still write to it if it has no successor
-                    one.lingers = is_gone or (has_successor and not one.is_current)
+                    lost = has_successor and not one.is_current
+                    one.lingers = lost or (is_gone and one.is_deleted)
                     for chunk in one.look(stopping=stopping):
                         news += 1
                         yield chunk
-                for one in [one for one in growing if one.is_over]:
-                    growing.remove(one)
-                    one.close()
-                if not news and (stopping or (is_gone and not growing)):
+                is_misread = self._let_go(growing)
+                if is_misread or (not news and (stopping or (is_gone and not growing))):
                     return
                 if not news:
                     yield None
         finally:
             for one in growing:
                 one.close()
+
+    def _let_go(self, growing: list[_Growing]) -> bool:
+        """Close the files of which nothing more is read; return whether one is no text.
+
+        Whoever looks for new files then finds it again, as what it is.
+
+        Raises:
+            SourceError: If one is no text, and nobody does.
+        """
+        misread = False
+        for one in [one for one in growing if one.is_over]:
+            growing.remove(one)
+            one.close()
+            misread = misread or one.is_misread
+        if misread and not self.ends:
+            kind = look_at(self.path, self.files)
+            kind.check_text(self.name)
+            kind.check_followed(self.name)
+        return misread
 
     def _is_there(self) -> bool:
         try:
@@ -138,7 +159,12 @@ class FollowSource:
                 yield from one.all_of_it()
         else:
             once = FileSource(
-                self.name, place.path, self.options, by_reference=False, files=self.files
+                self.name,
+                place.path,
+                self.options,
+                by_reference=False,
+                files=self.files,
+                claims=self.claims,
             )
             yield from read_place(place, once)
 
@@ -153,6 +179,7 @@ class _Growing:
     Attributes:
         is_current: Whether it has the source's name.
         is_over: Whether nothing more is read of it.
+        is_misread: Whether what was written to it first is no text that can be followed.
         lingers: Whether it is only read on for a while, as it has lost its name.
     """
 
@@ -161,13 +188,17 @@ class _Growing:
         if reread:
             start = replace(start, offset=0, line_number=0, signature="")
         self.is_current = place.is_current
-        self.is_over = self.lingers = False
+        self.is_over = self.lingers = self.is_misread = False
         self._source, self._files = source, source.files
         with ExitStack() as unless_whole:
             self._file: BinaryIO = unless_whole.enter_context(source.files.open(place.path))
             its = self._status()
             self._id, self._modified, self._size = file_id(its), its.st_mtime, its.st_size
             place.check(self._file, self._files)
+            source.claims.take(place)
+            unless_whole.callback(source.claims.release, place)
+            self._place = place
+            self._is_blank = not its.st_size
             self._is_known = place.expected is not None and not place.expected.error
             self._silent = 0.0  # seconds since the last data
             sample = sample_of(self._file, source.options, its.st_mtime, offset=start.offset)
@@ -185,7 +216,13 @@ class _Growing:
 
     def close(self) -> None:
         """Close the file."""
+        self._source.claims.release(self._place)
         self._file.close()
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it has no name any more, in no folder."""
+        return not self._status().st_nlink
 
     def reads(self, place: Place) -> bool:
         """Return whether this reads the file of a place already."""
@@ -234,6 +271,12 @@ class _Growing:
         if self.is_over:
             return
         its = self._status()
+        if self._is_blank and its.st_size:
+            self._is_blank = False
+            kind = look_at(self._place.path, self._files)
+            if kind.binary or kind.converted:
+                self.is_over = self.is_misread = True
+                return
         try:
             data = self._text.read(CHUNK_BYTES)
         except Moved:  # and was written to again, just now: a copy may have it

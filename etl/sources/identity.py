@@ -19,11 +19,13 @@ import logging
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from etl.errors import SourceLocked
 from etl.filesystem import DISK, FileSystem, file_id
 from etl.queue import Checkpoint
 from etl.records.batch import read_exactly
@@ -32,6 +34,7 @@ from etl.sources.opening import Moved, if_readable, opened
 __all__ = [
     "MAX_LOOKS",
     "MAX_SEARCHED",
+    "Claims",
     "Known",
     "Place",
     "PlainText",
@@ -94,6 +97,37 @@ class Place:
             or (self.seen and signature_of(file, size, files) != self.seen)
         ):
             raise Moved(errno.ENOENT, "it is another file now, or was cut")
+
+
+class Claims:
+    """The files that are being read for the first time by the sources of one process.
+
+    Until its first lines are put a store knows nothing of a file, and two sources could take it,
+    one under its name and one as what had another name before: only one may.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owners: dict[str, str] = {}
+
+    def take(self, place: Place) -> None:
+        """Claim the file of a place.
+
+        Raises:
+            SourceLocked: If another source is reading it: the store knows it soon.
+        """
+        if place.expected is not None:
+            return
+        with self._lock:
+            owner = self._owners.setdefault(place.start.file, place.start.source)
+        if owner != place.start.source:
+            raise SourceLocked(f"{str(place.path)!r} is being read as {owner!r}")
+
+    def release(self, place: Place) -> None:
+        """Give up what was claimed, if anything was."""
+        with self._lock:
+            if self._owners.get(place.start.file) == place.start.source:
+                del self._owners[place.start.file]
 
 
 def key_of(path: Path) -> str:

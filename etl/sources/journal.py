@@ -44,6 +44,9 @@ PROGRAM = "journalctl"
 OPTIONS = ("since", "unit", "identifier", "priority")
 """Those of journalctl that a URL may have."""
 
+END_SECONDS = 5.0
+"""Seconds that journalctl has to end when it is asked to."""
+
 HEAD_LINES = 5_000
 """Entries that are looked at to see what they are."""
 
@@ -110,20 +113,24 @@ class JournalSource:
             start = replace(start, offset=0, line_number=0, signature="")
         options = replace(self.options, format=self.options.format or "json")
         sample = Sample(options, time.time())
-        cursor = start.signature
+        cursor = newest = start.signature
 
         def cursor_after(text: bytes, _offset: int) -> str:
-            nonlocal cursor
+            nonlocal cursor, newest
             if found := CURSOR.search(text, text.rfind(b"\n", 0, -1) + 1):
-                cursor = found[1].decode("utf-8", "replace")
+                newest = found[1].decode("utf-8", "replace")
+            if text.endswith(b"\n"):  # else a piece of a line over the limit, of which more comes
+                cursor = newest
             return cursor
 
         chunks = Chunks(start, last, name=self.name, sample=sample, signature=cursor_after)
         follow = ["--follow", "--no-tail"] if self.stop else []
+        is_cut = False
         with self._journalctl([*follow, *self._arguments(cursor)]) as file:
             for text in texts_as_they_come(file, sample, whole_lines=True, stop=self.stop):
-                if text.startswith(b"{"):  # rather than `-- No entries --`
+                if is_cut or text.startswith(b"{"):  # rather than `-- No entries --`
                     yield chunks.of(text, modified=time.time())
+                is_cut = not text.endswith(b"\n")  # what goes on with that line begins as it may
 
     def head(self, size: int) -> tuple[bytes, float]:
         """Return the first bytes of the text, and the time, in Unix seconds.
@@ -175,7 +182,11 @@ class JournalSource:
             if not is_read:
                 process.terminate()
             entries.close()
-            code = process.wait()
+            try:
+                code = process.wait(END_SECONDS if not is_read else None)
+            except subprocess.TimeoutExpired:  # it is stopped, or hangs
+                process.kill()
+                code = process.wait()
             listener.join()
             errors.close()
         if is_read and (code or self.stop):

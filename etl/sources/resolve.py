@@ -17,7 +17,7 @@ from etl.sources import docker, journal, kafka
 from etl.sources.archive import ArchiveSource
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
-from etl.sources.identity import key_of, names_before
+from etl.sources.identity import Claims, key_of, names_before
 from etl.sources.kafka import KafkaSource
 from etl.sources.objects import ObjectSource, is_url, objects_of
 from etl.sources.opening import Kind, look_at
@@ -70,6 +70,7 @@ def resolve_sources(
     *,
     by_reference: bool = True,
     follow: threading.Event | None = None,
+    claims: Claims | None = None,
 ) -> Sources:
     """Return the sources that a user names: files, globs, folders, URLs, or `-` for stdin.
 
@@ -82,12 +83,14 @@ def resolve_sources(
         options: How their lines are read; by default all is found.
         by_reference: Queue byte ranges of plain files, and offsets of topics, rather than their
             text. Objects are queued by reference in any case: workers anywhere can ask for them.
-        follow: If given, files are followed until this is set.
+        follow: If given, files are followed until this is set; a folder may be empty so far.
+        claims: What sources that are read at the same time read for the first time.
 
     Raises:
         SourceError: If a name stands for nothing that can be read, or for a binary file.
     """
     sources = Sources()
+    claims = claims or Claims()
     for name in names:
         if name == "-":
             sources.append(StreamSource(options=options))
@@ -105,11 +108,15 @@ def resolve_sources(
             sources += objects
             sources.skipped += hidden
             continue
+        if follow is not None and Path(name).is_dir() and not any(_in_folder(Path(name))):
+            continue
         files, skipped, binary = _files(name)
         sources.skipped += skipped
         sources.skipped_binary += binary
         sources += (
-            _of_file(name, path, kind, options, follow=follow, by_reference=by_reference)
+            _of_file(
+                name, path, kind, options, follow=follow, by_reference=by_reference, claims=claims
+            )
             for path, kind in files.items()
         )
     return _each_once(sources)
@@ -123,6 +130,7 @@ def _of_file(
     *,
     by_reference: bool,
     follow: threading.Event | None,
+    claims: Claims,
 ) -> Source:
     """Return what reads a file that a name stands for."""
     if columns := docker.columns_of(path):
@@ -132,12 +140,12 @@ def _of_file(
     if kind.archive and follow is None:
         return ArchiveSource(str(path), path, kind.archive, options)
     kind.check_text(str(path))
-    if not path.is_file():  # a pipe, or a device
+    if path.exists() and not path.is_file():  # a pipe, or a device
         return StreamSource(name, path.open("rb"), options)
     if follow is None or (kind.converted and path != Path(name)):
-        return FileSource(str(path), path, options, by_reference)
+        return FileSource(str(path), path, options, by_reference, claims=claims)
     kind.check_followed(str(path))
-    return FollowSource(str(path), path, follow, options, ends=_may_grow(name))
+    return FollowSource(str(path), path, follow, options, ends=_may_grow(name), claims=claims)
 
 
 def _each_once(sources: Sources) -> Sources:
@@ -167,12 +175,16 @@ class NewFiles:
         names: What the user named, also what is neither folder nor glob.
         options: How their lines are read.
         stop: Ends the reading of what is followed when set.
+        claims: What the sources that are read meanwhile read for the first time.
     """
 
-    def __init__(self, names: Iterable[str], options: ReadOptions, stop: threading.Event) -> None:
+    def __init__(
+        self, names: Iterable[str], options: ReadOptions, stop: threading.Event, claims: Claims
+    ) -> None:
         self._names = [name for name in names if _may_grow(name)]
-        self._options, self.stop = options, stop
-        self._passed: set[tuple[Path, str]] = set()
+        self._options, self.stop, self._claims = options, stop, claims
+        self._followed: set[str] = set()  # ids that the names of sources have had
+        self._passed: dict[Path, str] = {}
 
     def __bool__(self) -> bool:
         """Whether there can be any."""
@@ -181,7 +193,7 @@ class NewFiles:
     def look(self, read: Iterable[Source]) -> Iterator[Source]:
         """Yield those that are not read yet.
 
-        What has the name of a rotated file is left to whoever reads the name that it had.
+        A file that was rotated is left to whoever reads the name that it had.
 
         Args:
             read: The sources that are read now.
@@ -189,27 +201,43 @@ class NewFiles:
         paths = {one.path for one in read if isinstance(one, FileSource | FollowSource)}
         keys = {key_of(path) for path in paths}
         ids = {id for path in paths if (id := _id_of(path))}
+        self._followed |= ids
+        seen: set[str] = set()
         for name in self._names:
-            found, _ = _in_folder(Path(name)) if Path(name).is_dir() else (_matching(name), 0)
-            for path in found:
-                id = _id_of(path)
-                known = path in paths or id in ids or (path, id) in self._passed
-                if not id or known or keys.intersection(names_before(Path(key_of(path)))):
+            for path in _in_folder(Path(name))[0] if Path(name).is_dir() else _matching(name):
+                id, state = _id_of(path), _state_of(path)
+                seen.add(id)
+                is_known = path in paths or id in ids or self._passed.get(path) == state
+                was_rotated = id in self._followed and keys.intersection(
+                    names_before(Path(key_of(path)))
+                )
+                if not id or is_known or was_rotated:
                     continue
                 kind = look_at(path)
                 if kind.binary or kind.converted:  # which is read once
-                    self._passed.add((path, id))
+                    self._passed[path] = state  # but again if more is written to it
                 if not kind.binary:
                     ids.add(id)
                     yield from self._source(name, path, kind)
+        self._followed &= seen
 
     def _source(self, name: str, path: Path, kind: Kind) -> Iterator[Source]:
         """Yield what reads a file; if nothing can, say so once."""
         try:
-            yield _of_file(name, path, kind, self._options, by_reference=False, follow=self.stop)
-        except SourceError as error:
+            yield _of_file(
+                name,
+                path,
+                kind,
+                self._options,
+                by_reference=False,
+                follow=self.stop,
+                claims=self._claims,
+            )
+        except FileNotFoundError:  # it was removed just now
+            return
+        except (SourceError, OSError) as error:
             log.warning("%s", error)
-            self._passed.add((path, _id_of(path)))
+            self._passed[path] = _state_of(path)
 
 
 def _files(name: str) -> tuple[dict[Path, Kind], int, int]:
@@ -267,6 +295,15 @@ def _id_of(path: Path) -> str:
         return file_id(path.stat())
     except OSError:
         return ""
+
+
+def _state_of(path: Path) -> str:
+    """Return what changes if a file does; empty if it is not there."""
+    try:
+        its = path.stat()
+    except OSError:
+        return ""
+    return f"{file_id(its)}:{its.st_size}:{its.st_mtime_ns}"
 
 
 def _hidden(path: Path) -> bool:

@@ -126,6 +126,12 @@ def test_a_container_of_which_nothing_is_known_is_read(docker: Path, caplog, con
     assert len(caplog.messages) == said
 
 
+def test_half_a_character_in_a_name_is_replaced(docker: Path):
+    docker.with_name("config.v2.json").write_text('{"Name": "/\\ud800x"}')
+    (source,) = resolve_sources([str(docker)])
+    assert source.options.columns == (("docker.container", "?x"),)
+
+
 def test_what_is_known_of_lines_is_kept_with_them(docker: Path):
     (source,) = resolve_sources([str(docker)])
     (chunk,) = source.read()

@@ -127,6 +127,21 @@ def test_an_entry_is_a_record_whatever_its_message_is(
     assert str(rows["timestamp"][0]) == "2025-11-24 16:00:00+00:00"
 
 
+def test_an_entry_over_the_limit_of_a_line_takes_no_other_with_it(
+    journal: Journal, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.settings.Settings.max_line_bytes", 2000)
+    for size in (5_000, 9_000):
+        journal.add("before", "x" * size, "after", "and after")
+    put(queue, journal.url)
+    assert put(queue, journal.url) == 0
+    found = messages(queue, tmp_path)
+    assert [one for one in found if one in ("before", "after", "and after")] == [
+        *("before", "after", "and after"),
+        *("before", "after", "and after"),
+    ]
+
+
 def test_what_is_read_is_named_by_the_url(journal: Journal, queue: Queue) -> None:
     journal.add("one", _SYSTEMD_UNIT="a.service")
     journal.add("two", _SYSTEMD_UNIT="b.service", PRIORITY="3")

@@ -8,7 +8,7 @@ import lzma
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -19,8 +19,8 @@ from growing import followed, knows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import SourceChanged, SourceError, SourceUnavailable
-from etl.filesystem import FileSystem
+from etl.errors import SourceChanged, SourceError, SourceLocked, SourceUnavailable
+from etl.filesystem import DISK, FileSystem
 from etl.queue import Checkpoint, Queue
 from etl.records.batch import Batch, Reference, count_lines
 from etl.records.context import AS_FOUND, ReadOptions
@@ -29,7 +29,7 @@ from etl.settings import Settings
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_lines_at
 from etl.sources.follow import FollowSource
-from etl.sources.identity import Known
+from etl.sources.identity import Claims, Known
 from etl.sources.ingest import ingest, source_errors
 from etl.sources.resolve import NewFiles, resolve_sources
 from etl.sources.stream import StreamSource
@@ -303,12 +303,13 @@ def test_files_that_appear_where_it_is_followed_are_found_once(
     (folder / "a.log").write_text("one\n")
     names = [str(folder), str(tmp_path / "*.txt"), "journald://?_PID=1", str(folder / "a.log")]
     read = [*resolve_sources([str(folder)], follow=stop)]
-    new = NewFiles(names, AS_FOUND, stop)
+    new = NewFiles(names, AS_FOUND, stop, Claims())
     assert list(new.look(read)) == []
 
     (folder / "a.log").rename(folder / "a.log.1")  # whoever follows a.log goes on with it
     (folder / "a.log").write_text("two\n")
     (folder / "link.log").symlink_to(folder / "a.log")
+    (folder / "a-2.log").write_text("one\n")  # it looks like one that was rotated, and is none
     (folder / "sub" / "b.log").write_text("b\n")
     (folder / ".hidden").write_text("c\n")
     (folder / "d.bin").write_bytes(b"\x7fELF" + bytes(100))
@@ -317,16 +318,20 @@ def test_files_that_appear_where_it_is_followed_are_found_once(
     (tmp_path / "g.txt").write_text("g\n")
     found = list(new.look(read))
     assert [(type(one), one.path.name) for one in found] == [
+        (FollowSource, "a-2.log"),
         (FileSource, "e.log.gz"),
         (FollowSource, "b.log"),
         (FollowSource, "g.txt"),
     ]
     assert list(new.look([*read, *found])) == []
-    assert list(new.look([*read, *found[1:]])) == []  # what is compressed is not read again
-    assert [one.path.name for one in new.look([*read, found[1]])] == ["g.txt"]  # it had ended
+    rest = [one for one in found if isinstance(one, FollowSource)]
+    assert list(new.look([*read, *rest])) == []  # what is compressed is not read again
+    assert [one.path.name for one in new.look([*read, *rest[:2]])] == ["g.txt"]  # it had ended
+    (folder / "e.log.gz").write_bytes(gzip.compress(b"e\nmore\n"))  # it was half there
+    assert [one.path.name for one in new.look([*read, *rest])] == ["e.log.gz"]
     assert len(caplog.messages) == 1
     assert "a name that is not UTF-8" in caplog.messages[0]
-    assert not NewFiles(names[2:], AS_FOUND, stop)
+    assert not NewFiles(names[2:], AS_FOUND, stop, Claims())
 
 
 # What is out of proportion
@@ -678,6 +683,48 @@ def test_a_file_of_a_folder_is_let_go_when_it_is_gone(follower: Follower):
         file.flush()
         assert whole(list(reads)) == b"two\n"
     assert not follower.stop.is_set()
+
+
+def test_of_two_sources_only_one_takes_a_file_that_the_store_does_not_know(tmp_path: Path):
+    path = tmp_path / "a.log.1"
+    path.write_bytes(b"one\n")
+    claims, stop = Claims(), threading.Event()
+    known = Checkpoint(str(tmp_path / "a.log"), 0, 0, number=1, file="1:1", host=DISK.host)
+    rows = {known.source: [known]}
+
+    def knows(sources: Sequence[str], _file: str) -> list[Checkpoint]:
+        return [row for source in sources for row in rows.get(source, [])]
+
+    first = FollowSource("a.log", tmp_path / "a.log", stop, poll=0.001, claims=claims)
+    second = FollowSource("a.log.1", path, stop, poll=0.001, claims=claims)
+    reads = first.steps(knows)
+    taken = next(chunk for chunk in reads if chunk is not None)
+    assert (taken.checkpoint.source, taken.checkpoint.number) == (known.source, 2)
+    with pytest.raises(SourceLocked, match=r"a\.log\.1' is being read as '.*a\.log'"):
+        next(second.steps(nothing_known))
+    reads.close()
+    assert next(second.steps(nothing_known)) is not None
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_is_written_to_an_empty_file_may_be_no_text(*, tmp_path: Path, ends: bool):
+    path = tmp_path / "a.log"
+    path.touch()
+    source = FollowSource("a.log", path, threading.Event(), poll=0.001, ends=ends)
+    steps = source.steps()
+    assert next(steps).size == 0  # it is known
+    path.write_bytes(gzip.compress(b"one\n"))
+    if ends:  # whoever looks for new files finds it
+        assert list(steps) == []
+    else:
+        with pytest.raises(SourceError, match="is compressed and cannot be followed"):
+            list(steps)
+
+
+def test_an_empty_folder_can_be_followed(tmp_path: Path):
+    assert resolve_sources([str(tmp_path)], follow=threading.Event()) == []
+    with pytest.raises(SourceError, match="holds no files"):
+        resolve_sources([str(tmp_path)])
 
 
 def test_a_file_that_was_cut_short_is_read_from_its_start(follower: Follower):
