@@ -108,7 +108,7 @@ def resolve_sources(
             sources += objects
             sources.skipped += hidden
             continue
-        if follow is not None and Path(name).is_dir() and not any(_in_folder(Path(name))):
+        if follow is not None and Path(name).is_dir() and not _in_folder(Path(name))[0]:
             continue
         files, skipped, binary = _files(name)
         sources.skipped += skipped

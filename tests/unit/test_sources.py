@@ -722,6 +722,7 @@ def test_what_is_written_to_an_empty_file_may_be_no_text(*, tmp_path: Path, ends
 
 
 def test_an_empty_folder_can_be_followed(tmp_path: Path):
+    (tmp_path / ".hidden").touch()
     assert resolve_sources([str(tmp_path)], follow=threading.Event()) == []
     with pytest.raises(SourceError, match="holds no files"):
         resolve_sources([str(tmp_path)])
