@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from etl.errors import SourceError, UsageError
 from etl.filesystem import file_id
@@ -184,7 +185,7 @@ class NewFiles:
         self._names = [name for name in names if _may_grow(name)]
         self._options, self.stop, self._claims = options, stop, claims
         self._followed: set[str] = set()  # ids that the names of sources have had
-        self._passed: dict[Path, str] = {}
+        self._passed: dict[Path, _State] = {}
 
     def __bool__(self) -> bool:
         """Whether there can be any."""
@@ -200,12 +201,13 @@ class NewFiles:
         """
         paths = {one.path for one in read if isinstance(one, FileSource | FollowSource)}
         keys = {key_of(path) for path in paths}
-        ids = {id for path in paths if (id := _id_of(path))}
+        ids = {id for path in paths if (id := _state_of(path).id)}
         self._followed |= ids
         seen: set[str] = set()
         for name in self._names:
             for path in _in_folder(Path(name))[0] if Path(name).is_dir() else _matching(name):
-                id, state = _id_of(path), _state_of(path)
+                state = _state_of(path)
+                id = state.id
                 seen.add(id)
                 is_known = path in paths or id in ids or self._passed.get(path) == state
                 was_rotated = id in self._followed and keys.intersection(
@@ -289,21 +291,19 @@ def _may_grow(name: str) -> bool:
     return path.is_dir() or (glob.has_magic(name) and not path.exists() and not is_url(name))
 
 
-def _id_of(path: Path) -> str:
-    """Return a file's id; empty if it is not there."""
-    try:
-        return file_id(path.stat())
-    except OSError:
-        return ""
+class _State(NamedTuple):
+    """What a file is, and what changes when it does; empty if it is not there."""
+
+    id: str = ""
+    changed: tuple[int, int] = (0, 0)
 
 
-def _state_of(path: Path) -> str:
-    """Return what changes if a file does; empty if it is not there."""
+def _state_of(path: Path) -> _State:
     try:
         its = path.stat()
     except OSError:
-        return ""
-    return f"{file_id(its)}:{its.st_size}:{its.st_mtime_ns}"
+        return _State()
+    return _State(file_id(its), (its.st_size, its.st_mtime_ns))
 
 
 def _hidden(path: Path) -> bool:
