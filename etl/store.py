@@ -10,7 +10,6 @@ It knows no pipeline and runs nothing: workers do that, here or elsewhere.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 import polars as pl
 
 from etl.analysis import metrics, traces
-from etl.analysis.query import run_sql, with_times
+from etl.analysis.query import asks_for, run_sql, with_times
 from etl.dlq import DeadLetters
 from etl.errors import UsageError
 from etl.outputs.data_set import read_rows, with_rows
@@ -86,7 +85,7 @@ class Store:
         Raises:
             UsageError: If the query is wrong, or the output cannot be read.
         """
-        if not re.search(r"\blines\b", sql, re.IGNORECASE):
+        if not asks_for("lines", sql):
             return run_sql(sql, {"lines": pl.LazyFrame} | self._tables())
         return with_rows(
             self.queue,

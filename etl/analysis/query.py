@@ -10,7 +10,12 @@ import polars as pl
 from etl.errors import UsageError
 from etl.records.columns import TIME, Table
 
-__all__ = ["run_sql", "with_times"]
+__all__ = ["asks_for", "run_sql", "with_times"]
+
+
+def asks_for(table: str, sql: str) -> bool:
+    """Return whether a query may name a table."""
+    return bool(re.search(rf"\b{table}\b", sql, re.IGNORECASE))
 
 
 def run_sql(sql: str, tables: Mapping[str, Callable[[], pl.LazyFrame]]) -> pl.DataFrame:
@@ -23,11 +28,7 @@ def run_sql(sql: str, tables: Mapping[str, Callable[[], pl.LazyFrame]]) -> pl.Da
     Raises:
         UsageError: If the query is wrong.
     """
-    wanted = {
-        name: make()
-        for name, make in tables.items()
-        if re.search(rf"\b{name}\b", sql, re.IGNORECASE)
-    }
+    wanted = {name: make() for name, make in tables.items() if asks_for(name, sql)}
     try:
         with pl.SQLContext(wanted, eager=True) as context:
             return context.execute(sql)

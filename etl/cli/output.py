@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from contextlib import closing
 from operator import itemgetter
@@ -75,11 +74,12 @@ def query(
     Tables: lines (all rows of the output), dead_letters, metrics (the processors), traces (the
     last lines). etl query "select level, count(*) from lines group by 1"
     """
+    from etl.analysis.query import asks_for
     from etl.store import Store as Opened
 
     with closing(open_store(_store_of(run) if run else store)) as queue:
         rows = Opened(queue).query(sql)
-        if re.search(r"\blines\b", sql, re.IGNORECASE):
+        if asks_for("lines", sql):
             _say_where(queue)
     if to is not None:
         _write(rows, to)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote, unquote
@@ -181,16 +182,17 @@ def read_output(folder: Path | str) -> pl.DataFrame:
             f"{str(folder)!r} holds no Parquet files, but {', '.join(sorted(others))}; "
             "read_output reads what Parquet sinks write"
         )
+    partitions = {file: partition_of(file.relative_to(folder)) for file in files}
     frames = [
         pl.scan_parquet(file, hive_partitioning=False).with_columns(
-            **{name: pl.lit(value, pl.String) for name, value in partition_of(place).items()}
+            **{name: pl.lit(value, pl.String) for name, value in values.items()}
         )
-        for file in files
-        if (place := file.relative_to(folder))
+        for file, values in partitions.items()
     ]
     rows = pl.concat(frames, how="diagonal_relaxed").collect() if frames else pl.DataFrame()
-    names = {name for file in files for name in partition_of(file.relative_to(folder))}
-    return rows.with_columns(_typed(rows[name]) for name in rows.columns if name in names)
+    return rows.with_columns(
+        _typed(rows[name]) for name in dict.fromkeys(chain(*partitions.values()))
+    )
 
 
 def partition_of(path: Path) -> dict[str, str | None]:

@@ -41,8 +41,6 @@ def columns_of(path: Path) -> tuple[tuple[str, str], ...]:
             return ()
         with config.open("rb") as file:
             known = json.loads(file.read(MAX_CONFIG_BYTES))
-    except FileNotFoundError:
-        return ()
     except (OSError, ValueError, RecursionError) as error:
         log.warning(
             "%r cannot be read, and columns of its container are missing: %s", config, error

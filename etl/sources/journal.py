@@ -28,6 +28,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from etl.errors import SourceError, UsageError
 from etl.queue import Checkpoint
+from etl.records.batch import read_exactly
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import Chunks, SourceChunk
 from etl.sources.files import nothing_known
@@ -139,9 +140,7 @@ class JournalSource:
             SourceError: If it cannot be read.
         """
         with self._journalctl([f"--lines={HEAD_LINES}", *self._arguments()]) as file:
-            data = file.read(size)
-            while len(data) < size and (more := file.read(size - len(data))):
-                data += more
+            data = read_exactly(file, size)
             return data if data.startswith(b"{") else b"", time.time()
 
     def _arguments(self, cursor: str = "") -> Iterator[str]:

@@ -109,9 +109,7 @@ def resolve_sources(
             sources += objects
             sources.skipped += hidden
             continue
-        if follow is not None and Path(name).is_dir() and not _in_folder(Path(name))[0]:
-            continue
-        files, skipped, binary = _files(name)
+        files, skipped, binary = _files(name, may_be_empty=follow is not None)
         sources.skipped += skipped
         sources.skipped_binary += binary
         sources += (
@@ -242,15 +240,20 @@ class NewFiles:
             self._passed[path] = _state_of(path)
 
 
-def _files(name: str) -> tuple[dict[Path, Kind], int, int]:
-    """Return the files that a name stands for, and how many were passed over: ours, and binary."""
+def _files(name: str, *, may_be_empty: bool = False) -> tuple[dict[Path, Kind], int, int]:
+    """Return the files that a name stands for, and how many were passed over: ours, and binary.
+
+    Args:
+        name: What the user named.
+        may_be_empty: Whether a folder without any file that is read is no error.
+    """
     path = Path(name)
     if path.is_dir():
         found, skipped = _in_folder(path)
         kinds = {item: look_at(item) for item in found}
         files = {item: kind for item, kind in kinds.items() if not kind.binary}
         binary = len(kinds) - len(files)
-        if not files:
+        if not files and not (may_be_empty and not found):
             why = f" to read; {passed_over(skipped, binary)}" if skipped or binary else ""
             raise SourceError(f"folder {name!r} holds no files{why}")
         return files, skipped, binary

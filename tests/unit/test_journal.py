@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
 import pytest
+from growing import put, wait_until
 
 import etl
 from etl import open_queue
@@ -78,27 +79,11 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
     queue.close()
 
 
-def put(queue: Queue, url: str, *, reread: bool = False) -> int:
-    """Put what was not put before, and return how many lines."""
-    before = queue.stats().accepted
-    for source in resolve_sources([url]):
-        for _ in ingest(queue, source, reread=reread):
-            pass
-    return queue.stats().accepted - before
-
-
 def messages(queue: Queue, tmp_path: Path) -> Sequence[str]:
     """Return what a worker makes of what was put, in order."""
     Worker(queue, load_pipeline("etl.default:pipeline"), out=tmp_path / "out").drain()
     assert queue.stats().conserved
     return etl.read_output(tmp_path / "out").sort("line_number")["message"].to_list()
-
-
-def wait_until(queue: Queue, reached: Callable[[], bool]) -> None:
-    since = queue.version()
-    while not reached():
-        assert queue.wait(since, 30) != since, queue.stats()
-        since = queue.version()
 
 
 def test_each_entry_is_read_once(journal: Journal, queue: Queue, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from confluent_kafka import Producer
+from growing import put, wait_until
 
 import etl
 from etl import open_queue
@@ -57,26 +57,8 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
     queue.close()
 
 
-def put(queue: Queue, url: str, *, by_reference: bool = True) -> int:
-    """Put what was not put before, and return how many lines."""
-    before = queue.stats().accepted
-    for source in resolve_sources([url], by_reference=by_reference):
-        for _ in ingest(queue, source):
-            pass
-    return queue.stats().accepted - before
-
-
 def work(queue: Queue, tmp_path: Path) -> None:
     Worker(queue, load_pipeline("etl.default:pipeline"), out=tmp_path / "out").drain()
-
-
-def wait_until(queue: Queue, reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not reached():
-        since = queue.version()
-        if not reached():
-            queue.wait(since, 1)
-        assert time.monotonic() < deadline
 
 
 def messages_of(tmp_path: Path) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from growing import put
 from typer.testing import CliRunner
 
 import etl
@@ -26,7 +27,6 @@ from etl.pipeline.load import load_pipeline
 from etl.processors.processor import Delivery
 from etl.queue import Queue
 from etl.records.batch import Reference
-from etl.records.context import ReadOptions
 from etl.sources.ingest import ingest
 from etl.sources.objects import ObjectSource
 from etl.sources.resolve import resolve_sources
@@ -41,15 +41,6 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
     queue = open_queue(str(tmp_path / "s.db"))
     yield queue
     queue.close()
-
-
-def put(queue: Queue, *names: str, **options: Any) -> int:
-    """Put what was not put before, and return how many lines."""
-    before = queue.stats().accepted
-    for source in resolve_sources(names, ReadOptions(), **options):
-        for _ in ingest(queue, source):
-            pass
-    return queue.stats().accepted - before
 
 
 def output_of(queue: Queue, tmp_path: Path) -> pl.DataFrame:

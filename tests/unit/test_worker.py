@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import polars as pl
 import pytest
+from growing import wait_until
 
 from etl.dlq import DeadLetters
 from etl.errors import (
@@ -93,16 +94,6 @@ def counts(queue: Queue) -> tuple[int, int, int, int]:
 
 def dead_letters(queue: Queue) -> pl.DataFrame:
     return queue.dead_letters(DeadLetterFilter())
-
-
-def wait_until(queue: Queue, reached: Callable[[], bool]) -> None:
-    """Wait for the store to change until something holds."""
-    for _ in range(2000):
-        since = queue.version()
-        if reached():
-            return
-        queue.wait(since, 0.5)
-    pytest.fail(f"never reached: {queue.stats()}")
 
 
 def put(queue: Queue, *lines: str | bytes, source: str = "a.log") -> Batch:
