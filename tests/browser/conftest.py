@@ -19,6 +19,7 @@ import httpx
 import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import TimeoutError as TookTooLong
 
 from etl import open_queue
 
@@ -45,6 +46,10 @@ SOCKETS = """window.sockets = [];
         if (window.leaving) return { close() {} };
         super(...given); window.sockets.push(this); } };"""
 """Keeps the page's connections to kernels, of which none is renewed while it is left."""
+
+BARS = """() => { const bars = document.querySelector('.js-plotly-plot')?.data?.[0];
+    return bars && { x: bars.x && Array.from(bars.x), has: Object.keys(bars) }; }"""
+"""Returns the numbers of the chart's bars, and what else Plotly knows of them."""
 
 HANG_UP = """async () => { window.leaving = true;
     await Promise.all(window.sockets.filter((one) => one.readyState < WebSocket.CLOSED).map(
@@ -307,12 +312,16 @@ class Screen:
 
     def wait_bars(self, *values: int, timeout: float = 30_000) -> None:
         """Wait until the chart shows these numbers of DEBUG, INFO, WARNING, … lines."""
-        self.page.wait_for_function(
-            """values => { const bars = document.querySelector('.js-plotly-plot')?.data?.[0];
-            return bars?.x && Array.from(bars.x).join() === values.join(); }""",
-            arg=list(values),
-            timeout=timeout,
-        )
+        try:
+            self.page.wait_for_function(
+                f"values => ({BARS})()?.x?.join() === values.join()",
+                arg=list(values),
+                timeout=timeout,
+            )
+        except TookTooLong as error:
+            shown = self.page.evaluate(BARS)
+            text = f"the bars are not {list(values)}: {shown}; the page said {self.problems}"
+            raise AssertionError(text) from error
 
     def open_kind(self) -> None:
         """Open the drawer of the first kind of dead letters."""

@@ -389,6 +389,35 @@ def test_the_chart_has_the_size_and_the_colours_of_the_page(room: ControlRoom):
     until(room, lambda: len(room.figure.data[1].x) == 225)
 
 
+def test_every_drawing_reaches_the_page_whatever_the_page_says_meanwhile(
+    room: ControlRoom, monkeypatch: pytest.MonkeyPatch
+):
+    room.close()
+    chart, sent = room.figure, []
+    monkeypatch.setattr(chart, "_send", lambda message, **_: sent.append(message))
+    deltas = {"trace_deltas": [{}, {}, {}], "trace_edit_id": 0}
+    report = {"method": "update", "state": {"_js2py_traceDeltas": deltas}}
+    before, drawn = sys.getswitchinterval(), threading.Event()
+
+    def say() -> None:
+        while not drawn.is_set():
+            chart._handle_msg({"content": {"data": report}})
+
+    page = threading.Thread(target=say)
+    sys.setswitchinterval(1e-5)
+    page.start()
+    for count in range(1, 201):
+        chart.data[0].x = [count] * 5
+    drawn.set()
+    page.join()
+    sys.setswitchinterval(before)
+
+    updates = [message["state"].get("_py2js_restyle") for message in sent]
+    assert [one["restyle_data"]["x"][0] for one in updates if one] == [
+        [count] * 5 for count in range(1, 201)
+    ]
+
+
 def test_a_tap_in_a_cell_begins_with_what_was_and_follows(room: ControlRoom):
     make_dead(room, "INFO a", "ERROR b", "INFO c")
     with room.tap("level", where=pl.col("level") == "ERROR", limit=2) as tap:

@@ -72,13 +72,11 @@ class StyledPart(Part):
 class Chart(go.FigureWidget):  # type: ignore[misc]
     """A `FigureWidget` that only sends to the page, and takes nothing back from it.
 
-    Plotly's own takes back what a page has filled in, and with that drops what
-    it was given itself (seen in 7.1: `x` and `marker` are gone after some
-    updates, and with them the chart on the next page).
+    Plotly's own takes back what a page has filled in, and with that drops what it was given itself
+    (seen in 7.1: `x` and `marker` are gone after some updates, and with them the chart on the next
+    page). While it takes something, traitlets joins what is set meanwhile: an update that another
+    thread sends then, a message and `None` after it, would be `None` alone, and never be drawn.
     """
 
-    def _handler_js2py_traceDeltas(self, _change: Any) -> None:  # noqa: N802 - Plotly's name
-        pass
-
-    def _handler_js2py_layoutDelta(self, _change: Any) -> None:  # noqa: N802 - Plotly's name
-        pass
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """Take nothing that a page says of the figure."""
