@@ -14,6 +14,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 comma := ,
 LOGS = $(filter-out data/boot.log,$(wildcard data/*.log data/*.jsonl data/*.logfmt))
 
+# Without bytecode on the disk each process compiles etl again, which takes longer than all it does.
+unexport PYTHONDONTWRITEBYTECODE
+
 # $(call install,EXTRAS): install etl with extras, name each package that is fetched, and keep all
 # that pip says in a file, of which the end is shown if it fails.
 define install
@@ -23,6 +26,7 @@ define install
 		-e 's/^  Downloading .*(\([0-9.]* [MG]B\))$$/    \1/p' \
 		-e 's/^Installing collected packages.*/  installing them/p'
 	@if [ -e $(VENV)/.failed ]; then rm $(VENV)/.failed; tail -n 20 $(VENV)/install.log; exit 1; fi
+	@$(BIN)/python -m compileall -q etl
 endef
 
 .PHONY: run test chaos lab app docs bench clean help

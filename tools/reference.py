@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from typer.main import get_command
 
@@ -24,7 +24,7 @@ from etl.settings import Settings
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 
-TYPES = {int: "N", float: "N", Path: "PATH"}
+TYPES = {"int": "N", "float": "N", "path": "PATH", "str": "TEXT"}
 
 
 def table(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> str:
@@ -74,9 +74,8 @@ def _shown(argument: Any) -> str:
 def _option(option: Any) -> str:
     if option.is_flag:
         return ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-    hint = option.type_descriptor.annotation
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    value = option.metavar or "|".join(choices) or TYPES.get(hint, "TEXT")
+    kind = option.type.name.split()[0]  # "int range" is a kind of "int"
+    value = option.metavar or "|".join(getattr(option.type, "choices", ())) or TYPES[kind]
     return f"`{option.opts[0]} {value.replace('|', '/')}`"  # "|" ends a cell
 
 

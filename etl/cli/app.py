@@ -68,9 +68,6 @@ def _group(help: str, commands: Iterable[Callable[..., None]]) -> Typer:
     return group
 
 
-app = _group("Send log lines through a durable queue and a pipeline.", COMMANDS)
-
-
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's signature
     if wanted:
         say(f"etl {etl.__version__}")
@@ -83,7 +80,6 @@ Version = Annotated[
 ]
 
 
-@app.callback()
 def _options(version: Version = False, store: AnyStore = None, as_json: AnyJson = False) -> None:
     """Take the options of `etl` itself; the command gets those that are its own, too."""
 
@@ -92,6 +88,13 @@ def _group_options(store: AnyStore = None, as_json: AnyJson = False) -> None:
     """Take the options of a group of commands."""
 
 
+def _app(commands: Iterable[Callable[..., None]]) -> Typer:
+    made = _group("Send log lines through a durable queue and a pipeline.", commands)
+    made.callback()(_options)
+    return made
+
+
+app = _app(COMMANDS)
 for name, (help, commands) in GROUPS.items():
     group = _group(help, commands)
     group.callback(help=help)(_group_options)
@@ -102,8 +105,10 @@ def main() -> None:
     """Run the command line; print an error as one line."""
     hide_library_warnings()
     exit_fast()
+    # Typer evaluates the signatures of all commands that it has, which takes 0.02 s
+    named = [one for one in COMMANDS if [one.__name__] == sys.argv[1:2]]
     try:
-        app(prog_name="etl")
+        (_app(named) if named else app)(prog_name="etl")
     except EtlError as error:
         code = 2 if isinstance(error, UsageError) else 3 if isinstance(error, GateFailed) else 1
         _fail(str(error), code)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import log2
+from operator import itemgetter
 from typing import Any
 
 from backports import zstd
@@ -35,6 +36,8 @@ WITH_CHECKSUM: dict[int, int] = {
     zstd.CompressionParameter.checksum_flag: 1,
 }
 """Whoever decompresses it notices what has changed."""
+
+_CHECKED = itemgetter(*CHECKED.names)
 
 
 def keep_result(
@@ -128,8 +131,8 @@ def _keep_dead_letters(db: Transaction, batch: Batch, result: BatchResult, now: 
     new: list[dict[str, Any]] = []
     replayed: list[dict[str, Any]] = []
     for found in result.dead_letters.iter_rows(named=True):
-        row = found | known | {"failure": ids[found["failure"]]}
-        row["checksum"] = checksum_of_values(row[name] for name in CHECKED.names)
+        row = {**found, **known, "failure": ids[found["failure"]]}
+        row["checksum"] = checksum_of_values(_CHECKED(row))
         (new if row["dead_letter_id"] is None else replayed).append(row)
     db.many("insert_dead_letter", new)
     db.many("reopen_dead_letter", replayed)

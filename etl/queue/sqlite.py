@@ -13,14 +13,17 @@ import io
 import logging
 import math
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -51,6 +54,12 @@ VERSION = 6
 SHRINK_SHARE = 0.1
 """Share of a file's pages from which on it is worth while to rewrite it without them."""
 
+
+INSERTED_AT_ONCE = 100
+"""Rows of one INSERT, if there are as many; SQLite allows 32,766 values."""
+
+INSERT = re.compile(r"(?P<into>INSERT INTO [^()]+ \([^()]+\)\s+VALUES )(?P<row>\([\s:,\w]+\))")
+"""A statement that inserts one row, and does nothing else."""
 
 MAX_ORPHANS = 100
 """Rows that refer to none that are listed; as many as SQLite lists of what else is wrong."""
@@ -124,6 +133,20 @@ class SqliteTransaction(Transaction):
                 raise
         self.connection.text_factory = _any_text  # slower
         return _Rows(self.connection.execute(sql, values))
+
+    def many(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """See `Transaction.many`; rows that are inserted go together, in half the time."""
+        rows = list(rows)
+        at_once = len(rows) // INSERTED_AT_ONCE * INSERTED_AT_ONCE
+        if at_once and (found := INSERT.fullmatch(self.dialect.statement(statement))):
+            values = itemgetter(*re.findall(r":(\w+)", found["row"]))
+            row = re.sub(r":\w+", "?", found["row"])
+            sql = found["into"] + ", ".join([row] * INSERTED_AT_ONCE)
+            for start in range(0, at_once, INSERTED_AT_ONCE):
+                some = rows[start : start + INSERTED_AT_ONCE]
+                self.connection.execute(sql, [*chain.from_iterable(map(values, some))])
+            rows = rows[at_once:]
+        super().many(statement, rows)
 
     def tuples(self, statement: str, where: str = "", /, **values: Any) -> list[tuple[Any, ...]]:
         """See `Transaction.tuples`."""

@@ -21,10 +21,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
+import etl
 from etl.errors import StoreError, UsageError
 from etl.filesystem import DISK
 from etl.queue import Queue
@@ -98,9 +100,9 @@ def recorded(run_id: str, *, folder: Path | None = None, **known: Any) -> Iterat
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "born": birth(os.getpid()),
-        "etl": version("etl"),
+        "etl": etl.__version__,
         "python": platform.python_version(),
-        "polars": version("polars"),
+        "polars": pl.__version__,
     } | known
     _write(place, record)
     try:
