@@ -103,6 +103,20 @@ def test_a_dead_letter_shows_all_about_its_failure(store, clock):
     assert len(dead_letters) == 1
 
 
+def test_many_of_one_batch_are_kept_in_their_order_and_whole(queue):
+    lines = [f"order {number}" for number in range(250)]
+    queue.put(Batch.from_lines(lines, source="app.log"))
+    refuse = Pipeline("refuse").add(
+        "refuse", lambda frame: reject(frame, pl.lit(value=True), "poison", "bad")
+    )
+    work(queue, refuse)
+    found = DeadLetters(queue).frame(limit=1000)
+    assert found["line"].tolist() == lines
+    assert found["line_number"].tolist() == list(range(1, 251))
+    assert found["source"].unique().tolist() == ["app.log"]
+    assert queue.check().whole
+
+
 def test_the_frame_has_the_documented_columns(queue):
     frame = fail(queue, "x").frame()
     order = ["id", "status", "source", "line_number", "lines", "line", "raw", "format", "payload"]
