@@ -20,6 +20,7 @@ from hypothesis import settings
 from proxy import Proxy
 from servers import Bouncer, Server, free_port
 from servers import start_postgres as start_server
+from xdist.scheduler import LoadFileScheduling
 
 from etl import open_queue
 from etl.queue import Queue
@@ -39,8 +40,25 @@ settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the browser last: its driver keeps an event loop, in which no other can run."""
-    items.sort(key=lambda item: "browser" in item.path.parts)
+    """Begin with those that need a browser: they take longest."""
+    items.sort(key=lambda item: "browser" not in item.path.parts)
+
+
+class OneBrowser(LoadFileScheduling):  # type: ignore[misc]
+    """Gives each process a file after the other, and one of them all that need a browser.
+
+    A browser, JupyterLab and its kernels keep a core busy; most of the others wait for something.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "browser" if file.startswith("tests/browser/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneBrowser:
+    """Share the files among the processes."""
+    return OneBrowser(config, log)
 
 
 def without_runs() -> dict[str, str]:
