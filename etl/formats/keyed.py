@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -43,7 +44,6 @@ _ONE_MEANT = (
 ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n", "\\t": "\t", "\\r": "\r"}
 INTEGER = r"^-?(?:0|[1-9][0-9]{0,18})$"
 NUMBER = r"^-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?(?:[eE][+-]?[0-9]{1,2})?$"
-_TWICE = "\0twice"
 
 
 class _Number(str):
@@ -52,8 +52,14 @@ class _Number(str):
     __slots__ = ()
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+class _Object(dict[str, Any]):
+    """A JSON object, and beside it the earlier values of the keys that are in it twice."""
+
+    twice: Sequence[tuple[str, Any]] = ()
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
+    found = _Object(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice: list[tuple[str, Any]] = []
@@ -61,14 +67,8 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if key in seen:
                 twice.insert(0, (key, value))
             seen.add(key)
-        found[_TWICE] = twice
+        found.twice = twice
     return found
-
-
-def _all_pairs(found: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return what `_pairs` was given, the earlier values of keys that are there twice first."""
-    last = [(key, value) for key, value in found.items() if key != _TWICE]
-    return [*found.get(_TWICE, ()), *last]
 
 
 _decode = json.JSONDecoder(
@@ -173,22 +173,23 @@ def _at_once(texts: pl.Series, keys: list[str]) -> pl.DataFrame:
 def _one_by_one(lines: pl.Series, known: list[str]) -> pl.DataFrame:
     found = [_object(line) for line in lines]
     columns: dict[str, list[object]] = {"_fits": [fields is not None for fields in found]}
-    filled = [fields or {} for fields in found]
+    filled = [fields or _Object() for fields in found]
     counts = Counter(key for fields in filled for key in fields)
     keys = list(dict.fromkeys([*known, *(key for key, _ in counts.most_common())]))
-    kept = [key for key in keys[:MAX_KEYS] if key in counts and key != _TWICE]
+    kept = [key for key in keys[:MAX_KEYS] if key in counts]
     for key in kept:
         columns[safe(key)] = [fields.get(key) for fields in filled]
-    if others := counts.keys() - set(kept):
+    others = counts.keys() - set(kept)
+    if others or any(fields.twice for fields in filled):
         others |= {"rest"} & counts.keys()
         columns["rest"] = [_rest(fields, others) for fields in filled]
     schema = dict.fromkeys(columns, pl.String) | {"_fits": pl.Boolean}
     return pl.DataFrame(columns, schema)
 
 
-def _rest(fields: dict[str, str | None], others: set[str]) -> str | None:
-    rest = {key: value for key, value in fields.items() if key in others and key != _TWICE}
-    for key, value in json.loads(fields.get(_TWICE) or "[]"):
+def _rest(fields: _Object, others: set[str]) -> str | None:
+    rest = {key: value for key, value in fields.items() if key in others}
+    for key, value in fields.twice:
         rest[_free(key, rest)] = value
     return _quote(rest) if rest else None
 
@@ -199,40 +200,42 @@ def _free(key: str, taken: dict[str, Any]) -> str:
     return key
 
 
-def _object(line: str | None) -> dict[str, str | None] | None:
-    """Return the flattened object of a line, or None if it is none."""
+def _object(line: str | None) -> _Object | None:
+    """Return the flattened object of a line, texts or nulls, or None if it is none."""
     try:
         if line and (text := line.strip()).startswith("{"):
             if text[-1] in ",]":  # an element of a list
                 text = text.rstrip("], \r\n\t") if text[-1] == "]" else text[:-1]
-            fields: dict[str, str | None] = {}
-            twice: list[tuple[str, str | None]] = []
+            fields = _Object()
+            twice: list[tuple[str, Any]] = []
+            fields.twice = twice
             _flatten("", _only(_decode(text)), fields, twice)
-            if twice:
-                fields[_TWICE] = json.dumps(twice)
             return fields
     except (ValueError, RecursionError):
         pass
     return None
 
 
-def _only(found: dict[str, Any]) -> dict[str, Any]:
+def _only(found: _Object) -> _Object:
     """Return an object that holds no more than a list of objects as the first of them."""
     key, value = next(iter(found.items()), ("", None))
-    if len(found) == 1 and isinstance(value, list) and value and isinstance(value[0], dict):
-        return value[0] | ({key: value[1:]} if value[1:] else {})
-    return found
+    if len(found) > 1 or found.twice or not (isinstance(value, list) and value):
+        return found
+    first, *others = value
+    if not isinstance(first, _Object):
+        return found
+    return _pairs([*first.twice, *first.items(), *([(key, others)] if others else [])])
 
 
 def _flatten(
     prefix: str,
-    found: dict[str, Any],
+    found: _Object,
     fields: dict[str, str | None],
-    twice: list[tuple[str, str | None]],
+    twice: list[tuple[str, Any]],
 ) -> None:
-    for key, value in _all_pairs(found):
+    for key, value in (*found.twice, *found.items()):
         name = f"{prefix}{_clean(key)}"
-        if isinstance(value, dict) and value:
+        if isinstance(value, _Object) and value:
             _flatten(f"{name}.", value, fields, twice)
             continue
         if name in fields:
@@ -250,8 +253,8 @@ def _text(value: Any) -> str:
 def _encode(value: Any) -> str:
     if isinstance(value, _Number):
         return value
-    if isinstance(value, dict):
-        pairs = (f"{_quote(key)}: {_encode(one)}" for key, one in _all_pairs(value))
+    if isinstance(value, _Object):
+        pairs = (f"{_quote(key)}: {_encode(one)}" for key, one in (*value.twice, *value.items()))
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_encode, value)) + "]"

@@ -819,6 +819,7 @@ def test_a_template_finds_what_was_filled_in(a: str, b: str, pid: int, text: str
     assert got[3:] == (a, b, str(pid), text)
 
 
+@example({"\0twice": None})  # what a reader once kept under a key of its own
 @example({"*": None, "^a$": "x", "a": "y"})  # to Polars, names that stand for several columns
 @given(st.dictionaries(TEXTS, TEXTS | st.integers() | st.none() | st.lists(TEXTS), max_size=6))
 def test_json_values_come_back(data: dict[str, object]) -> None:

@@ -147,6 +147,14 @@ def test_a_key_that_is_there_twice_loses_nothing():
     got = rows('{"msg": "x", "n": {"a": 5, "a": 500}, "n.a": 50}')[0]
     assert got["n.a"] == 50
     assert json.loads(str(got["rest"])) == {"n.a": "5", "n.a_": "500"}
+    got = rows('{"msg": "x", "list": [{"a": 5, "a": {"b": 6, "b": 7}}]}')[0]
+    assert json.loads(got["list"]) == [{"a": {"b": 7}}]
+    assert got["list"] == '[{"a": 5, "a": {"b": 6, "b": 7}}]'
+    got = rows('{"n": [{"msg": "x", "n": 5, "o": 1, "o": 2}, {"n": 6}]}')[0]
+    assert (got["o"], got["n"]) == (2, '[{"n": 6}]')
+    assert json.loads(str(got["rest"])) == {"o": "1", "n": "5"}
+    got = rows('{"msg": "x", "\\u0000twice": "y"}')[0]
+    assert "y" in got.values()
     got = rows("level=info msg=x a=5 a=500")[0]
     assert (got["a"], json.loads(str(got["rest"]))) == (500, {"a": "5"})
 
