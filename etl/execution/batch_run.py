@@ -487,8 +487,12 @@ class BatchRun:
         if len(before) == len(after) and (before == after).all():
             return 0
         left = pl.concat([after, *(group.rows["_row"] for group in failed)])
-        if len(left) == len(before) and (left.sort() == before).all():
-            return 0
+        if len(left) == len(before):
+            passed = before.filter(~before.is_in(left[len(after) :].implode()))
+            if len(passed) == len(after) and (passed == after).all():
+                return 0
+            if (left.sort() == before).all():
+                return 0
         lines = self.builder.lines
         if not failed and (after.diff().drop_nulls() > 0).all():
             filtered = lines(before) - lines(after)

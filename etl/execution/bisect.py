@@ -265,13 +265,11 @@ def _take_rejected(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedRows]]
         return frame, []
     marks, frame = frame[REJECT], frame.drop(REJECT)
     marked = marks.is_not_null()
-    codes = marks.filter(marked).struct.unnest()
-    rejected = frame.filter(marked).hstack(codes.select(_code="code", _reason="reason"))
+    places = marked.arg_true().alias("place")
+    said = marks.gather(places).struct.unnest().hstack([places])
     failed = [
-        FailedRows(
-            rows.drop("_code", "_reason"), str(rows["_code"][0]), rows["_reason"].fill_null("")
-        )
-        for rows in rejected.partition_by("_code", maintain_order=True)
+        FailedRows(frame[one["place"]], str(one["code"][0]), one["reason"].fill_null(""))
+        for one in said.partition_by("code", maintain_order=True)
     ]
     return frame.filter(~marked), failed
 

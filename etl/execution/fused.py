@@ -7,7 +7,7 @@ enough to note for each row which branch it takes. Those in a row are one query.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -57,8 +57,7 @@ class Branches:
         for node in self.nodes:
             if node.when is None:
                 continue
-            needed = [name for name in node.when.meta.root_names() if name in frame.columns]
-            some = frame.select(needed or pl.all())[rest]
+            some = _needed(frame, [node.when])[rest]
             holds = some.select(node.when.fill_null(value=False)).to_series()
             found[node.name], rest = rest.filter(holds), rest.filter(~holds)
         return [found.get(node.name, rest) for node in self.nodes]
@@ -79,11 +78,18 @@ def branches_after(plan: Plan, name: str) -> Branches | None:
     return Branches(nodes, merge)
 
 
+def _needed(frame: pl.DataFrame, expressions: Iterable[pl.Expr]) -> pl.DataFrame:
+    """Return the columns that expressions name; all if they name none."""
+    named = [name for one in expressions for name in one.meta.root_names()]
+    return frame.select([name for name in frame.columns if name in named] or pl.all())
+
+
 def _with_columns(
     frame: pl.DataFrame, places: pl.Series, expressions: Mapping[str, pl.Expr]
 ) -> pl.DataFrame:
     """Return rows of which those at some places have what expressions make of them."""
-    made = frame[places].with_columns(one.alias(name) for name, one in expressions.items())
+    some = _needed(frame, expressions.values())[places]
+    made = some.with_columns(one.alias(name) for name, one in expressions.items())
     at = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
     at = at.scatter(places, pl.int_range(len(places), dtype=pl.UInt32, eager=True) + frame.height)
     return frame.with_columns(

@@ -110,51 +110,53 @@ class ResultBuilder:
     def add_dead_letters(self, processor: str, routed: RoutedRows, failed: FailedRows) -> None:
         """Record rows that failed alike; `routed` has the paths of the frame that they are from."""
         routed = routed.rows(failed.rows)
-        rows = routed.frame.select("_row").with_columns(
-            routed.per_path("_path", range(len(routed.paths))),
-            *self._alike(routed.frame, failed.reasons),
-            failed.reasons.alias("message"),
-            _payloads(self._plan.masked(routed.frame)),
-            attempts=pl.lit(failed.attempts, pl.Int64),
-        )
-        keys = ["alike", "template", "_path"]
-        kinds = rows.select(keys).unique(maintain_order=True)
-        kinds = kinds.with_row_index("failure", offset=len(self._failures))
+        paths = routed.per_path("_path", range(len(routed.paths)))
+        kinds: dict[tuple[str, str, int], int] = {}
+        numbers = [
+            kinds.setdefault((alike, template, path), len(self._failures) + len(kinds))
+            for alike, template, path in zip(*self._alike(failed), paths, strict=True)
+        ]
         name = (processor, failed.code, failed.error)
         self._failures += [
             FailureKind(
-                fingerprint=fingerprint(*name, self._source, text, template),
+                fingerprint=fingerprint(*name, self._source, alike, template),
                 processor=processor,
                 code=failed.code,
                 error=failed.error,
                 traceback=self._plan.masked_text(failed.traceback),
-                path=routed.paths[index],
+                path=routed.paths[path],
             )
-            for _, text, template, index in kinds.iter_rows()
+            for alike, template, path in kinds
         ]
-        self._dead.append(rows.join(kinds, on=keys, how="left", maintain_order="left").drop(keys))
+        self._dead.append(
+            failed.rows.select(
+                "_row",
+                failed.reasons.alias("message"),
+                _payloads(self._plan.masked(failed.rows)),
+                pl.Series("failure", numbers, pl.UInt32),
+                attempts=pl.lit(failed.attempts, pl.Int64),
+            )
+        )
         self.add_trace(routed, "dead")
 
-    def _alike(self, rows: pl.DataFrame, reasons: pl.Series) -> tuple[pl.Series, pl.Series]:
+    def _alike(self, failed: FailedRows) -> tuple[list[str], list[str]]:
         """Return why rows failed and what they say, as far as failures of a kind have it alike.
 
         What a row says is the template of its message, or the layout of a line without one.
         """
-        texts = pl.DataFrame({"line": self.origin["line"].gather(rows["_row"])})
-        said = layout(pl.col("line"))
-        if rows.schema.get("message") == pl.String:
-            texts = texts.with_columns(rows["message"])
+        rows = failed.rows
+        looks = layout(self.origin["line"].gather(rows["_row"]))
+        if rows.schema.get("message") == pl.String and rows["message"].count():
             first_line = pl.col("message").str.head(200).str.extract("(.*)")
             words = mask(first_line).str.split(" ").list.head(TEMPLATE_WORDS).list.join(" ")
-            said = pl.coalesce(words, said)
-        alike = reasons.to_frame("alike").select(reason(pl.col("alike"))).to_series()
-        template = texts.select(said.alias("template")).to_series()
-        same = pl.Series("", [""]).new_from_index(0, len(alike))
-        if pl.DataFrame([alike, template]).n_unique() > MAX_REASONS:
-            template = same.alias("template")
-        if alike.n_unique() > MAX_REASONS:
-            alike = same.alias("alike")
-        return alike, template
+            looks = rows.select(pl.coalesce(words, pl.lit(looks))).to_series()
+        texts = failed.reasons.to_frame("alike").select(reason(pl.col("alike"))).to_series()
+        alike, templates = texts.to_list(), looks.to_list()
+        if len({*zip(alike, templates, strict=True)}) > MAX_REASONS:
+            templates = [""] * len(alike)
+        if len({*alike}) > MAX_REASONS:
+            alike = [""] * len(alike)
+        return alike, templates
 
     def add_formats(
         self, before: pl.DataFrame, after: pl.DataFrame, failed: list[FailedRows]
@@ -194,15 +196,13 @@ class ResultBuilder:
 
     def add_trace(self, routed: RoutedRows, state: str) -> None:
         """Record where the traced lines of the batch ended: done, filtered or dead."""
-        recent = routed
+        rows = routed.frame.select(name for name in ("_row", "_path") if name in routed.frame)
         if state != "dead":
-            recent = routed.rows(routed.frame.filter(pl.col("_row") >= self._trace_from))
-        if not recent.frame.is_empty():
-            ids = [self._paths.setdefault(path, len(self._paths)) for path in recent.paths]
-            rows = recent.frame.select("_row")
-            self._traced.append(
-                rows.with_columns(recent.per_path("path", ids), state=pl.lit(state))
-            )
+            rows = rows.filter(pl.col("_row") >= self._trace_from)
+        if not rows.is_empty():
+            ids = [self._paths.setdefault(path, len(self._paths)) for path in routed.paths]
+            path = routed.rows(rows).per_path("path", ids)
+            self._traced.append(rows.select("_row", path, state=pl.lit(state)))
 
     def result(self, **rest: Any) -> BatchResult:
         """Return the result of the batch; `rest` are further fields of it.

@@ -137,8 +137,10 @@ def unmarked(lines: pl.Series) -> pl.Series:
     """Return the lines without byte order marks, and NULs before them."""
     if lines.head(1).str.starts_with("\ufeff").any():
         lines = lines.str.strip_prefix("\ufeff")
-    if lines.str.starts_with("\0").any():
-        lines = lines.str.strip_chars_start("\0")
+    empty = lines.str.starts_with("\0").fill_null(value=False).arg_true()
+    if len(empty):
+        without = lines.gather(empty).str.strip_chars_start("\0")
+        lines = lines.clone().scatter(empty, without)
     return lines
 
 

@@ -39,14 +39,17 @@ def mask(texts: pl.Expr) -> pl.Expr:
     return texts.str.strip_chars()
 
 
-def layout(lines: pl.Expr) -> pl.Expr:
-    """Return what the first two words of a line look like: `0-0-0 0:0:0,0`.
+def layout(lines: pl.Series) -> pl.Series:
+    """Return what the first two words of each line look like: `0-0-0 0:0:0,0`.
 
     Numbers become `0` and words `a`, so that the lines of one log look alike.
     """
-    heads = lines.str.head(100).str.replace_all(r"[\p{L}_]+", "a").str.replace_all(r"[0-9]+", "0")
-    words = heads.str.replace_all(r"[a0]{2,}", "a").str.extract_all(r"\S+")
-    return words.list.head(2).list.join(" ").str.head(16)
+    words = pl.lit(lines).str.head(100).str.extract_all(r"\S+").list.head(2).list.join(" ")
+    looks = pl.select(words.str.replace_all("[A-Za-z_]+", "a").alias(lines.name)).to_series()
+    if looks.str.contains(r"[^\x00-\x7F]").any():  # all letters are looked for ten times as long
+        looks = looks.str.replace_all(r"[\p{L}_]+", "a")
+    numbers = pl.lit(looks).str.replace_all("[0-9]+", "0").str.replace_all("[a0]{2,}", "a")
+    return pl.select(numbers.str.head(16)).to_series()
 
 
 def reason(messages: pl.Expr) -> pl.Expr:

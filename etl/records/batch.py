@@ -13,7 +13,6 @@ import io
 import json
 import secrets
 import time
-import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from backports import zstd
 
 from etl.errors import PayloadDamaged, SourceChanged, SourceUnavailable
 from etl.filesystem import DISK, FileSystem
-from etl.records.checksum import checksum_of_payload
+from etl.records.checksum import checksum_of_payload, crc32
 from etl.records.context import DEFAULT, Context
 
 __all__ = [
@@ -45,6 +44,9 @@ _COMPRESS_FROM = 512
 _PACKED = (b"\x1f\x8b", b"x", b"(\xb5")
 """How data that gzip, zlib or zstd have compressed begins."""
 
+_POLARS_FROM = 1 << 20
+"""Bytes of text from which Polars counts its lines: in half the time, and beside other threads."""
+
 _UNREADABLE = "payload cannot be read: "
 
 
@@ -55,7 +57,9 @@ def new_id() -> str:
 
 def count_lines(data: bytes) -> int:
     """Count the lines of a text block; the last one may lack its newline."""
-    return data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+    if len(data) < _POLARS_FROM or data.startswith(_PACKED):
+        return data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+    return int(pl.scan_lines(data).select(pl.len()).collect().item())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Reference:
         except OSError as error:
             missing = error.strerror or str(error)
         else:
-            if zlib.crc32(data) == self.checksum:
+            if crc32(data) == self.checksum:
                 return data
         try:
             if (found := find_bytes(self, files)) is not None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from isal.isal_zlib import crc32
+
 from etl.filesystem import DISK, FileSystem
 
-__all__ = ["checksum_of_batch", "checksum_of_file", "checksum_of_payload", "checksum_of_values"]
+__all__ = [
+    "checksum_of_batch",
+    "checksum_of_file",
+    "checksum_of_payload",
+    "checksum_of_values",
+    "crc32",
+]
 
 CHUNK = 1 << 20
 """Bytes of a file that are read at once."""
@@ -26,7 +33,7 @@ def checksum_of_batch(row: Mapping[str, Any]) -> int:
 
 def checksum_of_payload(encoding: str, data: bytes) -> int:
     """Return the checksum of an encoded payload: of the name of its encoding, and its bytes."""
-    return zlib.crc32(data, zlib.crc32(encoding.encode("utf-8", "surrogatepass")))
+    return crc32(data, crc32(encoding.encode("utf-8", "surrogatepass")))
 
 
 def checksum_of_values(values: Iterable[str | bytes | int | None]) -> int:
@@ -39,7 +46,7 @@ def checksum_of_values(values: Iterable[str | bytes | int | None]) -> int:
             parts.append(b"\xff")
         else:
             parts.append(value if isinstance(value, bytes) else str(value).encode())
-    return zlib.crc32(b"\0".join(parts))
+    return crc32(b"\0".join(parts))
 
 
 def checksum_of_file(path: Path, files: FileSystem = DISK) -> tuple[int, int]:
@@ -52,5 +59,5 @@ def checksum_of_file(path: Path, files: FileSystem = DISK) -> tuple[int, int]:
     with files.open(path) as file:
         while chunk := file.read(CHUNK):
             size += len(chunk)
-            checksum = zlib.crc32(chunk, checksum)
+            checksum = crc32(chunk, checksum)
     return size, checksum

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import BinaryIO, NamedTuple
 
 from etl.queue import Checkpoint
 from etl.records.batch import Batch, Reference, count_lines
+from etl.records.checksum import crc32
 from etl.settings import Settings
 from etl.sources.framing import LineBuffer, Sample
 
@@ -79,7 +79,7 @@ class Chunks:
         path = before.path
         batch = Batch(
             lines=lines,
-            payload=Reference(path, before.offset, stop, zlib.crc32(text))
+            payload=Reference(path, before.offset, stop, crc32(text))
             if self._by_reference
             else text,
             source=self._name,

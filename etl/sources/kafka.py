@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from etl.errors import SourceChanged, SourceError, SourceUnavailable, UsageError
 from etl.queue import Checkpoint
 from etl.queue.urls import without_secrets
 from etl.records.batch import Batch, Reference
+from etl.records.checksum import crc32
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.settings import kafka_properties
 from etl.sources.chunks import CHUNK_BYTES, SourceChunk
@@ -259,7 +259,7 @@ class _Partition:
         first, stop = _after(messages[0]) - 1, _after(messages[-1])
         text, size = batch.payload, batch.size
         if source.by_reference and isinstance(text, bytes) and len(values) == stop - first:
-            batch = replace(batch, payload=Reference(before.source, first, stop, zlib.crc32(text)))
+            batch = replace(batch, payload=Reference(before.source, first, stop, crc32(text)))
         self.checkpoint = replace(
             before, offset=stop, line_number=before.line_number + batch.lines, modified=modified
         )
@@ -295,7 +295,7 @@ def read_offsets(reference: Reference) -> bytes:
             f"{reference.path!r} cannot be read: no message in {TIMEOUT:g} s from offset {offset:,}"
         )
     text = Batch.from_lines(values).payload
-    if not isinstance(text, bytes) or zlib.crc32(text) != reference.checksum:
+    if not isinstance(text, bytes) or crc32(text) != reference.checksum:
         raise SourceChanged(
             f"messages {reference.start} to {reference.stop - 1} of {reference.path!r} are not "
             "those that were queued"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import stat
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from etl.filesystem import FileSystem
 from etl.records.batch import Reference, read_exactly
+from etl.records.checksum import crc32
 from etl.sources.identity import MAX_LOOKS, MAX_SEARCHED, ids_in, names_before
 from etl.sources.opening import if_readable, opened
 
@@ -64,7 +64,7 @@ def _bytes_in(candidate: Path, reference: Reference, files: FileSystem) -> bytes
             if is_long_enough if kind.plain else had.intersection(names_before(candidate)):
                 text.seek(reference.start)
                 data = read_exactly(text, reference.stop - reference.start)
-                if zlib.crc32(data) == reference.checksum:
+                if crc32(data) == reference.checksum:
                     return data
     return None
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from etl.errors import EtlError, SourceChanged, SourceError, SourceUnavailable, 
 from etl.queue import Checkpoint
 from etl.queue.urls import without_secrets
 from etl.records.batch import Reference, read_exactly
+from etl.records.checksum import crc32
 from etl.records.context import AS_FOUND, ReadOptions
 from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.files import nothing_known, sample_of
@@ -187,7 +187,7 @@ def read_range(reference: Reference) -> bytes:
         data = bytes(system.cat_file(path, start=reference.start, end=reference.stop))
     except Exception as error:
         raise SourceUnavailable(f"{reference.path!r} cannot be read: {error}") from error
-    if zlib.crc32(data) != reference.checksum:
+    if crc32(data) != reference.checksum:
         raise SourceChanged(
             f"bytes {reference.start} to {reference.stop} of {reference.path!r} are not the bytes "
             "that were queued"
