@@ -23,7 +23,7 @@ import polars as pl
 
 from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout, is_echo, is_interrupt
 from etl.pipeline.plan import Node
-from etl.processors.processor import REJECT, Abandoned, Each, Stateful
+from etl.processors.processor import REJECT, Abandoned, Each
 
 __all__ = [
     "FailedRows",
@@ -155,7 +155,7 @@ class _Attempt:
         self._rows: Callable[[pl.DataFrame], Rows] = (
             processor.rows if isinstance(processor, Each) else lambda frame: (call(frame), [])
         )
-        self._stateful = processor if isinstance(processor, Stateful) else None
+        self._stateful = node.stateful
         self._name, self._timeout, self._watchdog = node.name, node.timeout, watchdog
 
     def run(self, frame: pl.DataFrame) -> Rows:

@@ -8,12 +8,11 @@ column whose name is taken on the left gets `_` at its end.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import polars as pl
 
 __all__ = [
-    "MARKS", "ROW", "Reader", "beside", "cascade", "cleaned", "extract", "group_names", "safe",
+    "MARKS", "ROW", "Reader", "beside", "cascade", "cleaned", "group_names", "safe",
     "sample", "split", "ungrouped", "unmarked",
 ]  # fmt: skip
 
@@ -60,51 +59,6 @@ def cascade(
     parts = [part.with_columns(at).filter("_fits") for part, at in found]
     rest = rows.to_frame().with_columns(_fits=pl.lit(value=False))
     return pl.concat([*parts, rest], how="diagonal_relaxed").sort(ROW).drop(ROW)
-
-
-def extract(lines: pl.Series, pattern: str) -> pl.DataFrame:
-    """Return `_fits` and a column for each named group of a regex."""
-    # One more group tells whether a line fits: the others may be null in one that does.
-    headed = _headed(pattern)
-    if headed and headed.one_line and lines.str.contains("\n", literal=True).any():
-        headed = None
-    whole = f"({headed.head})" if headed else f"(?:{pattern})()"
-    found = lines.str.extract_groups(whole).struct.unnest()
-    around = found.to_series(0 if headed else -1)
-    columns = [found[g].alias(safe(g)) for g in group_names(headed.head if headed else pattern)]
-    if headed:  # what is behind the head: no regex needs to go through it
-        end = around.str.len_bytes()
-        rest = lines.cast(pl.Binary).bin.slice(end).cast(pl.String)  # type: ignore[arg-type]
-        columns.append(rest.alias(safe(headed.rest)))
-    return pl.DataFrame([around.is_not_null().alias("_fits"), *columns])
-
-
-class _Headed(NamedTuple):
-    """A regex whose last group takes all that is behind its head.
-
-    Attributes:
-        head: The regex of the head.
-        rest: The name of the last group.
-        one_line: Whether it takes no line break.
-    """
-
-    head: str
-    rest: str
-    one_line: bool
-
-
-@lru_cache(maxsize=1024)
-def _headed(pattern: str) -> _Headed | None:
-    """Return the parts of a regex whose last group takes all the rest; None of any other."""
-    found = re.fullmatch(r"(\^.*)\(\?P?<(\w+)>(?:(\.\*)|\(\?s:\.\*\))\)\$", pattern, re.DOTALL)
-    if not found or re.search(r"\(\?[a-zA-Z-]*[mRsUx][a-zA-Z-]*\)", found[1]):
-        return None  # flags may give another meaning to what is behind them
-    depth = 0
-    for token in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()|]", found[1]):
-        depth += {"(": 1, ")": -1}.get(token[0], 0)
-        if token[0] == "|" and not depth:
-            return None
-    return _Headed(found[1], found[2], one_line=found[3] is not None)
 
 
 @lru_cache(maxsize=1024)

@@ -11,8 +11,9 @@ from etl.errors import FormatError
 from etl.formats.about import ABOUT, format_hint
 from etl.formats.blocks import is_block, read_blocks
 from etl.formats.catalogue import ANOTHERS, DOUBTFUL, PATTERNS, REFUSED
-from etl.formats.columns import MARKS, Reader, cascade, extract, group_names, safe, sample
+from etl.formats.columns import MARKS, Reader, cascade, group_names, safe, sample
 from etl.formats.envelopes import DOCKER, peel, read_docker
+from etl.formats.extract import extract
 from etl.formats.generic import read_generic
 from etl.formats.heads import is_postgres_csv, read_cef, read_headed, read_leef, read_postgres_csv
 from etl.formats.keyed import is_json, is_logfmt, read_json, read_logfmt

@@ -11,7 +11,8 @@ from functools import partial
 
 import polars as pl
 
-from etl.formats.columns import Reader, cascade, extract, sample
+from etl.formats.columns import Reader, cascade, sample
+from etl.formats.extract import extract
 from etl.formats.scan import Step, scan
 
 __all__ = ["COLUMNS", "Layout", "infer", "pattern_of", "read_generic", "template_of"]

@@ -12,8 +12,9 @@ from functools import partial
 
 import polars as pl
 
-from etl.formats.columns import Reader, cascade, extract, safe, sample
+from etl.formats.columns import Reader, cascade, safe, sample
 from etl.formats.dialects import ALIASES, DIALECTS, TIME_KEY
+from etl.formats.extract import extract
 
 __all__ = [
     "header_of",

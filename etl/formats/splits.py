@@ -14,7 +14,8 @@ from functools import partial
 import polars as pl
 
 from etl.formats.catalogue import TIME
-from etl.formats.columns import Reader, extract, ungrouped
+from etl.formats.columns import Reader, ungrouped
+from etl.formats.extract import extract
 from etl.formats.stamps import ZONE_NAMES
 
 __all__ = ["Split"]

@@ -31,7 +31,7 @@ COUNTED = {"format", "timestamp"}
 """Columns whose first setting says by which formats records were read, and with what times."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """One named processor, how rows come to it, and what happens when it fails.
 
@@ -79,10 +79,15 @@ class Node:
             hint = did_you_mean(str(self.on_error), known)
             yield f"on_error={self.on_error!r} is unknown{hint}"
 
-    @property
+    @cached_property
     def is_sink(self) -> bool:
         """Whether rows end here and are staged rather than passed on."""
         return isinstance(self.processor, Sink)
+
+    @cached_property
+    def stateful(self) -> Stateful | None:
+        """The processor, if it has a state."""
+        return self.processor if isinstance(self.processor, Stateful) else None
 
     @property
     def only_polars(self) -> bool:
@@ -188,11 +193,12 @@ class Plan:
         text = "\n".join(node.source() for node in self.nodes.values())
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    @property
-    def stateful(self) -> dict[str, Stateful]:
+    @cached_property
+    def stateful(self) -> Mapping[str, Stateful]:
         """The processors that have a state, by name."""
-        processors = {name: node.processor for name, node in self.nodes.items()}
-        return {name: one for name, one in processors.items() if isinstance(one, Stateful)}
+        return {
+            name: node.stateful for name, node in self.nodes.items() if node.stateful is not None
+        }
 
     @cached_property
     def masks(self) -> tuple[mask, ...]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from math import log2
 from operator import itemgetter
 from typing import Any
@@ -75,7 +74,7 @@ def keep_result(
         head = {"at": now, "worker": worker, "batch": batch.id, "source": batch.source}
         _keep_trace(db, head | {"version": result.version}, trace, result.trace)
     of_batch = {"source": batch.source, "lines": result.done}
-    db.many("insert_output", (asdict(one) | of_batch for one in outputs))
+    db.many("insert_output", (_fields(one) | of_batch for one in outputs))
 
 
 def moved(rows: Sequence[Mapping[str, int]], **states: int) -> dict[str, int]:
@@ -117,6 +116,11 @@ def encode_trace(trace: Trace) -> bytes:
     return zstd.compress(text.encode(), options=WITH_CHECKSUM)
 
 
+def _fields(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass with slots; `asdict` would copy their values, too."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
 def _keep_dead_letters(db: Transaction, batch: Batch, result: BatchResult, now: float) -> None:
     db.many("close_replayed", ({"id": id, "closed_at": now} for id in result.passed))
     if not result.dead_letters.height:
@@ -139,7 +143,7 @@ def _keep_dead_letters(db: Transaction, batch: Batch, result: BatchResult, now: 
 
 
 def _failure_id(db: Transaction, failure: FailureKind, source: str, result: BatchResult) -> int:
-    row = asdict(failure) | {"version": result.version, "run": result.run, "source": source}
+    row = _fields(failure) | {"version": result.version, "run": result.run, "source": source}
     row["path"] = json.dumps(failure.path, ensure_ascii=False)
     found = None
     while found is None:  # it may have been there, and deleted as one without dead letters
@@ -150,7 +154,7 @@ def _failure_id(db: Transaction, failure: FailureKind, source: str, result: Batc
 
 def _keep_stats(db: Transaction, worker: str, result: BatchResult, second: int) -> None:
     rows = [
-        asdict(stats) | {"processor": name, "worker": worker, "second": second}
+        _fields(stats) | {"processor": name, "worker": worker, "second": second}
         for name, stats in result.processor_stats.items()
     ]
     if not rows:
@@ -174,7 +178,7 @@ def _keep_formats(db: Transaction, source: str, result: BatchResult) -> None:
     db.many(
         "add_format",
         (
-            asdict(counts) | {"source": source, "format": name}
+            _fields(counts) | {"source": source, "format": name}
             for name, counts in result.formats.items()
         ),
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +46,9 @@ __all__ = ["Progress", "RunResult", "output_folder", "run", "summary"]
 
 POLL_SECONDS = 0.1
 """Seconds between looks at the workers."""
+
+MUCH = 4 * Settings.batch_lines
+"""Lines that take longer than that."""
 
 
 def output_folder(queue: Queue) -> Path:
@@ -223,7 +227,9 @@ def _process(
             putting.result()
             if not _unloaded(queue, targets, stats, began) and stats.idle:
                 return unreadable
-            queue.wait(since, POLL_SECONDS)
+            # While much waits, not every commit is worth a look.
+            wait_for_more = stop.wait if stats.waiting > MUCH else partial(queue.wait, since)
+            wait_for_more(POLL_SECONDS)
     finally:
         stop.set()
 

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from etl.errors import FormatError
 from etl.formats import Format, get_format
-from etl.formats.columns import extract
+from etl.formats.extract import extract
 
 SEPARATORS = (" ", "  ", ": ", " - ", "] ", " [", "|", "\t", ",", ", ", "[", '"', " é ", ":", "x")
 TIMES = (
@@ -153,6 +153,40 @@ def test_the_rest_of_a_line_is_what_the_last_group_would_be(pattern: str, texts:
     lines = pl.Series(texts, dtype=pl.String)
     found = lines.str.extract_groups(f"(?:{pattern})()").struct.unnest()
     names = [name for name in ("b", "a", "rest") if f"<{name}>" in pattern]
+    expected = found.select(pl.nth(-1).is_not_null().alias("_fits"), *names)
+
+    assert_frame_equal(extract(lines, pattern), expected)
+
+
+FIXED = (
+    r"^(?P<date>\d{4}-\d\d-\d\d) (?P<time>\d\d:\d\d:\d\d) (?P<level>[A-Z]+) (?P<rest>.*)$",
+    r"^(?P<date>\d{4}-\d\d-\d\d) (?P<time>\d\d:\d\d:\d\d) (?P<rest>\d+)",
+    r"^\[(?P<date>[0-9]{4}\-[0-9]{2}-[0-9]{2}T?) ?(?P<time>\S+)\] (?P<rest>(?s:.*))$",
+    r"^(?P<a>[A-Z]{3}) \d{4}-\d{2}-\d{2}(?P<b> \d\d:\d\d:\d\d)? (?i:info|(?P<c>x)) (?P<rest>.+)",
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?P<rest>[^|]*)\|?$",
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?P<rest>\b.*)",
+    r"^(?P<date>\d{4}-\d\d-\d\d \d\d:\d\d:\d{2,}) (?P<rest>.*)$",
+    r"^(?P<date>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?P<rest> .*)|(?P<b>x)",
+    r"^(?P<a>[a-z ]{14})(?P<rest>.*)",
+)
+
+
+@pytest.mark.parametrize("pattern", FIXED)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_head_of_fixed_width_is_what_the_regex_would_take(pattern: str, data: st.DataObject):
+    usual = data.draw(st.from_regex(pattern, alphabet=st.characters(max_codepoint=127)))
+    odd = st.sampled_from(["٣", "é", "x", "\n", "\0", " ", "\x85", ""])
+    near = st.builds(
+        lambda at, odd: usual[:at] + odd + usual[at + len(odd) :],
+        st.integers(0, len(usual)),
+        odd,
+    )
+    text = st.text("0٣9-: ,TINFOABCéx|[]\n\0", max_size=40)
+    others = data.draw(st.lists(st.none() | text | near, max_size=40))
+    lines = pl.Series([*[usual] * 200, *others, *[usual] * 3], dtype=pl.String)
+    found = lines.str.extract_groups(f"(?:{pattern})()").struct.unnest()
+    names = [name for name in found.columns if not name.isdigit()]
     expected = found.select(pl.nth(-1).is_not_null().alias("_fits"), *names)
 
     assert_frame_equal(extract(lines, pattern), expected)
