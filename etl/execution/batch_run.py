@@ -236,10 +236,11 @@ class BatchRun:
     def __post_init__(self) -> None:
         """Read the batch."""
         frame = records_of(self.batch, self.files).with_row_index("_row")
-        origin = frame.select(name for name in ORIGIN if name in frame.columns)
+        origin = frame[[name for name in ORIGIN if name in frame.columns]]
         self.builder = ResultBuilder(origin, self.batch.source, self.plan, self.traced)
         self.staged: list[Staged] = []
-        self._frame = frame.drop("raw", "dead_letter_id", strict=False)
+        kept = [name for name in frame.columns if name not in ("raw", "dead_letter_id")]
+        self._frame = frame[kept]
         self._inbox: dict[str, list[RoutedRows]] = {}
 
     def execute(self, at: str = INPUT) -> None:
@@ -251,7 +252,7 @@ class BatchRun:
             self._send(self.plan.nodes[at], start)
         for node in self.plan.order:
             if node.name in self._inbox and not node.is_sink:
-                rows = merge(self._inbox[node.name])
+                rows = merge(self._inbox.pop(node.name))
                 if not self._chain(node, rows):
                     self._route(node.name, self._step(node, rows))
         self._run_sinks()
@@ -262,7 +263,7 @@ class BatchRun:
         written: list[tuple[Node, RoutedRows]] = []
         for node in self.plan.order:
             if node.name in self._inbox and node.is_sink:
-                routed = self.builder.without_dead(merge(self._inbox[node.name]))
+                routed = self.builder.without_dead(merge(self._inbox.pop(node.name)))
                 if not routed.frame.is_empty():
                     written.append((node, self._step(node, routed)))
                     self.builder.add_done(written[-1][1])

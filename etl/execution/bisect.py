@@ -263,12 +263,15 @@ def _take_rejected(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedRows]]
     """Return the rows that `reject` did not mark, and those that it did by code."""
     if REJECT not in frame.columns:
         return frame, []
-    marks, frame = frame[REJECT], frame.drop(REJECT)
+    marks = frame[REJECT]
+    frame = frame[[name for name in frame.columns if name != REJECT]]
     marked = marks.is_not_null()
     places = marked.arg_true().alias("place")
-    said = marks.gather(places).struct.unnest().hstack([places])
+    said = marks[places].struct.unnest().hstack([places])
+    if said["reason"].null_count():
+        said = said.with_columns(pl.col("reason").fill_null(""))
     failed = [
-        FailedRows(frame[one["place"]], str(one["code"][0]), one["reason"].fill_null(""))
+        FailedRows(frame[one["place"]], str(one["code"][0]), one["reason"])
         for one in said.partition_by("code", maintain_order=True)
     ]
     return frame.filter(~marked), failed

@@ -39,16 +39,16 @@ class Branches:
         (path,) = routed.paths
         rows = routed.frame["_row"]
         places = self._places(routed.frame)
-        taken = pl.zeros(len(rows), pl.UInt32, eager=True).alias("_path")
+        taken = pl.Series("_path", [0], pl.UInt32).new_from_index(0, len(rows))
         for number, its in enumerate(places):
             if number and len(its):
                 taken = taken.scatter(its, number)
-        frame = routed.frame.with_columns(taken)
+        frame = routed.frame.hstack([taken])
         for node, its in zip(self.nodes, places, strict=True):
             if node.expressions and len(its):
                 frame = _with_columns(frame, its, node.expressions)
         paths = tuple((*path, node.name) for node in self.nodes)
-        return RoutedRows(frame, paths), [rows.gather(its) for its in places]
+        return RoutedRows(frame, paths), [rows[its] for its in places]
 
     def _places(self, frame: pl.DataFrame) -> list[pl.Series]:
         """Return the places of the rows that take each branch: the first whose condition holds."""
@@ -81,7 +81,7 @@ def branches_after(plan: Plan, name: str) -> Branches | None:
 def _needed(frame: pl.DataFrame, expressions: Iterable[pl.Expr]) -> pl.DataFrame:
     """Return the columns that expressions name; all if they name none."""
     named = [name for one in expressions for name in one.meta.root_names()]
-    return frame.select([name for name in frame.columns if name in named] or pl.all())
+    return frame[[name for name in frame.columns if name in named] or frame.columns]
 
 
 def _with_columns(

@@ -32,7 +32,7 @@ def records_of(batch: Batch, files: FileSystem = DISK) -> pl.DataFrame:
     if "line_count" in frame.columns:
         return frame
     records = join_records(frame, batch.context.record_start)
-    return records.select(*FIRST, pl.exclude(*FIRST))
+    return records[[*FIRST, *(name for name in records.columns if name not in FIRST)]]
 
 
 def batch_of(lease: Lease, files: FileSystem = DISK) -> Batch:

@@ -84,7 +84,8 @@ class ResultBuilder:
         self._traced: list[pl.DataFrame] = []
         self._paths: dict[tuple[str, ...], int] = {}
         in_any_case = origin.height == 1 or "dead_letter_id" in origin.columns
-        self._trace_from = origin.height - (Settings.kept_traces if in_any_case else traced)
+        traced = Settings.kept_traces if in_any_case else traced
+        self._trace_from = max(0, origin.height - traced)
 
     def lines(self, rows: pl.Series) -> int:
         """Return how many source lines some rows stand for, by their `_row`."""
@@ -196,13 +197,15 @@ class ResultBuilder:
 
     def add_trace(self, routed: RoutedRows, state: str) -> None:
         """Record where the traced lines of the batch ended: done, filtered or dead."""
-        rows = routed.frame.select(name for name in ("_row", "_path") if name in routed.frame)
+        recent = routed
         if state != "dead":
-            rows = rows.filter(pl.col("_row") >= self._trace_from)
-        if not rows.is_empty():
-            ids = [self._paths.setdefault(path, len(self._paths)) for path in routed.paths]
-            path = routed.rows(rows).per_path("path", ids)
-            self._traced.append(rows.select("_row", path, state=pl.lit(state)))
+            places = (routed.frame["_row"] >= self._trace_from).arg_true()
+            names = [name for name in ("_row", "_path") if name in routed.frame.columns]
+            recent = routed.rows(routed.frame[names][places])
+        if not recent.frame.is_empty():
+            ids = [self._paths.setdefault(path, len(self._paths)) for path in recent.paths]
+            rows = recent.frame[["_row"]].hstack([recent.per_path("path", ids)])
+            self._traced.append(rows.with_columns(state=pl.lit(state)))
 
     def result(self, **rest: Any) -> BatchResult:
         """Return the result of the batch; `rest` are further fields of it.
@@ -226,7 +229,7 @@ class ResultBuilder:
             filtered=total - done - dead,
             dead=dead,
             processor_stats=dict(self.processor_stats),
-            dead_letters=dead_letters.select(DEAD_LETTER_SCHEMA.keys()),
+            dead_letters=dead_letters[[*DEAD_LETTER_SCHEMA]],
             failures=self._failures,
             passed=self._passed(dead_letters),
             errors=self._errors,
@@ -243,8 +246,8 @@ class ResultBuilder:
         if self.copied:
             dead = dead.unique("_row", keep="first", maintain_order=True)
         dead = dead.sort("_row")
-        origin = self.origin.drop("_row").rename({"line_count": "lines"})
-        dead = dead.hstack(origin[dead["_row"]].get_columns())
+        origin = self.origin[dead["_row"]].rename({"line_count": "lines"})
+        dead = dead.hstack([one for one in origin.get_columns() if one.name != "_row"])
         dead = pl.concat([pl.DataFrame(schema=DEAD_LETTER_SCHEMA), dead], how="diagonal")
         return masked_dead_letters(dead, self._plan)
 
@@ -260,9 +263,9 @@ class ResultBuilder:
         if not self._traced:
             return None
         ends = pl.concat(self._traced).sort("_row", maintain_order=True).tail(Settings.kept_traces)
-        lines = self._plan.masked(self.origin[ends["_row"]].select("line", "line_number"))
+        lines = self._plan.masked(self.origin[["line", "line_number"]][ends["_row"]])
         lines = lines.with_columns(pl.col("line").str.head(MAX_TRACED_LENGTH))
-        joined = pl.concat([ends.drop("_row"), lines], how="horizontal")
+        joined = ends[["path", "state"]].hstack(lines.get_columns())
         per_line = {
             name: stats.seconds / max(1, stats.received)
             for name, stats in self.processor_stats.items()

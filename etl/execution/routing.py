@@ -47,7 +47,7 @@ class RoutedRows(NamedTuple):
         """Return a column that has for each row the value of its path."""
         series = pl.Series(column, values, dtype)
         if "_path" in self.frame.columns:
-            return series.gather(self.frame["_path"])
+            return series[self.frame["_path"]]
         return series.new_from_index(0, self.frame.height)
 
 
@@ -103,4 +103,4 @@ def for_sink(routed: RoutedRows) -> pl.DataFrame:
         frame = frame.rename({"path": name})
     texts = [" → ".join(path) for path in routed.paths]
     public = [name for name in frame.columns if not name.startswith("_")]
-    return frame.select(public).with_columns(routed.per_path("path", texts, pl.String))
+    return frame[public].hstack([routed.per_path("path", texts, pl.String)])

@@ -38,7 +38,7 @@ def cascade(
     """
     rows = pl.int_range(len(lines), eager=True).alias(ROW)
     found: list[tuple[pl.DataFrame, pl.Series]] = []
-    got = pl.DataFrame({"_fits": pl.repeat(value=False, n=len(lines), eager=True)})
+    got = pl.Series("_fits", [False]).new_from_index(0, len(lines)).to_frame()
     rounds = 0
     while readers or more:
         for read in readers:

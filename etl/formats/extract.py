@@ -40,38 +40,52 @@ _LOOK_BACK = {"^", r"\A", r"\b", r"\B", r"\<", r"\>"}
 """What depends on the text before it."""
 
 
-def extract(lines: pl.Series, pattern: str) -> pl.DataFrame:
-    """Return `_fits` and a column for each named group of a regex."""
+def extract(lines: pl.Series, pattern: str, *, one_line: bool = False) -> pl.DataFrame:
+    """Return `_fits` and a column for each named group of a regex.
+
+    Args:
+        lines: The lines.
+        pattern: A Rust regex with named groups.
+        one_line: Whether it is known that no line has a line break in it.
+    """
     fixed = _fixed(pattern) if len(lines) >= MIN_LINES else None
     if fixed is None:
-        return _extract(lines, pattern)
-    has_head = lines.str.contains(fixed.check).fill_null(value=False)
-    if has_head.mean() < MIN_SHARE:  # type: ignore[operator]
-        return _extract(lines, pattern)
-    all_have = bool(has_head.all())
-    headed = lines if all_have else lines.set(~has_head, None)
-    got = _extract(headed.str.slice(fixed.width), fixed.rest)
-    fits = got.to_series(0)
+        return _extract(lines, pattern, one_line=one_line)
+    has_head = lines.str.contains(fixed.check)
+    if has_head.null_count():
+        has_head = has_head.fill_null(value=False)
+    if (has_head.sum() or 0) < MIN_SHARE * len(lines):
+        return _extract(lines, pattern, one_line=one_line)
+    all_have = has_head.all()
+    line = pl.lit(lines if all_have else lines.set(~has_head, None))
+    cuts = [line.str.slice(at, size).alias(safe(name)) for name, at, size in fixed.groups]
+    tail, *cut = pl.select(line.str.slice(fixed.width).alias(""), *cuts).get_columns()
+    got = _extract(tail, fixed.rest, one_line=one_line)
+    fits = got["_fits"]
     if not fits.all():
-        headed = headed.set(~fits, None)
-    cut = [headed.str.slice(at, n).alias(safe(name)) for name, at, n in fixed.groups]
+        cut = [column.set(~fits, None) for column in cut]
     got = pl.DataFrame([fits, *cut, *got.get_columns()[1:]])
-    if all_have:
-        return got
-    others = (~has_head).arg_true()  # of which a few may fit: `\\d` is more than ASCII's digits
-    apart = _extract(lines.gather(others), pattern)
-    if not apart["_fits"].any():
-        return got
-    places = pl.int_range(len(lines), eager=True)
-    places = places.scatter(others, pl.int_range(len(others), eager=True) + len(lines))
-    return pl.concat([got, apart])[places]
+    return got if all_have else _with_others(got, lines, (~has_head).arg_true(), pattern)
 
 
-def _extract(lines: pl.Series, pattern: str) -> pl.DataFrame:
+def _with_others(
+    got: pl.DataFrame, lines: pl.Series, places: pl.Series, pattern: str
+) -> pl.DataFrame:
+    r"""Read the lines without the head that may still fit: `\d` takes more than ASCII's digits."""
+    others = lines[places]
+    wide = others.str.contains(r"[^\x00-\x7F]").fill_null(value=False)
+    if not wide.any() or not (apart := _extract(others.filter(wide), pattern))["_fits"].any():
+        return got
+    at = pl.int_range(len(lines), eager=True)
+    at = at.scatter(places.filter(wide), pl.int_range(apart.height, eager=True) + len(lines))
+    return pl.concat([got, apart])[at]
+
+
+def _extract(lines: pl.Series, pattern: str, *, one_line: bool = False) -> pl.DataFrame:
     # One more group tells whether a line fits: the others may be null in one that does.
     headed = _headed(pattern)
-    if headed and headed.one_line and lines.str.contains("\n", literal=True).any():
-        headed = None
+    if headed and headed.one_line and not one_line:
+        headed = None if lines.str.contains("\n", literal=True).any() else headed
     whole = f"({headed.head})" if headed else f"(?:{pattern})()"
     found = lines.str.extract_groups(whole).struct.unnest()
     around = found.to_series(0 if headed else -1)

@@ -65,30 +65,43 @@ class Format:
         """Names of the raw columns; empty for a format with a reader, where the lines tell."""
         return list(dict.fromkeys(safe(g) for p in self.patterns for g in group_names(p)))
 
-    def read(self, lines: pl.Series, header: str | None = None) -> pl.DataFrame:
+    def read(
+        self, lines: pl.Series, header: str | None = None, *, one_line: bool = False
+    ) -> pl.DataFrame:
         """Return `_fits` (Boolean), `format` and the raw columns, a row for each line.
 
-        `header` is the head of a table that begins above the lines, if there is one.
+        Args:
+            lines: The lines.
+            header: The head of a table that begins above them, if there is one.
+            one_line: Whether it is known that no line has a line break in it.
         """
         if self.reader is _headed:
             got = _headed(lines, header)
+        elif self.reader:
+            got = self.reader(lines)
         else:
-            got = self.reader(lines) if self.reader else self._by_patterns(lines)
-        absent = [pl.lit(None, pl.String).alias(g) for g in self.groups if g not in got.columns]
-        name = pl.when("_fits").then(pl.lit(self.name)).alias("format")
+            got = self._by_patterns(lines, one_line=one_line)
         if "format" in got.columns:
             return got.select(*MARKS, pl.exclude(MARKS))
-        return got.with_columns(name, *absent).select(*MARKS, *(self.groups or got.columns[1:]))
+        fits, found = got["_fits"], {column.name: column for column in got.get_columns()}
+        name = pl.Series("format", [self.name]).new_from_index(0, len(lines))
+        if not fits.all(ignore_nulls=False):
+            name = name.set(~fits.fill_null(value=False), None)
+        absent = pl.Series([None], dtype=pl.String).new_from_index(0, len(lines))
+        raw = [found[g] if g in found else absent.alias(g) for g in self.groups or got.columns[1:]]
+        return pl.DataFrame([fits, name, *raw])
 
-    def _by_patterns(self, lines: pl.Series) -> pl.DataFrame:
+    def _by_patterns(self, lines: pl.Series, *, one_line: bool = False) -> pl.DataFrame:
         few = lines.gather_every(max(1, len(lines) // 32))
-        fit = pl.select(pl.lit(few).str.contains(p).sum().alias(p) for p in self.patterns)
-        patterns = sorted(self.patterns, key=lambda p: -fit[p][0])
+        patterns = [*self.patterns]
+        if len(patterns) > 1:
+            fit = pl.select(pl.lit(few).str.contains(p).sum().alias(p) for p in patterns)
+            patterns.sort(key=lambda p: -fit[p][0])
         asked = lines
         if self.refused:
             asked = lines.set(lines.str.contains(self.refused).fill_null(value=False), None)
         quick = self.split.reader(few) if self.split and len(lines) > MANY else None
-        readers = [partial(extract, pattern=p) for p in patterns]
+        readers = [partial(extract, pattern=p, one_line=one_line) for p in patterns]
         return cascade(asked, [quick, *readers] if quick else readers)
 
     def accepts(self, line: str) -> bool:
@@ -183,22 +196,29 @@ def detect(lines: pl.Series) -> Format | None:
     return best if score and 2 * score >= len(some) else None
 
 
-def read_lines(lines: pl.Series, header: str | None = None) -> pl.DataFrame:
+def read_lines(
+    lines: pl.Series, header: str | None = None, *, one_line: bool = False
+) -> pl.DataFrame:
     """Return `_fits`, `format` and raw columns: what each line is, envelopes peeled.
 
     Formats that a few lines fit are tried first, then those that fit a few of what is left,
-    and so on; the generic reader has the rest.
+    and so on; the generic reader has the rest. The arguments are those of `Format.read`.
     """
-    return _peeled(lines, header=header)
+    return _peeled(lines, header=header, one_line=one_line)
 
 
 def _peeled(
-    lines: pl.Series, *, generic: bool = True, header: str | None = None, depth: int = 0
+    lines: pl.Series,
+    *,
+    generic: bool = True,
+    header: str | None = None,
+    one_line: bool = False,
+    depth: int = 0,
 ) -> pl.DataFrame:
     if not len(lines):
         return FORMATS["generic"].read(lines)
     headed = [] if depth else read_headed(lines, header)
-    got = cascade(lines, headed, more=partial(_readers, generic=generic))
+    got = cascade(lines, headed, more=partial(_readers, generic=generic, one_line=one_line))
     if "format" not in got.columns:
         return got.with_columns(pl.lit("generic").alias("format"))
     if depth >= DEPTH:
@@ -206,7 +226,7 @@ def _peeled(
     return peel(got, partial(_peeled, depth=depth + 1))
 
 
-def _readers(left: pl.Series, done: int, *, generic: bool) -> list[Reader]:
+def _readers(left: pl.Series, done: int, *, generic: bool, one_line: bool) -> list[Reader]:
     if done > ROUNDS:
         return []
     some = sample(left)
@@ -223,17 +243,19 @@ def _readers(left: pl.Series, done: int, *, generic: bool) -> list[Reader]:
         fitting |= {name: FORMATS[name] for name in ("docker", "otlp")}
     if "python" in fitting and len(fitting) > 1:  # and supervisor's
         fitting["supervisor"] = FORMATS["supervisor"]
-    return [_reader(form, some) for form in FORMATS.values() if form.name in fitting]
+    forms = [form for form in FORMATS.values() if form.name in fitting]
+    return [_reader(form, some, one_line=one_line) for form in forms]
 
 
-def _reader(form: Format, some: pl.Series) -> Reader:
+def _reader(form: Format, some: pl.Series, *, one_line: bool) -> Reader:
     """Return what reads a format's lines; without those that a sample shows to be prose."""
+    read = partial(form.read, one_line=one_line)
     if form.name not in DOUBTFUL:
-        return form.read
+        return read
     doubtful, alike = DOUBTFUL[form.name]
     hosts = some.str.extract(doubtful).drop_nulls()
     peers = some.filter(some.str.contains(alike))
     fit = sum(map(form.accepts, peers))
     if not len(hosts) or (2 * fit >= len(peers) and not (2 < len(hosts) < 2 * hosts.n_unique())):
-        return form.read
-    return lambda lines: form.read(lines.set(lines.str.contains(doubtful), None))
+        return read
+    return lambda lines: read(lines.set(lines.str.contains(doubtful), None))

@@ -43,18 +43,26 @@ def parse(
     Raises:
         FormatError: If the spec names no format.
     """
-    frame = frame.drop(MARKS, strict=False)
+    frame = frame[[name for name in frame.columns if name not in MARKS]]
     lines = frame["line"]
-    odd = bool(lines.str.contains("[\n\x1b]").any())  # mostly not, and it is looked for once
-    lines = cleaned(lines) if odd else unmarked(lines)
+    line = pl.col("line")
+    odd, marked, cr = frame.select(  # mostly nothing is, and it is looked for once
+        odd=line.str.contains("[\n\x1b]").any(),
+        marked=line.str.starts_with("\0").any() | line.first().str.starts_with("\ufeff"),
+        cr=line.str.ends_with("\r").any(),
+    ).row(0)
+    if odd or marked:
+        lines = cleaned(lines) if odd else unmarked(lines)
     auto = spec in (None, "auto")
-    if auto and lines.str.ends_with("\r").any():
+    if auto and (cr or odd):
         lines = lines.str.strip_chars_end("\r")
     lines, heads = unfold(lines) if odd else (lines, None)
-    got = read_lines(lines, header) if auto else get_format(str(spec)).read(lines, header)
+    read = read_lines if auto else get_format(str(spec)).read
+    got = read(lines, header, one_line=not odd)
     if heads is not None:
         got = _with_heads(got, heads)
-    return beside(frame.hstack(got.select(MARKS)), got.drop(MARKS).get_columns())
+    columns = [got[name] for name in got.columns if name not in MARKS]
+    return beside(frame.hstack([got[name] for name in MARKS]), columns)
 
 
 def _with_heads(got: pl.DataFrame, heads: pl.Series) -> pl.DataFrame:

@@ -273,11 +273,13 @@ def join_records(
         max_lines: Lines of a record, at most.
         max_bytes: UTF-8 bytes of a record, at most; a longer line is a record of its own.
     """
-    lines = frame["line"]
-    begins = starts(lines, start)
     if "line_count" not in frame.columns:
         frame = frame.with_columns(line_count=pl.lit(1, pl.Int64))
-    if start is None or begins.all():
+    if start is None:
+        return frame
+    lines = frame["line"]
+    begins = starts(lines, start)
+    if begins.all():
         return frame
     group = begins.cum_sum()
     if start.startswith(PARTIAL):  # lines of another stream may be between

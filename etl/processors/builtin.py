@@ -50,12 +50,14 @@ class Parse:
             known = {name: pl.lit(text) for name, text in said.items()}
             parsed = formats.beside(parsed.with_columns(**known), own)
         if spec not in (None, "auto"):
-            reason = f"the line does not match the format {formats.get_format(str(spec)).name!r}"
-            parsed = reject(parsed, ~pl.col("_fits"), NO_FORMAT, reason)
+            if not parsed["_fits"].all():
+                name = formats.get_format(str(spec)).name
+                reason = f"the line does not match the format {name!r}"
+                parsed = reject(parsed, ~pl.col("_fits"), NO_FORMAT, reason)
         elif batch.context.unmatched == "dead":
             generic = pl.col("format") == "generic"
             parsed = reject(parsed, generic, NO_FORMAT, "the line matches no known format")
-        return parsed.drop("_fits")
+        return parsed[[name for name in parsed.columns if name != "_fits"]]
 
 
 @only_polars

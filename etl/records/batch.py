@@ -233,8 +233,9 @@ class Batch:
                 frame = frame.slice(self.skip, self.lines)
         else:
             frame = _decode_text(payload).slice(self.skip, self.lines)
-            numbers = pl.int_range(self.first_line, self.first_line + frame.height, dtype=pl.Int64)
-            frame = frame.with_columns(line_number=numbers)
+            first = self.first_line
+            numbers = pl.int_range(first, first + frame.height, dtype=pl.Int64, eager=True)
+            frame = frame.hstack([numbers.alias("line_number")])
         lines = frame["line_count"].sum() if "line_count" in frame.columns else frame.height
         if lines != self.lines:
             raise PayloadDamaged(_UNREADABLE + f"it has {lines:,} lines, not {self.lines:,}")

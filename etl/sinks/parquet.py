@@ -80,7 +80,9 @@ class Parquet:
 
     def stage(self, frame: pl.DataFrame, delivery: Delivery) -> StagedFile:
         """Write the rows to a hidden file, or to one for each partition."""
-        rows = self._rows(frame, delivery).with_columns(pl.col(pl.Null).cast(pl.String))
+        rows = self._rows(frame, delivery)
+        if pl.Null in rows.dtypes:
+            rows = rows.with_columns(pl.col(pl.Null).cast(pl.String))
         if not self.partition_by:
             return self._stage(rows, delivery)
         outputs: list[Output] = []
