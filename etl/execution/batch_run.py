@@ -11,14 +11,13 @@ recorded (`result_builder.py`), leases (`workers/worker.py`).
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -291,12 +290,9 @@ class BatchRun:
         return out
 
     def _run(self, node: Node, routed: RoutedRows) -> ProcessorOutput:
-        takes_batch = _takes_batch(node.processor)
-
         def call(frame: pl.DataFrame) -> pl.DataFrame:
-            return checked(
-                node.processor(frame, self.batch) if takes_batch else node.processor(frame), frame
-            )
+            given = (frame, self.batch) if node.takes_batch else (frame,)
+            return checked(node.processor(*given), frame)
 
         return self._bisect(node, call, routed.frame)
 
@@ -527,13 +523,3 @@ def _parted(routed: RoutedRows, when: pl.Expr) -> tuple[RoutedRows, RoutedRows]:
     frame = routed.frame
     holds = frame.select(when.fill_null(value=False)).to_series()
     return routed.rows(frame.filter(holds)), routed.rows(frame.filter(~holds))
-
-
-def _takes_batch(processor: Any) -> bool:
-    """Return whether a processor has a second parameter without a default."""
-    try:
-        parameters = inspect.signature(processor).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in places and one.default is one.empty for one in parameters) > 1

@@ -101,8 +101,9 @@ class Format:
         if self.refused:
             asked = lines.set(lines.str.contains(self.refused).fill_null(value=False), None)
         quick = self.split.reader(few) if self.split and len(lines) > MANY else None
-        readers = [partial(extract, pattern=p, one_line=one_line) for p in patterns]
-        return cascade(asked, [quick, *readers] if quick else readers)
+        readers: list[Callable[..., pl.DataFrame]] = [quick] if quick else []
+        readers += [partial(extract, pattern=pattern) for pattern in patterns]
+        return cascade(asked, [partial(read, one_line=one_line) for read in readers])
 
     def accepts(self, line: str) -> bool:
         """Return whether one line fits; `score` and detection look at a sample so."""

@@ -140,7 +140,7 @@ def _normalised(frame: pl.DataFrame, form: Format, clock: Clock) -> pl.DataFrame
     normal = []
     numbers = {name: pl.Int64() for name in INTEGERS if name in own and form.typed}
     for name, dtype in (NORMAL | numbers).items():
-        column = pl.repeat(None, len(frame), dtype=dtype, eager=True).alias(name)
+        column = pl.Series(name, [None], dtype).new_from_index(0, len(frame))
         for key in _keys(name, own, form):
             text = own.pop(key)
             got, more = _converted(name, key, dtype, text, clock)
@@ -151,7 +151,8 @@ def _normalised(frame: pl.DataFrame, form: Format, clock: Clock) -> pl.DataFrame
                 taken = key in NORMAL or key in numbers
                 kept = f"{key}_text" if taken and f"{key}_text" not in own else key
                 own[kept] = text.set(~lost, None)
-            column = column.fill_null(got)
+            is_first = not column.count() and got.dtype == dtype
+            column = got.alias(name) if is_first else column.fill_null(got)
         for copy in COPIES.get(name, ()):
             if copy in own and column.null_count():
                 column = column.fill_null(own[copy].cast(pl.String))

@@ -7,19 +7,20 @@ read so is what the regex reads; the regex has the lines that are not so simple.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import polars as pl
 
 from etl.formats.catalogue import TIME
-from etl.formats.columns import Reader, ungrouped
+from etl.formats.columns import ungrouped
 from etl.formats.extract import extract
 from etl.formats.stamps import ZONE_NAMES
 
 __all__ = ["Split"]
 
+SAMPLE = 8  # lines whose time is looked at
 FEW = 1 / 4  # of a sample: to read fewer lines apart costs more than it saves
 _HMS = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _BSD = f"[A-Z][a-z]{{2}} [ 0-9][0-9] {_HMS}"
@@ -51,29 +52,48 @@ class Split:
     times: tuple[tuple[str, str], ...]
     after: str
 
-    def reader(self, few: pl.Series) -> Reader | None:
-        """Return a reader for lines such as a few that are given, or None if none is faster."""
-        pattern, longer = self.pattern, []
+    def reader(self, few: pl.Series) -> Callable[..., pl.DataFrame] | None:
+        """Return what reads lines such as a few that are given, called as `extract` is.
+
+        None if none is faster.
+        """
+        pattern = self.pattern
+        longer: list[tuple[int, str]] = []
         for name, after in self.times:
             start, end = pattern.split(f"(?P<{name}>{TIME})")
-            time = _common(few.str.extract(f"{ungrouped(start)}({TIME}){ungrouped(end)}"))
+            some = few.gather_every(-(-len(few) // SAMPLE) or 1)
+            time = _common(some.str.extract(f"{ungrouped(start)}({TIME}){ungrouped(end)}"))
             if not time or not _ends(time, after):
                 return None  # what `TIME` takes depends on what is behind it
             pattern = f"{start}(?P<{name}>{_like(time)}){end}"
             if re.fullmatch(_OPEN, time) and re.match(r"[.,:]| +([\w+-]|$)", after):
                 mark = "" if after[0] == " " else pl.escape_regex(after[0])
-                longer.append(ungrouped(start) + _like(time) + mark + _GOES_ON)
+                if start == "^":  # most times: what is behind it is soon looked at
+                    longer.append((len(time), f"^{mark}{_GOES_ON}"))
+                else:
+                    longer.append((0, ungrouped(start) + _like(time) + mark + _GOES_ON))
         if not self.after and pattern == self.pattern:
             return None
         read = partial(_read, pattern=pattern, longer=longer, after=self.after)
         return read if read(few)["_fits"].sum() > FEW * len(few) else None
 
 
-def _read(lines: pl.Series, pattern: str, longer: Sequence[str], after: str) -> pl.DataFrame:
-    """Read lines by a pattern, but for those with a longer time, or without what ends a line."""
-    for regex in longer:
-        lines = lines.set(lines.str.contains(regex).fill_null(value=False), None)
-    got = extract(lines, pattern)
+def _read(
+    lines: pl.Series,
+    pattern: str,
+    longer: Sequence[tuple[int, str]],
+    after: str,
+    *,
+    one_line: bool = False,
+) -> pl.DataFrame:
+    """Read lines by a pattern, but for those with a longer time, or without what ends a line.
+
+    `longer` has regexes of a longer time, and the character from where each is looked for.
+    """
+    for at, regex in longer:
+        behind = lines.str.slice(at) if at else lines
+        lines = lines.set(behind.str.contains(regex).fill_null(value=False), None)
+    got = extract(lines, pattern, one_line=one_line)
     if not after:
         return got
     last = got.to_series(-1)

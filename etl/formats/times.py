@@ -69,12 +69,12 @@ def read_times(text: pl.Series, clock: Clock) -> pl.Series:
     if text.dtype == pl.Datetime:
         return text.cast(UTC_TIME)
     left = text.cast(pl.String, strict=False)
-    times = pl.repeat(None, len(text), dtype=UTC_TIME, eager=True)
+    times = pl.Series([None], dtype=UTC_TIME).new_from_index(0, len(text))
     tried: set[str] = set()
     while layout := _common(left, tried):
         tried.add(layout)
         got = _by_layout(left, layout, clock)
-        times = times.fill_null(got)
+        times = times.fill_null(got) if times.count() or got.dtype != UTC_TIME else got
         left = left.set(got.is_not_null(), None)
     readers: list[Reader] = [
         read_epochs,

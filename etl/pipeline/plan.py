@@ -85,6 +85,16 @@ class Node:
         return isinstance(self.processor, Sink)
 
     @cached_property
+    def takes_batch(self) -> bool:
+        """Whether the processor has a second parameter without a default."""
+        try:
+            parameters = inspect.signature(self.processor).parameters.values()
+        except (TypeError, ValueError):
+            return False
+        places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return sum(one.kind in places and one.default is one.empty for one in parameters) > 1
+
+    @cached_property
     def stateful(self) -> Stateful | None:
         """The processor, if it has a state."""
         return self.processor if isinstance(self.processor, Stateful) else None
