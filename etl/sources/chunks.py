@@ -17,7 +17,7 @@ __all__ = ["CHUNK_BYTES", "Chunks", "SourceChunk", "texts_of"]
 
 log = logging.getLogger("etl")
 
-CHUNK_BYTES = 6 << 20
+CHUNK_BYTES = 7 << 20
 """Bytes of text in a batch, about; a longer line is a batch of its own."""
 
 

@@ -54,6 +54,9 @@ log = logging.getLogger("etl")
 SIGNED_BYTES = 4096
 """Bytes at the start of a file, and before the offset, that make its signature."""
 
+LINE_END_BYTES = 64 << 10
+"""Bytes of a longer piece of a file at whose end the last line break is looked for."""
+
 MAX_SEARCHED = 1_000
 """Files of a folder that are searched for a text."""
 
@@ -201,12 +204,12 @@ class PlainText:
             raise Moved(errno.ENOENT, "it was cut")
 
     def read(self, size: int) -> bytes:
-        """Return at most so many bytes.
+        """Return at most so many bytes: if they are many, as many as whole lines have.
 
         Raises:
             Moved: If the file was cut: what follows is the beginning of something else.
         """
-        data = self._file.read(size)
+        data = self._file.read(self._of_lines(size))
         if data or self._files.fstat(self._file).st_size < self._signed:
             was_empty = not self._signed and self._files.fstat(self._file).st_size
             if was_empty or signature_of(self._file, self._signed, self._files) != self._last:
@@ -214,6 +217,17 @@ class PlainText:
             self.offset = self._signed = self.offset + len(data)
             self._last = self._signature.after(data, self.offset)
         return data
+
+    def _of_lines(self, size: int) -> int:
+        """Return up to which of so many bytes lines are whole, so that none has to be cut off.
+
+        That would copy the others. It is `size` near the end of the file, and in a long line.
+        """
+        if size <= LINE_END_BYTES:
+            return size
+        last = self._files.pread(self._file, LINE_END_BYTES, self.offset + size - LINE_END_BYTES)
+        end = last.rfind(b"\n") + 1
+        return size - LINE_END_BYTES + end if end and len(last) == LINE_END_BYTES else size
 
 
 def signature_of_start(file: BinaryIO, size: int = SIGNED_BYTES) -> str:

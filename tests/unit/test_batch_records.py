@@ -337,3 +337,13 @@ def test_batches_that_go_together_are_what_each_of_them_is(parts):
     expected = pl.concat(alone, how="diagonal")
     assert_frame_equal(together.select(expected.columns), expected)
     assert together.width == expected.width
+
+
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n", b"\r", b"\xff"])
+@pytest.mark.parametrize("start", [b"", b"\n", b"\x1f\x8b", b"x"])
+def test_lines_of_long_texts_are_counted_as_those_of_short_ones(
+    size: int, end: bytes, start: bytes
+):
+    data = start + (b"a line\nthe next \xc3\xa9\r\n\0" * (size // 10))[:size] + end
+    assert count_lines(data) == data.count(b"\n") + (not data.endswith(b"\n"))

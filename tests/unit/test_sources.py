@@ -29,7 +29,7 @@ from etl.settings import Settings
 from etl.sources.chunks import SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_lines_at
 from etl.sources.follow import FollowSource
-from etl.sources.identity import Claims, Known
+from etl.sources.identity import Claims, Known, PlainText
 from etl.sources.ingest import ingest, source_errors
 from etl.sources.resolve import NewFiles, resolve_sources
 from etl.sources.stream import StreamSource
@@ -81,6 +81,21 @@ def test_any_file_is_read_whole_in_blocks_of_whole_lines(
         assert read.batch.lines == count_lines(text_of(read.batch)) > 0
         place, number = place + read.size, number + read.batch.lines
         assert (read.checkpoint.offset, read.checkpoint.line_number) == (place, number)
+
+
+def test_of_a_long_piece_whole_lines_are_read_so_that_none_is_cut_off(tmp_path: Path):
+    lines = [f"{number} ".encode() + b"x" * (7 * number % 300) for number in range(4_000)]
+    lines[1_500] = b"long " * 60_000
+    path = tmp_path / "a.log"
+    path.write_bytes(b"\n".join(lines))
+    with DISK.open(path) as file:
+        text = PlainText(file, 0, DISK)
+        pieces = list(iter(lambda: text.read(200_000), b""))
+
+    assert b"".join(pieces) == path.read_bytes()
+    cut = [piece for piece in pieces[:-1] if not piece.endswith(b"\n")]
+    assert len(cut) < 3
+    assert all(b"long long" in piece for piece in cut)
 
 
 @pytest.mark.parametrize("by_reference", [True, False])
