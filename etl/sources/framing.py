@@ -152,8 +152,12 @@ class LineBuffer:
         """Return the texts that are whole with this data, and keep what comes after them."""
         limit = self._limit
         texts: list[bytes] = []
+        if len(data) > limit:
+            for start in range(0, len(data), limit):
+                texts += self.add(data[start : start + limit])
+            return texts
         first = data.find(b"\n") + 1 or len(data)
-        while self._held + first > limit or len(data) > limit:
+        while self._held + first > limit:
             line, data = b"".join([*self._rest, data[:first]]), data[first:]
             whole = line.endswith(b"\n")
             while len(line) - whole > limit:

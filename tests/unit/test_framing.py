@@ -19,7 +19,7 @@ from etl.formats import record_start
 from etl.records.context import AS_FOUND, Context, ReadOptions
 from etl.sources.files import FileSource
 from etl.sources.follow import FollowSource
-from etl.sources.framing import MAX_HELD, RecordBuffer, Sample
+from etl.sources.framing import MAX_HELD, LineBuffer, RecordBuffer, Sample
 from etl.sources.ingest import ingest
 from etl.sources.stream import StreamSource
 
@@ -102,6 +102,31 @@ def test_a_record_without_end_is_cut_and_nothing_of_it_is_lost(tmp_path: Path):
     assert "\n".join(line for frame in frames for line in frame["line"]) + "\n" == (
         path.read_text()
     )
+
+
+@given(
+    st.lists(st.text("ab\n", max_size=60).map(str.encode), max_size=5),
+    st.integers(1, 20),
+)
+def test_lines_over_the_limit_alone_are_cut_however_long_the_pieces_are(
+    pieces: list[bytes], limit: int
+):
+    buffer = LineBuffer(limit)
+    texts = [text for piece in pieces for text in buffer.add(piece)]
+    texts.append(buffer.rest())
+
+    expected: list[bytes] = []
+    for line in b"".join(pieces).splitlines(keepends=True):
+        while len(line.rstrip(b"\n")) > limit:
+            expected.append(line[:limit])
+            line = line[limit:]  # noqa: PLW2901
+        expected.append(line)
+    found = [line for text in texts for line in text.splitlines(keepends=True)]
+    assert found == expected
+
+
+def test_a_piece_that_is_longer_than_a_line_may_be_stays_in_one_text_or_a_few():
+    assert len(LineBuffer(100).add(b"short\n" * 1_000)) <= 61
 
 
 def test_off_is_one_record_a_line(tmp_path: Path):
