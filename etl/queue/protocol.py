@@ -415,7 +415,7 @@ class WorkerRegistry(Protocol):
         """Note that a worker lives."""
 
     def unregister(self, worker: str) -> None:
-        """Remove a worker that ends; its slot is free."""
+        """Remove a worker that ends; its slot is free, and what it could not give back waits."""
 
     def states(self, slot: int) -> Mapping[str, str]:
         """Return the committed states of a slot's stateful processors, as JSON text."""

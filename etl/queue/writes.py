@@ -435,7 +435,12 @@ class DatabaseQueue(Reads):
     def unregister(self, worker: str) -> None:
         """See `WorkerRegistry.unregister`."""
         with self._database.write(durable=False) as db:
+            held = db.rows("tokens_of_worker", name=worker)
+            for row in held:
+                self._release(db, row["token"], 0.0)
             db.run("delete_worker", name=worker)
+        if held:
+            self._database.announce()
 
     def set_output_root(self, folder: Path) -> None:
         """See `WorkerRegistry.set_output_root`."""

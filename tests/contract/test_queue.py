@@ -858,6 +858,20 @@ def test_a_worker_gets_the_lowest_free_slot(store, clock):
     }
 
 
+def test_what_a_worker_could_not_give_back_waits_once_it_has_ended(queue):
+    queue.put(Batch.from_lines(["one", "two"]))
+    queue.register("a")
+    lease = queue.lease("a")
+    queue.unregister("a")
+
+    assert (queue.stats().waiting, queue.stats().leased) == (2, 0)
+    with pytest.raises(LeaseLost):
+        queue.renew(lease)
+    again = queue.lease("b")
+    assert (again.lines, again.deliveries) == (2, 1)
+    assert queue.stats().conserved
+
+
 def test_a_name_is_of_one_live_worker_only(store, clock):
     queue = store()
     queue.register("same")
