@@ -48,7 +48,7 @@ POLL_SECONDS = 0.1
 """Seconds between looks at the workers."""
 
 MUCH = 4 * Settings.batch_lines
-"""Lines that take longer than that."""
+"""Lines that wait, of which it takes longer than `POLL_SECONDS` to process the last."""
 
 
 def output_folder(queue: Queue) -> Path:
