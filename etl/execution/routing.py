@@ -103,4 +103,4 @@ def for_sink(routed: RoutedRows) -> pl.DataFrame:
         frame = frame.rename({"path": name})
     texts = [" → ".join(path) for path in routed.paths]
     public = [name for name in frame.columns if not name.startswith("_")]
-    return frame[public].hstack([routed.per_path("path", texts, pl.String)])
+    return frame.select(public).with_columns(routed.per_path("path", texts, pl.String))

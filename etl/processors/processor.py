@@ -119,8 +119,8 @@ class Delivery:
 
     def without(self, frame: pl.DataFrame, leave_out: Sequence[str]) -> pl.DataFrame:
         """Return rows without the columns that a sink leaves out; `line` stays if it is kept."""
-        left_out = {*leave_out} - ({"line"} if self.keep_line else set())
-        return frame[[name for name in frame.columns if name not in left_out]]
+        kept = {"line"} if self.keep_line else set()
+        return frame.drop({*leave_out} - kept, strict=False)
 
 
 class Staged(Protocol):
