@@ -44,8 +44,9 @@ WATCH = """window.started = []; addEventListener('animationstart', (event) =>
 SOCKETS = """window.sockets = [];
     window.WebSocket = class extends WebSocket { constructor(...given) {
         if (window.leaving) return { close() {} };
-        super(...given); window.sockets.push(this); } };"""
-"""Keeps the page's connections to kernels, of which none is renewed while it is left."""
+        super(...given); window.sockets.push(this); }
+    send(message) { if (!window.leaving) super.send(message); } };"""
+"""Keeps the page's connections to kernels; while it is left it renews none and sends nothing."""
 
 BARS = """() => { const bars = document.querySelector('.js-plotly-plot')?.data?.[0];
     return bars && { x: bars.x && Array.from(bars.x), has: Object.keys(bars) }; }"""
