@@ -39,6 +39,7 @@ from etl.filesystem import DISK, FileSystem
 from etl.pipeline.plan import INPUT, Node, Plan
 from etl.processors.processor import REJECT, Delivery, SinkOfDataSet, Staged, TypedSink
 from etl.records.batch import Batch
+from etl.records.frames import without
 from etl.records.result import BatchResult, ProcessorStats
 from etl.records.schemas import Remember, Schemas
 from etl.settings import Settings
@@ -238,8 +239,7 @@ class BatchRun:
         origin = frame[[name for name in ORIGIN if name in frame.columns]]
         self.builder = ResultBuilder(origin, self.batch.source, self.plan, self.traced)
         self.staged: list[Staged] = []
-        kept = [name for name in frame.columns if name not in ("raw", "dead_letter_id")]
-        self._frame = frame[kept]
+        self._frame = without(frame, ("raw", "dead_letter_id"))
         self._inbox: dict[str, list[RoutedRows]] = {}
 
     def execute(self, at: str = INPUT) -> None:

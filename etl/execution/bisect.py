@@ -24,6 +24,7 @@ import polars as pl
 from etl.errors import PipelineError, ProcessorStop, ProcessorTimeout, is_echo, is_interrupt
 from etl.pipeline.plan import Node
 from etl.processors.processor import REJECT, Abandoned, Each
+from etl.records.frames import without
 
 __all__ = [
     "FailedRows",
@@ -264,7 +265,7 @@ def _take_rejected(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedRows]]
     if REJECT not in frame.columns:
         return frame, []
     marks = frame[REJECT]
-    frame = frame[[name for name in frame.columns if name != REJECT]]
+    frame = without(frame, (REJECT,))
     marked = marks.is_not_null()
     places = marked.arg_true().alias("place")
     said = marks[places].struct.unnest().hstack([places])

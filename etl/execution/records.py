@@ -11,6 +11,7 @@ import polars as pl
 from etl.filesystem import DISK, FileSystem
 from etl.formats import join_records, starts
 from etl.records.batch import Batch, Lease
+from etl.records.frames import without
 
 __all__ = ["batch_of", "parts_of", "records_of"]
 
@@ -49,7 +50,7 @@ def batch_of(lease: Lease, files: FileSystem = DISK) -> Batch:
         if are_lines:
             frames.append(_joined(list(batches)))
         else:
-            frames += [records_of(batch, files).drop("source") for batch in batches]
+            frames += [without(records_of(batch, files), ("source",)) for batch in batches]
     return replace(first, lines=lease.lines, payload=pl.concat(frames, how="diagonal"), skip=0)
 
 

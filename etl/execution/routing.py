@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from etl.errors import PipelineError
+from etl.records.frames import without
 
 __all__ = ["RoutedRows", "checked", "for_sink", "merge"]
 
@@ -102,5 +103,5 @@ def for_sink(routed: RoutedRows) -> pl.DataFrame:
             name += "_"
         frame = frame.rename({"path": name})
     texts = [" → ".join(path) for path in routed.paths]
-    public = [name for name in frame.columns if not name.startswith("_")]
-    return frame.select(public).with_columns(routed.per_path("path", texts, pl.String))
+    own = [name for name in frame.columns if name.startswith("_")]
+    return without(frame, own).with_columns(routed.per_path("path", texts, pl.String))

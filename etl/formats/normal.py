@@ -21,6 +21,7 @@ from etl.formats.envelopes import unfold
 from etl.formats.format import Format, get_format, read_lines, written_by
 from etl.formats.levels import LEVEL_NUMBERS, read_levels
 from etl.formats.times import UTC_TIME, Clock, read_times
+from etl.records.frames import without
 
 __all__ = ["normalise", "parse"]
 
@@ -43,7 +44,7 @@ def parse(
     Raises:
         FormatError: If the spec names no format.
     """
-    frame = frame[[name for name in frame.columns if name not in MARKS]]
+    frame = without(frame, MARKS)
     lines = frame["line"]
     line = pl.col("line")
     odd, marked, cr = frame.select(  # mostly nothing is, and it is looked for once

@@ -10,6 +10,7 @@ import polars as pl
 from etl import formats
 from etl.processors.processor import Columns, only_polars, reject
 from etl.records.batch import Batch
+from etl.records.frames import without
 from etl.records.result import NO_FORMAT
 
 __all__ = ["Count", "Parse", "drop", "normalise", "upper"]
@@ -57,7 +58,7 @@ class Parse:
         elif batch.context.unmatched == "dead":
             generic = pl.col("format") == "generic"
             parsed = reject(parsed, generic, NO_FORMAT, "the line matches no known format")
-        return parsed[[name for name in parsed.columns if name != "_fits"]]
+        return without(parsed, ("_fits",))
 
 
 @only_polars

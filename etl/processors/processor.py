@@ -12,6 +12,7 @@ import polars as pl
 from etl.errors import is_interrupt
 from etl.filesystem import DISK, FileSystem
 from etl.records.batch import Batch
+from etl.records.frames import without
 from etl.records.result import Output
 from etl.records.schemas import Schemas
 
@@ -120,7 +121,7 @@ class Delivery:
     def without(self, frame: pl.DataFrame, leave_out: Sequence[str]) -> pl.DataFrame:
         """Return rows without the columns that a sink leaves out; `line` stays if it is kept."""
         kept = {"line"} if self.keep_line else set()
-        return frame.drop({*leave_out} - kept, strict=False)
+        return without(frame, {*leave_out} - kept)
 
 
 class Staged(Protocol):
