@@ -112,7 +112,10 @@ class Format:
         if not self.typed:  # a user's own pattern may be Rust's and not Python's
             return bool(self.read(pl.Series([line]))["_fits"][0])
         if len(line) > LONG:  # Python's regexes may take long where Rust's do not
-            return bool(self._by_patterns(pl.Series([line]))["_fits"][0])
+            text = pl.Series([line])
+            if self.refused and text.str.contains(self.refused)[0]:
+                return False
+            return any(text.str.contains(pattern)[0] for pattern in self.patterns)
         if any(_compiled(no).search(line) for no in (self.refused, self.anothers) if no):
             return False
         return any(_compiled(pattern).search(line) for pattern in self.patterns)
