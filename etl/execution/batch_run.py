@@ -31,7 +31,7 @@ from etl.execution.bisect import (
     run_with_bisection,
     uninterrupted,
 )
-from etl.execution.fused import branches_after, set_columns
+from etl.execution.fused import branches_after, set_columns, where
 from etl.execution.records import records_of
 from etl.execution.result_builder import ResultBuilder
 from etl.execution.routing import RoutedRows, checked, for_sink, merge
@@ -491,7 +491,7 @@ class BatchRun:
             if (left.sort() == before).all():
                 return 0
         lines = self.builder.lines
-        if not failed and (after.diff().drop_nulls() > 0).all():
+        if not failed and _rises(after) and _rises(before):
             filtered = lines(before) - lines(after)
         else:
             unique = left.unique()
@@ -518,8 +518,12 @@ class BatchRun:
             self.builder.add_dead_letters(node.name, routed, failed)
 
 
+def _rises(rows: pl.Series) -> bool:
+    """Return whether rows are in order, each of them once."""
+    return bool((rows.diff().drop_nulls() > 0).all())
+
+
 def _parted(routed: RoutedRows, when: pl.Expr) -> tuple[RoutedRows, RoutedRows]:
     """Return the rows for which a condition holds, and the others."""
-    frame = routed.frame
-    holds = frame.select(when.fill_null(value=False)).to_series()
-    return routed.rows(frame.filter(holds)), routed.rows(frame.filter(~holds))
+    holds = where(routed.frame, when)
+    return routed.rows(routed.frame.filter(holds)), routed.rows(routed.frame.filter(~holds))

@@ -267,6 +267,8 @@ def _take_rejected(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedRows]]
     marks = frame[REJECT]
     frame = without(frame, (REJECT,))
     marked = marks.is_not_null()
+    if not marked.any():
+        return frame, []
     places = marked.arg_true().alias("place")
     said = marks[places].struct.unnest().hstack([places])
     if said["reason"].null_count():

@@ -15,7 +15,7 @@ import polars as pl
 from etl.execution.routing import RoutedRows
 from etl.pipeline.plan import Node, Plan
 
-__all__ = ["Branches", "branches_after", "set_columns"]
+__all__ = ["Branches", "branches_after", "set_columns", "where"]
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,20 @@ class Branches:
             PolarsError: If a condition cannot be evaluated, or an expression.
         """
         (path,) = routed.paths
-        rows = routed.frame["_row"]
-        places = self._places(routed.frame)
+        frame, rows = routed.frame, routed.frame["_row"]
+        if not rows.is_sorted():  # a processor has changed their order, and a merge restores it
+            frame = frame.sort("_row", maintain_order=True)
+            rows = frame["_row"]
+        places = self._places(frame)
         taken = pl.Series("_path", [0], pl.UInt32).new_from_index(0, len(rows))
         for number, its in enumerate(places):
             if number and len(its):
                 taken = taken.scatter(its, number)
-        frame = routed.frame.hstack([taken])
         for node, its in zip(self.nodes, places, strict=True):
             if node.expressions and len(its):
                 frame = _with_columns(frame, its, node.expressions)
         paths = tuple((*path, node.name) for node in self.nodes)
-        return RoutedRows(frame, paths), [rows[its] for its in places]
+        return RoutedRows(frame.hstack([taken]), paths), [rows[its] for its in places]
 
     def _places(self, frame: pl.DataFrame) -> list[pl.Series]:
         """Return the places of the rows that take each branch: the first whose condition holds."""
@@ -57,8 +59,7 @@ class Branches:
         for node in self.nodes:
             if node.when is None:
                 continue
-            some = _needed(frame, [node.when])[rest]
-            holds = some.select(node.when.fill_null(value=False)).to_series()
+            holds = where(_needed(frame, [node.when])[rest], node.when)
             found[node.name], rest = rest.filter(holds), rest.filter(~holds)
         return [found.get(node.name, rest) for node in self.nodes]
 
@@ -71,11 +72,24 @@ def branches_after(plan: Plan, name: str) -> Branches | None:
         return None
     merge = after[0][0]
     one_rest = [node.when is None for node in nodes].count(True) == 1
-    simple = all(not node.tee and node.expressions is not None for node in nodes)
+    simple = all(not node.tee and _names_columns(node) for node in nodes)
     alone = {*merge.after} == {node.name for node in nodes}
     if not (one_rest and simple and alone) or merge.when is not None or merge.tee:
         return None
     return Branches(nodes, merge)
+
+
+def where(frame: pl.DataFrame, when: pl.Expr) -> pl.Series:
+    """Return for each row whether a condition holds, also one that is the same for all."""
+    return frame.with_columns(when.fill_null(value=False).alias("_when"))["_when"]
+
+
+def _names_columns(node: Node) -> bool:
+    """Return whether a node only sets columns, from columns that are named and not selected."""
+    if node.expressions is None:
+        return False
+    used = [*node.expressions.values(), *([] if node.when is None else [node.when])]
+    return not any(one.meta.has_multiple_outputs() for one in used)
 
 
 def _needed(frame: pl.DataFrame, expressions: Iterable[pl.Expr]) -> pl.DataFrame:

@@ -88,7 +88,11 @@ def checked(out: Any, frame: pl.DataFrame) -> pl.DataFrame:
             f"the processor returned {out.height} rows for {frame.height} without the column "
             f"{lost[0]!r}, so that rows cannot be told apart; keep the columns that begin with '_'"
         )
-    return out.hstack(frame.select(lost)) if lost else out
+    rows: pl.DataFrame = out.hstack(frame.select(lost)) if lost else out
+    own = [name for name in ("_row", "_path") if name in rows.columns]
+    if all(rows.schema[name] == pl.UInt32 for name in own):
+        return rows
+    return rows.with_columns(pl.col(own).cast(pl.UInt32))  # those of a frame made of dicts differ
 
 
 def for_sink(routed: RoutedRows) -> pl.DataFrame:

@@ -112,10 +112,14 @@ class Node:
 
     @property
     def expressions(self) -> Mapping[str, pl.Expr] | None:
-        """What the processor makes of columns, row by row, if that is all that it does."""
-        if self.timeout is None and type(self.processor) is Columns:
-            return self.processor.expressions
-        return None
+        """What the processor makes of columns, row by row, if that is all that it does.
+
+        Columns that begin with `_` are the engine's, which reads them after each processor.
+        """
+        if self.timeout is not None or type(self.processor) is not Columns:
+            return None
+        made = self.processor.expressions
+        return None if any(name.startswith("_") for name in made) else made
 
     def source(self) -> str:
         """Return the text that the pipeline's version is made of."""

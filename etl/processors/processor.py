@@ -223,7 +223,8 @@ class Each:
         came_from: list[int] = []
         made: list[dict[str, Any]] = []
         failed: list[tuple[int, BaseException]] = []
-        for position, row in enumerate(frame.select(own).iter_rows(named=True)):
+        rows = frame.select(own).iter_rows(named=True) if own else ({} for _ in range(frame.height))
+        for position, row in enumerate(rows):
             try:
                 result = self.function(row)
                 new = [result] if isinstance(result, dict) else list(result or ())
@@ -238,16 +239,16 @@ class Each:
             came_from += [position] * len(new)
         if not made:
             return frame.clear(), failed
-        rows = pl.DataFrame(made, infer_schema_length=None, strict=False)
-        rows = rows.with_columns(
+        new_rows = pl.DataFrame(made, infer_schema_length=None, strict=False)
+        new_rows = new_rows.with_columns(
             pl.col(name).cast(frame.schema[name])
-            for name, dtype in rows.schema.items()
+            for name, dtype in new_rows.schema.items()
             if dtype == pl.Null and name in frame.schema
         )
         if len(own) == frame.width:
-            return rows, failed
-        kept = frame.select(pl.exclude(own))[came_from]
-        return rows.drop(kept.columns, strict=False).hstack(kept.get_columns()), failed
+            return new_rows, failed
+        kept = without(frame, own)[came_from]
+        return without(new_rows, kept.columns).hstack(kept.get_columns()), failed
 
 
 def each(function: LineFunction) -> Each:

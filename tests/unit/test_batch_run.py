@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -545,6 +546,42 @@ def test_a_dry_run_keeps_no_state():
     assert Runner(pipeline).run(Batch.from_lines(["a"])).states == {"count": '{"a": 1}'}
 
 
+LINE = pl.col("line")
+
+
+@pytest.mark.parametrize("when", [pl.lit(value=True), pl.lit(None), pl.col("line").max() == "c"])
+def test_a_condition_may_be_the_same_for_all_rows(when: pl.Expr):
+    pipeline = Pipeline().add("one", expr=LINE.alias("a")).add("two", expr=LINE.alias("b"))
+    pipeline.add("yes", same, when=when).add("no", same, after="two")
+    taken = "no" if when.meta.eq(pl.lit(None)) else "yes"
+    runner = Runner(pipeline)
+    for _ in range(2):  # the first goes step by step, the second is a query of several pieces
+        result = runner.run(Batch.from_lines(["a", "b", "c"] * 1000))
+        received = {name: stats.received for name, stats in result.processor_stats.items()}
+        assert received == {"one": 3000, "two": 3000, taken: 3000}
+
+
+def test_a_frame_made_of_dicts_keeps_the_places_of_its_rows():
+    result = run(
+        Pipeline().add("made", lambda frame: pl.DataFrame(frame.to_dicts())).add("b", refuse_b),
+        *("a", "b", "c"),
+    )
+    assert (result.done, result.dead) == (2, 1)
+    assert result.dead_letters["line"].to_list() == ["b"]
+
+
+def test_rows_that_were_copied_and_are_unique_again_are_not_filtered():
+    pipeline = Pipeline().add("twice", lambda frame: pl.concat([frame, frame]).sort("_row"))
+    pipeline.add("once", lambda frame: frame.unique("_row", maintain_order=True))
+    result = run(pipeline, "a", "b")
+    assert (result.done, result.processor_stats["once"].filtered) == (2, 0)
+
+
+def test_a_line_without_fields_is_a_line_to_each():
+    pipeline = Pipeline().add("none", lambda frame: frame.select("_row"))
+    assert run(pipeline.add("each", each(lambda row: {"n": len(row)})), "a", "b").done == 2
+
+
 LEVEL = pl.col("line").str.head(1)
 SIZE = pl.col("line").str.len_chars()
 CONDITIONS = [
@@ -554,7 +591,9 @@ CONDITIONS = [
     SIZE.mean() < SIZE,  # not the same for some of the rows as for all
     pl.col("line").cum_count() % 2 == 0,
     pl.lit(value=True),
+    pl.lit(None),
     pl.col("nothing") == 1,
+    (LEVEL == "a") | pl.any_horizontal(cs.string() == "b"),
 ]
 
 
@@ -565,7 +604,22 @@ class Loud(Columns):
         return frame.with_columns(pl.col("line") + "!")
 
 
-PROCESSORS = [None, None, upper("line"), upper("line_number"), Loud({})]
+PROCESSORS = [
+    None,
+    None,
+    upper("line"),
+    upper("line_number"),
+    Loud({}),
+    Columns({"line": pl.col("line") + pl.concat_str(cs.string())}),
+    Columns({"line": pl.concat_str(pl.all().cast(pl.String))}),
+]
+STARTS = [
+    None,
+    lambda frame: frame.reverse(),
+    lambda frame: pl.DataFrame(frame.to_dicts()),  # in which `_row` has another type
+    lambda frame: pl.concat([frame.head(1), frame.tail(-1)], rechunk=False),
+    lambda frame: frame.with_columns(_reject=None),
+]
 
 
 @given(
@@ -577,10 +631,13 @@ PROCESSORS = [None, None, upper("line"), upper("line_number"), Loud({})]
     ),
     st.sampled_from(PROCESSORS),
     st.booleans(),
+    st.sampled_from(STARTS),
 )
-def test_branches_that_merge_at_once_do_what_they_do_step_by_step(lines, branches, rest, last):
+def test_branches_that_merge_at_once_do_what_they_do_step_by_step(
+    lines, branches, rest, last, start
+):
     def pipeline(look: Callable[[pl.DataFrame], pl.DataFrame]) -> Pipeline:
-        made = Pipeline().add("start", None)
+        made = Pipeline().add("start", start)
         nodes = [(f"n{at}", processor, when) for at, (when, processor) in enumerate(branches)]
         nodes = [*nodes, ("rest", rest, None)] if last else [("rest", rest, None), *nodes]
         for name, processor, when in nodes:
@@ -590,7 +647,6 @@ def test_branches_that_merge_at_once_do_what_they_do_step_by_step(lines, branche
     assert found(pipeline, lines, watched=False) == found(pipeline, lines, watched=True)
 
 
-LINE = pl.col("line")
 EXPRESSIONS = [
     [],
     LINE.str.to_uppercase(),
@@ -602,6 +658,8 @@ EXPRESSIONS = [
     pl.lit("x").alias("format"),
     LINE.str.to_datetime(strict=False).alias("timestamp"),
     pl.lit(pl.Series([1, 2])).alias("two"),  # of the wrong length
+    pl.when(LINE == "b").then(pl.struct(code=pl.lit("b"), reason=LINE)).alias("_reject"),
+    (pl.col("_row") * 0).alias("_row"),
 ]
 
 
