@@ -68,6 +68,16 @@ def group_names(pattern: str) -> tuple[str, ...]:
     return tuple(f.name for f in getattr(dtype, "fields", ()) if not f.name.isdigit())
 
 
+@lru_cache(maxsize=1024)
+def closed(pattern: str) -> str:
+    """Return a regex behind which more may stand; that of a verbose one may be in a comment."""
+    try:
+        group_names(f"(?:{pattern})")
+    except pl.exceptions.ComputeError:
+        return f"{pattern}\n"
+    return pattern
+
+
 def ungrouped(pattern: str) -> str:
     """Return a regex without the names of its groups, to see where it fits and no more."""
     return re.sub(r"\(\?P<\w+>", "(?:", pattern)

@@ -34,6 +34,7 @@ _OPEN = re.compile(r"\(\?P?<(\w+)>")
 
 _CLOSE = re.compile(r"\)(?![*+?{])")
 
+_INNER_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\[")
 _PARTS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 
 _LOOK_BACK = {"^", r"\A", r"\b", r"\B", r"\<", r"\>"}
@@ -166,10 +167,13 @@ def _fixed(pattern: str) -> _Fixed | None:
 
 
 def _is_odd(pattern: str) -> bool:
-    """Return whether a regex has a `|` outside of all groups, or a class in a class."""
+    """Return whether a regex cannot be taken apart by looking at its marks.
+
+    It has a `|` outside of all groups, a class in a class, comments, or a group without its end.
+    """
     depth = 0
     for part in _PARTS.findall(pattern):
         depth += {"(": 1, ")": -1}.get(part, 0)
-        if (part == "|" and not depth) or (len(part) > 2 and re.search(r"[^\\]\[", part)):
+        if (part == "|" and not depth) or (len(part) > 2 and _INNER_CLASS.search(part, 1)):
             return True
-    return False
+    return depth != 0 or re.search(r"\(\?[a-zA-Z-]*x", pattern) is not None

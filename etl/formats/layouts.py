@@ -8,15 +8,13 @@ import polars as pl
 
 from etl.errors import FormatError
 from etl.formats.catalogue import TIME
-from etl.formats.columns import group_names
+from etl.formats.columns import closed, group_names
 from etl.formats.splits import Split
 
 __all__ = ["compile_spec", "split_of"]
 
 OWN = {"timestamp": TIME, "datetime": TIME, "pid": "[0-9]+"}
 """What fields of these names hold; the others hold what is up to the text behind them."""
-_UP_TO_BLANK = r"[^\x{20}\s][^\x{20}\x{a}]*"
-"""Without such a field between two blanks there are two ways to read them."""
 FIELD = re.compile(r"((?:[^{}]|\{\{|\}\})*)\{([A-Za-z_]\w*)\}", re.ASCII)
 
 
@@ -38,7 +36,7 @@ def compile_spec(spec: str) -> tuple[str, ...]:
         raise FormatError(f"regex {text!r} does not compile: {reason}") from error
     if not names:
         raise FormatError(f"regex {text!r} needs named groups: write (?P<name>…)")
-    return (text,)
+    return (closed(text),)
 
 
 def split_of(spec: str) -> Split | None:
@@ -52,7 +50,6 @@ def split_of(spec: str) -> Split | None:
         return None
     times = [field for field in fields[:-1] if OWN.get(field[0]) == TIME]
     pattern = _pattern([*parts[:-1], ("", "")], quick=True)
-    pattern = pattern.replace(f"(?:{_UP_TO_BLANK})?", _UP_TO_BLANK)
     return Split(pattern, tuple(times), after=fields[-1][1])
 
 
@@ -99,6 +96,9 @@ def _body(name: str, after: str, *, quick: bool) -> str:
     stop = rf"\x{{{ord(after[0]):x}}}"
     if len(after) == 1:
         return rf"[^{stop}\s]*" if quick else r"\S*?"
-    if name == "message":  # the one that may go on in the next line, as the last field may
-        return rf"(?:[^{stop}\s][^{stop}]*)?" if quick else "(?s:.*?)"
-    return rf"(?:[^{stop}\s][^{stop}\x{{a}}]*)?" if quick else ".*?"
+    is_message = name == "message"  # which may go on in the next line, as the last field may
+    if not quick:
+        return "(?s:.*?)" if is_message else ".*?"
+    text = rf"[^{stop}\s][^{stop}]*" if is_message else rf"[^{stop}\s][^{stop}\x{{a}}]*"
+    # Were a field empty before a blank, there would be two ways to read the blanks.
+    return text if after[0] == " " else f"(?:{text})?"

@@ -14,6 +14,7 @@ from dataclasses import replace
 import polars as pl
 
 from etl.formats import cuts, first_day, header_of, of_neighbours, record_start, starts
+from etl.formats.columns import closed
 from etl.records.context import Context, ReadOptions, whole_hours
 from etl.settings import Settings
 
@@ -109,7 +110,7 @@ def context_of(text: bytes, options: ReadOptions, *, modified: float | None = No
     if options.multiline == "auto":
         start = record_start(lines)
     else:
-        start = None if options.multiline == "off" else f"(?:{options.multiline})"
+        start = None if options.multiline == "off" else f"(?:{closed(options.multiline)})"
     header = header_of(lines)
     first = (
         None if options.year is None else first_day(lines.head(100), options.format, header=header)

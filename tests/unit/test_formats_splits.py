@@ -119,6 +119,11 @@ def test_a_template_reads_lines_as_its_regex_does(data: st.DataObject):
             "2024-03-05 10:00:00,INFO x",
             "2024-03-05 10:00:00,5,INFO x",
         ),
+        (
+            "{level} {message} [{thread}]",
+            "ERROR disk is full [main-2]",
+            "INFO  [cache] hit [main-1]",
+        ),
     ],
 )
 def test_a_line_that_may_be_read_in_two_ways_is_read_as_ever(template: str, usual: str, odd: str):
@@ -185,6 +190,23 @@ def test_a_head_of_fixed_width_is_what_the_regex_would_take(pattern: str, data: 
     text = st.text("0٣9-: ,TINFOABCéx|[]\n\0", max_size=40)
     others = data.draw(st.lists(st.none() | text | near, max_size=40))
     lines = pl.Series([*[usual] * 200, *others, *[usual] * 3], dtype=pl.String)
+    found = lines.str.extract_groups(f"(?:{pattern})()").struct.unnest()
+    names = [name for name in found.columns if not name.isdigit()]
+    expected = found.select(pl.nth(-1).is_not_null().alias("_fits"), *names)
+
+    assert_frame_equal(extract(lines, pattern), expected)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^(?P<a>x\(?P<b>.*)$",
+        r"^2020-01-01T00:00(?P<a>[\\[0](]*)|(?P<b>x)",
+        "^2020-01-01T00:00(?x)(?P<a>x) # (\n|(?P<b>x)",
+    ],
+)
+def test_a_regex_whose_marks_mean_something_else_is_read_whole(pattern: str):
+    lines = pl.Series(["2020-01-01T00:00x"] * 400 + ["2020-01-01T00:00[(", "x(P<b", "x", "y"] * 9)
     found = lines.str.extract_groups(f"(?:{pattern})()").struct.unnest()
     names = [name for name in found.columns if not name.isdigit()]
     expected = found.select(pl.nth(-1).is_not_null().alias("_fits"), *names)

@@ -134,6 +134,10 @@ def test_off_is_one_record_a_line(tmp_path: Path):
     path.write_text(TRACE)
     assert records(chunks(path, 1 << 20)).height == 3
     assert records(chunks(path, 1 << 20, ReadOptions(multiline="off"))).height == 6
+    verbose = ReadOptions(multiline="(?x) ^ start  # of a record")
+    assert records(chunks(path, 1 << 20, verbose)).equals(
+        records(chunks(path, 1 << 20, ReadOptions(multiline="^start")))
+    )
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,27 @@ def test_a_spec_keeps_line_breaks_in_its_layout():
     assert resolve_format(spec) == spec
 
 
+def test_a_verbose_regex_may_end_in_a_comment():
+    spec = r"regex:(?x) ^(?P<a>\d+) \s (?P<b>.*)$ # the end"
+    found = parse(pl.DataFrame({"line": ["1 x", "2 y", "z"]}), spec)
+    assert found["_fits"].to_list() == [True, True, False]
+    assert found["b"].to_list() == ["x", "y", None]
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_a_level_that_is_padded_leaves_the_message_whole(count: int):
+    lines = ["INFO  [cache] hit [main-1]", "ERROR disk is full [main-2]"]
+    for name in ("message", "text"):
+        frame = pl.DataFrame({"line": lines * count})
+        found = parse(frame, f"template:{{level}} {{{name}}} [{{thread}}]")
+        assert found[name].to_list() == ["[cache] hit", "disk is full"] * count
+        alone = parse(
+            frame.filter(pl.col("line").str.starts_with("INFO")),
+            f"template:{{level}} {{{name}}} [{{thread}}]",
+        )
+        assert alone[name].to_list() == ["[cache] hit"] * count
+
+
 def test_only_the_message_of_a_template_goes_on_in_the_next_line():
     lines = [
         "09:00 ERROR shop: declined\n\tat pay: no",
