@@ -86,6 +86,28 @@ def answers(programs: Path, process: subprocess.Popen[bytes], port: int) -> bool
     return True
 
 
+SHAPE = """SELECT relname, relkind, relnatts, relhastriggers FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace"""
+"""Returns the tables, indexes and sequences of a store."""
+
+
+def empty(url: str) -> list[Any] | None:
+    """Empty a store, as if it were new, and return what is made of it is made; None if it is held.
+
+    A store in which a test has changed more than rows is another one.
+    """
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("SET lock_timeout = '1s'")
+        shape = db.execute(SHAPE).fetchall()
+        tables = sorted(name for name, kind, *_ in shape if kind == "r" and name != "etl_store")
+        again = [f"SELECT setval('{name}', 1, false)" for name, kind, *_ in shape if kind == "S"]
+        try:  # batches come before their payloads
+            db.execute("; ".join([*(f"DELETE FROM {name}" for name in tables), *again]))
+        except psycopg.errors.LockNotAvailable:
+            return None
+        return [*sorted(shape), *db.execute("TABLE etl_store").fetchall()]
+
+
 class Server:
     """A PostgreSQL server of a test's own, which writes to disk as a real one does.
 
