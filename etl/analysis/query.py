@@ -13,9 +13,20 @@ from etl.records.columns import TIME, Table
 __all__ = ["asks_for", "run_sql", "with_times"]
 
 
+CHANGES = {"alter", "create", "delete", "drop", "insert", "merge", "truncate", "update"}
+"""How statements begin that would change a table."""
+
+
 def asks_for(table: str, sql: str) -> bool:
     """Return whether a query may name a table."""
     return bool(re.search(rf"\b{table}\b", sql, re.IGNORECASE))
+
+
+def _first_word(sql: str) -> str:
+    """Return the first word of a query, in lower case."""
+    text = re.sub(r"--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
+    found = re.search(r"\w+", text)
+    return found.group().lower() if found else ""
 
 
 def run_sql(sql: str, tables: Mapping[str, Callable[[], pl.LazyFrame]]) -> pl.DataFrame:
@@ -28,6 +39,11 @@ def run_sql(sql: str, tables: Mapping[str, Callable[[], pl.LazyFrame]]) -> pl.Da
     Raises:
         UsageError: If the query is wrong.
     """
+    if (first := _first_word(sql)) in CHANGES:
+        raise UsageError(
+            f"a query changes nothing, and this one begins with {first.upper()}; it begins with "
+            "SELECT or WITH"
+        )
     wanted = {name: make() for name, make in tables.items() if asks_for(name, sql)}
     try:
         with pl.SQLContext(wanted, eager=True) as context:

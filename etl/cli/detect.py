@@ -26,7 +26,6 @@ Files = Annotated[list[str], Argument(help="Files, glob patterns, or - for stdin
 MOST = 8
 """Candidates and names of columns that are shown."""
 
-NEARLY_ALL = 0.9
 
 STDIN = "stdin"
 
@@ -104,10 +103,12 @@ def _options(format: str | None, template: str | None, regex: str | None) -> str
 def _next(name: str, found: Description, options: str) -> str:
     """Return the command that comes next: a run, or a look without a layout that nothing fits.
 
-    A layout that was found for records of no known format is part of it if nearly all fit.
+    A layout that was found for records of no known format is part of it if all of them fit: with
+    it, those that do not become dead letters.
     """
     file = "-" if name == STDIN else quoted(name)
-    if not options and found.template and min(found.template_share, found.generic) > NEARLY_ALL:
+    fits_all = found.template_share == found.generic == 1
+    if not options and fits_all and found.template and found.template.count("{") > 1:
         options = _options(None, found.template.removeprefix("template:"), None)
     return f"etl run {file}{options}" if found.fits else f"etl detect {file}"
 

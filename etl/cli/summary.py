@@ -138,7 +138,7 @@ def _print_targets(console: Console, result: Mapping[str, Any]) -> None:
 
 def _print_run(console: Console, result: Mapping[str, Any], *, failures: bool) -> None:
     """Print how fast a run was, where its output and store are, and what may come next."""
-    new = f"{result['new']:,} new lines, " if result["new"] != result["accepted"] else ""
+    new = f"{result['new']:,} lines read, " if result["new"] != result["accepted"] else ""
     speed = f"{result['seconds']:.1f} s, {result['lines_per_second']:,.0f} lines/s"
     console.print(Text(new + speed, "dim"))
     console.print(Text(f"output: {near(result['out'])}"), soft_wrap=True)
@@ -183,7 +183,12 @@ def _hints(result: Mapping[str, Any], groups: Sequence[Row]) -> Iterator[str]:
         yield from result.get("unreadable", ())
     codes = {row["code"] for row in groups}
     if result["dead"] == result["accepted"] > 0 and codes == {NO_FORMAT}:
-        yield "every line is dead: no record matches its format; to see what would: etl detect FILE"
+        names = [row["source"] for row in result["sources"]]
+        file = names[0] if len(names) == 1 else "FILE"
+        yield (
+            "every line is dead: no record matches its format; to see what would: "
+            f"{etl_command('detect', file)}"
+        )
     if skipped := passed_over(result.get("skipped", 0), result.get("skipped_binary", 0)):
         yield skipped
 

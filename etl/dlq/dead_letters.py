@@ -17,6 +17,7 @@ it works while workers run.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -58,6 +59,10 @@ CAN_RUN = HAS_TEXT & ~pl.col("damaged")
 """Which of them have the text that they were written with."""
 
 
+MAX_REASONS = 3
+"""Reasons that a dry run's text has, the most frequent first."""
+
+
 class Which(TypedDict, total=False):
     """Which dead letters: those for which everything given holds; see `DeadLetterFilter`."""
 
@@ -88,9 +93,15 @@ class DryRun:
 
     def __str__(self) -> str:
         total = len(self.would_pass) + len(self.would_fail)
-        why = next(iter(self.reasons.values()), "")
-        passing = f"{len(self.would_pass)} of {total} now pass"
-        return f"{passing}; one does not: {first_line(why)}" if why else passing
+        found = Counter(map(first_line, self.reasons.values())).most_common()
+        more = [f"{_do_not(count)}: {why}" for why, count in found[:MAX_REASONS]]
+        if rest := found[MAX_REASONS:]:
+            more.append(f"{_do_not(sum(count for _, count in rest))}, for other reasons")
+        return "; ".join([f"{len(self.would_pass):,} of {total:,} now pass", *more])
+
+
+def _do_not(count: int) -> str:
+    return "1 does not" if count == 1 else f"{count:,} do not"
 
 
 class DeadLetters:

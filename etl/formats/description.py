@@ -11,6 +11,7 @@ from etl.formats.generic import infer, template_of
 from etl.formats.heads import header_of
 from etl.formats.normal import normalise, parse
 from etl.formats.records import join_records, record_start, start_in_words
+from etl.records.context import whole_hours
 
 __all__ = ["Description", "describe"]
 
@@ -77,7 +78,8 @@ def describe(
     frame = pl.DataFrame([lines.alias("line"), numbers.alias("line_number")])
     start, header = record_start(lines), header_of(lines)
     records = join_records(frame.filter(pl.col("line").str.contains(r"\S")), start)
-    rows = normalise(parse(records, spec, header=header), modified=modified)
+    last = None if modified is None else whole_hours(modified)
+    rows = normalise(parse(records, spec, header=header), modified=last)
     fit = rows.filter("_fits")
     some = sample(records["line"])
     scores = {name: form.score(some) for name, form in FORMATS.items() if name != "apache_access"}

@@ -114,7 +114,7 @@ class ReadOptions:
             try:
                 pl.Series([""]).str.contains(self.multiline)
             except pl.exceptions.ComputeError as error:
-                why = str(error).strip().splitlines()[-1]
+                why = str(error).rpartition("error: ")[2].partition("\n")[0].strip()
                 raise UsageError(
                     f"multiline {self.multiline!r} is neither auto, off nor a regex: {why}"
                 ) from error

@@ -63,6 +63,13 @@ def test_a_layout_that_is_found_can_be_pasted_into_a_run(site, layout):
     assert text.endswith(f'\nnext: etl run "a b.log" {option}\n')
 
 
+def test_a_layout_that_some_lines_do_not_fit_is_not_in_the_command_that_comes_next(site):
+    site.write("a.log", LINES * 20 + "2026-11-21 10:00:09 of no level\n")
+    text = site.etl("detect", "a.log")
+    assert f'--template "{SHOP}"' in text
+    assert text.endswith("\nnext: etl run a.log\n")
+
+
 def test_records_of_several_lines_are_shown_in_one_row(site):
     site.write("app.log", f"2026-11-21 10:00:00 ERROR pier: low\n{TRACE}" * 3)
     text = site.etl("detect", "app.log")

@@ -25,6 +25,7 @@ from etl import (
     open_queue,
     reject,
 )
+from etl.dlq.dead_letters import DryRun
 from etl.errors import StoreFull, UsageError
 from etl.execution.records import batch_of
 from etl.queue import DeadLetterFilter
@@ -252,7 +253,7 @@ def test_a_dry_run_does_not_wait_between_attempts(queue, monkeypatch):
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     pipeline = Pipeline().add("bad", each(lambda _row: 1 / 0), retry=Retry(attempts=5, wait=60))
-    said = "0 of 1 now pass; one does not: division by zero"
+    said = "0 of 1 now pass; 1 does not: division by zero"
     assert str(dead_letters.dry_run(pipeline)) == said
     assert waits == []
 
@@ -266,8 +267,12 @@ def test_a_dry_run_returns_what_would_pass_and_changes_nothing(queue, contents):
 
     result = dead_letters.dry_run(numbers(fixed))
     assert (list(result.would_pass), list(result.would_fail)) == ([1], [2])
-    assert str(result).startswith("1 of 2 now pass; one does not: invalid literal")
+    assert str(result).startswith("1 of 2 now pass; 1 does not: invalid literal")
     assert list(dead_letters.dry_run(numbers(), ids=[2]).would_fail) == [2]
+    several = DryRun([], range(9), dict(enumerate("aaabbcde")))
+    assert str(several) == (
+        "0 of 9 now pass; 3 do not: a; 2 do not: b; 1 does not: c; 2 do not, for other reasons"
+    )
     assert contents(queue) == before
 
 

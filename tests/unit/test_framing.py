@@ -143,7 +143,7 @@ def test_off_is_one_record_a_line(tmp_path: Path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"multiline": "("}, r"multiline '\(' is neither auto, off nor a regex"),
+        ({"multiline": "("}, r"multiline '\(' is neither auto, off nor a regex: unclosed group$"),
         ({"timezone": "Mars/Olympus"}, "no time zone 'Mars/Olympus'; use an IANA name"),
         ({"year": 1}, "year 1 is not between"),
         ({"unmatched": "drop"}, "unmatched 'drop' is neither keep nor dead"),

@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import os
+import random
 import sqlite3
 import sys
 import tarfile
@@ -419,6 +420,12 @@ def test_odd_text_is_not_binary(tmp_path: Path, kind: str):
 
     assert look_at(path).binary == ""
     assert len(resolve_sources([str(path)])) == 1
+
+
+def test_random_bytes_are_binary(tmp_path: Path):
+    for seed in range(20):
+        path = written(tmp_path, random.Random(seed).randbytes(3000))
+        assert "looks like binary data" in look_at(path).binary
 
 
 def test_control_characters_of_more_than_a_third_are_binary_whatever_the_nuls(tmp_path: Path):

@@ -94,7 +94,8 @@ def test_a_wrong_query_is_a_sentence(store, sql, says):
 @pytest.mark.parametrize("sql", ["delete from lines", "truncate table lines", "drop table lines"])
 def test_a_query_changes_nothing(store, tmp_path, sql):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
-    store.query(sql)
+    with pytest.raises(UsageError, match=f"begins with {sql.split()[0].upper()}"):
+        store.query(f"-- a comment\n/* another */ {sql}")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == before
     assert store.output().height == 3
 
@@ -147,6 +148,12 @@ def call(*words: object) -> tuple[int, str]:
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.output
+
+
+def test_numbers_are_shown_as_they_are(store, tmp_path):
+    sql = "select 10010 as pid, 0.5 as share from lines limit 1"
+    _, text = call("query", sql, "--store", tmp_path / "s.db")
+    assert text.split() == ["pid", "share", "10010", "0.5"]
 
 
 def test_a_table_controls_no_terminal(store, tmp_path):

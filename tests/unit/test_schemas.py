@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_a_dead_letter_and_the_rest_is_written(tmp_path):
         assert queue.check().whole
         tried = DeadLetters(queue).dry_run(pipeline)  # the sink is asked, and writes nothing
         assert (tried.would_pass, tried.would_fail) == ([], [row["id"]])
-        assert str(tried) == f"0 of 1 now pass; one does not: {row['message']}"
+        assert str(tried) == f"0 of 1 now pass; 1 does not: {row['message']}"
         ((folder, columns),) = queue.data_sets().items()
         queue.set_column_types(folder, {"n": "Float64"})
         assert DeadLetters(queue).dry_run(pipeline).would_pass == [row["id"]]

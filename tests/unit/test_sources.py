@@ -523,6 +523,17 @@ def test_a_follower_that_fails_says_so_tries_again_and_shows_it(
     assert source_errors(queue) == []
 
 
+def test_a_follower_that_fails_until_it_is_stopped_ends_with_a_sentence(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, stop = tmp_path / "a.log", threading.Event()
+    path.write_text("one\n")
+    monkeypatch.setattr("etl.sources.ingest.log.warning", lambda *_: stop.set())
+    source = FollowSource("a.log", path, stop, poll=0.001, files=Failing())
+    with pytest.raises(SourceError, match=r"^'a.log' cannot be read: Input/output error$"):
+        list(ingest(queue, source))
+
+
 def test_what_fails_on_a_file_that_is_known_is_shown_until_it_can_be_read(
     queue: Queue, tmp_path: Path
 ):

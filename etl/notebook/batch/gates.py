@@ -79,6 +79,11 @@ def evaluate_gates(
     return GATES.frame([dict(zip(GATES.names, row, strict=True)) for row in table])
 
 
+def _why(row: Mapping[str, Any]) -> str:
+    text = f"{row['gate']}: {row['value']}"
+    return text if row["gate"] == "columns" else f"{text}, not {row['limit']}"
+
+
 def raise_for_gates(result: RunResult, gates: pd.DataFrame) -> None:
     """Record in the registry of runs how the gates came out, and raise if one failed.
 
@@ -97,7 +102,7 @@ def raise_for_gates(result: RunResult, gates: pd.DataFrame) -> None:
         for text in result.unreadable
     ]
     failed = [row for row in rows if not row["passed"]]
-    why = "; ".join(f"{row['gate']}: {row['value']}, not {row['limit']}" for row in failed)
+    why = "; ".join(map(_why, failed))
     amend(result.run, state="gate" if failed else "finished", error=why, gates=rows)
     if failed:
         raise GateFailed(
