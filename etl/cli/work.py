@@ -47,6 +47,7 @@ def work(
 ) -> None:
     """Process the queue of a store, until Ctrl-C or SIGTERM; the current batch is finished."""
     from etl.pipeline.load import load_pipeline
+    from etl.queue import identity
     from etl.runs.registry import new_run_id, recorded_use
     from etl.runs.run import output_folder
     from etl.workers.main import WorkerOptions, run_worker
@@ -82,6 +83,8 @@ def work(
             run_worker(queue, loaded, options)
         else:  # one that hangs can only be ended from outside
             WorkerProcesses(queue, workers, options).run_until_signal()
+    if drain and not log_format:
+        say(f"etl: {identity(queue.stats().totals())}", err=True)
 
 
 def serve(
