@@ -41,7 +41,7 @@ test: $(VENV)/.test $(VENV)/.chromium $(VENV)/.servers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 chaos: $(VENV)/.test $(VENV)/.servers
 	ETL_CHAOS_ROUNDS=20 $(BIN)/pytest -v tests/acceptance/test_postgres_faults.py

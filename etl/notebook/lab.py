@@ -129,10 +129,11 @@ class _HasRun(JupyterHandler):
 def _interrupt(server: Any, *_: object) -> None:
     """Stop a server with its kernels; at a second Ctrl-C, without waiting for them.
 
-    Jupyter does neither unless it is started from a terminal.
+    Jupyter does neither unless it is started from a terminal. The server is stopped by its loop:
+    in the midst of what it does, such as to listen, that would fail.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    server.stop(from_signal=True)
+    server.io_loop.add_callback_from_signal(partial(server.stop, from_signal=True))
 
 
 def _clear(file: Path, notary: Any) -> None:

@@ -84,7 +84,7 @@ def resolve_sources(
         options: How their lines are read; by default all is found.
         by_reference: Queue byte ranges of plain files, and offsets of topics, rather than their
             text. Objects are queued by reference in any case: workers anywhere can ask for them.
-        follow: If given, files are followed until this is set; a folder may be empty so far.
+        follow: If given, files are followed until this is set; they may not be there so far.
         claims: What sources that are read at the same time read for the first time.
 
     Raises:
@@ -168,7 +168,7 @@ def _each_once(sources: Sources) -> Sources:
 
 
 class NewFiles:
-    """Files that appear in folders that are followed, and come to match globs.
+    """Files that appear in folders that are followed, come to match globs, or are named already.
 
     Args:
         names: What the user named, also what is neither folder nor glob.
@@ -245,7 +245,7 @@ def _files(name: str, *, may_be_empty: bool = False) -> tuple[dict[Path, Kind], 
 
     Args:
         name: What the user named.
-        may_be_empty: Whether a folder without any file that is read is no error.
+        may_be_empty: Whether it is no error if there is no file so far, in a folder that is there.
     """
     path = Path(name)
     if path.is_dir():
@@ -261,6 +261,9 @@ def _files(name: str, *, may_be_empty: bool = False) -> tuple[dict[Path, Kind], 
         return {path: look_at(path)}, 0, 0
     if not (matching := _matching(name)):
         what = "no file matches" if glob.has_magic(name) else "there is no file"
+        if may_be_empty and _folder_of(path).is_dir():
+            log.warning("%s %r yet; waiting for one", what, name)
+            return {}, 0, 0
         raise SourceError(f"{what} {name!r}; name files, folders, globs, or - for stdin")
     return {item: look_at(item) for item in matching}, 0, 0
 
@@ -288,10 +291,15 @@ def _matching(name: str) -> list[Path]:
     return sorted(Path(item) for item in matches if Path(item).is_file())
 
 
+def _folder_of(path: Path) -> Path:
+    """Return the folder in which a file is, or those that match a glob are looked for."""
+    return next(one for one in path.parents if not glob.has_magic(str(one)))
+
+
 def _may_grow(name: str) -> bool:
-    """Return whether a name is a folder or a glob, in which files appear."""
+    """Return whether a name is a folder, a glob or a file to come."""
     path = Path(name)
-    return path.is_dir() or (glob.has_magic(name) and not path.exists() and not is_url(name))
+    return path.is_dir() or not (path.exists() or is_url(name) or name == "-")
 
 
 class _State(NamedTuple):

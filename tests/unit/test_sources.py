@@ -349,6 +349,30 @@ def test_files_that_appear_where_it_is_followed_are_found_once(
     assert not NewFiles(names[2:], AS_FOUND, stop, Claims())
 
 
+def test_a_file_that_is_to_be_followed_may_come_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    stop, names = threading.Event(), [str(tmp_path / "a.log"), str(tmp_path / "b*.log")]
+    assert resolve_sources(names, follow=stop) == []
+    assert caplog.messages == [
+        f"there is no file {names[0]!r} yet; waiting for one",
+        f"no file matches {names[1]!r} yet; waiting for one",
+    ]
+    new = NewFiles(names, AS_FOUND, stop, Claims())
+    assert list(new.look([])) == []
+    for name in ("a.log", "b1.log"):
+        (tmp_path / name).write_text("one\n")
+    found = list(new.look([]))
+    assert [(type(one), one.path.name) for one in found] == [
+        (FollowSource, "a.log"),
+        (FollowSource, "b1.log"),
+    ]
+    assert list(new.look(found)) == []
+    for name in ("no/a.log", "no/*.log"):
+        with pytest.raises(SourceError, match="no/"):
+            resolve_sources([str(tmp_path / name)], follow=stop)
+
+
 # What is out of proportion
 
 
