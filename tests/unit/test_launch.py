@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from etl import Batch, Queue, open_queue
 from etl.errors import UsageError
-from etl.notebook import launch, shipped
+from etl.notebook import lab, launch, shipped
 from etl.notebook.opening import DEMO, opening
 from etl.notebook.page import _prefix, cell
 from etl.runs.registry import recorded_use
@@ -138,3 +140,14 @@ def test_what_a_server_says_at_every_end_is_not_logged(said: str):
 
 def _record(said: str) -> logging.LogRecord:
     return logging.LogRecord("tornado.general", logging.WARNING, __file__, 1, said, None, None)
+
+
+def test_a_server_that_is_interrupted_is_stopped_by_its_loop(monkeypatch: pytest.MonkeyPatch):
+    handlers, said = [], []
+    monkeypatch.setattr("signal.signal", lambda number, handler: handlers.append(number))
+    loop = SimpleNamespace(add_callback_from_signal=lambda call: said.append(call))
+    lab._interrupt(SimpleNamespace(io_loop=loop, stop=lambda **how: said.append(how)))
+    assert handlers == [signal.SIGINT]
+    (call,) = said  # nothing was stopped in the midst of something else
+    call()
+    assert said[1:] == [{"from_signal": True}]
