@@ -144,10 +144,10 @@ def _record(said: str) -> logging.LogRecord:
 
 def test_a_server_that_is_interrupted_is_stopped_by_its_loop(monkeypatch: pytest.MonkeyPatch):
     handlers, said = [], []
-    monkeypatch.setattr("signal.signal", lambda number, handler: handlers.append(number))
-    loop = SimpleNamespace(add_callback_from_signal=lambda call: said.append(call))
+    monkeypatch.setattr("signal.signal", lambda *given: handlers.append(given))
+    loop = SimpleNamespace(add_callback_from_signal=said.append)
     lab._interrupt(SimpleNamespace(io_loop=loop, stop=lambda **how: said.append(how)))
-    assert handlers == [signal.SIGINT]
+    assert handlers == [(signal.SIGINT, signal.default_int_handler)]  # for a second one
     (call,) = said  # nothing was stopped in the midst of something else
     call()
     assert said[1:] == [{"from_signal": True}]
