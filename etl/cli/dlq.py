@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -12,7 +12,10 @@ from etl.cli.options import Json, NamedStore, Pipeline, Store
 from etl.cli.store import open_store
 from etl.errors import UsageError
 from etl.settings import Settings
-from etl.text import say
+from etl.text import printable, say
+
+if TYPE_CHECKING:
+    from etl.queue import Queue
 
 
 def _id(text: str) -> int:
@@ -64,12 +67,15 @@ def list_(
         limit=limit if lines else None,
     )
     picked = any((fingerprint, processor, code, source))
-    empty = f"no {status} dead letters{' match' if picked else ''}"
+    rows = (
+        queue.dead_letters(which).drop("raw").to_dicts()
+        if lines
+        else queue.dead_letter_groups(which)
+    )
+    empty = _nothing(queue, status) if picked and not rows else f"no {status} dead letters"
     if not lines:
-        groups = queue.dead_letter_groups(which)
-        show_rows("groups", groups, GROUPS, as_json=as_json, empty=empty)
+        show_rows("groups", rows, GROUPS, as_json=as_json, empty=empty)
         return
-    rows = queue.dead_letters(which).drop("raw").to_dicts()
     show_rows("letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
     if len(rows) == limit and not as_json:
         say(f"{limit:,} are listed; for older ones: --before {rows[0]['id']}")
@@ -104,11 +110,12 @@ def replay(
     queue = open_store(store)
     dead_letters = DeadLetters(queue)
     if dry_run:
-        say(str(dead_letters.dry_run(load_pipeline(dry_run), **which)))
+        tried = dead_letters.dry_run(load_pipeline(dry_run), **which)
+        say(str(tried) if tried.would_pass or tried.would_fail else _nothing(queue, "open"))
         return
     count = dead_letters.replay(force=force, **which)
     put = f"lines put back into the queue: {count:,}; process them with: {work_command(queue.url)}"
-    say(put if count else "no open dead letter matches")
+    say(put if count else _nothing(queue, "open"))
 
 
 def discard(
@@ -122,7 +129,9 @@ def discard(
     from etl.dlq.dead_letters import DeadLetters
 
     which = _which(ids, fingerprint, processor, everything=everything)
-    say(f"dead letters discarded: {DeadLetters(open_store(store)).discard(**which):,}")
+    queue = open_store(store)
+    count = DeadLetters(queue).discard(**which)
+    say(f"dead letters discarded: {count:,}" if count else _nothing(queue, "open"))
 
 
 def reopen(
@@ -136,8 +145,9 @@ def reopen(
     from etl.dlq.dead_letters import DeadLetters
 
     which = _which(ids, fingerprint, processor, everything=everything)
-    count = DeadLetters(open_store(store)).reopen(**which)
-    say(f"lines open again: {count:,}" if count else "no discarded dead letter matches")
+    queue = open_store(store)
+    count = DeadLetters(queue).reopen(**which)
+    say(f"lines open again: {count:,}" if count else _nothing(queue, "discarded"))
 
 
 def export(
@@ -182,6 +192,16 @@ def case(
     load_pipeline(pipeline)
     found = DeadLetters(open_store(store)).frame(ids=[dead_letter], status=None).to_dict("records")
     say(*append_case(file, found[0], pipeline=pipeline, dead=dead).removesuffix("\n").split("\n"))
+
+
+def _nothing(queue: Queue, status: str) -> str:
+    """Return that no dead letter of a status matches, and of which processors there are some."""
+    from etl.queue import DeadLetterFilter
+
+    groups = queue.dead_letter_groups(DeadLetterFilter(status=status))
+    names = ", ".join(sorted({printable(row["processor"]) for row in groups}))
+    known = f"; there are some of the processors {names}" if names else ""
+    return f"no {status} dead letter matches{known}"
 
 
 def _which(

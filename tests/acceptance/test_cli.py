@@ -588,6 +588,14 @@ def test_dead_letters_are_discarded_and_still_count(with_dead):
     assert "no open dead letter matches" in with_dead.etl("dlq replay", "--all")
 
 
+def test_a_processor_that_no_dead_letter_has_is_told_with_those_that_some_have(with_dead):
+    (known,) = set(with_dead.dead_letters()["processor"])
+    said = f"no open dead letter matches; there are some of the processors {known}"
+    for command in ("list", "discard", "replay"):
+        assert said in with_dead.etl(f"dlq {command}", "--processor", "x")
+    with_dead.settled(done=7, dead=3)
+
+
 def test_discarded_dead_letters_are_open_again_when_they_are_reopened(with_dead):
     ids = with_dead.dead_letters()["id"].to_list()
     assert "3 of 3 dead letters are not discarded" in with_dead.refused("dlq reopen", *ids)
