@@ -55,7 +55,9 @@ def parse(
     if odd or marked:
         lines = cleaned(lines) if odd else unmarked(lines)
     auto = spec in (None, "auto")
-    if auto and (cr or odd):
+    if odd:  # blank lines at the end of a record say nothing
+        lines = lines.str.strip_chars_end("\r\n" if auto else "\n")
+    elif auto and cr:
         lines = lines.str.strip_chars_end("\r")
     lines, heads = unfold(lines) if odd else (lines, None)
     read = read_lines if auto else get_format(str(spec)).read

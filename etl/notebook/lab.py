@@ -27,6 +27,9 @@ from etl.server.hosts import AllowedHosts
 
 __all__ = ["lab_with"]
 
+ENDS_SECONDS = 10.0
+"""How long a server that ends waits for the notebook to be let go, at most."""
+
 
 def lab_with(notebook: Path, originals: Path, hosts: AllowedHosts) -> Any:
     """Return JupyterLab's application class that opens with a notebook, and with the checks.
@@ -66,6 +69,7 @@ class _Opening:
         self._path = notebook.relative_to(root).as_posix()
         self._has_session, self._has_run = asyncio.Event(), asyncio.Event()
         self._kernel: KernelRun | None = None
+        self._opening: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Run the notebook as soon as the server runs, and end it with the server."""
@@ -84,11 +88,17 @@ class _Opening:
         async def cleanup_kernels() -> None:
             if self._kernel is not None:
                 await self._kernel.end()
+            if self._opening is not None:  # threads that read files for it end with it
+                await asyncio.wait([self._opening], timeout=ENDS_SECONDS)
             await end_kernels()
 
         server.session_manager.session_exists = session_exists
         server.cleanup_kernels = cleanup_kernels
-        server.io_loop.add_callback(self._run)
+        server.io_loop.add_callback(self._begin)
+
+    def _begin(self) -> asyncio.Task[None]:
+        self._opening = asyncio.create_task(self._run())
+        return self._opening  # whose errors the loop logs
 
     async def _start(self) -> str:
         sessions, name = self._server.session_manager, Path(self._path).name
