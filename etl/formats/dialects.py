@@ -1,10 +1,13 @@
 """What the keys of JSON, logfmt and tables with heads mean: one table for all dialects.
 
-Keys are compared without case; nested objects are flattened with dots before. A key that
-fills no normal column stays a column of its own.
+Keys are compared without case, a blank as `_`; nested objects are flattened with dots before.
+A key that fills no normal column stays a column of its own.
 """
 
-__all__ = ["ALIASES", "COPIES", "DIALECTS", "INTEGERS", "KEYED_BY", "SECONDS", "STATUS", "TIME_KEY"]
+__all__ = [
+    "ALIASES", "COPIES", "DAYS", "DIALECTS", "INTEGERS", "KEYED_BY", "MESSAGES", "SECONDS",
+    "STATUS", "TIME_KEY", "bare",
+]  # fmt: skip
 
 ALIASES = {  # normal column: the fields, groups and keys that fill it, first come first
     "timestamp": ["timestamp", "@timestamp", "ts", "time", "datetime", "asctime", "date"],
@@ -21,7 +24,7 @@ DIALECTS = {  # the same for JSON, logfmt and tables with a head, behind those a
         "logged_at", "start_time", "requestreceivedtimestamp", "stagetimestamp", "time_iso8601",
         "time_local", "startlocal", "startutc", "receivetimestamp", "timeunixnano",
         "timestamp_iso", "isodate", "created", "created_at",
-        "rt", "devtime", "date_time", "date-time", "start-date", "date and time", "when",
+        "rt", "devtime", "date_time", "date-time", "start-date", "date_and_time", "when",
         "published", "calendartime", "unixtime", "t",
     ],
     "level": [
@@ -39,11 +42,19 @@ DIALECTS = {  # the same for JSON, logfmt and tables with a head, behind those a
     "message": [
         "@m", "@mt", "renderedmessage", "messagetemplate", "short_message", "textpayload",
         "fields.message", "jsonpayload.message", "jsonpayload.msg", "body", "body.stringvalue",
-        "message_text", "output", "log", "text", "description", "displaymessage",
-        "cef_name", "eventmessage", "full_message",
+        "message_text", "output", "log", "text", "content", "description", "displaymessage",
+        "cef_name", "eventmessage", "event_message", "full_message",
         "error.message", "err.message", "exception.message", "error",
     ],
 }  # fmt: skip
+MESSAGES = {*ALIASES["message"], *DIALECTS["message"]}
+DAYS = {
+    "date": ["date"],
+    "year": ["year", "yyyy"],
+    "month": ["month", "mon"],
+    "day": ["day", "mday", "dayofmonth"],
+}
+"""Columns that say the day of a time of day, without case, blanks and marks."""
 SECONDS = (  # log4j2's instant and others: seconds, and the nanoseconds beside them
     ("instant.epochsecond", "instant.nanoofsecond"),
     ("timestamp.seconds", "timestamp.nanos"),
@@ -65,3 +76,9 @@ STATUS = (
 """Columns of an HTTP status, which is the level where nothing else is."""
 TIME_KEY = r"(?:time|timestamp|date)(?:utc)?$"
 """Keys that hold a time where no key of the table is there."""
+
+
+def bare(key: str) -> str:
+    """Return a key as these tables have it: `_pid` for `field_PID`, `log_time` for `Log Time`."""
+    key = key.lower().replace(" ", "_")
+    return key.removeprefix("field") if key.startswith("field_") else key

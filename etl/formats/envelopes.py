@@ -12,7 +12,7 @@ import polars as pl
 
 from etl.formats.catalogue import ENVELOPES, PATTERNS
 from etl.formats.columns import ungrouped
-from etl.formats.dialects import ALIASES, DIALECTS
+from etl.formats.dialects import ALIASES, DIALECTS, MESSAGES, bare
 from etl.formats.keyed import read_json
 from etl.formats.levels import WORDS
 
@@ -46,7 +46,6 @@ SYSLOG_FROM = f"{_SYSLOG_TIME}({_SYSLOG_TAG})"
 """The same, with a group for host and tag."""
 _SYSLOG = ["syslog5424", "syslog3164", "syslog_pri"]
 _TEXTS = ("message", "msg", "log", "MESSAGE")
-_MESSAGES = {*ALIASES["message"], *DIALECTS["message"]}
 _CLOCK = r"^[\[(]?[0-9]{2,4}[-/.][0-9]{2}[-/.][0-9]{2,4}[ T,]"
 _WORD = "|".join(WORDS)
 _LEVEL = rf"^(?:[\w./-]+(?:\([^()]*\))?(?:<[^<>]*>)*: )?[\s\[(<]*((?i:{_WORD}))(?:[\])>:|]| - )"
@@ -156,7 +155,7 @@ def peel(got: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
     cut = (inner["message"] != text).fill_null(value=True)  # the reader found a head
     timed = inner["timestamp"].is_not_null()
     if (outer == "generic").any():  # where the object has no message, all of it is the message
-        named = [name for name in inner.columns if name.lower() in _MESSAGES]
+        named = [name for name in inner.columns if bare(name) in MESSAGES]
         known &= (outer != "generic") | inner.select(
             pl.any_horizontal(pl.col(named).is_not_null())
         ).to_series()

@@ -15,7 +15,14 @@ from etl.formats.columns import MARKS, Reader, cascade, group_names, safe, sampl
 from etl.formats.envelopes import DOCKER, peel, read_docker
 from etl.formats.extract import extract
 from etl.formats.generic import read_generic
-from etl.formats.heads import is_postgres_csv, read_cef, read_headed, read_leef, read_postgres_csv
+from etl.formats.heads import (
+    TABLES,
+    is_postgres_csv,
+    read_cef,
+    read_headed,
+    read_leef,
+    read_postgres_csv,
+)
 from etl.formats.keyed import is_json, is_logfmt, read_json, read_logfmt
 from etl.formats.layouts import compile_spec, split_of
 from etl.formats.otlp import is_otlp, read_otlp
@@ -157,7 +164,7 @@ FORMATS: Mapping[str, Format] = {
     "block": Format("block", reader=read_blocks, fits=is_block),
     "logfmt": Format("logfmt", reader=read_logfmt, fits=is_logfmt),
     # those below need the head of their file, and take every line below it
-    **{name: Format(name, reader=_headed, fits=lambda _: False) for name in ("csv", "w3c", "zeek")},
+    **{name: Format(name, reader=_headed, fits=lambda _: False) for name in TABLES},
     "generic": Format("generic", reader=read_generic, fits=lambda _: False),
 }
 

@@ -13,10 +13,11 @@ from functools import partial
 import polars as pl
 
 from etl.formats.columns import Reader, cascade, safe, sample
-from etl.formats.dialects import ALIASES, DIALECTS, TIME_KEY
+from etl.formats.dialects import ALIASES, DIALECTS, MESSAGES, TIME_KEY, bare
 from etl.formats.extract import extract
 
 __all__ = [
+    "TABLES",
     "header_of",
     "is_postgres_csv",
     "read_cef",
@@ -25,6 +26,8 @@ __all__ = [
     "read_postgres_csv",
 ]
 
+TABLES = ("csv", "w3c", "zeek")
+"""The formats whose head names their columns."""
 DIRECTIVES = (
     r"^#(?:Software|Version|Log-type|Date|Fields|Start-Date|End-Date|Remark|separator|set_separator"
     r"|empty_field|unset_field|path|open|close|fields|types)\b"
@@ -98,7 +101,7 @@ def _separator(head: str) -> str | None:
     for separator in _SEPARATORS:
         names = _names(head, separator)
         plain = all(re.fullmatch(r"[A-Za-z_@#][\w .@/()\-]{0,60}", name) for name in names)
-        meant = {name.lower().replace(" ", "_") for name in names} & _MEANT
+        meant = {bare(name) for name in names} & _MEANT
         meant |= {name for name in names if re.search(TIME_KEY, name.lower())}
         if plain and len(set(names)) == len(names) > 1 and (meant or len(names) > 4):
             return separator
@@ -133,8 +136,9 @@ def read_headed(lines: pl.Series, header: str | None) -> list[Reader]:
     header = header or header_of(lines)
     if header and (separator := _separator(header)):
         names = _names(header, separator)
-        more = [*names, "rest" if "message" in map(str.lower, names) else "message"]
-        return [  # Windows' Event Viewer does not name its last column
+        texts = {bare(name) for name in names} & MESSAGES - {"log"}
+        more = [*names, "rest" if texts else "message"]
+        return [  # Windows' Event Viewer does not name its last column; its `Log` is a log's name
             partial(_head, header=header),
             partial(read_cells, names=names, by=separator),
             partial(read_cells, names=more, by=separator),
@@ -204,10 +208,8 @@ def _w3c(lines: pl.Series, head: str, date: pl.Series) -> pl.DataFrame:
     unset = pl.col(pl.String).replace({"-": None, "(empty)": None})
     got = got.with_columns(unset).with_columns(_named("zeek" if zeek else "w3c", got["_fits"]))
     lower = {name.lower(): name for name in got.columns}
-    if "time" in lower and ("date" in lower or date.count()):
-        day = got[lower["date"]] if "date" in lower else date
-        stamp = (day + " " + got[lower["time"]]).alias("timestamp")
-        got = got.with_columns(stamp).drop(lower[n] for n in ("date", "time") if n in lower)
+    if "time" in lower and "date" not in lower and date.count():
+        got = got.with_columns(date.set(got[lower["time"]].is_null(), None).alias("date"))
     return got
 
 

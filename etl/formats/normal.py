@@ -7,6 +7,7 @@ import polars as pl
 
 from etl.errors import FormatError
 from etl.formats.columns import MARKS, ROW, beside, cleaned, split, unmarked
+from etl.formats.days import with_day
 from etl.formats.dialects import (
     ALIASES,
     COPIES,
@@ -16,9 +17,11 @@ from etl.formats.dialects import (
     SECONDS,
     STATUS,
     TIME_KEY,
+    bare,
 )
 from etl.formats.envelopes import unfold
 from etl.formats.format import Format, get_format, read_lines, written_by
+from etl.formats.heads import TABLES
 from etl.formats.levels import LEVEL_NUMBERS, read_levels
 from etl.formats.times import UTC_TIME, Clock, read_times
 from etl.records.frames import without
@@ -144,15 +147,24 @@ def _normalised(frame: pl.DataFrame, form: Format, clock: Clock) -> pl.DataFrame
     numbers = {name: pl.Int64() for name in INTEGERS if name in own and form.typed}
     for name, dtype in (NORMAL | numbers).items():
         column = pl.Series(name, [None], dtype).new_from_index(0, len(frame))
-        for key in _keys(name, own, form):
-            text = own.pop(key)
-            got, more = _converted(name, key, dtype, text, clock)
+        keys, order = _keys(name, own, form), [*own] if form.name in TABLES else []
+        names = [key.lower() for key in keys]
+        for key in keys:
+            if key not in own:  # a date that a time before it has used up
+                continue
+            if name == "timestamp":
+                got, more = _timed(key, own, column, clock, order), None
+                text = own.pop(key)
+            else:
+                text = own.pop(key)
+                got, more = _converted(name, key, dtype, text)
             lost = text.is_not_null() & (got.is_null() | column.is_not_null())
             if more is not None:
                 lost |= more.is_not_null()
             if lost.any():
-                taken = key in NORMAL or key in numbers
-                kept = f"{key}_text" if taken and f"{key}_text" not in own else key
+                lower = key.lower() if names.count(key.lower()) == 1 else key
+                taken = lower in NORMAL or lower in numbers
+                kept = f"{lower}_text" if taken and f"{lower}_text" not in own else key
                 own[kept] = text.set(~lost, None)
             is_first = not column.count() and got.dtype == dtype
             column = got.alias(name) if is_first else column.fill_null(got)
@@ -170,17 +182,11 @@ def _keys(name: str, own: dict[str, pl.Series], form: Format) -> list[str]:
     known += {"timestamp": ["outer_timestamp"], "level": ["pri_severity"]}.get(name, [])
     named: dict[str, list[str]] = {}
     for key in own:
-        named.setdefault(_bare(key), []).append(key)
+        named.setdefault(bare(key), []).append(key)
     found = [key for alias in known for key in named.get(alias, ())]
     if name == "timestamp" and form.reader and not found:
         found = [key for key in own if re.search(TIME_KEY, key.lower())]
     return found
-
-
-def _bare(key: str) -> str:
-    """Return a key as the tables of dialects have it: `_pid` for `field_PID`."""
-    key = key.lower()
-    return key.removeprefix("field") if key.startswith("field_") else key
 
 
 def _derive(own: dict[str, pl.Series], form: Format) -> None:
@@ -191,9 +197,7 @@ def _derive(own: dict[str, pl.Series], form: Format) -> None:
                 own[name] = text.set((text == "-") | (text == ""), None)
         if "trace" in own:
             own["message"] += own.pop("trace").fill_null("")
-    elif not form.typed and "timestamp" not in own and {"date", "time"} <= own.keys():
-        own["timestamp"] = own.pop("date") + " " + own.pop("time")
-    lower = {_bare(key): key for key in own}
+    lower = {bare(key): key for key in own}
     if form.reader:
         _join(own, lower)
     status = next((lower[key] for key in STATUS if key in lower), None)
@@ -211,7 +215,7 @@ def _derive(own: dict[str, pl.Series], form: Format) -> None:
 
 
 def _join(own: dict[str, pl.Series], lower: dict[str, str]) -> None:
-    """Join seconds and nanoseconds, and date and time; rename keys that others explain."""
+    """Join seconds and nanoseconds; rename keys that others explain."""
     for seconds, nanos in SECONDS:
         if seconds in lower and nanos in lower:
             second = own.pop(lower[seconds]).cast(pl.String)
@@ -222,20 +226,36 @@ def _join(own: dict[str, pl.Series], lower: dict[str, str]) -> None:
             for key, name in names.items():
                 if key in own and name not in own:
                     own[name] = own.pop(key)
-    day, time = (own.get(lower.get(name, "")) for name in ("date", "time"))
-    if day is not None and time is not None and day.dtype == time.dtype == pl.String:
-        both = day.str.contains(r"^[0-9./-]{8,10}$") & time.str.contains(r"^[0-9:.,]+$")
-        if (both | (day.is_null() & time.is_null())).fill_null(value=False).all():
-            own["timestamp"] = day + " " + time
-            del own[lower["date"]], own[lower["time"]]
+
+
+def _timed(
+    key: str,
+    own: dict[str, pl.Series],
+    column: pl.Series,
+    clock: Clock,
+    order: list[str],
+) -> pl.Series:
+    """Return the times of a column, each with the day that columns beside it say.
+
+    What is used of these columns where `column` has no time yet is removed from them. A time of
+    day whose day is said but cannot be read is null: that of the file is not its day.
+    """
+    dated = with_day(key, own, order=order) if column.null_count() else None
+    if dated is None:
+        return read_times(own[key], clock)
+    got = read_times(dated.text, clock)
+    apart = own[key].set(got.is_not_null() | dated.alone, None)
+    for part, where in dated.parts.items():
+        own[part] = own[part].set(where & got.is_not_null() & column.is_null(), None)
+        if not own[part].count():
+            del own[part]
+    return got.fill_null(read_times(apart, clock)) if apart.count() else got
 
 
 def _converted(
-    name: str, key: str, dtype: pl.DataType, text: pl.Series, clock: Clock
+    name: str, key: str, dtype: pl.DataType, text: pl.Series
 ) -> tuple[pl.Series, pl.Series | None]:
     """Return a column as a normal one, and what of its text that does not hold, if any."""
-    if name == "timestamp":
-        return read_times(text, clock), None
     if name == "level":
-        return read_levels(text.cast(pl.String), LEVEL_NUMBERS.get(_bare(key).replace("_", "")))
+        return read_levels(text.cast(pl.String), LEVEL_NUMBERS.get(bare(key).replace("_", "")))
     return text.cast(dtype, strict=False), None

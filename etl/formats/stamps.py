@@ -5,7 +5,10 @@ two digits), `m` or `b` (month, as a name), `d`, `H`, `M`, `S`, `f` (fraction), 
 PM) and `z` (zone); `n1` to `n3` are numbers whose order the column decides.
 """
 
-__all__ = ["CLOCK", "FAMILIES", "STAMP", "STAMP_END", "STAMP_START", "ZONES", "ZONE_NAMES"]
+__all__ = [
+    "CLOCK", "FAMILIES", "MONTHS", "STAMP", "STAMP_END", "STAMP_START", "TIMES_OF_DAY", "ZONES",
+    "ZONE_NAMES",
+]  # fmt: skip
 
 ZONES = {  # hours east of UTC; where a name is used twice, the place that more logs come from
     "ACDT": 10.5, "ACST": 9.5, "AEDT": 11, "AEST": 10, "AKDT": -8, "AKST": -9, "ART": -3,
@@ -18,8 +21,10 @@ ZONES = {  # hours east of UTC; where a name is used twice, the place that more 
 }  # fmt: skip
 ZONE_NAMES = "|".join(sorted((z for z in ZONES if z != "Z"), key=len, reverse=True))
 
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\.?,? +"
-_B = r"(?P<b>(?i:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*)\.?"
+_B = rf"(?P<b>(?i:{'|'.join(MONTHS)})[a-z]*)\.?"
 _F = "(?:[.,:](?P<f>[0-9]{1,12}))?"
 _SHORT = r"[+-](?:[0-9]{3}|[0-9]{1,2})\b"  # +02, and +060: minutes, as Db2 writes them
 _LONG = r"[+-][0-9]{2}:?[0-9]{2}\b"
@@ -28,6 +33,8 @@ _Z = rf"(?P<z> ?(?:Z\b|{_PLACE}|(?:{ZONE_NAMES})\b(?:{_LONG}|{_SHORT})?|{_LONG})
 _P = r"(?: ?(?P<p>[AaPp]\.?[Mm]\b\.?))?"
 _HMS = f"(?P<H>[0-9]{{1,2}})[:.](?P<M>[0-9]{{2}})[:.](?P<S>[0-9]{{2}}){_F}{_P}{_Z}"
 _HM = f"(?P<H>[0-9]{{1,2}}):(?P<M>[0-9]{{2}}){_P}{_Z}"
+TIMES_OF_DAY = (_HMS, _HM)
+"""What stands behind a date, as families."""
 _GAP = r"(?:[T_:;|-]|\] ?\[|[,.]? +(?:-{1,2} )?|\t)"
 
 FAMILIES = {  # tried in this order, each on what those before it left

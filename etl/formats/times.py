@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from etl.formats.epochs import UTC_TIME, read_epochs, read_tai
-from etl.formats.stamps import CLOCK, FAMILIES, ZONES
+from etl.formats.stamps import CLOCK, FAMILIES, MONTHS, ZONES
 from etl.formats.years import in_years
 
 __all__ = ["UTC_TIME", "Clock", "read_times"]
@@ -110,6 +110,8 @@ def _parsed(text: pl.Series, layout: str) -> pl.Series:
         text, layout = "2000 " + text, f"%Y {layout}"
     elif layout.startswith("%Y/"):  # Polars takes two digits for a year, too
         text = text.set(~text.str.contains("^[0-9]{4}"), None)
+    elif layout.startswith("%d %b %Y"):
+        text = text.set(~text.str.contains(" [0-9]{4} "), None)
     return text.str.to_datetime(layout, strict=False, time_unit="us")
 
 
@@ -205,9 +207,8 @@ class _Family:
 
 
 def _month(name: pl.Series) -> pl.Series:
-    names = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-    numbers = {month: str(n) for n, month in enumerate(names, 1)}
-    return name.str.slice(0, 3).str.to_lowercase().replace_strict(numbers, default=None)
+    numbers = {month: str(n) for n, month in enumerate(MONTHS, 1)}
+    return name.str.slice(0, 3).str.to_titlecase().replace_strict(numbers, default=None)
 
 
 def _offsets(zones: pl.Series) -> pl.Series:

@@ -86,6 +86,140 @@ def test_prose_is_no_head(lines: list[str]):
     assert header_of(pl.Series(lines, dtype=pl.String)) is None
 
 
+CHANGED = datetime(2026, 11, 27, 18, tzinfo=UTC).timestamp()
+
+
+def table(*lines: str, spec: str | None = None) -> list[dict[str, object]]:
+    """Read a file that was last changed on 27 November 2026."""
+    frame = normalise(parse(pl.DataFrame({"line": lines}), spec), modified=CHANGED)
+    every = frame.drop("line", "_fits", "format").iter_rows(named=True)
+    return [{k: v for k, v in row.items() if v is not None} for row in every]
+
+
+APART: list[tuple[str, str, datetime]] = [
+    ("LineId,Date,Time,Level", "1,03-17,16:13:38.811,D", at(2026, 3, 17, 16, 13, 38, 811_000)),
+    ("LineId,Date,Time,Pid", "1,081109,203615,148", at(2008, 11, 9, 20, 36, 15)),
+    ("LineId,Date,Time,Pid", "1,81109,203615,148", at(2008, 11, 9, 20, 36, 15)),
+    ("LineId,Date,Time,Level", "1,17/06/09,20:10:40,INFO", at(2017, 6, 9, 20, 10, 40)),
+    ("LineId,Date,Day,Time", "1,Dec,10,06:55:46", at(2025, 12, 10, 6, 55, 46)),
+    ("LineId,Month,Date,Time", "1,Jun,14,15:16:01", at(2026, 6, 14, 15, 16, 1)),
+    ("Month,Day,Time,Message", "Dec,10,06:55:46,x", at(2025, 12, 10, 6, 55, 46)),
+    ("month,day,time,message", "3,07,6:55,x", at(2026, 3, 7, 6, 55)),
+    ("Year,Month,Day,Time", "2019,December,10,06:55:46 PM", at(2019, 12, 10, 18, 55, 46)),
+    ("Day,Month,Year,Time", "10,12,19,06:55:46", at(2019, 12, 10, 6, 55, 46)),
+    ("Date,Year,Time,Message", "03-17,2019,10:00:00,x", at(2019, 3, 17, 10)),
+    ("Date,Day,Time,Message", "2019-03-17,Sun,10:00:00,x", at(2019, 3, 17, 10)),
+    ("Date,Time,Message", "05.03.2019,10:00,x", at(2019, 3, 5, 10)),
+    ("Date,Time,Message", "10 Dec 19,10:00:00,x", at(2019, 12, 10, 10)),
+    ("Date,Time,Message", "10-Dec,10:00:00,x", at(2025, 12, 10, 10)),
+    ("Date,Time,Message", "2019-03-17 00:00:00,10:00:00,x", at(2019, 3, 17, 10)),
+    ("Date,Time,Message", "2019-03-17,10:00:00 +0100,x", at(2019, 3, 17, 9)),
+    ("EventDate,EventTime,Message", "2019-03-17,10:00:00,x", at(2019, 3, 17, 10)),
+    ("Log Date,Log Time,Message", "2019-03-17,10:00:00,x", at(2019, 3, 17, 10)),
+    ("Booking Date,Time,Message", "2019-03-17,10:00:00,x", at(2019, 3, 17, 10)),
+]
+
+
+@pytest.mark.parametrize("by", [",", "\t"])
+@pytest.mark.parametrize(("head", "line", "time"), APART)
+def test_the_day_and_the_time_of_a_table_are_read_as_one(
+    head: str, line: str, time: datetime, by: str
+):
+    got = table(head.replace(",", by), line.replace(",", by))[1]
+    assert got["timestamp"] == time
+    gone = {"Date", "EventDate", "Log Date", "Booking Date", "Month", "Year", "Time", "EventTime"}
+    assert not gone & got.keys()
+    assert got.get("Day") == ("Sun" if "Sun" in line else None)
+
+
+def test_the_day_and_the_time_of_fields_are_read_as_one():
+    got = table("#Fields: Month Day Time Message", "Dec 10 06:55:46 low")
+    assert got[1] == {"timestamp": at(2025, 12, 10, 6, 55, 46), "message": "low"}
+    got = table("#Fields: date time c-ip", "2026-11-21 10:00:00 h", "- 10:00:01 h")
+    assert got[1] == {"timestamp": at(2026, 11, 21, 10), "c-ip": "h"}
+    assert got[2] == {"time": "10:00:01", "c-ip": "h"}
+
+
+def test_the_year_of_days_without_one_turns_with_their_order():
+    got = table("Month,Day,Time,Message", "12,31,23:59:59,x", "1,1,00:00:01,y")
+    assert [row.get("timestamp") for row in got[1:]] == [
+        at(2025, 12, 31, 23, 59, 59), at(2026, 1, 1, 0, 0, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["yesterday,,,10:00:00,x", "Dec,,,10:00:00,x", ",,10,10:00:00,x", ",13,10,10:00:00,x",
+     "2026-02-30,,,10:00:00,x", "2026-11-21,,,99:00:00,x", "2026-11-21,,,,x", ",,,10:00:00,x",
+     "03-17,soon,,1000,x"],
+)  # fmt: skip
+def test_a_day_that_cannot_be_read_is_never_that_of_the_file(line: str):
+    names = ["Date", "Month", "Day", "Time", "message"]
+    cells = {name: cell for name, cell in zip(names, line.split(","), strict=True) if cell}
+    got = table(",".join(names), line, "2026-11-21,,,10:00:00,y")
+    assert got[1] == cells
+    assert got[2] == {"timestamp": at(2026, 11, 21, 10), "message": "y"}
+
+
+def test_a_year_that_cannot_be_read_is_never_that_of_the_file():
+    got = table("Year,Month,Day,Time,Message", "MMXX,Dec,10,10:00:00,x")[1]
+    assert got == {
+        "Year": "MMXX", "Month": "Dec", "Day": "10", "Time": "10:00:00", "message": "x",
+    }  # fmt: skip
+
+
+def test_of_two_dates_one_is_read_and_the_other_stays():
+    got = table("Date,Day,Month,Time,Message", "2026-11-21,2024-01-02,Dec,10:00:00,x")[1]
+    assert got == {
+        "timestamp": at(2026, 11, 21, 10), "Day": "2024-01-02", "Month": "Dec", "message": "x",
+    }  # fmt: skip
+
+
+def test_a_whole_time_goes_before_date_and_time_which_stay():
+    lines = ["Timestamp,Date,Time,Message", "1795255200,2026.11.20,10:00:00,x",
+             ",2026.11.20,10:00:00,y", "1795255200,,,z"]  # fmt: skip
+    got = table(*lines)[1:]
+    assert got[0] == {
+        "timestamp": at(2026, 11, 21, 10), "Date": "2026.11.20", "Time": "10:00:00", "message": "x",
+    }  # fmt: skip
+    assert got[1] == {"timestamp": at(2026, 11, 20, 10), "message": "y"}
+    assert got[2] == {"timestamp": at(2026, 11, 21, 10), "message": "z"}
+
+
+def test_a_time_of_day_has_the_date_of_the_file_where_no_column_says_a_day():
+    got = table("Time,Update,Message", "10:00:00,v2,x")[1]
+    assert got == {"timestamp": at(2026, 11, 27, 10), "Update": "v2", "message": "x"}
+
+
+def test_days_apart_are_read_in_json_and_templates_too():
+    got = table('{"month": 12, "day": 10, "time": "06:55:46", "msg": "x"}')[0]
+    assert got == {"timestamp": at(2025, 12, 10, 6, 55, 46), "message": "x"}
+    got = table('{"date": "2026-11-21T10:00:00Z", "time": "00:00:05", "msg": "x"}')[0]
+    assert got == {"timestamp": at(2026, 11, 21, 10), "time": "00:00:05", "message": "x"}
+    got = table('{"day": "Mon", "time": "10:00:00", "msg": "x"}')[0]
+    assert got == {"day": "Mon", "time": "10:00:00", "message": "x"}
+    got = table("Dec 10 06:55:46 x", spec="template:{month} {day} {time} {message}")[0]
+    assert got == {"timestamp": at(2025, 12, 10, 6, 55, 46), "message": "x"}
+
+
+@pytest.mark.parametrize("name", ["Content", "TEXT", "Msg", "body", "Event message"])
+def test_a_column_that_is_called_as_messages_are_is_the_message(name: str):
+    got = table(f"Time,Level,{name}", "2026-11-21 10:00:00,notice,low", "2026-11-21 10:00:01,info")
+    assert got[1] == {
+        "timestamp": at(2026, 11, 21, 10), "level": "INFO", "level_text": "notice",
+        "message": "low",
+    }  # fmt: skip
+    more = table(f"Time,{name},EventId", "2026-11-21 10:00:00,low,E1", "2026-11-21 10:00:00,a,b,c")
+    assert (more[1]["message"], more[2]["message"], more[2]["rest"]) == ("low", "a", "c")
+    both = table(f"Time,Message,{name}", "2026-11-21 10:00:00,high,low")[1]
+    assert (both["message"], both[name]) == ("high", "low")
+
+
+def test_the_last_column_of_an_event_viewer_has_no_name():
+    got = table("Level,Date and Time,Source,Event ID,Log", "Error,2026-11-21 10:00:00,s,7,App,low")
+    assert (got[1]["message"], got[1]["Log"]) == ("low", "App")
+
+
 DIALECTS: list[tuple[str, dict[str, object]]] = [
     ("ECS", {"@timestamp": "T", "log": {"level": "warn", "logger": "tide"}, "message": "low",
              "process": {"pid": 77}}),
