@@ -118,7 +118,8 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>{_RFC3339}) (?P<level>[FEWID][1-5]?) +(?P<logger>[A-Z_]+|-) +"
         rf"\[(?P<thread>[^\]]*)\] {_REST}"
     ),
-    "redis": (  # src/server.c, serverLogRaw: role is M, S, C or X; before 3.0 without it
+    "redis": (  # src/server.c, serverLogRaw: role is M, S, C or X; before 3.0 without it;
+        # serverLogFromHandler: a signal handler may not format a time, and writes seconds
         (
             r"^(?P<pid>[0-9]+):(?P<role>[A-Z]) (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
             rf"[0-9]{{4}} {_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
@@ -127,7 +128,7 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
             r"^\[(?P<pid>[0-9]+)\] (?P<timestamp>[0-9]{1,2} [A-Z][a-z]{2} "
             rf"{_HMS}(?:\.[0-9]+)?) (?P<level>[.*#-]) {_REST}"
         ),
-        rf"^(?P<pid>[0-9]+):signal-handler \((?P<timestamp>[0-9]{{10}})\) {_REST}",
+        rf"^(?P<pid>[0-9]+):(?P<role>signal-handler) \((?P<timestamp>[0-9]{{10}})\) {_REST}",
     ),
     "dpkg": (  # dpkg(1), --log
         rf"{_DPKG}(?P<action>status) (?P<state>\S+) {_PACKAGE} (?P<version>\S*))$",

@@ -108,6 +108,14 @@ EXAMPLES = [
         },
     ),
     (
+        "redis",
+        "5:signal-handler (1795255200) Received SIGTERM scheduling shutdown...",
+        {
+            "timestamp": at(2026, 11, 21, 10), "pid": 5, "role": "signal-handler",
+            "message": "Received SIGTERM scheduling shutdown...",
+        },
+    ),
+    (
         "dpkg",
         "2026-11-21 10:00:00 upgrade tree:amd64 2.0-1 2.1-1",
         {
