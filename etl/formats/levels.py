@@ -8,7 +8,15 @@ import re
 
 import polars as pl
 
-__all__ = ["LETTERS", "LEVELS", "LEVEL_NUMBERS", "UPPER_WORDS", "WORDS", "read_levels"]
+__all__ = [
+    "LETTERS",
+    "LEVELS",
+    "LEVEL_NUMBERS",
+    "SEVERITIES",
+    "UPPER_WORDS",
+    "WORDS",
+    "read_levels",
+]
 
 _NAMES = {
     # 0 to 7 are syslog's (RFC 5424) and GELF's, 10 to 60 pino's and bunyan's, 1xx to 5xx HTTP's;
@@ -56,6 +64,9 @@ LEVEL_NUMBERS["eventlevel"] = dict(
 LEVEL_NUMBERS["nextcloudlevel"] = dict(
     zip("01234", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), strict=True)
 )
+SEVERITIES = {0: "emerg", 1: "alert", 5: "notice"}
+"""Syslog's severities that say more than one of our five (RFC 5424, 6.2.1), as syslog(3) names
+them."""
 LEVEL_NUMBERS["sev"] = LEVEL_NUMBERS["cefseverity"]
 _UPPER = """ALARM ALL AUDIT CONFIG CONTEXT DETAIL EVENT FAIL FAILURE FAULT FINE FINER FINEST HINT
     LOG NOTE QUERY SILLY STATEMENT SUCCESS"""
@@ -74,6 +85,7 @@ _PLAIN = {
     "debug", "dbg", "info", "information", "warning", "warn", "error", "err", "critical", "crit",
     "fatal", "inf", "wrn", "dbug", "fail",
 }  # fmt: skip
+_SHORT = {"v", "vrb", "t", "trc", "n"}  # verbose, trace, notice
 
 
 def read_levels(
@@ -106,4 +118,5 @@ def _level_of(name: str, meant: dict[str, str]) -> str | None:
 
 
 def _is_plain(name: str) -> bool:
-    return name.strip(" *").lower() in _PLAIN or (len(name) < 4 and name.strip() in LEVELS)
+    bare = name.strip(" *").lower()
+    return bare in _PLAIN or (len(name) < 4 and name.strip() in LEVELS and bare not in _SHORT)

@@ -22,7 +22,7 @@ from etl.formats.dialects import (
 from etl.formats.envelopes import unfold
 from etl.formats.format import Format, get_format, read_lines, written_by
 from etl.formats.heads import TABLES
-from etl.formats.levels import LEVEL_NUMBERS, read_levels
+from etl.formats.levels import LEVEL_NUMBERS, SEVERITIES, read_levels
 from etl.formats.times import UTC_TIME, Clock, read_times
 from etl.records.frames import without
 
@@ -208,10 +208,24 @@ def _derive(own: dict[str, pl.Series], form: Format) -> None:
             {n: f"{n}xx" for n in "12345"}, default=None, return_dtype=pl.String
         )
     if "pri" in own:
-        number = own.pop("pri").cast(pl.Int64, strict=False)
-        own |= {"pri_severity": (number % 8).cast(pl.String), "facility": number // 8}
+        _severity(own, form)
         if "message" in own:
             own["message"] = own["message"].str.strip_prefix("\ufeff")  # RFC 5424 marks UTF-8 so
+
+
+def _severity(own: dict[str, pl.Series], form: Format) -> None:
+    """Take a priority apart; a severity that says more than a level is one by its name."""
+    number = own.pop("pri").cast(pl.Int64, strict=False)
+    severity = number % 8
+    named = severity.is_in(list(SEVERITIES)).fill_null(value=False)
+    if named.any():
+        for key in _keys("level", own, form):  # which go before it
+            named &= own[key].is_null()
+    if named.any():
+        names = severity.set(~named, None).replace_strict(SEVERITIES, return_dtype=pl.String)
+        own["level"] = own["level"].cast(pl.String).fill_null(names) if "level" in own else names
+        severity = severity.set(named, None)
+    own |= {"pri_severity": severity.cast(pl.String), "facility": number // 8}
 
 
 def _join(own: dict[str, pl.Series], lower: dict[str, str]) -> None:

@@ -188,7 +188,7 @@ EXAMPLES = [
             "timestamp": at(2026, 11, 21, 10, 0, 0, 3000), "level": "INFO", "message": "hi",
             "host": "web", "app": "evt", "logger": "evt", "msgid": "ID47",
             "data": '[a@1 k="v\\"]"][b]',
-            "facility": 20,
+            "facility": 20, "level_text": "notice",
         },
     ),
     (
@@ -745,6 +745,28 @@ def test_columns_do_not_depend_on_which_variant_a_line_has(name: str) -> None:
 )  # fmt: skip
 def test_level_words_become_the_five(word: str, level: str | None) -> None:
     assert fields(f"{word} x", "template:{level} {message}").get("level") == level
+
+
+@pytest.mark.parametrize(
+    "head", ["<{}>1 2026-11-21T10:00:00Z h app - - - ", "<{}>", "<{}>[ 1.000000] "]
+)
+def test_a_severity_that_says_more_than_a_level_is_kept_by_its_name(head: str) -> None:
+    names = [fields(f"{head.format(8 + n)}low {n}").get("level_text") for n in range(8)]
+    assert names == ["emerg", "alert", None, None, None, "notice", None, None]
+
+
+def test_the_severity_of_a_priority_gives_no_name_where_another_level_goes_before_it() -> None:
+    head = "<13>Nov 21 10:00:00 h app[1]: "
+    lines = [f'{head}{{"level": 30, "msg": "low"}}', f'{head}{{"msg": "low"}}', f"{head}ERROR: low"]
+    got = normalise(parse(frame(*lines)), now=NOW)
+    assert got["level"].to_list() == ["INFO", "INFO", "ERROR"]
+    assert got["level_text"].to_list() == [None, "notice", None]
+    assert got["pri_severity"].to_list() == ["5", None, "5"]
+
+
+@pytest.mark.parametrize("letters", ["V", "VRB", "T", "TRC", "N"])
+def test_short_names_that_say_more_than_their_level_are_kept(letters: str) -> None:
+    assert fields(f"{letters} x", "template:{level} {message}")["level_text"] == letters
 
 
 @pytest.mark.parametrize(
