@@ -78,10 +78,12 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         rf"^(?P<timestamp>{_RFC3339}) (?P<app>app|heroku)\[(?P<dyno>[\w.-]+)\]: "
         r"(?P<message>(?s:.*))$"
     ),
-    "apache_error": (  # 2.2, and 2.4 with module, pid and thread
+    "apache_error": (  # 2.2, and 2.4 with module, pid and thread; before the client may be
+        # where it was written, and the error of the system (ErrorLogFormat's %F and %E)
         rf"^\[(?P<timestamp>{_CTIME})\] \[(?:(?P<logger>[^\]:]*):)?(?P<level>[a-z]+[0-9]?)\] "
         r"(?:\[pid (?P<pid>[0-9]+)(?::tid (?P<tid>[0-9]+))?\] )?"
-        r"(?P<message>(?:\[client (?P<client>[^\]]*)\] )?(?s:.*))$"
+        r"(?P<message>(?:(?:[\w.]+\([0-9]+\): )?(?:\([0-9]+\)[^\[\n]*: )?"
+        r"\[client (?P<client>[^\]]*)\] )?(?s:.*))$"
     ),
     "nginx_error": (
         rf"{_NGINX}\*(?P<connection>[0-9]+) {_REST}",

@@ -72,6 +72,28 @@ EXAMPLES = [
     ),
     (
         "apache_error",
+        ("[Sat Nov 21 10:00:00.250000 2026] [core:error] [pid 12:tid 34] "
+        "(13)Permission denied: [client 10.0.0.9:4711] AH00132: file permissions"),
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "ERROR",
+            "logger": "core", "pid": 12, "tid": 34, "client": "10.0.0.9:4711",
+            "message": "(13)Permission denied: [client 10.0.0.9:4711] AH00132: file permissions",
+        },
+    ),
+    (
+        "apache_error",
+        ("[Sat Nov 21 10:00:00.250000 2026] [ssl:debug] [pid 12] ssl_engine_io.c(2112): "
+        "(70014)End of file found: [client ::1] AH02007: low"),
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "DEBUG",
+            "logger": "ssl", "pid": 12, "client": "::1",
+            "message": (
+                "ssl_engine_io.c(2112): (70014)End of file found: [client ::1] AH02007: low"
+            ),
+        },
+    ),
+    (
+        "apache_error",
         "[Sat Nov 21 10:00:00 2026] [crit] [odd] out of rope",
         {"timestamp": at(2026, 11, 21, 10), "level": "CRITICAL", "message": "[odd] out of rope"},
     ),
