@@ -93,10 +93,12 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
     "postgres": (  # log_line_prefix '%m [%p] %q%u@%d ', Debian's and the default
         rf"{_POSTGRES}{_PG_LEVEL}:  {_REST}",
         rf"{_POSTGRES}(?P<user>[^\s@]+)@(?P<database>\S+) {_PG_LEVEL}:  {_REST}",
-        # Amazon RDS: '%t:%r:%u@%d:[%p]:'
+        # Amazon RDS: '%t:%r:%u@%d:[%p]:', perhaps with a blank behind; the client may be
+        # [local] or have colons
         (
-            rf"^(?P<timestamp>{_ISO} [A-Z]+):(?P<client>[^\s@]*?):(?P<user>[^\s@]*)@"
-            rf"(?P<database>[^\s:]*):\[(?P<pid>[0-9]+)\]:{_PG_LEVEL}:  {_REST}"
+            rf"^(?P<timestamp>{_ISO}(?:\.[0-9]+)? [A-Z0-9+-]+):(?P<client>[^\s@]*):"
+            r"(?P<user>[^\s@:]*)@(?P<database>[^\s:]*):\[(?P<pid>[0-9]+)\]: ?"
+            rf"{_PG_LEVEL}:  ?{_REST}"
         ),
     ),
     "mysql_error": (  # dev.mysql.com: 8.0 and 5.7; MariaDB's

@@ -115,6 +115,32 @@ EXAMPLES = [
     ),
     (
         "postgres",
+        "2026-11-21 10:00:00 UTC:[local]:app@shop:[77]: NOTICE:  no tide",
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "INFO", "level_text": "NOTICE",
+            "client": "[local]", "user": "app", "database": "shop", "pid": 77,
+            "message": "no tide",
+        },
+    ),
+    (
+        "postgres",
+        "2026-11-21 10:00:00.125 UTC:::1(4711):app@shop:[77]:NOTICE: no tide",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 125_000), "level": "INFO",
+            "level_text": "NOTICE", "client": "::1(4711)", "user": "app", "database": "shop",
+            "pid": 77, "message": "no tide",
+        },
+    ),
+    (
+        "postgres",
+        "2026-11-21 10:00:00 UTC::@:[77]: NOTICE: no tide",
+        {
+            "timestamp": at(2026, 11, 21, 10), "level": "INFO", "level_text": "NOTICE", "pid": 77,
+            "message": "no tide",
+        },
+    ),
+    (
+        "postgres",
         "2026-11-21 10:00:00.125 UTC [77] PANIC:  no log",
         {
             "timestamp": at(2026, 11, 21, 10, 0, 0, 125_000), "level": "CRITICAL",
