@@ -38,7 +38,7 @@ _NGINX = (
 _POSTGRES = rf"^(?P<timestamp>{_ISO}(?:\.[0-9]+)? [A-Z0-9:+-]+) \[(?P<pid>[0-9]+)\] "
 _PG_LEVEL = "(?P<level>[A-Z]+[1-5]?)"
 _DPKG = rf"^(?P<timestamp>{_ISO}) (?P<message>"
-_CHANGED = "(?P<action>install|upgrade|configure|trigproc|remove|purge|disappear)"
+_CHANGED = "(?P<action>install|upgrade|remove|purge|disappear)"
 _PACKAGE = r"(?P<package>\S+)"
 _PYTHON = "(?P<level>DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)"
 _JAVA = r"(?P<level>TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|SEVERE|FATAL)"
@@ -134,9 +134,11 @@ PATTERNS: dict[str, str | tuple[str, ...]] = {
         ),
         rf"^(?P<pid>[0-9]+):(?P<role>signal-handler) \((?P<timestamp>[0-9]{{10}})\) {_REST}",
     ),
-    "dpkg": (  # dpkg(1), --log
+    "dpkg": (  # dpkg(1), --log: a package with its installed version, and the available one
         rf"{_DPKG}(?P<action>status) (?P<state>\S+) {_PACKAGE} (?P<version>\S*))$",
         rf"{_DPKG}{_CHANGED} {_PACKAGE} (?P<old_version>\S+)(?: (?P<version>\S+))?)$",
+        # the version that is there is the one that is worked on, and none comes after it
+        rf"{_DPKG}(?P<action>configure|trigproc) {_PACKAGE} (?P<version>\S+)(?: \S+)?)$",
         rf"{_DPKG}(?P<action>startup|conffile) (?P<state>[^\n]*))$",
     ),
     "auditd": (  # Linux audit: one line of an event

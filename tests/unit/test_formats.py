@@ -173,6 +173,22 @@ EXAMPLES = [
         },
     ),
     (
+        "dpkg",
+        "2026-11-21 10:00:00 configure tree:amd64 2.1-1 <none>",
+        {
+            "timestamp": at(2026, 11, 21, 10), "action": "configure", "package": "tree:amd64",
+            "version": "2.1-1", "message": "configure tree:amd64 2.1-1 <none>",
+        },
+    ),
+    (
+        "dpkg",
+        "2026-11-21 10:00:00 trigproc tree:amd64 2.1-1",
+        {
+            "timestamp": at(2026, 11, 21, 10), "action": "trigproc", "package": "tree:amd64",
+            "version": "2.1-1", "message": "trigproc tree:amd64 2.1-1",
+        },
+    ),
+    (
         "python",
         "2026-11-21 10:00:00,123 WARNING shop.cart: three: items",
         {
