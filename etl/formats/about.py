@@ -48,6 +48,7 @@ ABOUT: dict[str, str] = {
     "kafka": "Kafka, with the logger at the end",
     "mssql": "SQL Server's ERRORLOG",
     "npm": "npm's debug log",
+    "jvm": "the Java virtual machine, with -Xlog",
     "stunnel": "stunnel",
     "supervisor": "supervisord",
     "ossec": "OSSEC's and Wazuh's alerts",

@@ -9,6 +9,12 @@ __all__ = ["DAEMONS", "SUPERVISOR"]
 _HMS = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _REST = r"(?P<message>(?s:.*))$"
+_UPTIME = "[0-9]+[.,][0-9]{3}s|[0-9]{1,10}ms|[0-9]{1,16}ns"
+_XLOG = (
+    r"(?:\[(?P<pid>[0-9]+) *\](?:\[(?P<tid>[0-9]+) *\])?)?"
+    r"\[(?P<level>trace|debug|info|warning|error) *\]\[(?P<logger>[a-z0-9_]+(?:,[a-z0-9_]+)*) *\]"
+    r" ?(?P<message>(?s:.*))$"
+)
 SUPERVISOR = (
     "(?:spawned: |success: |exited: |stopped: |waiting for |reaped |received |gave up: "
     "|daemonizing|supervisord started|RPC interface |Set uid |Included extra |Supervisor is "
@@ -22,6 +28,13 @@ DAEMONS: dict[str, str | tuple[str, ...]] = {
         "(?P<level>TRACE|DEBUG|INFO|WARN|ERROR|FATAL) "
         r"(?P<message>[^\n]*) \((?P<logger>[A-Za-z_][\w$-]*(?:\.[\w$-]+)+)\)"
         r"(?P<trace>(?:\n(?s:.*))?)$"
+    ),
+    "jvm": (  # docs.oracle.com, java(1): -Xlog; the decorations stand in this order
+        (
+            rf"^\[(?P<timestamp>{_DATE}T{_HMS}\.[0-9]{{3}}[+-][0-9]{{4}})\]"
+            rf"(?:\[(?P<uptime>{_UPTIME}) *\])?{_XLOG}"
+        ),
+        rf"^\[(?P<uptime>{_UPTIME}) *\]{_XLOG}",
     ),
     "stunnel": (  # stunnel(8): levels are syslog's
         rf"^(?P<timestamp>[0-9]{{4}}\.[0-9]{{2}}\.[0-9]{{2}} {_HMS}) LOG(?P<level>[0-7])"

@@ -60,11 +60,11 @@ _BY_LEVEL = (
     rf"^(?:(?i:{_LEVEL})(?:\[[0-9]+\])?[:|]|[\[(<](?i:{_LEVEL}) *[\])>]|(?:{_LEVEL.upper()})\b)"
 )
 # What no time is before though other lines have one: panics of Go and Rust, sanitizers, what
-# AWS Lambda writes around a request
+# AWS Lambda writes around a request, a JVM's own lines
 _SIGNAL = "^[0-9]+:signal-handler "  # Redis's, where it may not format a time
 _BARE = (
     r"^(?:(?:panic|fatal error): |thread '[^']*' panicked at |==[0-9]+==ERROR: "
-    r"|(?:START|END|REPORT) RequestId: )"
+    r"|(?:START|END|REPORT) RequestId: |\[[0-9]+[.,][0-9]{3}s\]\[[a-z]+ *\]\[)"
 )
 _BY_BRACKET = rf"^\[(?:{'|'.join(WORDS).upper()})\][ \t]"
 _TRACEBACK = r"^Traceback \(most recent call last\)"

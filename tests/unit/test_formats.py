@@ -551,6 +551,30 @@ EXAMPLES = [
         },
     ),
     (
+        "jvm",
+        "[2026-11-21T10:00:00.250+0100][0.005s][info][gc,start    ] GC(0) Pause Young",
+        {
+            "timestamp": at(2026, 11, 21, 9, 0, 0, 250_000), "uptime": "0.005s", "level": "INFO",
+            "logger": "gc,start", "message": "GC(0) Pause Young",
+        },
+    ),
+    (
+        "jvm",
+        "[2026-11-21T10:00:00.250+0000][77][8][error  ][nmt] no tide",
+        {
+            "timestamp": at(2026, 11, 21, 10, 0, 0, 250_000), "level": "ERROR", "pid": 77, "tid": 8,
+            "logger": "nmt", "message": "no tide",
+        },
+    ),
+    (
+        "jvm",
+        "[12,045s][warning][class,load]   low: now",
+        {
+            "uptime": "12,045s", "level": "WARNING", "logger": "class,load",
+            "message": "  low: now",
+        },
+    ),
+    (
         "stunnel",
         "2026.11.21 10:00:00 LOG3[12]: low",
         {

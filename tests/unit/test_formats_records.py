@@ -295,6 +295,13 @@ def test_a_line_of_redis_signal_handler_is_a_record_with_its_time():
     assert rows["message"][1] == "Received SIGTERM scheduling shutdown..."
 
 
+def test_lines_of_the_jvm_between_those_of_its_program_are_records():
+    program = ["2026-11-21 10:00:00,250 INFO [main] a.Tide - low", "java.io.IOException: no tide"]
+    rows = normalise(parse(joined(*program, "[0.045s][info][gc] Using G1", *program)))
+    assert rows["format"].to_list() == ["log4j", "jvm", "log4j"]
+    assert rows["message"][1] == "Using G1"
+
+
 def test_numbers_like_times_behind_words_begin_no_records():
     chance = random.Random(11)
     ids = [1_611_965_628_600_829_264, *(chance.randrange(-(2**63), 2**63) for _ in range(300))]
