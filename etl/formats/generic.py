@@ -13,7 +13,8 @@ import polars as pl
 
 from etl.formats.columns import Reader, cascade, sample
 from etl.formats.extract import extract
-from etl.formats.scan import Step, scan
+from etl.formats.parts import SENTENCE
+from etl.formats.scan import COLUMN, Step, scan
 
 __all__ = ["COLUMNS", "Layout", "infer", "pattern_of", "read_generic", "template_of"]
 
@@ -34,7 +35,7 @@ Layout = tuple[Step, ...]
 
 def read_generic(lines: pl.Series) -> pl.DataFrame:
     """Return `_fits` (always True) and the String columns of `COLUMNS`."""
-    got = cascade(lines, (), more=_layouts)
+    got = _with_sentences(cascade(lines, (), more=_layouts), lines)
     whole = lines.set(got["_fits"], None)
     message = got["message"].fill_null(whole) if "message" in got.columns else whole
     rest = [name for name in got.columns if re.fullmatch("rest[0-9]*", name)]
@@ -45,6 +46,36 @@ def read_generic(lines: pl.Series) -> pl.DataFrame:
         *([pl.when(joined != "").then(joined).alias("rest")] if rest else ()),
         message.alias("message"),
     )
+
+
+def _with_sentences(got: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
+    """Give the level that begins a sentence (`Error handler installed`) back to it.
+
+    The layout of lines with a level fits such a line, too. Where most lines have levels in
+    capitalised form they are a column.
+    """
+    if not {"level", "message"} <= set(got.columns):
+        return got
+    level, message = got["level"], got["message"]
+    names = [name for name in level.unique() if name and len(name) > 1 and name.istitle()]
+    if not names:
+        return got
+    own = level.is_in(names).fill_null(value=False)
+    begun = own & (" " + message).str.contains(f"^{SENTENCE}").fill_null(value=False)
+    if not begun.any():
+        return got
+    whole = level + " " + message
+    begun &= pl.select(
+        pl.lit(lines).str.ends_with(pl.lit(whole)).fill_null(value=False)
+    ).to_series()
+    word = rf"(?:{'|'.join(names)})[ \t]+\w"
+    begun &= ~lines.str.contains(rf"[|\t] *{word}")
+    column = int((own & lines.str.contains(rf"(?:^|\W){word}").fill_null(value=False)).sum())
+    timed = max((got[name].count() for name in ("timestamp", "time") if name in got.columns),
+                default=len(got))  # fmt: skip
+    if column >= 2 * begun.sum() or column >= max(COLUMN[0] * timed, COLUMN[1]):
+        return got
+    return got.with_columns(level.set(begun, None), message.zip_with(~begun, whole))
 
 
 def infer(lines: Sequence[str]) -> list[tuple[Layout, int]]:
@@ -59,7 +90,8 @@ def infer(lines: Sequence[str]) -> list[tuple[Layout, int]]:
     for steps in scanned:
         kept = 0
         while kept < len(steps):
-            if counts[steps[: kept + 1]] < steps[kept].share * counts[steps[:kept]]:
+            least = max(steps[kept].share * counts[steps[:kept]], steps[kept].least)
+            if counts[steps[: kept + 1]] < least:
                 break
             kept += 1
         layouts[steps[:kept]] += 1

@@ -27,6 +27,7 @@ __all__ = [
     "LEVEL_LATER",
     "PARTS",
     "PROSE",
+    "SENTENCE",
     "SEPARATED",
     "SEPARATOR",
     "SLASHED",
@@ -92,6 +93,8 @@ BEFORE_LEVEL = lazy(rf"[^\s:]+(?=::(?:{_UPPER})\b)")
 LETTER_LATER = lazy(r"(?<=\s)(?:(?:[DWEFV]|I(?! (?:am|will|have|can|do)\b))(?=\s)|\[[DIWEFT]\])")
 LETTER_SMALL = lazy(r"[diwef](?=[ \t]+[A-Za-z_\[(])")
 SLASHED = lazy(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
+SENTENCE = r" [a-z][a-z'-]*[.,;!?]?(?:\s|$)"
+"""What is behind the first word of a sentence, and behind no level in capitalised form."""
 PROSE = lazy(r"[a-z]{2,}[.,]?$")
 
 # What may follow time or level: fields, what it looks like, its pattern, its text in a template.

@@ -5,7 +5,7 @@ regex. Lines of one layout have equal steps, so that a layout can be applied to 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from etl.formats.columns import ungrouped
 from etl.formats.parts import (
@@ -24,6 +24,7 @@ from etl.formats.parts import (
     LEVEL_LATER,
     PARTS,
     PROSE,
+    SENTENCE,
     SEPARATED,
     SEPARATOR,
     SLASHED,
@@ -31,13 +32,15 @@ from etl.formats.parts import (
     WEAK,
 )
 
-__all__ = ["Step", "head_pattern", "scan"]
+__all__ = ["COLUMN", "Step", "head_pattern", "scan"]
 
 HEAD = 128  # characters within which a time is looked for
 LOOK = 320  # characters that are looked at in all
 
 
 _GLOG = r"[IWEF][0-9]{4,6} [0-9]{2}:"  # whose month and day are one word with the level
+COLUMN = (0.9, 10)
+"""Share and number of lines that make words a column that may as well begin sentences."""
 _STOP = re.compile(r":\]?:?\s?|[ \t]*:\s?|[ \t]+-{1,2}[ \t]")  # behind a logger
 
 
@@ -49,11 +52,13 @@ class Step:
         pattern: Rust regex with named groups, from the separators before the part to its end.
         template: The same as text of a template.
         share: Of the lines that have the steps before, those that must have it, too.
+        least: How many lines must have it.
     """
 
     pattern: str
     template: str
-    share: float = 0.5
+    share: float = field(default=0.5, compare=False)
+    least: int = field(default=1, compare=False)
 
 
 def scan(line: str) -> list[Step]:
@@ -219,7 +224,8 @@ def _tokens(head: str, at: int, taken: set[str], *, is_first: bool) -> list[Step
         if not step:
             break
         pattern = _literal(gap) + step.pattern
-        steps.append(Step(pattern, re.sub(r"\s+", " ", gap) + step.template, step.share))
+        template = re.sub(r"\s+", " ", gap) + step.template
+        steps.append(replace(step, pattern=pattern, template=template))
         at = end
         if step.template.endswith((":", " -")):  # the head ends here, or a level is behind
             behind = LEVEL_HERE.match(head, at)
@@ -275,6 +281,10 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
         marked = boxed or after in (":", "|", "\t", "]", "/") or head[at - 1 : at] in ("|", "\t")
         if not is_first or marked or (word.isupper() and len(word) > 2):
             share = 0 if marked or (word.isupper() and len(word) > 2) else 0.5
+            least = 1
+            is_first_word = word.istitle() and not marked and head[:at].rstrip(" ")[-1:] != "|"
+            if is_first_word and re.match(SENTENCE, head[found.end("word") :]):
+                share, least = COLUMN  # Error handler installed
             taken.add("level")
             pattern = f"{_literal(found['open'])}(?P<level>{LEVEL})\\b[*!]*{BLANK}*"
             end = found.end("stars")
@@ -282,17 +292,17 @@ def _level(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step
             template = found["open"] + "{level}"
             name = re.compile(r"/([\w.$-]+)").match(head, end)
             if name:
-                taken.add("thread" if found["open"] or not is_first else "logger")
-                field = "thread" if found["open"] or not is_first else "logger"
+                name_of = "thread" if found["open"] or not is_first else "logger"
+                taken.add(name_of)
                 return (
                     Step(
-                        f"{pattern}/(?P<{field}>[^\\s\\]:(]+)",
-                        f"{template}/{{{field}}}",
+                        f"{pattern}/(?P<{name_of}>[^\\s\\]:(]+)",
+                        f"{template}/{{{name_of}}}",
                         share=share,
                     ),
                     name.end(),
                 )
-            return Step(pattern, template, share), end
+            return Step(pattern, template, share, least), end
     for look, fields, template in (
         (CHANNEL, rf"(?P<logger>[\w-]+)\.(?P<level>{LEVEL})", "{logger}.{level}"),
         (FACILITY, rf"[a-z0-7]+\.(?P<level>{LEVEL})", "{level}"),

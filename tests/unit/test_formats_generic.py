@@ -72,6 +72,44 @@ def test_the_head_of_a_line_is_found(line: str, expected: tuple[object, ...]):
     assert ("timestamp" in row) == (TIME in line)
 
 
+SENTENCES = [
+    "Error handler installed",
+    "Warning lights checked",
+    "Info desk opened.",
+    "Debug mode enabled by root",
+]
+
+
+@pytest.mark.parametrize("head", [TIME, f"[{TIME}]", f"{TIME} [main]"])
+def test_a_sentence_that_begins_with_a_level_is_all_message(head: str):
+    alone = [rows(f"{head} {text}")[0] for text in SENTENCES]
+    for levels in (["INFO"] * 20, ["Error:"] * 6, []):
+        lines = [f"{head} {level} low tide" for level in levels]
+        got = rows(*lines, *(f"{head} {text}" for text in SENTENCES))
+        assert all(row["message"] == "low tide" for row in got[: len(levels)])
+        assert got[len(levels) :] == alone
+    assert [(row.get("level"), row["message"]) for row in alone] == [(None, x) for x in SENTENCES]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Info: low tide", "Info  low tide", "[Info] low tide", "Info - low tide", "| Info low tide",
+        "Info | low tide", "Info Low tide", "Info [a] low tide", "Info pier.tide: low tide",
+    ],
+)  # fmt: skip
+def test_a_level_in_capitalised_form_with_a_mark_is_a_level(text: str):
+    row = rows(f"{TIME} {text}")[0]
+    assert (row["level"], str(row["message"]).lower()) == ("INFO", "low tide")
+
+
+def test_a_column_of_levels_in_capitalised_form_stays_one():
+    lines = [f"{TIME} {('Info', 'Error')[n % 2]} low tide" for n in range(20)]
+    assert [row["level"] for row in rows(*lines)] == ["INFO", "ERROR"] * 10
+    lines = [f"{TIME} Info Low tide", f"{TIME} Error Low tide", f"{TIME} Error low tide"]
+    assert [row["level"] for row in rows(*lines)] == ["INFO", "ERROR", "ERROR"]
+
+
 NOT = [
     (f"{TIME} ERROR pier: low", "syslog3164"),
     (f"{TIME} 0 pier: low", "syslog3164"),
