@@ -25,6 +25,7 @@ __all__ = [
     "LEVEL_HERE",
     "LEVEL_KEY",
     "LEVEL_LATER",
+    "PADDED",
     "PARTS",
     "PROSE",
     "SENTENCE",
@@ -93,6 +94,8 @@ BEFORE_LEVEL = lazy(rf"[^\s:]+(?=::(?:{_UPPER})\b)")
 LETTER_LATER = lazy(r"(?<=\s)(?:(?:[DWEFV]|I(?! (?:am|will|have|can|do)\b))(?=\s)|\[[DIWEFT]\])")
 LETTER_SMALL = lazy(r"[diwef](?=[ \t]+[A-Za-z_\[(])")
 SLASHED = lazy(rf"\[(?P<name>[^\[\]/]{{1,60}})/(?P<word>{_UPPER})\]")
+PADDED = lazy(r"[A-Za-z_][\w.$-]{0,40}(?=[ \t]{3,}\S)")
+"""A word of a column: several blanks are behind it."""
 SENTENCE = r" [a-z][a-z'-]*[.,;!?]?(?:\s|$)"
 """What is behind the first word of a sentence, and behind no level in capitalised form."""
 PROSE = lazy(r"[a-z]{2,}[.,]?$")

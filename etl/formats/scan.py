@@ -22,6 +22,7 @@ from etl.formats.parts import (
     LEVEL_HERE,
     LEVEL_KEY,
     LEVEL_LATER,
+    PADDED,
     PARTS,
     PROSE,
     SENTENCE,
@@ -39,6 +40,7 @@ LOOK = 320  # characters that are looked at in all
 
 
 _GLOG = r"[IWEF][0-9]{4,6} [0-9]{2}:"  # whose month and day are one word with the level
+_COLUMN = re.compile(r"\w[ \t]{2,}$")  # before a column that is behind another
 COLUMN = (0.9, 10)
 """Share and number of lines that make words a column that may as well begin sentences."""
 _STOP = re.compile(r":\]?:?\s?|[ \t]*:\s?|[ \t]+-{1,2}[ \t]")  # behind a logger
@@ -262,6 +264,10 @@ def _next(head: str, at: int, taken: set[str], *, is_first: bool) -> tuple[Step 
     if is_open and "logger" not in taken and (found := IN_BRACKET.match(head, at)):
         taken.add("logger")
         return Step(r"(?P<logger>[^\s\[\]]+)\]", "{logger}]"), found.end()
+    in_column = "level" in taken and "logger" not in taken and _COLUMN.search(head, 0, at)
+    if in_column and (found := PADDED.match(head, at)):
+        taken.add("logger")
+        return Step(r"(?P<logger>[A-Za-z_][\w.$-]*)[ \t]{3,}", "{logger}", 0.9), found.end()
     for fields, look, pattern, template in PARTS:
         own = set(fields.split())
         if own & taken - {"rest"} or (look.pattern.startswith(DOTTED) and "level" not in taken):

@@ -72,6 +72,16 @@ def test_the_head_of_a_line_is_found(line: str, expected: tuple[object, ...]):
     assert ("timestamp" in row) == (TIME in line)
 
 
+def test_a_word_of_a_column_behind_the_level_is_the_logger():
+    names = ["CBS", "CSI"] * 10
+    lines = [f"2026-11-21 10:00:00, Info                  {name}    Low tide" for name in names]
+    got = [*rows(*lines), *rows(lines[0])]
+    assert {(row["level"], row["message"]) for row in got} == {("INFO", "Low tide")}
+    assert [row["logger"] for row in got] == [*names, "CBS"]
+    lines = [f"{TIME} INFO  {text}" for text in ["Low  tide", *["Low tide"] * 9]]
+    assert not any("logger" in row for row in [*rows(*lines), *rows(lines[0])])
+
+
 SENTENCES = [
     "Error handler installed",
     "Warning lights checked",
