@@ -433,5 +433,6 @@ def as_source_error(name: str) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{name!r} cannot be read: {reason}") from error
+        reason = getattr(error, "strerror", None)
+        how_far = "" if reason else " to its end"  # compressed data is, up to where it is damaged
+        raise SourceError(f"{name!r} cannot be read{how_far}: {reason or error}") from error

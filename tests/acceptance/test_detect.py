@@ -177,7 +177,7 @@ def test_a_file_without_lines_is_said_to_be_so(site):
         ("none.log", "there is no file 'none.log'"),
         ("logs", "'logs' is a folder; name files in it: logs/*.log"),
         ("program", "'program' looks like "),
-        ("bad.gz", "'bad.gz' cannot be read: "),
+        ("bad.gz", "'bad.gz' cannot be read to its end: "),
     ],
 )
 def test_what_is_no_log_is_refused_in_one_sentence(site, name, said):

@@ -119,7 +119,7 @@ def test_a_compressed_file_that_was_cut_is_an_error_when_it_is_read(
     path = written(tmp_path, data[: len(data) // 2])
     (source,) = resolve_sources([str(path)])
 
-    with pytest.raises(SourceError, match=r"a.log' cannot be read: "):
+    with pytest.raises(SourceError, match=r"a.log' cannot be read to its end: "):
         list(source.read())
 
 
@@ -130,7 +130,7 @@ def test_compressed_data_that_is_broken_is_an_error_when_it_is_read(tmp_path: Pa
     data[middle : middle + 100] = bytes(100)
     (source,) = resolve_sources([str(written(tmp_path, bytes(data)))])
 
-    with pytest.raises(SourceError, match=r"a.log' cannot be read: "):
+    with pytest.raises(SourceError, match=r"a.log' cannot be read to its end: "):
         list(source.read())
 
 
