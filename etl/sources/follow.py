@@ -22,7 +22,7 @@ from etl.sources.chunks import CHUNK_BYTES, Chunks, SourceChunk
 from etl.sources.files import FileSource, nothing_known, read_place, sample_of
 from etl.sources.framing import SILENCE, RecordBuffer
 from etl.sources.identity import Claims, Known, Place, PlainText, key_of, places
-from etl.sources.opening import Moved, look_at, opened
+from etl.sources.opening import Moved, as_source_error, look_at, opened
 
 __all__ = ["FollowSource"]
 
@@ -70,12 +70,16 @@ class FollowSource:
         Args:
             known: Returns the checkpoints of a store.
             reread: Read the file from its start, even if it was read before.
+
+        Raises:
+            SourceError: If the file cannot be read.
         """
-        for chunk in self.steps(known, reread=reread):
-            if chunk is None:
-                self.stop.wait(self.poll)
-            else:
-                yield chunk
+        with as_source_error(self.name):
+            for chunk in self.steps(known, reread=reread):
+                if chunk is None:
+                    self.stop.wait(self.poll)
+                else:
+                    yield chunk
 
     def steps(
         self, known: Known = nothing_known, *, reread: bool = False

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from etl.errors import EtlError, SourceError, SourceLocked, StoreError
+from etl.errors import EtlError, SourceLocked, StoreError
 from etl.queue import Checkpoint, Queue
 from etl.queue.writes import pause_before
 from etl.sources.chunks import SourceChunk
@@ -51,7 +50,9 @@ def ingest(queue: Queue, source: Source, *, reread: bool = False) -> Iterator[So
         except StoreError:
             raise
         except Exception as error:
-            stop = _stop_of(source, error)
+            stop = getattr(source, "stop", None)  # of one that is followed
+            if stop is None or stop.is_set():
+                raise
             if isinstance(error, SourceLocked):  # whoever follows the name that it has now, or so
                 if failures > MAX_LOCKED:
                     raise
@@ -65,7 +66,7 @@ def ingest(queue: Queue, source: Source, *, reread: bool = False) -> Iterator[So
 
 def _note_error(queue: Queue, source: Source, error: Exception) -> None:
     """Say why a source cannot be read, and keep it with a file's newest checkpoint."""
-    text = _why(source, error)
+    text = str(error) if isinstance(error, EtlError) else f"{source.name!r}: {error!r}"
     log.warning("%s; trying again", text)
     if not isinstance(source, FollowSource):
         return
@@ -75,24 +76,6 @@ def _note_error(queue: Queue, source: Source, error: Exception) -> None:
     first = Checkpoint(source.key, 0, 0, number=1, modified=modified, host=host)
     with suppress(SourceLocked):  # another has read some of it
         queue.put(checkpoint=replace(known or first, error=text), expected=known)
-
-
-def _stop_of(source: Source, error: Exception) -> threading.Event:
-    """Return what stops a source that is followed; raise the error of another, or a stopped one."""
-    stop: threading.Event | None = getattr(source, "stop", None)
-    if stop is None:
-        raise error
-    if stop.is_set():
-        raise SourceError(_why(source, error)) from error
-    return stop
-
-
-def _why(source: Source, error: Exception) -> str:
-    if isinstance(error, EtlError):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{source.name!r} cannot be read: {error.strerror}"
-    return f"{source.name!r}: {error!r}"
 
 
 def _modified(source: FollowSource) -> float:
