@@ -33,6 +33,7 @@ __all__ = [
     "shortened",
     "size",
     "without_secrets",
+    "wrong_with_regex",
 ]
 
 POSTGRES = ("postgresql", "postgres")
@@ -82,6 +83,11 @@ def shortened(text: str, most: int) -> str:
 def first_line(text: str) -> str:
     """Return the first line of a text, such as what an error says before it explains itself."""
     return text.lstrip().partition("\n")[0].rstrip()
+
+
+def wrong_with_regex(error: Exception) -> str:
+    """Return what is wrong with a regex, of the error that Polars raises."""
+    return first_line(str(error).rpartition("error: ")[2])
 
 
 def say(*lines: str, err: bool = False) -> None:

@@ -188,12 +188,17 @@ def postgres_schema(postgres_server: str) -> Iterator[Callable[[], str]]:
         yield make
 
 
+def new_store(schema: Callable[[], str]) -> str:
+    """Make an empty store on PostgreSQL, and return its URL."""
+    url = schema()
+    PostgresQueue(url, create=True).close()
+    return url
+
+
 @pytest.fixture
 def postgres_url(postgres_schema: Callable[[], str]) -> str:
     """Return the URL of an empty store of its own."""
-    url = postgres_schema()
-    PostgresQueue(url, create=True).close()
-    return url
+    return new_store(postgres_schema)
 
 
 @pytest.fixture(scope="session")
@@ -209,8 +214,7 @@ def emptied_store(
     @contextmanager
     def lend() -> Iterator[str]:
         if not emptied:
-            url = postgres_schema()
-            PostgresQueue(url, create=True).close()
+            url = new_store(postgres_schema)
             emptied.append((url, empty(url)))
         url, new = emptied.pop()
         yield url

@@ -12,7 +12,6 @@ from etl.records.columns import TIME, Table
 
 __all__ = ["asks_for", "run_sql", "with_times"]
 
-
 CHANGES = {"alter", "create", "delete", "drop", "insert", "merge", "truncate", "update"}
 """How statements begin that would change a table."""
 

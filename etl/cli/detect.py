@@ -26,7 +26,6 @@ Files = Annotated[list[str], Argument(help="Files, glob patterns, or - for stdin
 MOST = 8
 """Candidates and names of columns that are shown."""
 
-
 STDIN = "stdin"
 
 

@@ -67,17 +67,17 @@ def list_(
         limit=limit if lines else None,
     )
     picked = any((fingerprint, processor, code, source))
-    rows = (
-        queue.dead_letters(which).drop("raw").to_dicts()
-        if lines
-        else queue.dead_letter_groups(which)
-    )
+    if lines:
+        rows, key, columns = (
+            queue.dead_letters(which).drop("raw").to_dicts(),
+            "letters",
+            DEAD_LETTERS,
+        )
+    else:
+        rows, key, columns = queue.dead_letter_groups(which), "groups", GROUPS
     empty = _nothing(queue, status) if picked and not rows else f"no {status} dead letters"
-    if not lines:
-        show_rows("groups", rows, GROUPS, as_json=as_json, empty=empty)
-        return
-    show_rows("letters", rows, DEAD_LETTERS, as_json=as_json, empty=empty)
-    if len(rows) == limit and not as_json:
+    show_rows(key, rows, columns, as_json=as_json, empty=empty)
+    if lines and len(rows) == limit and not as_json:
         say(f"{limit:,} are listed; for older ones: --before {rows[0]['id']}")
 
 

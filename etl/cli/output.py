@@ -111,6 +111,7 @@ def _store_of(run: str) -> str:
 
 def _show(rows: pl.DataFrame) -> None:
     import polars as pl
+    import polars.selectors as cs
     from rich.console import Console
 
     from etl.cli.tables import Column, table
@@ -119,8 +120,8 @@ def _show(rows: pl.DataFrame) -> None:
         Column(printable(name), itemgetter(name), right=dtype.is_numeric())
         for name, dtype in rows.schema.items()
     ]
-    whole = pl.col(pl.Int64, pl.Int32, pl.UInt64, pl.UInt32)  # ids too: as they are, to be pasted
-    shown = rows.head(MAX_SHOWN).with_columns(whole.cast(pl.String))
+    # Ids, too, are integers: as they are, they can be pasted.
+    shown = rows.head(MAX_SHOWN).with_columns(cs.integer().cast(pl.String))
     Console().print(table(shown.to_dicts(), columns))
     if (more := rows.height - MAX_SHOWN) > 0:
         say(f"and {more:,} more rows; --to FILE writes all of them")

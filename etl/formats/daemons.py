@@ -13,7 +13,7 @@ _UPTIME = "[0-9]+[.,][0-9]{3}s|[0-9]{1,10}ms|[0-9]{1,16}ns"
 _XLOG = (
     r"(?:\[(?P<pid>[0-9]+) *\](?:\[(?P<tid>[0-9]+) *\])?)?"
     r"\[(?P<level>trace|debug|info|warning|error) *\]\[(?P<logger>[a-z0-9_]+(?:,[a-z0-9_]+)*) *\]"
-    r" ?(?P<message>(?s:.*))$"
+    rf" ?{_REST}"
 )
 SUPERVISOR = (
     "(?:spawned: |success: |exited: |stopped: |waiting for |reaped |received |gave up: "

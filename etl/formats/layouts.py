@@ -10,6 +10,7 @@ from etl.errors import FormatError
 from etl.formats.catalogue import TIME
 from etl.formats.columns import closed, group_names
 from etl.formats.splits import Split
+from etl.text import wrong_with_regex
 
 __all__ = ["compile_spec", "split_of"]
 
@@ -32,8 +33,8 @@ def compile_spec(spec: str) -> tuple[str, ...]:
     try:
         names = group_names(text)
     except pl.exceptions.ComputeError as error:
-        reason = str(error).rpartition("error: ")[2].strip()
-        raise FormatError(f"regex {text!r} does not compile: {reason}") from error
+        why = wrong_with_regex(error)
+        raise FormatError(f"regex {text!r} does not compile: {why}") from error
     if not names:
         raise FormatError(f"regex {text!r} needs named groups: write (?P<name>…)")
     return (closed(text),)

@@ -152,12 +152,12 @@ def _normalised(frame: pl.DataFrame, form: Format, clock: Clock) -> pl.DataFrame
         for key in keys:
             if key not in own:  # a date that a time before it has used up
                 continue
+            text, more = own[key], None
             if name == "timestamp":
-                got, more = _timed(key, own, column, clock, order), None
-                text = own.pop(key)
+                got = _timed(key, own, column, clock, order)
             else:
-                text = own.pop(key)
                 got, more = _converted(name, key, dtype, text)
+            del own[key]
             lost = text.is_not_null() & (got.is_null() | column.is_not_null())
             if more is not None:
                 lost |= more.is_not_null()

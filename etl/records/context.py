@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 from etl.errors import UsageError
+from etl.text import wrong_with_regex
 
 __all__ = ["AS_FOUND", "DEFAULT", "Context", "ReadOptions", "Unmatched", "whole_hours"]
 
@@ -114,9 +115,9 @@ class ReadOptions:
             try:
                 pl.Series([""]).str.contains(self.multiline)
             except pl.exceptions.ComputeError as error:
-                why = str(error).rpartition("error: ")[2].partition("\n")[0].strip()
                 raise UsageError(
-                    f"multiline {self.multiline!r} is neither auto, off nor a regex: {why}"
+                    f"multiline {self.multiline!r} is neither auto, off nor a regex: "
+                    f"{wrong_with_regex(error)}"
                 ) from error
         try:
             zoneinfo.ZoneInfo(self.timezone)

@@ -308,7 +308,8 @@ def _binary(head: bytes, compression: _Compression | None) -> str:
         )
     controls = len(text) - len(text.translate(None, _CONTROLS))
     foreign = len(text) - len(text.decode("utf-8", "ignore").encode())  # also of Latin 1
-    if controls > 0.3 * len(text) or min(2 * controls, foreign) > 0.1 * len(text):
+    is_noise = controls > 0.05 * len(text) and foreign > 0.1 * len(text)
+    if is_noise or controls > 0.3 * len(text):
         share = f"{controls / len(text):.0%} of its first bytes are control characters"
         return f"looks like binary data{inside}, not like text: {share}; {_OTHER}"
     return ""
